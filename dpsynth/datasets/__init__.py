@@ -1,0 +1,1 @@
+"""Small real cohorts that ship inside the wheel."""

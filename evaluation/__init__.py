@@ -1,0 +1,1 @@
+"""Everything that judges a cohort; takes cohorts, never models."""

@@ -1,0 +1,1 @@
+"""One HTML page that works offline, and its JSON twin."""

@@ -1,0 +1,308 @@
+"""What every model is: a `Synthesizer` that plans and fits, and the `Model` that it leaves behind.
+
+A synthesizer never sees a private row. It asks a `dpsynth.privacy.session.Session` for noisy answers and builds a model
+from them; the model holds those answers and nothing else, so sampling, saving and publishing it is post-processing.
+"""
+
+import abc
+import dataclasses
+import inspect
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import EntryPoint, entry_points
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from dpsynth.codec import Codec
+    from dpsynth.cohort import Cohort
+    from dpsynth.privacy.budget import Budget
+    from dpsynth.privacy.session import Session
+    from dpsynth.schema import Schema
+
+__all__ = ["Model", "Plan", "PlanItem", "Progress", "Synthesizer", "available", "make", "synthesizer"]
+
+GROUP = "dpsynth.models"
+Progress = Callable[[str, float], None]
+"""Called with the name of the phase and the share of it that is done, 0 to 1."""
+
+
+@dataclass(frozen=True)
+class PlanItem:
+    """One kind of question that a synthesizer will ask.
+
+    Parameters
+    ----------
+    what : str
+        What is measured, in words.
+    tables : int
+        How many tables of this kind.
+    cells : int
+        How many cells they have together.
+    sigma : float
+        Standard deviation of the noise on one cell, in rows.
+    note : str
+        What the reader should know about it; may be empty.
+    """
+
+    what: str
+    tables: int
+    cells: int
+    sigma: float
+    note: str = ""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a synthesizer will do with a budget, known before any data is read.
+
+    Parameters
+    ----------
+    model : str
+        Registered name of the synthesizer.
+    epsilon, delta : float
+        The whole budget.
+    rho : float
+        The same budget in the accountant's currency.
+    rows : int
+        The row count that the plan was made for.
+    items : tuple of PlanItem
+        The questions, by kind.
+    expected_error : mapping of str to float
+        Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``.
+    expected_seconds : float
+        Expected time of the fit on two cores.
+    warnings : tuple of str
+        What a person should know before spending.
+    """
+
+    model: str
+    epsilon: float
+    delta: float
+    rho: float
+    rows: int
+    items: tuple[PlanItem, ...]
+    expected_error: Mapping[str, float]
+    expected_seconds: float
+    warnings: tuple[str, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plan as plain JSON-able values."""
+        return dataclasses.asdict(dataclasses.replace(self, expected_error=dict(self.expected_error)))
+
+
+class Model(abc.ABC):
+    """A fitted model: it samples rows and can be saved, and knows nothing that was not paid for.
+
+    Privacy contract: everything that a subclass keeps is an answer of a `Session` or a function of such answers and of
+    the schema. Sampling takes no session, so it can be repeated without spending.
+
+    Parameters
+    ----------
+    codec : Codec
+        Columns as codes, from the schema and from what was discovered under the budget.
+    statement : dict
+        The session's privacy statement.
+    """
+
+    kind: ClassVar[str]
+    """Name of the file form; stands in ``config.json``."""
+
+    def __init__(self, codec: "Codec", statement: dict[str, Any]) -> None:
+        self.codec = codec
+        self.statement = statement
+
+    @property
+    def schema(self) -> "Schema":
+        """The public schema that the model was fitted with."""
+        return self.codec.schema
+
+    @property
+    @abc.abstractmethod
+    def rows(self) -> int:
+        """How many rows the training table has: as the schema declares, else as the noisy counts say (never exact)."""
+
+    @abc.abstractmethod
+    def sample_codes(
+        self, n: int, masks: Mapping[str, NDArray[np.bool_]], rng: np.random.Generator
+    ) -> dict[str, NDArray[Any]]:
+        """Draw rows as fine codes.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows, at least 1.
+        masks : mapping of str to bool array, shape (size of the column,)
+            Codes that a conditioned column may take; columns without an entry are free.
+        rng : numpy.random.Generator
+            Source of randomness.
+
+        Returns
+        -------
+        dict of str to int array, shape (n,)
+            One array for each modelled column.
+        """
+
+    @abc.abstractmethod
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return what `from_parts` needs: a JSON-able configuration and named arrays."""
+
+    @classmethod
+    @abc.abstractmethod
+    def from_parts(
+        cls, codec: "Codec", statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Self:
+        """Build the model from what `to_parts` gave; both come from a file and must be checked against the codec.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError, IndexError
+            Where they do not fit together; `load_model` turns each into a `ModelFormatError`.
+        """
+
+    def sample(self, n: int, *, where: Mapping[str, Any] | None = None, seed: int | None = None) -> "Cohort":
+        """Draw synthetic rows. Post-processing: costs no budget, however often it is called.
+
+        Parameters
+        ----------
+        n : int
+            Number of rows, at least 1.
+        where : mapping, optional
+            Conditions that every row keeps, as `Codec.where` reads them: ``{"race": "black", "age": {"min": 80}}``.
+        seed : int, optional
+            Makes the draw repeatable. The model is public, so this weakens nothing.
+
+        Returns
+        -------
+        Cohort
+            The schema's columns without identifiers.
+
+        Raises
+        ------
+        InputError
+            If `n` is not a positive integer, or a condition names an unknown column or value.
+        """
+        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+            raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
+        rng = np.random.default_rng(seed)
+        codes = self.sample_codes(int(n), self.codec.where(where or {}), rng)
+        return self.codec.decode(codes, rng)
+
+    def save(self, folder: "str | Path") -> None:
+        """Write ``config.json``, ``schema.json``, ``ledger.json`` and ``model.safetensors`` to a new folder.
+
+        Raises
+        ------
+        FileError
+            If the folder exists or cannot be written; nothing is left half-written.
+        """
+        from dpsynth.models.storage import save_model
+
+        save_model(self, folder)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {self.schema.name!r}: {len(self.codec.columns)} columns>"
+
+
+class Synthesizer(abc.ABC):
+    """A way to learn a model from noisy answers. Options are keyword arguments of the subclass's constructor."""
+
+    name: ClassVar[str]
+    """Registered name."""
+    accounting: ClassVar[Literal["gaussian", "zcdp"]]
+    """``"gaussian"`` where every event is a Gaussian count, ``"zcdp"`` where there are selections too."""
+    summary: ClassVar[str]
+    """One line for ``dpsynth models``."""
+    citation: ClassVar[str]
+    """The paper, or where the derivation stands."""
+    produces: ClassVar[type[Model]]
+    """The model class that `fit` returns; `load_model` finds the reader of a file by its `Model.kind`."""
+
+    @abc.abstractmethod
+    def plan(self, schema: "Schema", budget: "Budget", rows: int) -> Plan:
+        """Say what a fit would ask and how well it would do, from public facts alone.
+
+        Parameters
+        ----------
+        schema : Schema
+            Public facts about the table.
+        budget : Budget
+            The whole budget.
+        rows : int
+            Assumed number of rows.
+        """
+
+    @abc.abstractmethod
+    def fit(self, session: "Session", progress: Progress | None = None) -> Model:
+        """Learn a model. Formal guarantee: all that is read of the data goes through, and is debited by, `session`.
+
+        Parameters
+        ----------
+        session : Session
+            An open session; its ``rho_left`` may be spent to the end.
+        progress : callable, optional
+            Called with the name of the phase and the share done.
+
+        Raises
+        ------
+        BudgetExceeded
+            If the session's budget does not cover what the synthesizer asks.
+        """
+
+
+@cache
+def _registered() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
+def available() -> list[str]:
+    """Return the names of the installed synthesizers, without importing them."""
+    return sorted(_registered())
+
+
+def synthesizer(name: str) -> type[Synthesizer]:
+    """Return the synthesizer class of that name (entry points of the group ``dpsynth.models``).
+
+    Raises
+    ------
+    InputError
+        If there is none of that name, or what it needs is not installed.
+    """
+    point = _registered().get(name)
+    if point is None:
+        raise InputError(f"model {name!r} is not known; expected one of {', '.join(available())}.")
+    try:
+        found = point.load()
+    except ImportError as error:
+        raise InputError(
+            f"model {name!r} needs the package {error.name!r}, which is not installed; "
+            "install dpsynth with the extra that the model's documentation names."
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, Synthesizer)):
+        raise InputError(
+            f"model {name!r}: the entry point is not a Synthesizer; mend or remove the package it is from."
+        )
+    return found
+
+
+def make(name: str, **options: Any) -> Synthesizer:
+    """Return the synthesizer of that name with these options.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown.
+    """
+    found = synthesizer(name)
+    known = [p for p in inspect.signature(found).parameters if p != "self"]
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(known) or 'none'}.")
+    return found(**options)
