@@ -12,7 +12,7 @@ from typing import Any
 
 from dpsynth.errors import FileError, InputError
 
-__all__ = ["check_target", "new_folder", "read_json", "write_error", "write_json"]
+__all__ = ["check_target", "new_folder", "read_json", "whole_file", "write_error", "write_json"]
 
 
 def write_error(path: Path, error: OSError) -> FileError:
@@ -23,6 +23,7 @@ def write_error(path: Path, error: OSError) -> FileError:
         errno.EFBIG: "free some space or choose another folder",
         errno.EDQUOT: "free some space or choose another folder",
         errno.EACCES: "choose a folder that you may write to",
+        errno.EISDIR: "give the name of a file, this is a folder",
         errno.EROFS: "choose a folder that you may write to",
     }.get(error.errno or 0, "choose another place")
     return FileError(f"{path.name}: cannot be written ({reason}); nothing was left half-written. To go on, {remedy}.")
@@ -80,6 +81,35 @@ def new_folder(target: str | Path, *, force: bool = False) -> Iterator[Path]:
         raise write_error(target, error) from None
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def whole_file(target: str | Path) -> Iterator[Path]:
+    """Give a temporary path beside `target` that becomes `target` when the block ends well, and vanishes else.
+
+    Parameters
+    ----------
+    target : path
+        The file to make; a file that is there is replaced in one step.
+
+    Raises
+    ------
+    FileError
+        If the target cannot be written.
+    """
+    target = Path(target)
+    fresh = target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        yield fresh
+        with fresh.open("rb+") as file:
+            os.fsync(file.fileno())
+        fresh.replace(target)
+    except FileError:
+        raise
+    except OSError as error:
+        raise write_error(target, error) from None
+    finally:
+        fresh.unlink(missing_ok=True)
 
 
 def _swap(fresh: Path, target: Path, aside: Path) -> None:

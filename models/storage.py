@@ -3,7 +3,6 @@
 Loading runs no code of the file's, trusts nothing in it, and ends every fault with a `ModelFormatError`.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -52,7 +51,7 @@ def write_model(model: Model, folder: Path) -> None:
             "config": config,
         },
     )
-    write_json(folder / "schema.json", json.loads(model.schema.model_dump_json(exclude_none=True)))
+    write_json(folder / "schema.json", model.schema.to_dict())
     write_json(folder / "ledger.json", model.statement)
     # safetensors writes the buffer as it lies in memory: a transposed view would come back wrong
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}

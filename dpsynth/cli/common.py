@@ -1,0 +1,174 @@
+"""What the commands share: options, messages, progress, and how a fault ends."""
+
+import contextlib
+import functools
+import json
+import os
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from dpsynth.cli.where import literal
+from dpsynth.errors import DpsynthError, InputError
+
+__all__ = [
+    "DeltaOption",
+    "EpsilonOption",
+    "ForceOption",
+    "JsonOption",
+    "LedgerOption",
+    "LimitOption",
+    "ModelOption",
+    "OptionsOption",
+    "SchemaOption",
+    "SeedOption",
+    "emit",
+    "guarded",
+    "note",
+    "parse_options",
+    "progress",
+    "table",
+]
+
+INTERRUPTED = 130
+DEBUG = "DPSYNTH_DEBUG"
+
+SchemaOption = Annotated[Path, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")]
+EpsilonOption = Annotated[
+    float,
+    typer.Option("--epsilon", "-e", help="The whole budget for the release. There is no default: it is your decision."),
+]
+DeltaOption = Annotated[
+    float | None,
+    typer.Option("--delta", help="Default 1e-6: a fixed public rule, never 1/n of the private table."),
+]
+ModelOption = Annotated[str | None, typer.Option("--model", "-m", help="See `dpsynth models`.")]
+OptionsOption = Annotated[
+    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="Option of the model; may be repeated.")
+]
+LedgerOption = Annotated[
+    Path | None,
+    typer.Option("--ledger", help="Ledger of the dataset; default: beside the data, <data file>.ledger.jsonl."),
+]
+LimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--limit", help="Epsilon that all runs on this dataset may spend together; set by the first run only."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
+ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there, once the new one is whole.")]
+SeedOption = Annotated[
+    int | None,
+    typer.Option(
+        "--seed",
+        help="Makes the noise repeatable, for tests: everything is then stamped NOT PRIVATE.",
+        show_default=False,
+    ),
+]
+
+
+def guarded(command: Callable[..., None]) -> Callable[..., None]:
+    """Let a command end with a message and an exit code, never with a traceback, which may hold a patient's value."""
+
+    @functools.wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except typer.Exit:
+            raise
+        except KeyboardInterrupt:
+            note("interrupted; what was spent is in the ledger")
+            raise typer.Exit(INTERRUPTED) from None
+        except Exception as error:
+            raise typer.Exit(_tell(error)) from None
+
+    return run
+
+
+def _tell(error: Exception) -> int:
+    """Print what a person needs to know about the error and return the exit code."""
+    if os.environ.get(DEBUG):
+        import traceback
+
+        traceback.print_exception(error)
+    if isinstance(error, DpsynthError):
+        note(f"error: {error}")
+        return error.exit_code
+    if isinstance(error, OSError) and error.strerror:
+        note(f"error: {error.strerror}" + (f": {error.filename}" if error.filename else ""))
+        return InputError.exit_code
+    note(
+        f"error: a fault in dpsynth ({type(error).__name__}), not in what you gave. What was spent is in the ledger. "
+        f"To see where, run again with {DEBUG}=1; what it prints may hold patients' values, so keep it private."
+    )
+    return 1
+
+
+def note(message: str) -> None:
+    """Print a message for a person to the error stream; the output stream is for what a script reads."""
+    typer.echo(message, err=True)
+
+
+def emit(value: Any) -> None:
+    """Print a JSON value to the output stream."""
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
+
+
+def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, caption: str | None = None) -> None:
+    """Print a small table: first column left, the others right."""
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    drawn = Table(title=escape(title), caption=escape(caption) if caption else None, title_justify="left")
+    for i, column in enumerate(columns):
+        drawn.add_column(escape(column), justify="right" if i else "left")
+    for row in rows:
+        drawn.add_row(*(escape(cell) for cell in row))
+    Console().print(drawn)
+
+
+def parse_options(texts: list[str] | None) -> dict[str, Any]:
+    """Turn ``NAME=VALUE`` into keyword arguments of a synthesizer.
+
+    Raises
+    ------
+    InputError
+        If one has no ``=`` or a name is given twice.
+    """
+    options: dict[str, Any] = {}
+    for text in texts or ():
+        name, equals, value = text.partition("=")
+        if not equals or not name.isidentifier():
+            raise InputError(f"--option {text!r}: expected NAME=VALUE.")
+        if name in options:
+            raise InputError(f"--option {name!r}: is given twice.")
+        options[name] = literal(value)
+    return options
+
+
+@contextlib.contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
+    """Give a callback that draws one bar a phase on the error stream, where that is a terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+
+    console = Console(stderr=True)
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    bars = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    tasks: dict[str, TaskID] = {}
+
+    def show(phase: str, share: float) -> None:
+        if phase not in tasks:
+            for task in tasks.values():
+                bars.update(task, completed=1.0)
+            tasks[phase] = bars.add_task(phase, total=1.0)
+        bars.update(tasks[phase], completed=min(max(share, 0.0), 1.0))
+
+    with bars:
+        yield show
+        for task in tasks.values():
+            bars.update(task, completed=1.0)

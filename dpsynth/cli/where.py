@@ -1,0 +1,122 @@
+"""Conditions as a person types them: ``race == 'black'``, ``age >= 80``, ``dose in [1, 2]``, ``edu is missing``.
+
+A tiny parser and no `eval`: a condition is a column, one operator and literal values, nothing else.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from dpsynth.errors import InputError
+
+__all__ = ["literal", "parse_conditions"]
+
+_COLUMN = r"""(?: "(?P<double>[^"]+)" | '(?P<single>[^']+)' | `(?P<tick>[^`]+)` | (?P<bare>[^\s"'`=<>!][^=<>!]*?) )"""
+_CONDITION = re.compile(
+    rf"""\s*{_COLUMN}\s*(?:
+        (?P<missing>\bis\s+missing) | (?P<in>\bin)\s*\[(?P<list>.*)\] | (?P<op>==|>=|<=)\s*(?P<value>.+?)
+    )\s*""",
+    re.VERBOSE | re.DOTALL,
+)
+_LITERAL = re.compile(
+    r"""\s*(?: "(?P<double>[^"]*)" | '(?P<single>[^']*)' | (?P<bare>[^,"']+?) )\s*(?:,|$)""", re.VERBOSE
+)
+_INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
+_DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
+_FORMS = "COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE], COLUMN is missing"
+_BOUND = {">=": "min", "<=": "max"}
+
+
+def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
+    """Turn conditions into the mapping that `Model.sample` takes.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        One condition each. A column with operators or leading blanks in its name stands in quotes or backticks. Values
+        in quotes are text; without, they are read as a number, ``true``, ``false`` or else text.
+
+    Returns
+    -------
+    dict
+        For example ``{"race": "black", "age": {"min": 80, "max": 90}}``.
+
+    Raises
+    ------
+    InputError
+        If a condition has none of the forms, or two conditions on one column cannot be joined.
+
+    Examples
+    --------
+    >>> parse_conditions(["age >= 80", "age <= 90", "race == 'black'", "edu is missing"])
+    {'age': {'min': 80, 'max': 90}, 'race': 'black', 'edu': None}
+    """
+    conditions: dict[str, Any] = {}
+    for text in texts:
+        column, condition = _parse(text)
+        if column not in conditions:
+            conditions[column] = condition
+        else:
+            conditions[column] = _join(column, conditions[column], condition)
+    return conditions
+
+
+def _parse(text: str) -> tuple[str, Any]:
+    match = _CONDITION.fullmatch(text)
+    if match is None:
+        raise InputError(f"--where {text!r}: not understood; expected one of: {_FORMS}.")
+    column = _picked(match)
+    if match["missing"]:
+        return column, None
+    values = _literals(text, match["list"] if match["in"] else match["value"])
+    if match["in"]:
+        return column, values
+    if len(values) != 1:
+        raise InputError(
+            f"--where {text!r}: expected one value after {match['op']}; for several write: {column} in [A, B]."
+        )
+    if match["op"] == "==":
+        return column, values[0]
+    return column, {_BOUND[match["op"]]: values[0]}
+
+
+def _picked(match: re.Match[str]) -> str:
+    return next(match[group] for group in ("double", "single", "tick", "bare") if match[group] is not None).strip()
+
+
+def _literals(text: str, source: str) -> list[Any]:
+    values, at = [], 0
+    while at < len(source):
+        match = _LITERAL.match(source, at)
+        if match is None:
+            raise InputError(
+                f"--where {text!r}: its value is not understood; put text with quotes or commas in quotes."
+            )
+        values.append(_literal(match))
+        at = match.end()
+    if not values:
+        raise InputError(f"--where {text!r}: has no value; expected one of: {_FORMS}.")
+    return values
+
+
+def _literal(match: re.Match[str]) -> Any:
+    quoted = match["double"] if match["double"] is not None else match["single"]
+    return quoted if quoted is not None else literal(match["bare"].strip())
+
+
+def literal(word: str) -> Any:
+    """Read an unquoted word as a whole number, a decimal number, ``true``, ``false``, or else as text."""
+    if word.lower() in {"true", "false"}:
+        return word.lower() == "true"
+    if _INTEGER.fullmatch(word):
+        return int(word)
+    return float(word) if _DECIMAL.fullmatch(word) else word
+
+
+def _join(column: str, first: Any, second: Any) -> dict[str, Any]:
+    """Two bounds on one column are one interval; anything else said twice is a slip."""
+    if isinstance(first, dict) and isinstance(second, dict) and not first.keys() & second.keys():
+        return {**first, **second}
+    raise InputError(
+        f"--where: column {column!r} has two conditions that cannot be joined; use one, or COLUMN in [A, B]."
+    )

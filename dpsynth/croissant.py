@@ -1,0 +1,124 @@
+"""The release's machine-readable card: Croissant 1.0 JSON-LD (MLCommons), so that loaders find files and columns."""
+
+import hashlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
+from dpsynth.schema import Schema
+
+__all__ = ["croissant"]
+
+_TERMS = (
+    *("citeAs", "column", "equivalentProperty", "extract", "field", "fileProperty", "fileObject", "fileSet", "format"),
+    *("includes", "isLiveDataset", "jsonPath", "key", "md5", "parentField", "path", "recordSet", "references", "regex"),
+    *("repeated", "replace", "samplingRate", "separator", "source", "subField", "transform"),
+)
+_CONTEXT: Mapping[str, Any] = {
+    "@language": "en",
+    "@vocab": "https://schema.org/",
+    "sc": "https://schema.org/",
+    "cr": "http://mlcommons.org/croissant/",
+    "rai": "http://mlcommons.org/croissant/RAI/",
+    "dct": "http://purl.org/dc/terms/",
+    "data": {"@id": "cr:data", "@type": "@json"},
+    "dataType": {"@id": "cr:dataType", "@type": "@vocab"},
+    "examples": {"@id": "cr:examples", "@type": "@json"},
+    **{name: f"cr:{name}" for name in _TERMS},
+    "conformsTo": "dct:conformsTo",
+}
+_FILES = {"data/patients.parquet": "application/x-parquet", "data/patients.csv": "text/csv"}
+
+
+def croissant(
+    schema: Schema,
+    columns: list[str],
+    folder: Path,
+    *,
+    title: str,
+    description: str,
+    limits: str,
+    date: str,
+    licence: str,
+) -> dict[str, Any]:
+    """Return the JSON-LD of a release.
+
+    Parameters
+    ----------
+    schema : Schema
+        Public facts about the columns.
+    columns : list of str
+        The released columns, in order.
+    folder : path
+        The release; its data files are there already. Only the synthetic files are hashed.
+    title, description, limits : str
+        What stands on the dataset card.
+    date : str
+        Day of the release, ISO.
+    licence : str
+        SPDX name or URL; may be empty.
+    """
+    card: dict[str, Any] = {
+        "@context": dict(_CONTEXT),
+        "@type": "sc:Dataset",
+        "name": title,
+        "description": description,
+        "conformsTo": "http://mlcommons.org/croissant/1.0",
+        "datePublished": date,
+        "version": "1.0.0",
+        "isLiveDataset": False,
+        "keywords": ["synthetic data", "differential privacy"],
+        "rai:dataLimitations": limits,
+        "rai:personalSensitiveInformation": "None of the rows is a person; privacy.json holds the privacy statement.",
+        "distribution": [_file(folder, path, form) for path, form in _FILES.items()],
+        "recordSet": [
+            {
+                "@type": "cr:RecordSet",
+                "@id": "patients",
+                "name": "patients",
+                "description": "One synthetic record a row.",
+                "field": [_field(schema, name) for name in columns],
+            }
+        ],
+    }
+    return card | ({"license": licence} if licence else {})
+
+
+def _file(folder: Path, path: str, form: str) -> dict[str, Any]:
+    content = (folder / path).read_bytes()
+    return {
+        "@type": "cr:FileObject",
+        "@id": path,
+        "name": Path(path).name,
+        "contentUrl": path,
+        "contentSize": f"{len(content)} B",
+        "encodingFormat": form,
+        "sha256": hashlib.sha256(content).hexdigest(),
+    }
+
+
+def _field(schema: Schema, name: str) -> dict[str, Any]:
+    column = schema.columns[name]
+    return {
+        "@type": "cr:Field",
+        "@id": f"patients/{quote(name, safe='')}",
+        "name": name,
+        "description": column.description or name,
+        "dataType": _data_type(column),
+        "source": {"fileObject": {"@id": "data/patients.parquet"}, "extract": {"column": name}},
+    }
+
+
+def _data_type(column: Numeric | Categorical | Boolean | Datetime | Identifier) -> str:
+    if isinstance(column, Numeric):
+        return "sc:Float" if column.decimals else "sc:Integer"
+    if isinstance(column, Datetime):
+        return "sc:DateTime" if column.clock else "sc:Date"
+    kinds = {type(value) for value in column.categories} if isinstance(column, Categorical | Boolean) else set()
+    return (
+        {bool: "sc:Boolean", int: "sc:Integer", float: "sc:Float"}.get(kinds.pop(), "sc:Text")
+        if len(kinds) == 1
+        else "sc:Text"
+    )
