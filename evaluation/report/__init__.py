@@ -1,1 +1,1 @@
-"""One HTML page that works offline, and its JSON twin."""
+"""One HTML page that reads like a paper, and its JSON twin."""

@@ -1,0 +1,120 @@
+"""What each metric is: its title, its place in the report, which way is better, and one sentence on what it says."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+__all__ = ["ARMS", "METRICS", "Direction", "Metric", "Section", "metric"]
+
+Section = Literal["fidelity", "utility", "inference", "fairness", "check"]
+Direction = Literal["higher", "lower", "zero", "one", "none"]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One metric of the catalogue.
+
+    Parameters
+    ----------
+    key : str
+        Its name in `Result.metric`.
+    title : str
+        Its name on the page.
+    section : str
+        The part of the report that it belongs to.
+    direction : str
+        ``higher`` or ``lower`` is better, ``zero`` or ``one`` is the ideal, or ``none`` (a description).
+    about : str
+        What the number says, in one sentence for a clinician.
+    """
+
+    key: str
+    title: str
+    section: Section
+    direction: Direction
+    about: str
+
+
+_TVD = (
+    "Half the sum of absolute differences between two tables of shares: the share of patients that would have to move."
+)
+
+_ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
+    ("tvd_1way", "TVD, one column", "fidelity", "lower", f"Mean over all columns. {_TVD}"),
+    ("tvd_2way", "TVD, pairs", "fidelity", "lower", f"Mean over pairs of columns. {_TVD}"),
+    ("tvd_3way", "TVD, triples", "fidelity", "lower", f"Mean over triples of columns. {_TVD}"),
+    ("tvd_1way_excess", "TVD beyond chance, one column", "fidelity", "zero", "TVD less that of two real halves."),
+    ("tvd_2way_excess", "TVD beyond chance, pairs", "fidelity", "zero", "TVD less that of two real halves."),
+    ("tvd_3way_excess", "TVD beyond chance, triples", "fidelity", "zero", "TVD less that of two real halves."),
+    ("tvd_column", "TVD of this column", "fidelity", "lower", f"{_TVD} Missing is a cell of its own."),
+    ("released_tvd", "TVD to the released counts", "fidelity", "lower", "Against counts paid for with the budget."),
+    ("association_error", "Association error", "fidelity", "lower", "Mean absolute difference in Cramér's V."),
+    ("spearman_error", "Rank correlation error", "fidelity", "lower", "Mean absolute difference in Spearman's rho."),
+    ("missing_rate_error", "Missing share error", "fidelity", "lower", "Mean absolute difference in share missing."),
+    ("missing_pattern_tvd", "TVD of missing patterns", "fidelity", "lower", "Which columns are missing together."),
+    ("wasserstein", "Wasserstein distance", "fidelity", "lower", "Mean distance moved, as share of the public range."),
+    ("ks", "Kolmogorov-Smirnov distance", "fidelity", "lower", "Largest gap between two cumulative curves."),
+    ("two_sample_auroc", "Real or synthetic? AUROC", "fidelity", "lower", "0.5: a classifier cannot tell them apart."),
+    ("precision", "Precision", "fidelity", "higher", "Share of synthetic rows that lie where real rows lie."),
+    ("recall", "Recall", "fidelity", "higher", "Share of real rows that lie where synthetic rows lie."),
+    ("density", "Density", "fidelity", "higher", "How crowded with real rows the synthetic rows' places are."),
+    ("coverage", "Coverage", "fidelity", "higher", "Share of real rows with a synthetic row in their neighbourhood."),
+    ("constraint_violations", "Impossible rows", "check", "lower", "Rows that break a declared constraint."),
+    ("duplicates", "Rows equal to a real row", "check", "none", "A count, not a measure of privacy."),
+    ("rows", "Rows", "check", "none", "How many rows the cohort has."),
+    ("auroc", "AUROC", "utility", "higher", "Chance that a patient with the outcome is ranked above one without."),
+    ("auprc", "AUPRC", "utility", "higher", "Average precision; a coin gives the share with the outcome."),
+    ("balanced_accuracy", "Balanced accuracy", "utility", "higher", "Mean share of each class that is found."),
+    ("brier", "Brier score", "utility", "lower", "Mean squared error of the predicted probability."),
+    ("calibration_intercept", "Calibration intercept", "utility", "zero", "Above 0: risks are predicted too low."),
+    ("calibration_slope", "Calibration slope", "utility", "one", "Below 1: predicted risks are too extreme."),
+    ("r2", "R²", "utility", "higher", "Share of the outcome's variance that is explained."),
+    ("mae", "Mean absolute error", "utility", "lower", "In the outcome's own unit."),
+    ("change", "Change against real-trained", "utility", "zero", "Synthetic-trained less real-trained, same patients."),
+    ("coefficient", "Coefficient", "inference", "none", "Of the pre-specified regression."),
+    ("sign_agreement", "Sign agreement", "inference", "higher", "Share of coefficients with the same sign."),
+    ("interval_overlap", "Interval overlap", "inference", "higher", "Mean overlap of the intervals, 1 = identical."),
+    ("standardised_difference", "Standardised difference", "inference", "lower", "Mean difference in standard errors."),
+    ("noisy_count", "Released count", "inference", "none", "With the interval that its known noise gives."),
+    ("share", "Share of patients", "fairness", "none", "Share of the group among those whose group is known."),
+    ("representation", "Representation", "fairness", "zero", "Log of synthetic share over real share."),
+    ("representation_slope", "Representation slope", "fairness", "zero", "Below 0: small groups grow; above: shrink."),
+    ("group_auroc", "AUROC in the group", "fairness", "higher", "Among the group's own patients."),
+    ("group_auprc", "AUPRC in the group", "fairness", "higher", "Depends on the share with the outcome."),
+    ("tpr", "True positive rate", "fairness", "higher", "Share found of those with the outcome."),
+    ("fpr", "False positive rate", "fairness", "lower", "Share alarmed of those without the outcome."),
+    ("ppv", "Positive predictive value", "fairness", "higher", "Share with the outcome of those alarmed."),
+    ("calibration_error", "Observed less predicted", "fairness", "zero", "Observed share less mean predicted risk."),
+    ("group_mae", "Mean absolute error in the group", "fairness", "lower", "In the outcome's own unit."),
+    ("group_accuracy", "Accuracy in the group", "fairness", "higher", "Share of the group that is classified rightly."),
+    ("group_change", "Change in the group", "fairness", "zero", "Synthetic-trained less real-trained, same patients."),
+    ("did", "Difference in differences", "fairness", "zero", "The group's change less that of all other patients."),
+    ("worst_group", "Worst group", "fairness", "higher", "The lowest group score that can be estimated."),
+    ("gap", "Gap between groups", "fairness", "lower", "Best less worst group score."),
+    ("largest_did", "Largest difference in differences", "fairness", "zero", "With its permutation p value."),
+    ("equalized_odds", "Equalised odds difference", "fairness", "lower", "Largest gap in true or false positive rate."),
+    ("demographic_parity", "Demographic parity difference", "fairness", "lower", "Largest gap in share alarmed."),
+)
+
+METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}
+
+ARMS: dict[str, str] = {
+    "real": "real patients (ceiling)",
+    "synthetic": "synthetic cohort",
+    "real+synthetic": "real and synthetic together",
+    "noiseless": "same model without noise",
+    "floor": "independent columns, same ε (floor)",
+    "dp_classifier": "DP classifier on real patients, same ε",
+    "prevalence": "no model (prevalence)",
+    "trained_real_tested_synthetic": "trained on real, tested on synthetic",
+}
+
+
+def metric(key: str) -> Metric:
+    """Return the catalogue's entry for `key`.
+
+    Raises
+    ------
+    KeyError
+        If there is no such metric: a result of an unknown metric is a fault of ours.
+    """
+    return METRICS[key]

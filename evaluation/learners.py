@@ -1,0 +1,244 @@
+"""Classifiers and regressors that are trained on one arm and judged on another.
+
+Preprocessing is fitted on the training arm only: what it knows about categories, medians and spreads comes from there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.table import Floats, Ints, Table, Variable
+
+__all__ = ["LEARNERS", "Prediction", "Task", "dense_features", "fit_predict", "task_of", "tree_features"]
+
+#: Most categories of one column that a learner tells apart; the rarer ones of the training arm share a code.
+CATEGORIES = 63
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is predicted.
+
+    Parameters
+    ----------
+    target : str
+        The column.
+    kind : {"binary", "multiclass", "numeric"}
+    classes : tuple of str
+        Labels of the classes in the schema's order; empty for a number.
+    positive : int
+        The class whose probability is judged where there are two: the last in the schema's list.
+    """
+
+    target: str
+    kind: Literal["binary", "multiclass", "numeric"]
+    classes: tuple[str, ...] = ()
+    positive: int = 1
+
+    def known(self, table: Table) -> Table:
+        """Return the rows of `table` whose outcome is known."""
+        missing = table[self.target].missing
+        return table.take(np.flatnonzero(~missing)) if missing.any() else table
+
+    def truth(self, table: Table) -> NDArray[Any]:
+        """Return the outcome: bool where there are two classes, class codes, or numbers."""
+        values = table[self.target].values
+        return values == self.positive if self.kind == "binary" else values
+
+
+def task_of(table: Table, target: str) -> Task:
+    """Return the prediction task that the target's public type makes.
+
+    Raises
+    ------
+    InputError
+        If there is no such modelled column, or it has one possible value.
+    """
+    if target not in table.variables:
+        raise InputError(f"target {target!r}: is not a modelled column; the columns are {', '.join(table.names)}.")
+    variable = table[target]
+    if variable.categories is None:
+        return Task(target, "numeric")
+    if len(variable.categories) < 2:
+        raise InputError(f"target {target!r}: has one possible value, so that there is nothing to predict.")
+    kind: Literal["binary", "multiclass"] = "binary" if len(variable.categories) == 2 else "multiclass"
+    return Task(target, kind, variable.categories, len(variable.categories) - 1)
+
+
+def _frequent(values: Ints) -> Ints:
+    """Return the codes of the most frequent categories of the training arm."""
+    found, counts = np.unique(values[values >= 0], return_counts=True)
+    return np.sort(found[np.argsort(-counts, kind="stable")[:CATEGORIES]])
+
+
+def _positions(values: Ints, known: Ints) -> Ints:
+    """Return the place of each value in `known` (ascending), -1 where it is not one of them."""
+    if len(known) == 0:
+        return np.full(len(values), -1)
+    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
+    return np.where(known[places] == values, places, -1)
+
+
+Encoder = Callable[[Table], Floats]
+
+
+def tree_features(train: Table, target: str) -> tuple[Encoder, list[bool]]:
+    """Return an encoder for trees (NaN is missing, categories are codes) and which features are categories."""
+    names = [name for name in train.names if name != target]
+    known = {name: _frequent(train[name].values) for name in names if not train[name].numeric}
+
+    def encode(table: Table) -> Floats:
+        columns = []
+        for name in names:
+            values = table[name].values
+            if name in known:
+                places = _positions(values, known[name])
+                values = np.where(places < 0, np.where(values < 0, np.nan, len(known[name])), places)
+            columns.append(values.astype(np.float64))
+        return np.column_stack(columns) if columns else np.zeros((len(table), 1))
+
+    return encode, [name in known for name in names] or [False]
+
+
+def _dense_number(variable: Variable) -> Callable[[Variable], Floats]:
+    """Return a rule from a number to (standardised value with the training median for missing, is it missing)."""
+    present = variable.values[~variable.missing]
+    middle = float(np.median(present)) if len(present) else 0.0
+    spread = float(present.std()) if len(present) else 0.0
+
+    def encode(other: Variable) -> Floats:
+        filled = np.where(other.missing, middle, other.values)
+        return np.column_stack([(filled - middle) / (spread or 1.0), other.missing.astype(np.float64)])
+
+    return encode
+
+
+def _dense_category(variable: Variable) -> Callable[[Variable], Floats]:
+    """Return a rule from a category to one indicator for each category that the training arm has, and for missing."""
+    known = _frequent(variable.values)
+
+    def encode(other: Variable) -> Floats:
+        places = _positions(other.values, known)
+        indicators = np.zeros((len(places), len(known) + 1))
+        rows = np.flatnonzero(places >= 0)
+        indicators[rows, places[rows]] = 1.0
+        indicators[other.missing, -1] = 1.0
+        return indicators
+
+    return encode
+
+
+def dense_features(train: Table, target: str) -> Encoder:
+    """Return an encoder for linear models: standardised numbers, indicators for categories and for missing."""
+    names = [name for name in train.names if name != target]
+    rules = {name: (_dense_number if train[name].numeric else _dense_category)(train[name]) for name in names}
+
+    def encode(table: Table) -> Floats:
+        blocks = [rule(table[name]) for name, rule in rules.items()]
+        return np.hstack(blocks) if blocks else np.zeros((len(table), 1))
+
+    return encode
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What one trained learner says about one table.
+
+    Parameters
+    ----------
+    scores : ndarray
+        Shape (rows,): risk of the positive class, or the predicted number; shape (rows, classes) for several classes,
+        with 0 for a class that the training arm does not have.
+    guesses : ndarray, shape (rows,)
+        Guessed class codes (0/1 where there are two); the predicted number for a number.
+    """
+
+    scores: Floats
+    guesses: NDArray[Any]
+
+
+Fitted = Callable[[Table], Prediction]
+
+
+def _gradient_boosting(train: Table, task: Task, seed: int) -> tuple[Any, Encoder]:
+    from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+
+    encode, categorical = tree_features(train, task.target)
+    kind = HistGradientBoostingRegressor if task.kind == "numeric" else HistGradientBoostingClassifier
+    return kind(categorical_features=categorical, early_stopping=False, random_state=seed), encode
+
+
+def _linear(train: Table, task: Task, seed: int) -> tuple[Any, Encoder]:
+    from sklearn.linear_model import LogisticRegression, Ridge
+
+    encode = dense_features(train, task.target)
+    model = Ridge(random_state=seed) if task.kind == "numeric" else LogisticRegression(max_iter=2000, tol=1e-3)
+    return model, encode
+
+
+LEARNERS: Mapping[str, Callable[[Table, Task, int], tuple[Any, Encoder]]] = {
+    "gradient boosting": _gradient_boosting,
+    "logistic regression": _linear,
+}
+"""The learners by name; for a numeric target the second is a ridge regression."""
+
+
+def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted:
+    """Train a learner on the rows of `train` whose outcome is known; return what predicts for a table.
+
+    Parameters
+    ----------
+    train : Table
+    task : Task
+    learner : str
+        A key of `LEARNERS`.
+    seed : int
+
+    Raises
+    ------
+    InputError
+        If `train` has no row with a known outcome, or all of them have the same.
+    """
+    train = task.known(train)
+    truth = task.truth(train)
+    if len(train) == 0 or len(np.unique(truth)) < 2:
+        raise InputError(f"the training arm has fewer than two different values of {task.target!r}")
+    model, encode = LEARNERS[learner](train, task, seed)
+    model.fit(encode(train), truth)
+    if task.kind == "numeric":
+        return lambda table: _numeric(model, encode, table)
+    if task.kind == "multiclass":
+        return lambda table: _classes(model, encode, table, task)
+    threshold = _threshold(model.predict_proba(encode(train))[:, 1], float(truth.mean()))
+    return lambda table: _binary(model, encode, table, threshold)
+
+
+def _threshold(risks: Floats, share: float) -> float:
+    """Return the risk above which the training arm has as many alarms as it has patients with the outcome."""
+    return float(np.quantile(risks, 1 - share))
+
+
+def _binary(model: Any, encode: Encoder, table: Table, threshold: float) -> Prediction:
+    risks = model.predict_proba(encode(table))[:, 1]
+    return Prediction(risks, (risks > threshold).astype(np.int64))
+
+
+def _classes(model: Any, encode: Encoder, table: Table, task: Task) -> Prediction:
+    known = model.predict_proba(encode(table))
+    scores = np.zeros((len(table), len(task.classes)))
+    scores[:, model.classes_.astype(int)] = known
+    return Prediction(scores, scores.argmax(axis=1))
+
+
+def _numeric(model: Any, encode: Encoder, table: Table) -> Prediction:
+    found = model.predict(encode(table))
+    return Prediction(found, found)
+
+
+def without(table: Table, names: tuple[str, ...]) -> Table:
+    """Return `table` without these columns."""
+    return replace(table, variables={key: item for key, item in table.variables.items() if key not in names})

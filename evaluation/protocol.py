@@ -1,0 +1,115 @@
+"""The terms of an evaluation: the split of patients, seeds, sizes, and what may be published."""
+
+import hashlib
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.results import Disclosure
+from dpsynth.evaluation.table import Floats
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+__all__ = ["Margins", "Protocol", "split"]
+
+
+@dataclass(frozen=True)
+class Margins:
+    """How far a synthetic cohort may fall short and still be called good enough; chosen before looking.
+
+    Parameters
+    ----------
+    tvd : float
+        Mean TVD beyond that of two real halves, for tables of one and of two columns.
+    auroc : float
+        Loss of AUROC (or of R² for a numeric target) against the real-trained model.
+    """
+
+    tvd: float = 0.05
+    auroc: float = 0.05
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """What holds for every metric of one evaluation.
+
+    Parameters
+    ----------
+    seed : int
+        Draws subsets, jackknife groups, bootstrap draws and the learners' randomness.
+    disclosure : Disclosure
+        Of results that touch real patients: public only where these are public.
+    level : float
+        Nominal coverage of intervals.
+    draws : int
+        Bootstrap draws, fewer for many rows.
+    rows : int
+        Cohorts with more rows are subsampled by patient for counting, and for training and testing.
+    marginals : int
+        Marginals of one order that are counted; a random subset where there are more.
+    smallest : int
+        Rates of a group need as many patients with and without the outcome.
+    margins : Margins
+    """
+
+    seed: int = 0
+    disclosure: Disclosure = Disclosure.INTERNAL
+    level: float = 0.95
+    draws: int = 1000
+    rows: int = 50_000
+    marginals: int = 5_000
+    smallest: int = 10
+    margins: Margins = field(default_factory=Margins)
+
+
+def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple["Cohort", "Cohort"]:
+    """Divide a cohort into training and test patients by a keyed hash of the patient.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    test : float
+        Expected share of test patients, in (0, 1).
+    key : str
+        Another key gives another division. With a patient column, a patient's side depends on the key and their
+        identifier only: not on the order of rows, nor on who else is there. Without one, on the row's values, so that
+        equal rows fall on one side.
+
+    Returns
+    -------
+    tuple of Cohort
+        Training and test patients; no patient is in both.
+
+    Raises
+    ------
+    InputError
+        If `test` is not in (0, 1), or one side would be empty.
+    """
+    if not 0 < test < 1:
+        raise InputError(f"test share {test}: must lie between 0 and 1.")
+    chosen = _uniform(_identities(cohort), key) < test
+    if chosen.all() or not chosen.any():
+        raise InputError("the cohort has too few patients to be divided; give separate files instead.")
+    return cohort.take(np.flatnonzero(~chosen)), cohort.take(np.flatnonzero(chosen))
+
+
+def _identities(cohort: "Cohort") -> NDArray[np.uint64]:
+    """Return a 64-bit number per row that depends on the patient only."""
+    import pandas as pd
+
+    patient = cohort.schema.patient
+    frame = cohort.to_pandas()
+    wanted: Any = frame[[patient]].astype(str) if patient is not None else frame
+    return np.asarray(pd.util.hash_pandas_object(wanted, index=False), dtype=np.uint64)
+
+
+def _uniform(identities: NDArray[np.uint64], key: str) -> Floats:
+    """Return a number in [0, 1) per identity: the keyed BLAKE2b hash of each different one."""
+    different, places = np.unique(identities, return_inverse=True)
+    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
+    hashed = [hashlib.blake2b(one.tobytes(), key=secret, digest_size=8).digest() for one in different]
+    return (np.frombuffer(b"".join(hashed), dtype=np.uint64) / 2.0**64)[places]

@@ -1,0 +1,96 @@
+"""Scores of predictions as functions of row weights, so that one call scores all draws of a bootstrap.
+
+Weights have shape (draws, rows); every function returns shape (draws,). Weights of one give the usual score. A draw in
+which a score does not exist gives NaN.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.evaluation.table import Floats
+
+__all__ = ["Ranking", "Weights", "balanced_accuracy", "calibration_bins", "ones", "ratio", "weighted_r2"]
+
+Weights = NDArray[np.floating]
+
+
+def ones(rows: int) -> Floats:
+    """Return the weights of the sample itself, shape (1, rows)."""
+    return np.ones((1, rows))
+
+
+def ratio(top: Weights, bottom: Weights) -> Floats:
+    """Return `top` / `bottom`, NaN where `bottom` is 0."""
+    found: Floats = np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
+    return found
+
+
+class Ranking:
+    """Scores of patients in order, sorted once for all weights.
+
+    Parameters
+    ----------
+    labels : ndarray of bool, shape (rows,)
+    scores : ndarray of float, shape (rows,)
+        Higher means more likely. Ties count half.
+    """
+
+    def __init__(self, labels: NDArray[np.bool_], scores: Floats) -> None:
+        self._order = np.argsort(scores, kind="stable")
+        self._labels = labels[self._order]
+        ordered = scores[self._order]
+        starts = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(scores) else np.array([], dtype=bool)
+        self._starts = np.flatnonzero(starts)
+
+    def _by_tie(self, weights: Weights) -> tuple[Weights, Weights]:
+        """Return the weight of positives and of negatives at each different score, ascending."""
+        sorted_weights = weights[:, self._order]
+        positive = np.add.reduceat(sorted_weights * self._labels, self._starts, axis=1)
+        return positive, np.add.reduceat(sorted_weights, self._starts, axis=1) - positive
+
+    def auroc(self, weights: Weights) -> Floats:
+        """Return the area under the ROC curve: the weighted Mann-Whitney statistic with ties counted half."""
+        positive, negative = self._by_tie(weights)
+        below = np.cumsum(negative, axis=1) - negative / 2
+        pairs = positive.sum(axis=1) * negative.sum(axis=1)
+        return ratio((positive * below).sum(axis=1, dtype=np.float64), pairs.astype(np.float64))
+
+    def auprc(self, weights: Weights) -> Floats:
+        """Return average precision: the sum of precision at each threshold times the recall that it adds."""
+        positive, negative = (part[:, ::-1] for part in self._by_tie(weights))
+        found = np.cumsum(positive, axis=1)
+        alarmed = found + np.cumsum(negative, axis=1)
+        precision = np.divide(found, alarmed, out=np.zeros_like(found), where=alarmed > 0)
+        return ratio((positive * precision).sum(axis=1, dtype=np.float64), positive.sum(axis=1, dtype=np.float64))
+
+
+def balanced_accuracy(labels: NDArray[np.int64], guesses: NDArray[np.int64], weights: Weights) -> Floats:
+    """Return the mean over the classes that occur of the share that is guessed rightly."""
+    right = (labels == guesses).astype(np.float64)
+    found: Floats = np.mean([ratio(weights @ (right * own), weights @ own) for own in _indicators(labels)], axis=0)
+    return found
+
+
+def _indicators(labels: NDArray[np.int64]) -> Sequence[Floats]:
+    return [(labels == code).astype(np.float64) for code in np.unique(labels)]
+
+
+def weighted_r2(truth: Floats, guesses: Floats, weights: Weights) -> Floats:
+    """Return 1 - (squared error of the guesses) / (squared error of the test patients' mean)."""
+    total = weights.sum(axis=1)
+    mean = ratio(weights @ truth, total)
+    spread = weights @ truth**2 - total * mean**2
+    return 1 - ratio(weights @ (truth - guesses) ** 2, np.where(spread > 1e-12 * total, spread, 0.0))
+
+
+def calibration_bins(labels: NDArray[np.bool_], risks: Floats, bins: int = 10) -> dict[str, list[float]]:
+    """Return mean predicted risk, observed share and size of groups of about equal size in order of risk."""
+    order = np.argsort(risks, kind="stable")
+    parts = [part for part in np.array_split(order, bins) if len(part)]
+    return {
+        "predicted": [float(risks[part].mean()) for part in parts],
+        "observed": [float(labels[part].mean()) for part in parts],
+        "n": [float(len(part)) for part in parts],
+    }
