@@ -1,0 +1,320 @@
+"""A cohort as small integers, and back: one fine code for each cell, category and state of every modelled column."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import TypeAdapter, ValidationError
+
+from dpsynth.coders import Coder, GridCoder, ListCoder
+from dpsynth.cohort import Cohort
+from dpsynth.columns import Boolean, Categorical, Column, Datetime, Numeric
+from dpsynth.conditions import Meaning, resolve
+from dpsynth.constraints import Condition, Order
+from dpsynth.decoding import draw
+from dpsynth.errors import InputError
+from dpsynth.feasibility import Rules
+from dpsynth.grid import edge_values
+from dpsynth.matching import canonical_text
+from dpsynth.schema import Schema, nearest
+from dpsynth.values import build
+
+__all__ = ["Codec", "ColumnCode"]
+
+Mask = npt.NDArray[np.bool_]
+CodeArray = npt.NDArray[Any]
+_CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)
+
+
+@dataclass(frozen=True)
+class ColumnCode:
+    """How one column is coded.
+
+    Attributes
+    ----------
+    name
+        The column.
+    size
+        Number of codes, all states included.
+    ordered
+        Codes 0 to ordered - 1 are cells or categories in order; 0 where the categories have none.
+    missing
+        The code of the missing state (always the last), None where a value is never missing.
+    labels
+        One text per code, for tables and figures.
+    """
+
+    name: str
+    size: int
+    ordered: int
+    missing: int | None
+    labels: tuple[str, ...]
+
+
+class Codec:
+    """Turns cohorts into codes and codes into cohorts.
+
+    Numbers and dates are cut into cells of their public range; special values, and the missing state where it is
+    declared, have codes of their own. Everything is decided by the schema, so a codec says nothing about data.
+
+    Parameters
+    ----------
+    schema
+        The schema.
+    cells
+        How many cells a numeric or datetime column is cut into. A column that can take fewer values has one for
+        each; thresholds of the schema's constraints begin a cell, and may add some.
+    discovered
+        For each column that is declared `discover: true`, the values found under differential privacy.
+
+    Attributes
+    ----------
+    columns : dict[str, ColumnCode]
+        The coded columns in the schema's order.
+    pending : tuple[str, ...]
+        The columns whose values are still to be discovered; they have no codes yet.
+
+    Raises
+    ------
+    InputError
+        If `cells` is below 2, or `discovered` names a column that is not declared so.
+
+    Examples
+    --------
+    >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99, missing: true}}}")
+    >>> codec = Codec(schema, cells=10)
+    >>> codec.shape
+    {'age': 11}
+    >>> codec.columns["age"].labels[:2]
+    ('0 to 9', '10 to 19')
+    """
+
+    def __init__(
+        self, schema: Schema, *, cells: int = 64, discovered: Mapping[str, Sequence[Any]] | None = None
+    ) -> None:
+        if cells < 2:
+            raise InputError(f"cells: found {cells}, expected at least 2.")
+        self.schema = schema
+        self.cells = cells
+        self.discovered = {name: tuple(map(canonical_text, values)) for name, values in (discovered or {}).items()}
+        _check_discovered(schema, self.discovered)
+        self.pending = tuple(
+            name for name in schema.modelled if _discovers(schema.columns[name]) and name not in self.discovered
+        )
+        edges = _constraint_edges(schema)
+        self._coders: dict[str, Coder] = {
+            name: self._coder(name, edges.get(name, set())) for name in schema.modelled if name not in self.pending
+        }
+        self.columns = {name: _column_code(name, coder) for name, coder in self._coders.items()}
+        self._rules = Rules(schema.constraints, self._coders)
+
+    def _coder(self, name: str, edges: set[int]) -> Coder:
+        column = self.schema.columns[name]
+        if isinstance(column, Numeric | Datetime):
+            return GridCoder(column, self.cells, sorted(edges))
+        assert isinstance(column, Categorical | Boolean)  # noqa: S101  (identifiers are not modelled)
+        return ListCoder(column, self.discovered.get(name))
+
+    @property
+    def shape(self) -> dict[str, int]:
+        """The number of codes of each column."""
+        return {name: code.size for name, code in self.columns.items()}
+
+    def with_discovered(self, discovered: Mapping[str, Sequence[Any]]) -> "Codec":
+        """Return the codec that knows these values too."""
+        return Codec(self.schema, cells=self.cells, discovered={**self.discovered, **discovered})
+
+    def bounds(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+        """Return (ordered,) the least and the greatest value of each cell of a numeric or datetime column.
+
+        Datetimes are in days, or seconds where they have a clock time, since 1970-01-01.
+        """
+        coder = self._coders[name]
+        if not isinstance(coder, GridCoder):
+            raise InputError(f"column {name!r}: has categories, not cells.")
+        grid = coder.grid
+        return tuple(edge_values(coder.column, ends[: grid.ordered]) for ends in (grid.lower, grid.upper))  # type: ignore[return-value]
+
+    def encode(self, cohort: Cohort, columns: Sequence[str] | None = None) -> dict[str, CodeArray]:
+        """Return the codes of a cohort's rows.
+
+        Parameters
+        ----------
+        cohort
+            A cohort of the same schema.
+        columns
+            The columns to encode; all modelled ones where left out.
+
+        Returns
+        -------
+        dict
+            For each column (rows,) codes in the smallest unsigned type that holds its size. Numbers outside the
+            public range are in the cell at its end.
+
+        Raises
+        ------
+        InputError
+            If the values of a column are still to be discovered, or the cohort does not have it.
+        """
+        names = self.schema.modelled if columns is None else columns
+        for name in names:
+            self._check_column(name)
+            if name not in cohort.columns:
+                raise InputError(f"column {name!r}: the cohort does not have it; give a cohort of the same schema.")
+        return {
+            name: self._coders[name].encode(cohort.table[name]).astype(np.min_scalar_type(self.columns[name].size - 1))
+            for name in names
+        }
+
+    def _check_column(self, name: str) -> None:
+        if name in self.pending:
+            raise InputError(f"column {name!r}: its values must be discovered first; pass them as discovered.")
+        if name not in self.columns:
+            raise InputError(f"column {name!r}: is not modelled{nearest(name, tuple(self.columns))}.")
+
+    def decode(
+        self, codes: Mapping[str, CodeArray], rng: np.random.Generator, *, where: Mapping[str, Any] | None = None
+    ) -> Cohort:
+        """Return a synthetic cohort of the schema's modelled columns.
+
+        A number is uniform in its code's cell, at the declared decimals; so it has the same code again. Rows whose
+        codes no row can have under the schema's constraints take the codes of the constraints' columns from another
+        row that keeps them: the rows are conditioned on the constraints.
+
+        Parameters
+        ----------
+        codes
+            For each modelled column (rows,) codes.
+        rng
+            Where the randomness comes from; it is no secret, decoding is post-processing.
+        where
+            Conditions as for `where`, to which cells that a range cuts in two are narrowed.
+
+        Raises
+        ------
+        InputError
+            If a column is not there, lengths differ, a code is out of bounds, or no row keeps the constraints.
+        """
+        rows = self._check_codes(codes)
+        limits = {name: self._meaning(name, condition) for name, condition in (where or {}).items()}
+        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng)
+        drawn = self._rules.orders.draw(kept, rng, limits)
+        arrays = {}
+        for name, coder in self._coders.items():
+            if isinstance(coder, GridCoder):
+                values = drawn[name] if name in drawn else draw(coder, kept[name], rng, limits.get(name))
+                missing = kept[name] == coder.missing if coder.missing is not None else np.zeros(rows, dtype=bool)
+                arrays[name] = build(coder.column, values, missing)
+            else:
+                arrays[name] = coder.decode(kept[name])
+        return Cohort(self.schema, _table(arrays), synthetic=True)
+
+    def _check_codes(self, codes: Mapping[str, CodeArray]) -> int:
+        """Return the number of rows of well-formed codes."""
+        if self.pending:
+            self._check_column(self.pending[0])
+        absent = [name for name in self.columns if name not in codes]
+        if absent:
+            raise InputError(f"column {absent[0]!r}: has no codes; give codes for every modelled column.")
+        rows = {codes[name].shape for name in self.columns}
+        if len(rows) != 1 or len(next(iter(rows))) != 1:
+            raise InputError("codes: expected one array of one dimension for each column, all of the same length.")
+        for name, code in self.columns.items():
+            if codes[name].size and not 0 <= int(codes[name].min()) <= int(codes[name].max()) < code.size:
+                raise InputError(f"column {name!r}: a code is out of bounds, expected 0 to {code.size - 1}.")
+        return int(next(iter(rows))[0])
+
+    def where(self, conditions: Mapping[str, Any], *, partly: bool = False) -> dict[str, Mask]:
+        """Return which codes of each named column fulfil a condition.
+
+        Parameters
+        ----------
+        conditions
+            For each column a value, a list of values, `{"min": ..., "max": ...}` (either may be left out), or None
+            for missing.
+        partly
+            Take in cells that a range cuts in two, too: pass the conditions to `decode` as well, which then draws
+            from the part inside. Otherwise a cell is taken only where all of it fulfils the condition.
+
+        Returns
+        -------
+        dict
+            For each named column (size,) booleans.
+
+        Raises
+        ------
+        InputError
+            If a column or a value is not known, or no code fulfils the condition.
+        """
+        masks = {}
+        for name, condition in conditions.items():
+            masks[name] = self._coders[name].mask(self._meaning(name, condition), partly=partly)
+            if not masks[name].any():
+                raise InputError(f"where: {name!r} has no cell that lies wholly in the range; widen it.")
+        return masks
+
+    def _meaning(self, name: str, condition: Any) -> Meaning:
+        self._check_column(name)
+        coder = self._coders[name]
+        try:
+            parsed = _CONDITION.validate_python(condition)
+            matcher = None if isinstance(coder, GridCoder) else coder.matcher
+            return resolve(name, coder.column, parsed, matcher=matcher)
+        except ValidationError:
+            raise InputError(f"where: {name!r} needs a value, a list of values, or min and max.") from None
+        except ValueError as fault:
+            raise InputError(f"where: {fault}.") from None
+
+    def forbidden(self) -> list[tuple[tuple[str, ...], Mask]]:
+        """Return the schema's constraints as structural zeros.
+
+        Returns
+        -------
+        list
+            For each constraint (for an order: each pair of its columns) the columns, and a boolean array over their
+            codes that is True where no row can be.
+        """
+        return self._rules.tables()
+
+
+def _column_code(name: str, coder: Coder) -> ColumnCode:
+    return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())
+
+
+def _discovers(column: Column) -> bool:
+    return isinstance(column, Categorical) and column.discover
+
+
+def _check_discovered(schema: Schema, discovered: Mapping[str, tuple[str, ...]]) -> None:
+    for name, values in discovered.items():
+        if name not in schema.columns or not _discovers(schema.columns[name]):
+            raise InputError(f"discovered: {name!r} is not a column with discover: true.")
+        if len(set(values)) < len(values):
+            raise InputError(f"discovered: a value of {name!r} is given twice.")
+
+
+def _constraint_edges(schema: Schema) -> dict[str, set[int]]:
+    """Return for each column the steps where a condition of a constraint begins or has just ended."""
+    edges: dict[str, set[int]] = {}
+    conditions = [
+        (name, condition)
+        for constraint in schema.constraints
+        if not isinstance(constraint, Order)
+        for side in constraint.parts()
+        for name, condition in side.items()
+    ]
+    for name, condition in conditions:
+        column = schema.columns[name]
+        if isinstance(column, Numeric | Datetime):
+            meaning = resolve(name, column, condition)
+            ends = [*meaning.ranges, *((point, point) for point in meaning.points)]
+            edges.setdefault(name, set()).update(edge for low, high in ends for edge in (low, high + 1))
+    return edges
+
+
+def _table(arrays: Mapping[str, Any]) -> Any:
+    import pyarrow as pa
+
+    return pa.table(arrays)

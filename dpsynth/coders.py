@@ -1,0 +1,116 @@
+"""How one column becomes codes and comes back: cells of a range, or positions in a list."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.columns import Boolean, Categorical, Category, Datetime, Numeric
+from dpsynth.conditions import Meaning
+from dpsynth.grid import Lattice, build_grid
+from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
+from dpsynth.values import from_positions, positions, steps
+
+__all__ = ["OTHER", "Coder", "GridCoder", "ListCoder"]
+
+Mask = npt.NDArray[np.bool_]
+OTHER = "other"
+"""The label, and the decoded value, of the state that holds all values which were not discovered."""
+
+
+class GridCoder:
+    """Codes of a numeric or datetime column: its cells, then its special values, then missing.
+
+    Parameters
+    ----------
+    column
+        The declaration.
+    cells
+        How many cells are wanted.
+    edges
+        Steps that must begin a cell.
+    """
+
+    def __init__(self, column: Numeric | Datetime, cells: int, edges: Iterable[int]) -> None:
+        self.column = column
+        self.grid = build_grid(column, cells, edges)
+        self.ordered = self.grid.ordered
+        self.states = self.ordered + len(self.grid.atoms)
+        self.missing = self.states if column.missing else None
+        self.size = self.states + column.missing
+
+    def labels(self) -> tuple[str, ...]:
+        """Return one text per code: the least and greatest value of a cell, or the value itself."""
+        texts = [self._texts(ends) for ends in (self.grid.lower, self.grid.upper)]
+        cells = [low if low == high else f"{low} to {high}" for low, high in zip(*texts, strict=True)]
+        return (*cells, *(["missing"] if self.column.missing else []))
+
+    def _texts(self, ends: Lattice) -> list[str]:
+        if isinstance(self.column, Numeric):
+            scale = 10**self.column.decimals
+            return [f"{int(step) / scale:.{self.column.decimals}f}" for step in ends]
+        return [str(moment) for moment in ends.astype("datetime64[s]" if self.column.clock else "datetime64[D]")]
+
+    def encode(self, array: Any) -> Lattice:
+        """Return (rows,) codes of a typed array."""
+        values, missing = steps(self.column, array)
+        codes = self.grid.encode(values)
+        if self.missing is not None:
+            codes[missing] = self.missing
+        return codes
+
+    def mask(self, meaning: Meaning, *, partly: bool = False) -> Mask:
+        """Return (size,) which codes lie wholly (or at least partly) in a condition."""
+        held = meaning.covers(self.grid, partly=partly)
+        return np.append(held, meaning.missing) if self.column.missing else held
+
+
+class ListCoder:
+    """Codes of a categorical or boolean column: its categories, then missing.
+
+    Parameters
+    ----------
+    column
+        The declaration.
+    discovered
+        The values found under differential privacy, for a column that is declared `discover: true`.
+    """
+
+    def __init__(self, column: Categorical | Boolean, discovered: Sequence[str] | None = None) -> None:
+        self.column = column
+        self.categories: tuple[Category, ...] = column.categories
+        self._stand_in = UNKNOWN
+        if discovered is not None:
+            others = () if column.other == "missing" or OTHER in discovered else (OTHER,)
+            self.categories = (*discovered, *others)
+            self._stand_in = MISSING if column.other == "missing" else self.categories.index(OTHER)
+        self.matcher = Matcher(column, (), self.categories)
+        self.ordered = len(self.categories) if column.ordered else 0
+        self.states = len(self.categories)
+        self.missing = self.states if column.missing else None
+        self.size = self.states + column.missing
+
+    def labels(self) -> tuple[str, ...]:
+        """Return one text per code."""
+        return (*map(canonical_text, self.categories), *(["missing"] if self.column.missing else []))
+
+    def encode(self, array: Any) -> npt.NDArray[np.int32]:
+        """Return (rows,) codes of a typed array."""
+        indices, found = positions(array)
+        places = np.array([*(self.matcher.position(value) for value in found), MISSING], dtype=np.int32)
+        places[places == UNKNOWN] = self._stand_in
+        codes = places[indices]  # a missing value has index -1: the last place
+        return np.where(codes == MISSING, np.int32(self.states), codes)
+
+    def decode(self, codes: npt.NDArray[Any]) -> Any:
+        """Return the typed array of (rows,) codes."""
+        return from_positions(np.where(codes == self.states, MISSING, codes.astype(np.int32)), self.categories)
+
+    def mask(self, meaning: Meaning, *, partly: bool = False) -> Mask:  # noqa: ARG002  (a category is never in part)
+        """Return (size,) which codes hold in a condition."""
+        held = meaning.holds(np.arange(self.states, dtype=np.int64), np.ones(self.states, dtype=bool))
+        return np.append(held, meaning.missing) if self.column.missing else held
+
+
+Coder = GridCoder | ListCoder

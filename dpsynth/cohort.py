@@ -1,0 +1,186 @@
+"""A cohort: a table of patients that keeps what its schema says."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.errors import DataError, FileError
+from dpsynth.schema import Schema
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Cohort"]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Cohort:
+    """A table that was checked against its schema.
+
+    Make one with `Cohort.read` or `Cohort.from_pandas`.
+
+    Attributes
+    ----------
+    schema
+        What is publicly known about the columns.
+    table
+        A pyarrow table of the declared columns, in the schema's order. Numbers are int64 or float64; categories and
+        booleans are dictionary arrays over the schema's own list; dates are date32, or timestamp[s] with a clock time.
+    source
+        The file that the cohort was read from.
+    public
+        Whether the data are public, so that nothing needs to be spent on them.
+    synthetic
+        Whether the rows were generated.
+
+    Notes
+    -----
+    Privacy contract: `repr` shows the schema's name and the columns; the number of rows only where the cohort is
+    public or synthetic.
+    """
+
+    schema: Schema
+    table: Any
+    source: Path | None = None
+    public: bool = False
+    synthetic: bool = False
+
+    @classmethod
+    def read(cls, path: str | Path, schema: Schema, *, public: bool = False, synthetic: bool = False) -> "Cohort":
+        """Read a CSV or Parquet file and check it.
+
+        Parameters
+        ----------
+        path
+            CSV in UTF-8 with a header line, or Parquet; which of the two it is, its content says.
+        schema
+            The schema; it need not be confirmed for reading.
+        public
+            Say that the data are public.
+        synthetic
+            Say that the rows were generated; identifier columns may then be left out.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read.
+        DataError
+            If the columns or values are not what the schema says; no message holds a value.
+        """
+        from dpsynth.reading import read_table
+
+        path = Path(path)
+        table = read_table(path, schema, synthetic=synthetic)
+        return cls._checked(table, schema, source=path, public=public, synthetic=synthetic)
+
+    @classmethod
+    def from_pandas(
+        cls, df: "pd.DataFrame", schema: Schema, *, public: bool = False, synthetic: bool = False
+    ) -> "Cohort":
+        """Check a pandas data frame; arguments and errors as for `read`."""
+        from dpsynth.reading import read_frame
+
+        table = read_frame(df, schema, synthetic=synthetic)
+        return cls._checked(table, schema, source=None, public=public, synthetic=synthetic)
+
+    @classmethod
+    def _checked(cls, table: Any, schema: Schema, *, source: Path | None, public: bool, synthetic: bool) -> "Cohort":
+        import pyarrow as pa
+
+        from dpsynth.values import typed
+
+        if table.num_rows == 0:
+            raise DataError("the table has no rows; expected at least one.")
+        arrays = {
+            name: typed(name, schema.columns[name], table[name], schema.missing_values) for name in table.column_names
+        }
+        if schema.patient in arrays and arrays[schema.patient].null_count:
+            raise DataError(f"column {schema.patient!r}: a row names no patient; expected one in every row.")
+        return cls(schema, pa.table(arrays), source=source, public=public, synthetic=synthetic)
+
+    def __len__(self) -> int:
+        return int(self.table.num_rows)
+
+    def __repr__(self) -> str:
+        kind = "synthetic, " if self.synthetic else "public, " if self.public else ""
+        rows = f"{len(self)} rows, " if self.synthetic or self.public else ""
+        return f"Cohort({self.schema.name!r}: {kind}{rows}columns {', '.join(self.columns)})"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+        return tuple(self.table.column_names)
+
+    def take(self, row_indices: npt.ArrayLike) -> "Cohort":
+        """Return the cohort of the given rows.
+
+        Parameters
+        ----------
+        row_indices
+            (k,) integers from 0 to rows - 1, or (rows,) booleans.
+        """
+        indices = np.asarray(row_indices)
+        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
+        table = self.table.take(indices).combine_chunks()
+        return Cohort(self.schema, table, source=self.source, public=self.public, synthetic=self.synthetic)
+
+    def patients(self) -> npt.NDArray[np.int64]:
+        """Return (rows,) for each row the number of its patient, 0 to patients - 1, by first appearance.
+
+        Where no patient column is declared, or a synthetic cohort has none, every row is a patient.
+        """
+        if self.schema.patient not in self.columns:
+            return np.arange(len(self), dtype=np.int64)
+        codes = self.table[self.schema.patient].combine_chunks().dictionary_encode()
+        codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
+        return np.asarray(codes.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+    def plain_table(self) -> Any:
+        """Return the table with categories as plain values in place of dictionaries."""
+        import pyarrow as pa
+
+        return pa.table({name: _plain(self.table[name]) for name in self.columns})
+
+    def to_pandas(self) -> "pd.DataFrame":
+        """Return a pandas data frame: categories as text or numbers, dates as datetime64, missing as NaN or None."""
+        frame: pd.DataFrame = self.plain_table().to_pandas(date_as_object=False)
+        return frame
+
+    def write(self, path: str | Path, *, guard_formulas: bool = False) -> None:
+        """Write the cohort; the file is whole or not there.
+
+        Parameters
+        ----------
+        path
+            Ends in .csv or .parquet.
+        guard_formulas
+            In CSV, put an apostrophe before text that a spreadsheet program would run as a formula. Such a file
+            is for looking at: it does not read back under the same schema.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be written, or its name has another ending.
+        """
+        from dpsynth.files import whole_file
+        from dpsynth.writing import write_csv, write_parquet
+
+        path = Path(path)
+        if path.suffix.lower() not in (".csv", ".parquet"):
+            raise FileError(f"{path.name}: the name must end in .csv or .parquet.")
+        with whole_file(path) as partial:
+            if path.suffix.lower() == ".csv":
+                write_csv(self, partial, guard_formulas=guard_formulas)
+            else:
+                write_parquet(self, partial)
+
+
+def _plain(array: Any) -> Any:
+    import pyarrow as pa
+
+    if not pa.types.is_dictionary(array.type):
+        return array
+    return array.cast(array.type.value_type)

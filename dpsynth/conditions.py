@@ -1,0 +1,288 @@
+"""What a condition on a column means: for a schema (is it possible?), for codes, and for the rows of a cohort."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
+from dpsynth.constraints import Condition, Constraint, Order, Range, describe
+from dpsynth.grid import Grid, Lattice
+from dpsynth.matching import Matcher
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+__all__ = ["Meaning", "broken_rows", "check_constraints", "implication_rows", "resolve"]
+
+Mask = npt.NDArray[np.bool_]
+_OPEN = 2**62
+
+
+@dataclass(frozen=True)
+class Meaning:
+    """A condition in terms of a column's steps or category positions.
+
+    Attributes
+    ----------
+    ranges
+        Inclusive intervals of steps (numeric, datetime) or of positions (ordered categories).
+    points
+        Steps or positions that hold each by itself; special values outside the public range hold only here.
+    missing
+        Whether a missing value holds.
+    """
+
+    ranges: tuple[tuple[int, int], ...] = ()
+    points: tuple[int, ...] = ()
+    missing: bool = False
+
+    def holds(self, steps: Lattice, comparable: Mask) -> Mask:
+        """Return where single steps (or positions) hold; `comparable` says which have a magnitude."""
+        held = np.isin(steps, np.array(self.points, dtype=np.int64))
+        for low, high in self.ranges:
+            held |= comparable & (steps >= low) & (steps <= high)
+        return held
+
+    def covers(self, grid: Grid, *, partly: bool = False) -> Mask:
+        """Return (ordered + specials,) which of a grid's codes lie wholly (or at least partly) in the condition."""
+        held = np.isin(grid.lower, np.array(self.points, dtype=np.int64)) & (grid.lower == grid.upper)
+        intervals = [*self.ranges, *((point, point) for point in self.points)]
+        for low, high in intervals:
+            inside = (grid.upper >= low) & (grid.lower <= high)
+            if not partly:
+                inside = (grid.lower >= low) & (grid.upper <= high)
+            held |= grid.comparable & inside
+        return held
+
+
+def resolve(
+    name: str,
+    column: Column,
+    condition: Condition,
+    *,
+    matcher: Matcher | None = None,
+) -> Meaning:
+    """Return what a condition means for a column.
+
+    Parameters
+    ----------
+    name
+        The column's name, for messages.
+    column
+        The declared column.
+    condition
+        A value, a list of values, a `Range`, or None for missing.
+    matcher
+        Where the column's categories were discovered: how to find them.
+
+    Raises
+    ------
+    ValueError
+        If the condition cannot hold for any value that the column may take.
+    """
+    if isinstance(column, Identifier):
+        raise ValueError(f"{name!r} is an identifier and takes part in no condition")
+    if isinstance(condition, Range):
+        return Meaning(ranges=(_interval(name, column, condition),))
+    values = condition if isinstance(condition, tuple) else (condition,)
+    if None in values and not column.missing:
+        raise ValueError(f"{name!r} is never missing; declare missing: true, or leave the condition out")
+    return Meaning(
+        points=tuple(_point(name, column, value, matcher) for value in values if value is not None),
+        missing=None in values,
+    )
+
+
+def _point(name: str, column: Numeric | Categorical | Boolean | Datetime, value: Any, matcher: Matcher | None) -> int:
+    if isinstance(column, Categorical | Boolean):
+        position = (matcher or Matcher(column)).position(value)
+        if position < 0 and isinstance(column, Categorical) and column.discover and matcher is None:
+            return 0  # nothing is known of the values before they are discovered
+        if position < 0:
+            raise ValueError(f"{name!r} has no such category; name one of its values as they are declared")
+        return position
+    low, high = _bound(name, column, value, up=True), _bound(name, column, value, up=False)
+    special = isinstance(column, Numeric) and low in {column.floor(atom) for atom in column.special}
+    if low != high or not (special or column.first <= low <= column.last):
+        raise ValueError(f"{name!r} never takes this value: it lies outside min and max, or has too many decimals")
+    return low
+
+
+def _interval(name: str, column: Numeric | Categorical | Boolean | Datetime, condition: Range) -> tuple[int, int]:
+    if isinstance(column, Boolean) or (isinstance(column, Categorical) and not column.ordered):
+        raise ValueError(f"{name!r} has no order, so min and max mean nothing for it; list the values")
+    if isinstance(column, Categorical):
+        low, high = 0, len(column.values) - 1
+        bounds = [None if bound is None else _point(name, column, bound, None) for bound in _ends(condition)]
+    else:
+        low, high = column.first, column.last
+        bounds = [
+            None if bound is None else _bound(name, column, bound, up=up)
+            for bound, up in zip(_ends(condition), (True, False), strict=True)
+        ]
+    start, end = (-_OPEN if bounds[0] is None else bounds[0]), (_OPEN if bounds[1] is None else bounds[1])
+    if start > end or start > high or end < low:
+        raise ValueError(f"{name!r}: no value that it may take lies in this range")
+    return start, end
+
+
+def _ends(condition: Range) -> tuple[Any, Any]:
+    return condition.min, condition.max
+
+
+def _bound(name: str, column: Numeric | Datetime, value: Any, *, up: bool) -> int:
+    try:
+        if isinstance(column, Numeric):
+            if isinstance(value, bool):
+                raise ValueError
+            return column.ceil(float(value)) if up else column.floor(float(value))
+        return column.lattice(_moment(value, end=column.clock and not up))
+    except (ValueError, TypeError, OverflowError, ArithmeticError):
+        expected = "a number" if isinstance(column, Numeric) else "an ISO date such as 1989-01-31"
+        raise ValueError(f"{name!r}: expected {expected} in the condition") from None
+
+
+def _moment(value: Any, *, end: bool) -> date:
+    """Read an ISO date; as the upper end of a range with a clock time it means the end of that day."""
+    from datetime import datetime
+
+    if isinstance(value, str) and len(value) > len("1989-01-01"):
+        return datetime.fromisoformat(value)
+    day = value if isinstance(value, date) else date.fromisoformat(value)
+    return datetime.combine(day, datetime.max.time()) if end and not isinstance(day, datetime) else day
+
+
+def broken_rows(cohort: "Cohort", constraint: Constraint) -> Mask:
+    """Return (rows,) where a cohort breaks a constraint; numbers are compared at their declared decimals."""
+    if isinstance(constraint, Order):
+        return _unordered_rows(cohort, constraint)
+    left, right = constraint.parts()
+    held = [{name: _row_mask(cohort, name, condition) for name, condition in side.items()} for side in (left, right)]
+    return implication_rows(constraint, *(list(side.values()) for side in held))
+
+
+def implication_rows(constraint: Constraint, left: Sequence[Mask], right: Sequence[Mask]) -> Mask:
+    """Return where a forbidden combination occurs, or a required one does not, from the masks of both sides."""
+    then = np.logical_and.reduce(right)
+    return np.logical_and.reduce(left) & (then if "forbid" in type(constraint).model_fields else ~then)
+
+
+def _row_mask(cohort: "Cohort", name: str, condition: Condition) -> Mask:
+    from dpsynth.values import positions, steps
+
+    column, array = cohort.schema.columns[name], cohort.table[name]
+    if isinstance(column, Numeric | Datetime):
+        values, missing = steps(column, array)
+        comparable = (values >= column.first) & (values <= column.last) | ~_is_special(column, values)
+        meaning = resolve(name, column, condition)
+    elif isinstance(column, Categorical | Boolean):
+        values, categories = positions(array)
+        missing, comparable = values < 0, np.ones(len(values), dtype=bool)
+        meaning = resolve(name, column, condition, matcher=Matcher(column, categories=categories))
+    else:
+        raise TypeError(name)
+    return np.where(missing, meaning.missing, meaning.holds(values, comparable))
+
+
+def _is_special(column: Numeric | Datetime, values: Lattice) -> Mask:
+    atoms = [column.floor(atom) for atom in column.special] if isinstance(column, Numeric) else []
+    return np.isin(values, np.array(atoms, dtype=np.int64))
+
+
+def _unordered_rows(cohort: "Cohort", constraint: Order) -> Mask:
+    from dpsynth.values import steps
+
+    broken = np.zeros(cohort.table.num_rows, dtype=bool)
+    seen: list[tuple[Lattice, Mask]] = []
+    units = common_units({name: cohort.schema.columns[name] for name in constraint.order})
+    for name in constraint.order:
+        column = cohort.schema.columns[name]
+        if not isinstance(column, Numeric | Datetime):
+            raise TypeError(name)
+        values, missing = steps(column, cohort.table[name])
+        named = _is_special(column, values) & ((values < column.first) | (values > column.last))
+        values, absent = values * units[name], missing | named
+        for before, without in seen:
+            fallen = before >= values if constraint.strict else before > values
+            broken |= fallen & ~absent & ~without
+        seen.append((values, absent))
+    return broken
+
+
+def common_units(columns: Mapping[str, Column]) -> dict[str, int]:
+    """Return, for columns that are compared, how many of a common small unit one step of each is."""
+    decimals = max((column.decimals for column in columns.values() if isinstance(column, Numeric)), default=0)
+    clock = any(column.clock for column in columns.values() if isinstance(column, Datetime))
+    return {
+        name: 10 ** (decimals - column.decimals)
+        if isinstance(column, Numeric)
+        else (86_400 if clock and isinstance(column, Datetime) and not column.clock else 1)
+        for name, column in columns.items()
+    }
+
+
+def check_constraints(columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> None:
+    """Refuse constraints that name what is not there, or that contradict each other.
+
+    Raises
+    ------
+    ValueError
+        With the place and the reason.
+    """
+    for index, constraint in enumerate(constraints):
+        for name in constraint.columns:
+            if name not in columns:
+                from dpsynth.schema import nearest
+
+                raise ValueError(f"constraints.{index}: there is no column {name!r}{nearest(name, columns)}")
+        if isinstance(constraint, Order):
+            _check_order(index, columns, constraint)
+            continue
+        for side in constraint.parts():
+            for name, condition in side.items():
+                try:
+                    resolve(name, columns[name], condition)
+                except ValueError as fault:
+                    raise ValueError(f"constraints.{index}: {fault}") from None
+    _check_cycles([constraint for constraint in constraints if isinstance(constraint, Order)])
+    _check_contradictions(columns, [constraint for constraint in constraints if not isinstance(constraint, Order)])
+
+
+def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -> None:
+    kinds = {type(columns[name]) for name in constraint.order}
+    if len(kinds) > 1 or not kinds <= {Numeric, Datetime}:
+        raise ValueError(f"constraints.{index}: order is between numeric columns, or between datetime columns")
+    units = common_units({name: columns[name] for name in constraint.order})
+    reached = -_OPEN
+    for place, name in enumerate(constraint.order):
+        column = columns[name]
+        assert isinstance(column, Numeric | Datetime)  # noqa: S101  (checked above; narrows the type)
+        if max(abs(column.first), abs(column.last)) * units[name] > _OPEN // 2:
+            raise ValueError(f"constraints.{index}: {name!r} has too few decimals to be compared with the others")
+        least = reached + (1 if constraint.strict and place else 0)
+        reached = -(-max(column.first * units[name], least) // units[name]) * units[name]
+        if reached > column.last * units[name]:
+            raise ValueError(f"constraints.{index}: {describe(constraint)} cannot hold within the columns' bounds")
+
+
+def _check_cycles(orders: Sequence[Order]) -> None:
+    after: dict[str, set[str]] = {}
+    for constraint in orders:
+        for before, name in zip(constraint.order, constraint.order[1:], strict=False):
+            after.setdefault(before, set()).add(name)
+    for start in after:
+        reached, waiting = set[str](), [start]
+        while waiting:
+            new = after.get(waiting.pop(), set()) - reached
+            if start in new:
+                raise ValueError(f"constraints: the orders contradict each other: {start!r} would stand before itself")
+            reached |= new
+            waiting.extend(new)
+
+
+def _check_contradictions(columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> None:
+    """Refuse constraints whose `when` can never hold because of the others (placeholder: filled below)."""

@@ -1,0 +1,147 @@
+"""Values drawn inside the cells of codes, so that the schema's constraints hold."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.coders import GridCoder
+from dpsynth.conditions import Meaning, common_units
+from dpsynth.constraints import Order
+from dpsynth.grid import Lattice
+
+__all__ = ["OrderedColumns", "draw"]
+
+Mask = npt.NDArray[np.bool_]
+
+
+@dataclass
+class _Box:
+    """Per row, the least and greatest step that a column may take."""
+
+    low: Lattice
+    high: Lattice
+    free: Mask  # rows in an ordinary cell; the others are special values, or missing
+    compared: Mask  # rows that have a magnitude
+
+
+def draw(coder: GridCoder, codes: npt.NDArray[Any], rng: np.random.Generator, limit: Meaning | None = None) -> Lattice:
+    """Return (rows,) steps, uniform in each code's cell; a missing value's step is 0.
+
+    Parameters
+    ----------
+    coder
+        The column.
+    codes
+        (rows,) codes.
+    rng
+        Where the randomness comes from.
+    limit
+        A condition of one range; cells that it cuts are drawn from the part inside.
+    """
+    box = _box(coder, codes, limit)
+    return _uniform(coder, box, rng)
+
+
+def _box(coder: GridCoder, codes: npt.NDArray[Any], limit: Meaning | None) -> _Box:
+    grid = coder.grid
+    low, high = np.append(grid.lower, 0)[codes], np.append(grid.upper, 0)[codes]
+    free = codes < grid.ordered
+    compared = np.append(grid.comparable, False)[codes]  # noqa: FBT003
+    if limit is not None and len(limit.ranges) == 1:
+        start, end = limit.ranges[0]
+        inside = free & (high >= start) & (low <= end)
+        low, high = np.where(inside, np.maximum(low, start), low), np.where(inside, np.minimum(high, end), high)
+    return _Box(low, high, free, compared)
+
+
+def _uniform(coder: GridCoder, box: _Box, rng: np.random.Generator) -> Lattice:
+    """Draw a step between low and high, both included, that is no special value."""
+    grid = coder.grid
+    start, end = grid.position_up(box.low), grid.position_down(box.high)
+    positions = rng.integers(np.where(box.free, start, 0), np.where(box.free, end, 0), endpoint=True)
+    return np.where(box.free, grid.step(positions), box.low)
+
+
+class OrderedColumns:
+    """The columns that the schema's orders connect: whether codes leave room for the order, and values that keep it.
+
+    Parameters
+    ----------
+    coders
+        The numeric and datetime columns by name.
+    orders
+        The schema's orders; together they have no cycle.
+    """
+
+    def __init__(self, coders: Mapping[str, GridCoder], orders: Sequence[Order]) -> None:
+        self.coders = coders
+        self.before: dict[str, dict[str, bool]] = {}  # column -> the columns that must not exceed it, strictly or not
+        for order in orders:
+            for index, name in enumerate(order.order):
+                # All pairs, not neighbours alone: a column in the middle may be missing.
+                for first in order.order[:index]:
+                    pairs = self.before.setdefault(name, {})
+                    pairs[first] = pairs.get(first, False) or order.strict
+        self.names = _sorted_names(self.before)
+
+    def feasible(self, codes: Mapping[str, npt.NDArray[Any]]) -> Mask:
+        """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
+        boxes = self._boxes(codes, {})
+        possible = np.ones(len(next(iter(codes.values()))), dtype=bool)
+        for name in boxes:
+            self._raise_low(name, boxes, {other: boxes[other].low for other in self.before.get(name, {})})
+            box, grid = boxes[name], self.coders[name].grid
+            box.low = np.where(box.free, grid.step(grid.position_up(box.low)), box.low)
+            possible &= (box.low <= box.high) | ~box.compared
+        return possible
+
+    def draw(
+        self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
+    ) -> dict[str, Lattice]:
+        """Return for each column (rows,) steps inside the codes' cells that keep every order; codes are feasible."""
+        boxes = self._boxes(codes, limits)
+        drawn: dict[str, Lattice] = {}
+        for name in boxes:
+            self._raise_low(name, boxes, drawn)
+            drawn[name] = _uniform(self.coders[name], boxes[name], rng)
+        return drawn
+
+    def _boxes(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> dict[str, _Box]:
+        """Return the rows' boxes, each lowered to what the columns after it leave."""
+        boxes = {name: _box(self.coders[name], codes[name], limits.get(name)) for name in self.names if name in codes}
+        for name in reversed(boxes):
+            for first, strict in self.before.get(name, {}).items():
+                units = self._units(first, name)
+                room = (boxes[name].high * units[name] - strict) // units[first]
+                both = boxes[name].compared & boxes[first].compared
+                boxes[first].high = np.where(both, np.minimum(boxes[first].high, room), boxes[first].high)
+        for name, box in boxes.items():
+            grid = self.coders[name].grid
+            box.high = np.where(box.free, grid.step(grid.position_down(box.high)), box.high)
+        return boxes
+
+    def _raise_low(self, name: str, boxes: Mapping[str, _Box], reached: Mapping[str, Lattice]) -> None:
+        box = boxes[name]
+        for first, strict in self.before.get(name, {}).items():
+            units = self._units(first, name)
+            least = -(-(reached[first] * units[first] + strict) // units[name])
+            both = box.compared & boxes[first].compared
+            box.low = np.where(both, np.maximum(box.low, least), box.low)
+
+    def _units(self, first: str, name: str) -> dict[str, int]:
+        return common_units({first: self.coders[first].column, name: self.coders[name].column})
+
+
+def _sorted_names(before: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
+    """Return the columns so that each stands after those that must not exceed it."""
+    waiting = dict.fromkeys([name for pair in before.items() for name in (*pair[1], pair[0])])
+    order: list[str] = []
+    while waiting:
+        ready = [name for name in waiting if not set(before.get(name, {})) & set(waiting)]
+        order.extend(ready)
+        for name in ready:
+            del waiting[name]
+    return tuple(order)

@@ -1,0 +1,92 @@
+"""Which category a written value means: the one place where text, numbers and booleans meet a closed list."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from dpsynth.columns import Boolean, Categorical, Category
+
+__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text"]
+
+MISSING = -1
+UNKNOWN = -2
+
+_WORDS = ({"false", "f", "no", "n", "0"}, {"true", "t", "yes", "y", "1"})
+
+
+def canonical_text(value: Any) -> str:
+    """Return the text that a value stands for: 4.0 is "4", True is "true".
+
+    >>> canonical_text(4.0), canonical_text(True), canonical_text("no")
+    ('4', 'true', 'no')
+    """
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        return str(int(value))
+    return str(value)
+
+
+class Matcher:
+    """Finds the position of a written value in a column's public list.
+
+    A value is looked up as it is written, then without the blanks around it, then as a number (the data's ``4.0`` is
+    the schema's 4), and for a boolean column as one of the usual words (true, t, yes, y, 1) where the labels are
+    true and false or 1 and 0.
+
+    Parameters
+    ----------
+    column
+        The declared column.
+    missing_values
+        How a missing value is written, besides empty text. A declared category goes before: "NA" may be one.
+    categories
+        The list to look in, where it is not the column's own (discovered values).
+    """
+
+    def __init__(
+        self,
+        column: Categorical | Boolean,
+        missing_values: Iterable[str] = (),
+        categories: Sequence[Category] | None = None,
+    ) -> None:
+        self.categories = tuple(column.categories if categories is None else categories)
+        self._texts = {canonical_text(value): index for index, value in enumerate(self.categories)}
+        self._numbers = {
+            float(value): index
+            for index, value in enumerate(self.categories)
+            if isinstance(value, int | float) and not isinstance(value, bool)
+        }
+        self._words = _words(self.categories, is_boolean=isinstance(column, Boolean))
+        self._missing = frozenset(missing_values) | {""}
+
+    def position(self, value: Any) -> int:
+        """Return the position in the list, or MISSING, or UNKNOWN."""
+        if value is None or value != value:  # noqa: PLR0124  (only NaN differs from itself)
+            return MISSING
+        text = canonical_text(value)
+        if text in self._texts:
+            return self._texts[text]
+        text = text.strip()
+        for table, key in ((self._texts, text), (self._words, text.casefold())):
+            if key in table:
+                return table[key]
+        if text in self._missing:
+            return MISSING
+        return self._numbers.get(_number(text), UNKNOWN) if self._numbers else UNKNOWN
+
+
+def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int]:
+    """Return what else a boolean's labels may be written as, in small letters."""
+    if not is_boolean and not any(isinstance(value, bool) for value in categories):
+        return {}
+    words = {canonical_text(value).casefold(): index for index, value in enumerate(categories)}
+    if is_boolean and [canonical_text(value) for value in categories] in (["false", "true"], ["0", "1"]):
+        words.update({word: truth for truth in (0, 1) for word in _WORDS[truth]})
+    return words
+
+
+def _number(text: str) -> float | None:
+    try:
+        return float(text)
+    except ValueError:
+        return None

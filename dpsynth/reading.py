@@ -1,0 +1,230 @@
+"""Files and frames as Arrow tables of the declared columns, with a clear message for each way a file can be wrong."""
+
+import csv
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
+from dpsynth.errors import DataError, FileError
+from dpsynth.schema import Schema, nearest
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["read_frame", "read_header", "read_table"]
+
+_BLOCK = 16 * 2**20
+_SIGNATURES = {
+    b"PK\x03\x04": "an Excel or zip file",
+    b"\x1f\x8b": "a gzip file",
+    b"\xd0\xcf\x11\xe0": "an old Excel file",
+    b"%PDF": "a PDF file",
+    b"$FL2": "an SPSS file",
+    b"SQLite": "an SQLite file",
+    b"\xff\xfe": "text in UTF-16",
+    b"\xfe\xff": "text in UTF-16",
+}
+
+
+def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
+    """Read the declared columns of a CSV or Parquet file; which of the two it is, its first bytes say.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        Its schema.
+    synthetic
+        Whether identifiers may be left out.
+
+    Returns
+    -------
+    pyarrow.Table
+        The declared columns in the schema's order, not yet checked value by value.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    DataError
+        If it is no such file, or its columns are not the declared ones.
+    """
+    start = first_bytes(path)
+    return (_read_parquet if start.startswith(b"PAR1") else _read_csv)(path, schema, synthetic=synthetic)
+
+
+def first_bytes(path: Path) -> bytes:
+    """Return the beginning of a file, or say why it cannot be a table."""
+    if path.is_dir():
+        raise FileError(f"{path.name}: is a folder; give a CSV or Parquet file.")
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+    except OSError as error:
+        raise FileError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
+    for signature, kind in _SIGNATURES.items():
+        if start.startswith(signature):
+            raise DataError(f"{path.name}: looks like {kind}; expected CSV in UTF-8, or Parquet. Export it as one.")
+    if b"\x00" in start and not start.startswith(b"PAR1"):
+        raise DataError(f"{path.name}: is a binary file; expected CSV in UTF-8, or Parquet.")
+    if not start.strip():
+        raise DataError(f"{path.name}: is empty; expected a header line and at least one row.")
+    return start
+
+
+def read_header(path: Path) -> list[str]:
+    """Return the column names of a CSV file.
+
+    Raises
+    ------
+    DataError
+        If the first line is no header of a comma-separated file in UTF-8, or names a column twice.
+    """
+    try:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            header = next(csv.reader(file), [])
+    except UnicodeDecodeError:
+        raise DataError(f"{path.name}: is not text in UTF-8; save it as CSV in UTF-8.") from None
+    except csv.Error:
+        raise DataError(f"{path.name}: its first line is no header of a CSV file.") from None
+    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+        raise DataError(f"{path.name}: seems to be separated by {_separator(header[0])}; expected commas.")
+    if any(not name for name in header):
+        raise DataError(f"{path.name}: a column has no name in the header; name it, and declare or drop it.")
+    _check_unique(header)
+    return header
+
+
+def _separator(line: str) -> str:
+    return next(name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if mark in line)
+
+
+def _check_unique(names: Sequence[str]) -> None:
+    twice = [name for index, name in enumerate(names) if name in names[:index]]
+    if twice:
+        raise DataError(f"column {twice[0]!r}: stands twice in the header; rename one of the two.")
+
+
+def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> list[str]:
+    """Return the declared columns to read, in the schema's order, and refuse what is undeclared or not there.
+
+    Raises
+    ------
+    DataError
+        Naming the column, with the nearest known name.
+    """
+    _check_unique(found)
+    known = {*schema.columns, *schema.drop}
+    unknown = [name for name in found if name not in known]
+    absent = [name for name in schema.columns if name not in set(found) and not (synthetic and _optional(schema, name))]
+    if unknown and not set(found) & known:
+        raise DataError("none of the file's columns is declared in the schema: is this the right file, with a header?")
+    if absent:
+        near = nearest(absent[0], tuple(unknown))
+        raise DataError(
+            f"column {absent[0]!r}: is declared and not in the data{near}. "
+            "Correct the header or the name in the schema, or take the column out of the schema."
+        )
+    if unknown:
+        near = nearest(unknown[0], tuple(schema.columns))
+        raise DataError(
+            f"column {unknown[0]!r}: is in the data and not declared{near}. "
+            "Declare it under columns, or name it under drop to leave it unread."
+        )
+    return [name for name in schema.columns if name in set(found)]
+
+
+def _optional(schema: Schema, name: str) -> bool:
+    return isinstance(schema.columns[name], Identifier)
+
+
+def _read_csv(path: Path, schema: Schema, *, synthetic: bool) -> Any:
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    header = read_header(path)
+    columns = wanted_columns(header, schema, synthetic=synthetic)
+    try:
+        table = pa_csv.read_csv(
+            path,
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=columns,
+                column_types={name: _arrow_type(schema, name) for name in columns},
+                null_values=list({*schema.missing_values, ""}),
+                strings_can_be_null=False,
+                check_utf8=True,
+            ),
+        )
+        fault = ""
+    except pa.ArrowInvalid as error:
+        fault = str(error)  # holds values: only its form is read below
+    except OSError as error:
+        raise FileError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
+    if fault:
+        raise DataError(_csv_fault(path.name, header, fault))
+    return table
+
+
+def _arrow_type(schema: Schema, name: str) -> Any:
+    import pyarrow as pa
+
+    kind = schema.columns[name]
+    if isinstance(kind, Numeric):
+        return pa.float64()
+    if isinstance(kind, Categorical | Boolean):
+        return pa.dictionary(pa.int32(), pa.string())
+    return pa.string() if isinstance(kind, Datetime | Identifier) else None
+
+
+def _csv_fault(file: str, header: Sequence[str], fault: str) -> str:
+    """Return what pyarrow found, without the values that its own message repeats."""
+    column = re.match(r"In CSV column #(\d+): (.*)", fault, re.DOTALL)
+    if column:
+        name = header[int(column[1])]
+        if "UTF8" in column[2]:
+            return f"column {name!r}: holds text that is not UTF-8; save the file as CSV in UTF-8."
+        return (
+            f"column {name!r}: found text that is no number, expected numbers. Correct the data, declare the column "
+            "with another type, or, if the text means that the value is missing, add it to missing_values."
+        )
+    if "Expected" in fault and "columns" in fault:
+        return f"{file}: a row has more or fewer cells than the header has names; correct the file (quote commas)."
+    if "UTF8" in fault:
+        return f"{file}: is not text in UTF-8; save it as CSV in UTF-8."
+    return f"{file}: is not a well-formed CSV file (an unclosed quote, or a cell that is far too large)."
+
+
+def _read_parquet(path: Path, schema: Schema, *, synthetic: bool) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            columns = wanted_columns(file.schema_arrow.names, schema, synthetic=synthetic)
+            return file.read(columns=columns).select(columns)
+    except (pa.ArrowException, OSError):
+        raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
+
+
+def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False) -> Any:
+    """Return the declared columns of a pandas data frame as an Arrow table; raises as `read_table` does."""
+    import pyarrow as pa
+
+    names = [str(name) for name in frame.columns]
+    columns = wanted_columns(names, schema, synthetic=synthetic)
+    return pa.table({name: _from_series(frame.iloc[:, names.index(name)]) for name in columns})
+
+
+def _from_series(series: "pd.Series[Any]") -> Any:
+    import pyarrow as pa
+
+    try:
+        return pa.Array.from_pandas(series)
+    except (pa.ArrowException, TypeError, ValueError):
+        pass
+    return pa.Array.from_pandas(series.astype("str").where(series.notna(), None))  # objects of several types

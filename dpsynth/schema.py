@@ -1,0 +1,277 @@
+"""The schema: what is publicly known about a cohort before anybody looks at it."""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from dpsynth import yamltext
+from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Number, Numeric
+from dpsynth.constraints import Constraint
+from dpsynth.errors import FileError, SchemaError
+
+__all__ = ["Boolean", "Categorical", "Column", "Datetime", "Identifier", "Images", "Numeric", "Schema"]
+
+DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
+"""How files commonly write a missing value; a declared category of the same spelling goes before."""
+
+
+class Images(BaseModel):
+    """The images of a cohort: all of one size."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    size: tuple[int, ...] = Field(
+        min_length=2, max_length=3, description="Height and width, or three sides of a volume."
+    )
+    channels: int = Field(default=1, ge=1, le=64, description="Channels, such as 1 for grey or 3 for colour.")
+    range: tuple[Number, Number] = Field(default=(0, 255), description="Least and greatest value of a pixel.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Images":
+        if any(side < 1 for side in self.size):
+            raise ValueError("each side of size must be at least 1")
+        if self.range[0] >= self.range[1]:
+            raise ValueError("range must rise")
+        return self
+
+
+class Schema(BaseModel):
+    """Public facts about a cohort: its columns, their bounds and categories, and what the data are for.
+
+    Read one with `Schema.load` or `Schema.parse`: these raise `SchemaError` with a message that says where the fault is.
+
+    Notes
+    -----
+    Privacy contract: everything in a schema is released. It must come from public knowledge, never from the data;
+    `confirmed` records that a person has checked this, and `check_confirmed` refuses a schema where nobody has.
+
+    Examples
+    --------
+    >>> schema = Schema.parse('''
+    ... name: ward
+    ... confirmed: true
+    ... columns:
+    ...   age: {type: numeric, min: 18, max: 110, unit: years}
+    ...   sex: {type: categorical, values: [female, male]}
+    ... ''')
+    >>> schema.modelled
+    ('age', 'sex')
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200, description="Name of the cohort.")
+    confirmed: bool = Field(default=False, description="A person has checked that all of this is public knowledge.")
+    description: str = Field(default="", description="What the cohort is.")
+    source: str = Field(default="", description="Where bounds and categories come from; stated in every release.")
+    patient: str | None = Field(default=None, description="Column that identifies a patient; none: a row is a patient.")
+    max_rows_per_patient: int = Field(
+        default=1, ge=1, description="Rows of a patient beyond this are dropped at random."
+    )
+    rows: int | None = Field(default=None, ge=1, description="Number of rows, only where it is public knowledge.")
+    target: str | None = Field(default=None, description="Column that models trained on the cohort predict.")
+    subgroups: tuple[str, ...] = Field(default=(), description="Columns whose groups are judged one by one.")
+    intersections: tuple[tuple[str, ...], ...] = Field(default=(), description="Subgroup columns judged together.")
+    missing_values: tuple[str, ...] = Field(
+        default=DEFAULT_MISSING_VALUES, description="How the file writes a missing value."
+    )
+    drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
+    columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
+    constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
+    images: Images | None = Field(default=None, description="The images, where each row has one.")
+
+    @model_validator(mode="after")
+    def _check(self) -> "Schema":
+        from dpsynth.conditions import check_constraints
+
+        self._check_names()
+        self._check_patient()
+        self._check_roles()
+        self._check_missing_values()
+        check_constraints(self.columns, self.constraints)
+        return self
+
+    def _check_names(self) -> None:
+        if any(not name or not name.isprintable() for name in self.columns):
+            raise ValueError("columns: a column's name is empty or holds a control character; rename the column")
+        both = sorted(set(self.drop) & set(self.columns))
+        if both:
+            raise ValueError(f"drop: {both[0]!r} is declared under columns too; keep one of the two")
+        if not self.modelled:
+            raise ValueError("columns: every column is an identifier; declare one that can be modelled")
+
+    def _check_patient(self) -> None:
+        if self.patient is None:
+            if self.max_rows_per_patient > 1:
+                raise ValueError("max_rows_per_patient: above 1 needs patient, the column that identifies a patient")
+            return
+        self._check_known("patient", [self.patient])
+        if not isinstance(self.columns[self.patient], Identifier):
+            raise ValueError(f"patient: declare {self.patient!r} with type: identifier, so that it is never modelled")
+
+    def _check_roles(self) -> None:
+        self._check_known("target", [self.target] if self.target else [], modelled=True)
+        self._check_known("subgroups", self.subgroups, modelled=True)
+        for names in self.intersections:
+            self._check_known("intersections", names, modelled=True)
+            if len(set(names)) != len(names) or len(names) < 2:
+                raise ValueError("intersections: each is a list of two or more different columns")
+        if len(set(self.subgroups)) < len(self.subgroups):
+            raise ValueError("subgroups: a column is named twice")
+
+    def _check_known(self, field: str, names: tuple[str, ...] | list[str], *, modelled: bool = False) -> None:
+        for name in names:
+            if name not in self.columns:
+                raise ValueError(f"{field}: there is no column {name!r}{nearest(name, self.columns)}")
+            if modelled and isinstance(self.columns[name], Identifier):
+                raise ValueError(f"{field}: {name!r} is an identifier, which is never modelled; name another column")
+
+    def _check_missing_values(self) -> None:
+        for text in self.missing_values:
+            try:
+                number = float(text)
+            except ValueError:
+                continue
+            if number == number:  # noqa: PLR0124  ("NaN" is how files write a missing number)
+                raise ValueError(
+                    f"missing_values: {text!r} is a number; declare it as special of the columns that use it"
+                )
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """The names of the columns that are modelled and released, in order: all but identifiers."""
+        return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
+
+    def check_confirmed(self) -> None:
+        """Refuse a schema that nobody has checked.
+
+        Raises
+        ------
+        SchemaError
+            If `confirmed` is false.
+        """
+        if not self.confirmed:
+            raise SchemaError(
+                f"schema {self.name!r}: is not confirmed. Check that every bound, category and note in it is public "
+                "knowledge and not read from the data, then set confirmed: true."
+            )
+
+    @classmethod
+    def parse(cls, document: str | Mapping[str, Any]) -> "Schema":
+        """Read a schema from YAML or JSON text, or from the mapping that it holds.
+
+        Parameters
+        ----------
+        document
+            Text, or a mapping of plain values.
+
+        Raises
+        ------
+        SchemaError
+            If it is no schema. The message names the place, what was expected, and the nearest known field or column.
+        """
+        values = yamltext.loads(document) if isinstance(document, str) else document
+        if not isinstance(values, Mapping) or not set(values) & set(cls.model_fields):
+            raise SchemaError("this is not a schema: expected a mapping with name and columns, in YAML or JSON.")
+        try:
+            return cls.model_validate(dict(values))
+        except ValidationError as fault:
+            from dpsynth.schema_errors import explain
+
+            raise SchemaError(explain(fault)) from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Schema":
+        """Read a schema file.
+
+        Parameters
+        ----------
+        path
+            A YAML or JSON file in UTF-8.
+
+        Raises
+        ------
+        FileError
+            If the file cannot be read.
+        SchemaError
+            If it holds no schema; the message begins with the file's name.
+        """
+        path = Path(path)
+        try:
+            if path.stat().st_size > 4 * yamltext.MAX_CHARACTERS:
+                raise SchemaError(f"{path.name}: is far larger than a schema; give the schema file, not the data.")
+            text = path.read_text(encoding="utf-8-sig")
+        except OSError as error:
+            raise FileError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
+        except UnicodeDecodeError:
+            raise SchemaError(f"{path.name}: is not a text file in UTF-8; expected a YAML schema.") from None
+        try:
+            return cls.parse(text)
+        except SchemaError as error:
+            raise SchemaError(f"{path.name}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the plain values that `parse` reads, without what is left at its default."""
+        document = self.model_dump(mode="json", exclude_defaults=True)
+        for name, column in self.columns.items():
+            fields = document["columns"][name]
+            if isinstance(column, Numeric):
+                fields = {field: _natural(value) for field, value in fields.items()}
+            if isinstance(column, Boolean) and not all(isinstance(label, bool) for label in column.labels):
+                fields["labels"] = list(column.labels)  # [0, 1] equals the default [false, true] in Python
+            document["columns"][name] = {"type": column.type, **fields}
+        return document
+
+    def to_yaml(self) -> str:
+        """Return the schema as YAML text, one line a column; `parse` gives an equal schema back."""
+        return yamltext.dumps(_one_line_each(self.to_dict()))
+
+    def dump(self, path: str | Path) -> None:
+        """Write the schema as YAML; the file is whole or not there.
+
+        Raises
+        ------
+        FileError
+            If it cannot be written.
+        """
+        from dpsynth.files import whole_file
+
+        with whole_file(path) as partial:
+            partial.write_text(self.to_yaml(), encoding="utf-8")
+
+    @classmethod
+    def json_schema(cls) -> dict[str, Any]:
+        """Return the JSON Schema (2020-12) of a schema file, for editors and validators."""
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
+
+
+def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """Return a suggestion such as `` (did you mean 'age'?)``, or nothing where no known name is near."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _natural(value: Any) -> Any:
+    """Write a bound such as 18.0 as 18: the same number, easier to read. Categories keep their type."""
+    if isinstance(value, list):
+        return [_natural(item) for item in value]
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _one_line_each(document: dict[str, Any]) -> dict[str, Any]:
+    document["columns"] = {name: _flow(column) for name, column in document["columns"].items()}
+    if "constraints" in document:
+        document["constraints"] = [_flow(constraint) for constraint in document["constraints"]]
+    for field in ("subgroups", "intersections", "missing_values", "drop", "images"):
+        if field in document:
+            document[field] = _flow(document[field])
+    return document
+
+
+def _flow(value: Any) -> Any:
+    if isinstance(value, dict):
+        return yamltext.Flow({key: _flow(item) for key, item in value.items()})
+    return yamltext.FlowList([_flow(item) for item in value]) if isinstance(value, list) else value
