@@ -1,0 +1,280 @@
+"""From what was asked to what it costs: events, their price, and the (epsilon, delta) of all of them together.
+
+Currency
+--------
+Every event has a price ``rho`` under one of two accountings; prices add over a run and over runs, also when
+later questions depend on earlier answers.
+
+``zcdp``
+    zero-concentrated DP (Bun & Steinke 2016). A Gaussian release costs ``D^2 / (2 sigma^2)``, a selection by the
+    exponential mechanism with parameter ``eps`` costs ``eps^2 / 8`` (Cesar & Rogers 2021, Lemma 3.2).
+``gaussian``
+    Gaussian DP (Dong, Roth & Su 2022): ``rho`` stands for ``mu^2 / 2``, so a Gaussian release has the same price,
+    and the conversion to (epsilon, delta) is exact instead of a bound: the same budget buys a third more.
+    Adaptively chosen prices still add (Smith & Thakurta 2022). A selection costs more, see `selection_mu`.
+
+Derivations
+-----------
+**Selection in Gaussian DP.** Let the exponential mechanism's privacy loss lie in an interval ``[t - eps, t]`` for a
+pair of neighbours P, Q (it is eps-bounded-range). For any event S, ``P(S) <= e^t Q(S)`` and, for its complement,
+``P(S') >= e^(t - eps) Q(S')``; so the odds ratio of P(S) to Q(S) is at most ``e^eps``. With ``g = Phi^-1 o logistic``,
+whose slope ``logistic'(x) / phi(g(x))`` is even and falls with ``|x|``, a window of width eps gains the most when it
+is centred: ``Phi^-1(P(S)) - Phi^-1(Q(S)) <= 2 g(eps / 2)``. That is mu-GDP with ``mu = 2 Phi^-1(logistic(eps / 2))``,
+about 0.627 eps. A test compares this with a grid of pairs.
+
+**The lattice.** `mechanisms.SystemNoise` adds the discrete Gaussian on the lattice ``h Z``, ``h = 2^-20``, and rounds
+to integers. Rounding is post-processing. Under ``zcdp`` the discrete Gaussian has exactly the price of the continuous
+one (Canonne, Kamath & Steinke 2020, Theorem 14). Under ``gaussian`` we compare its probability at the lattice point x
+with that of a continuous Gaussian rounded to the lattice. Their ratio is, by the integral over the cell around x,
+``E[exp(-u^2 / 2 sigma^2) cosh(x u / sigma^2)]`` for u uniform on [-h/2, h/2] (the normalisers agree to a factor
+``1 + 4 exp(-2 pi^2 sigma^2 / h^2)``), so its logarithm lies in ``[-(h/sigma)^2 / 24, t^2 (h/sigma)^2 / 8]`` for
+``|x| <= t sigma``. Only the cells in which two neighbours differ enter the likelihood ratio, at most k of them in a
+marginal for patients with at most k rows. As that marginal costs ``rho = k^2 / (2 sigma^2)``, the logarithms of all
+questions together are at most ``sum k t^2 h^2 / (8 sigma^2) <= t^2 h^2 rho_total / 4``, *whatever the number of
+questions*. Replacing both worlds costs ``2 eta`` in epsilon and ``e^eta`` in delta. With t = 20 and rho_total <= 60
+(epsilon = 100) this is ``2 eta <= 1.2e-8``; the tails beyond t sigma weigh ``2 exp(-200)`` a cell, and even times
+``e^100`` and 1e10 touched cells they stay below 1e-33. `SLACK` = 1e-7 is taken off epsilon and (as a factor) off delta
+before anything is granted, and also pays for the float rounding of prices (relative 1e-9).
+"""
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+from dpsynth.errors import InputError
+from dpsynth.privacy.budget import Budget
+
+Accounting = Literal["gaussian", "zcdp"]
+Kind = Literal["gaussian", "selection"]
+
+SLACK = 1e-7
+ROUNDING = 1e-9
+
+
+@dataclass(frozen=True)
+class Event:
+    """One kind of question that was asked of the private data: all fields are public.
+
+    Parameters
+    ----------
+    kind
+        ``"gaussian"`` (a vector of numbers with integer Gaussian noise) or ``"selection"`` (exponential mechanism).
+    what
+        A public description.
+    sensitivity
+        How far one patient can move the answer: L2 norm for ``gaussian``, largest score change for ``selection``.
+    scale
+        Standard deviation of the Gaussian noise, or the scale of the Gumbel noise.
+    count
+        How often this very question was asked.
+    delta
+        Probability, of each, that the event's own bound fails (key discovery).
+    """
+
+    kind: Kind
+    what: str
+    sensitivity: float
+    scale: float
+    count: int = 1
+    delta: float = 0.0
+
+    def price(self, accounting: Accounting) -> float:
+        """Return the price rho of all ``count`` of them."""
+        return self.count * _mu_squared(self, accounting) / 2
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the event as JSON-able facts."""
+        return {
+            "kind": self.kind,
+            "what": self.what,
+            "sensitivity": self.sensitivity,
+            "scale": self.scale,
+            "count": self.count,
+            "delta": self.delta,
+        }
+
+    @classmethod
+    def from_json(cls, facts: Mapping[str, Any]) -> Self:
+        """Read what `to_json` wrote; `KeyError`, `TypeError` or `ValueError` when it is something else."""
+        kind = facts["kind"]
+        if kind not in ("gaussian", "selection"):
+            raise ValueError("unknown kind of event")
+        numbers = [float(facts[name]) for name in ("sensitivity", "scale", "delta")]
+        count = int(facts["count"])
+        if not all(math.isfinite(x) and x >= 0 for x in numbers) or numbers[1] == 0 or count < 1:
+            raise ValueError("numbers out of range")
+        return cls(kind, str(facts["what"]), numbers[0], numbers[1], count, numbers[2])
+
+
+def grouped(events: Iterable[Event]) -> list[Event]:
+    """Return the events with identical ones merged, in the order of first appearance."""
+    totals: dict[tuple[Any, ...], int] = {}
+    for e in events:
+        key = (e.kind, e.what, e.sensitivity, e.scale, e.delta)
+        totals[key] = totals.get(key, 0) + e.count
+    return [Event(k[0], k[1], k[2], k[3], n, k[4]) for k, n in totals.items()]
+
+
+def total_price(events: Iterable[Event], accounting: Accounting) -> float:
+    """Return the price of all events together: prices add, also adaptively."""
+    return math.fsum(e.price(accounting) for e in events)
+
+
+def total_delta(events: Iterable[Event]) -> float:
+    """Return the events' own deltas together: they add."""
+    return math.fsum(e.count * e.delta for e in events)
+
+
+def gaussian_scale(sensitivity: float, rho: float) -> float:
+    """Return the standard deviation that makes a release of this L2 sensitivity cost ``rho``."""
+    return sensitivity / math.sqrt(2 * rho)
+
+
+def selection_epsilon(rho: float, accounting: Accounting) -> float:
+    """Return the exponential mechanism's parameter that costs ``rho``."""
+    if accounting == "zcdp":
+        return math.sqrt(8 * rho)
+    tail = _norm().sf(math.sqrt(2 * rho) / 2)  # mu = 2 Phi^-1(logistic(eps / 2)) solved for eps
+    return 2 * (math.log1p(-tail) - math.log(tail))
+
+
+def selection_mu(epsilon: float) -> float:
+    """Return the mu for which an exponential mechanism with this parameter is mu-GDP (derived above)."""
+    return -2 * float(_norm().ppf(1 / (1 + math.exp(epsilon / 2))))
+
+
+def rho_for(budget: Budget, accounting: Accounting, *, reserved_delta: float = 0.0) -> float:
+    """Return the price that a budget can pay.
+
+    Parameters
+    ----------
+    budget
+        What a person grants.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+    reserved_delta
+        The part of the budget's delta that key discovery will spend.
+
+    Returns
+    -------
+    float
+        The largest rho whose (epsilon, delta) stays within the budget, lattice and rounding included.
+
+    Examples
+    --------
+    >>> round(rho_for(Budget(1.0, 1e-6), "gaussian"), 4)
+    0.028
+    """
+    if not 0 <= reserved_delta < budget.delta:
+        raise InputError("delta: key discovery would spend all of it; leave some for the counts.")
+    delta = budget.delta - reserved_delta
+    low, high = 1e-18, 1.0
+    while epsilon_at(high, accounting, delta) < budget.epsilon:
+        high *= 2
+    while high > low * (1 + 1e-12):
+        middle = math.sqrt(low * high)
+        if epsilon_at(middle, accounting, delta) <= budget.epsilon:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def epsilon_at(rho: float, accounting: Accounting, delta: float) -> float:
+    """Return the epsilon of a total price at a delta, lattice and rounding included."""
+    if rho <= 0:
+        return 0.0
+    if not delta > 0:
+        return math.inf
+    priced, delta = rho * (1 + ROUNDING), delta * (1 - SLACK)
+    if accounting == "zcdp":
+        return _zcdp_epsilon(priced, delta) + SLACK
+    from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
+
+    return float(get_epsilon_gaussian(1 / math.sqrt(2 * priced), delta)) + SLACK
+
+
+def epsilon_of(events: Sequence[Event], delta: float, accounting: Accounting, *, extra_delta: float = 0.0) -> float:
+    """Return the epsilon of all events together.
+
+    Parameters
+    ----------
+    events
+        What was asked.
+    delta
+        The whole delta: the events' own deltas (key discovery) come out of it.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+    extra_delta
+        What else comes out of it.
+
+    Returns
+    -------
+    float
+        Infinite when nothing of delta is left.
+    """
+    left = delta - total_delta(events) - extra_delta
+    return epsilon_at(total_price(events, accounting), accounting, left)
+
+
+def trade_off(rho: float, accounting: Accounting, *, extra_delta: float = 0.0) -> list[dict[str, float]]:
+    """Return how well an attacker can do: for a false positive rate, the lowest false negative rate.
+
+    The attacker knows all patients but one and tests whether that one is in the data. Without any privacy the false
+    negative rate is 0; with perfect privacy the two rates add up to 1.
+    """
+    rates = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
+    return [
+        {"false_positive_rate": a, "min_false_negative_rate": _floor4(_lowest_fnr(a, rho, accounting, extra_delta))}
+        for a in rates
+    ]
+
+
+def _lowest_fnr(alpha: float, rho: float, accounting: Accounting, extra_delta: float) -> float:
+    if rho <= 0:
+        return max(0.0, 1 - alpha - extra_delta)
+    if accounting == "gaussian":
+        norm, mu = _norm(), math.sqrt(2 * rho * (1 + ROUNDING))
+        return max(0.0, float(norm.cdf(norm.isf(min(1.0, alpha + extra_delta)) - mu)) - extra_delta - SLACK)
+    best = 0.0
+    for exponent in range(1, 13):  # each (epsilon, delta) of the privacy curve bounds the trade-off (Wasserman & Zhou)
+        delta = 10.0**-exponent
+        e = epsilon_at(rho, accounting, delta)
+        kept = 1 - delta - extra_delta
+        best = max(best, kept - math.exp(e) * alpha, math.exp(-e) * (kept - alpha))
+    return best
+
+
+def _zcdp_epsilon(rho: float, delta: float) -> float:
+    from dp_accounting import ZCDpEvent
+    from dp_accounting.rdp import RdpAccountant
+
+    accountant = RdpAccountant(orders=_orders())
+    accountant.compose(ZCDpEvent(rho))
+    return float(accountant.get_epsilon(delta))
+
+
+def _orders() -> list[float]:
+    """Renyi orders from 1.011 to about 1e6, close enough that the best of them costs less than 1e-4 of epsilon."""
+    return [1 + 0.011 * 1.02**i for i in range(926)]
+
+
+def _mu_squared(event: Event, accounting: Accounting) -> float:
+    """Twice the price of one event: mu^2 in Gaussian DP, 2 rho in zCDP."""
+    if event.kind == "gaussian":
+        return (event.sensitivity / event.scale) ** 2
+    # Gumbel noise of scale b on scores that one patient moves by D either way (not monotone) is the exponential
+    # mechanism with eps = 2 D / b.
+    epsilon = 2 * event.sensitivity / event.scale
+    return selection_mu(epsilon) ** 2 if accounting == "gaussian" else epsilon**2 / 4
+
+
+def _floor4(x: float) -> float:
+    return math.floor(x * 1e4) / 1e4
+
+
+def _norm() -> Any:
+    from scipy.stats import norm
+
+    return norm

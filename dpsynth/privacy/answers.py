@@ -1,0 +1,273 @@
+"""The only objects that hold private values, and the four noisy questions that they answer.
+
+Nothing here decides what may be asked or what it costs: `dpsynth.privacy.session.Session` checks and debits first and
+passes on the noise that was paid for. A test can put a tape in the place of `PrivateAnswers`: whatever then still
+depends on the data was read without being paid for.
+
+Sensitivities, for one patient added or removed with at most ``cap`` rows
+------------------------------------------------------------------------
+Counts of one marginal
+    Each row adds 1 to one cell. In the L2 norm the worst case is that all rows fall in one cell: ``cap`` (rows spread
+    over cells give less, down to ``sqrt(cap)``; L1 is ``cap`` always).
+L1 error of one marginal, ``|M(D) - E|_1``
+    By the triangle inequality it moves by at most ``|M(D) - M(D')|_1 = cap``, *in either direction*: a row that fills
+    a cell below its expectation lowers the error, one above raises it. So it is not monotone.
+L1 errors of m marginals as one vector
+    Each coordinate moves by at most cap: ``cap sqrt(m)`` in L2.
+Score ``w (|M(D) - E|_1 - penalty)``
+    ``cap max(w)``.
+Keys of a column
+    For the keys that both worlds have, the L2 distance is at most ``cap`` as above. Keys that only this patient has
+    are covered by the threshold, see `key_threshold`.
+"""
+
+import math
+from collections.abc import Callable, Hashable, Sequence
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.codec import Codec
+from dpsynth.cohort import Cohort
+from dpsynth.errors import DpsynthError
+from dpsynth.privacy.accounting import SLACK
+from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.mechanisms import Floats, Integers, Noise
+
+T = TypeVar("T")
+
+# Errors are counted in units of 1/256 of a patient: the (public) expectation is rounded to that unit first, so the
+# error is an exact integer and its sensitivity is exactly 256 cap.
+UNIT = 2**8
+MAX_ERROR = 2**32
+# A score is an exact error of at most 2^32 minus a penalty of at most 2^32, times a weight: two float roundings of
+# relative size 2^-53 move it by less than max(w) 2^-19, in each of the two worlds.
+SCORE_MARGIN = 2.0**-18
+CACHED_CELLS = 2**25
+
+
+class Answers(Protocol):
+    """What a session asks; `PrivateAnswers` asks the data, a test may answer from a tape."""
+
+    @property
+    def private(self) -> bool:
+        """Whether the noise protects anybody."""
+        ...
+
+    @property
+    def randomness(self) -> str:
+        """Where the noise comes from, for the privacy statement."""
+        ...
+
+    def use(self, codec: Codec) -> None:
+        """Encode the columns that this codec knows and no earlier one knew: they can be counted from now on."""
+        ...
+
+    def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
+        """Return each query's counts plus Gaussian noise."""
+        ...
+
+    def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
+        """Return each query's L1 distance to what was expected plus Gaussian noise."""
+        ...
+
+    def best(
+        self,
+        queries: Sequence[Query],
+        expected: Sequence[Floats],
+        penalties: Floats,
+        weights: Floats,
+        *,
+        scale: float,
+        k: int,
+    ) -> list[int]:
+        """Return the k queries with the largest noisy score."""
+        ...
+
+    def keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
+        """Return the column's values whose noisy count reaches the threshold, with that count."""
+        ...
+
+
+class PrivateAnswers:
+    """Noisy answers from a cohort.
+
+    Parameters
+    ----------
+    cohort
+        The private cohort.
+    cap
+        Rows over it, of any patient, are dropped at random here, before anything else sees them.
+    noise
+        What is added to every answer.
+    train_rows
+        Rows to use; all by default.
+    """
+
+    def __init__(
+        self, cohort: Cohort, cap: int, noise: Noise, train_rows: NDArray[np.integer[Any]] | None = None
+    ) -> None:
+        self._noise = noise
+        self._codes: dict[str, NDArray[Any]] = {}
+        self._tables: dict[Hashable, Integers] = {}
+        self._cohort = _shielded("reading the cohort", lambda: _capped(cohort, cap, noise, train_rows))
+
+    def __repr__(self) -> str:
+        return "PrivateAnswers(...)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
+    @property
+    def private(self) -> bool:
+        """Whether the noise protects anybody."""
+        return self._noise.private
+
+    @property
+    def randomness(self) -> str:
+        """Where the noise comes from."""
+        return self._noise.description
+
+    def use(self, codec: Codec) -> None:
+        """Encode the columns that are new in this codec; the codes of the others do not change."""
+        new = [name for name in codec.columns if name not in self._codes]
+        self._codes |= _shielded("encoding the cohort", lambda: codec.encode(self._cohort, new))
+
+    def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
+        """Return each query's counts plus Gaussian noise; one noise call for all queries of equal sigma."""
+        return _shielded("counting", lambda: self._noisy_counts(queries, sigmas))
+
+    def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
+        """Return each query's L1 distance to what was expected plus Gaussian noise."""
+        return _shielded("measuring errors", lambda: self._noisy_errors(queries, expected, sigma))
+
+    def best(
+        self,
+        queries: Sequence[Query],
+        expected: Sequence[Floats],
+        penalties: Floats,
+        weights: Floats,
+        *,
+        scale: float,
+        k: int,
+    ) -> list[int]:
+        """Return the k queries with the largest noisy score ``w (error - penalty)``."""
+        return _shielded(
+            "selecting",
+            lambda: self._noise.noisy_top_k(
+                weights * (self._exact_errors(queries, expected) / UNIT - penalties), scale, k
+            ),
+        )
+
+    def keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
+        """Return the column's values whose noisy count reaches the threshold, with that count."""
+        return _shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
+
+    def _noisy_counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
+        exact = self._exact(queries)
+        released: list[Integers] = list(exact)
+        for sigma in dict.fromkeys(sigmas):
+            places = [i for i, s in enumerate(sigmas) if s == sigma]
+            noisy = self._noise.gaussian(np.concatenate([exact[i].ravel() for i in places]), sigma)
+            ends = np.cumsum([exact[i].size for i in places])
+            for i, part in zip(places, np.split(noisy, ends[:-1]), strict=True):
+                released[i] = part.reshape(exact[i].shape)
+        return released
+
+    def _noisy_errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
+        noisy = self._noise.gaussian(self._exact_errors(queries, expected), sigma * UNIT)
+        return [float(x) for x in noisy / UNIT]
+
+    def _exact_errors(self, queries: Sequence[Query], expected: Sequence[Floats]) -> Integers:
+        """Return L1 errors in units of 1/256, clipped to 2^32 patients (clipping moves no two worlds apart)."""
+        found = [
+            min(int(np.abs(UNIT * table - np.rint(UNIT * e).astype(np.int64)).sum()), UNIT * MAX_ERROR)
+            for table, e in zip(self._exact(queries), expected, strict=True)
+        ]
+        return np.array(found, dtype=np.int64)
+
+    def _exact(self, queries: Sequence[Query]) -> list[Integers]:
+        """Return exact tables, remembering small ones: selection asks for the same candidates every round."""
+        new = [q for q in queries if q.keys not in self._tables]
+        fresh = dict(zip((q.keys for q in new), contingency(self._codes, len(self._cohort), new), strict=True))
+        tables = [self._tables[q.keys] if q.keys in self._tables else fresh[q.keys] for q in queries]
+        room = CACHED_CELLS - sum(t.size for t in self._tables.values())
+        for keys, table in fresh.items():
+            if table.size <= room:
+                self._tables[keys] = table
+                room -= table.size
+        return tables
+
+    def _noisy_keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
+        """Count each value that occurs, add noise, keep what reaches the threshold.
+
+        The order of the result is the data's and must not leave the kernel: the session sorts.
+        """
+        found = self._cohort.table.column(column).drop_null().value_counts()
+        counts = np.asarray(found.field("counts"), dtype=np.int64)
+        noisy = self._noise.gaussian(counts, sigma)
+        kept = np.flatnonzero(noisy >= threshold)
+        values = found.field("values").take(kept).to_pylist()
+        return list(zip(values, noisy[kept].tolist(), strict=True))
+
+
+def key_threshold(cap: int, sigma: float, delta: float) -> int:
+    """Return the noisy count from which a discovered key may be released.
+
+    A patient with at most ``cap`` rows may be the only one with j of the keys, ``1 <= j <= cap``; each of these then
+    has a count of at most ``cap - j + 1``. By the union bound one of them reaches T with probability at most
+    ``j Phi(-(T - (cap - j + 1)) / sigma)``, which is delta for ``T = cap - j + 1 + sigma Phi^-1(1 - delta / j)``;
+    we take the largest over j. Counts are released rounded, so an integer count reaches ``ceil(T + 1/2)`` only where
+    the unrounded one reaches T. The lattice changes these probabilities by a factor far below 1 + 1e-7 (`accounting`).
+
+    That delta adds to the Gaussian's. Let M* be the mechanism without the patient's own keys, (eps, delta')-close to
+    the other world, and note that ``(1 - delta) M*(S) <= M(S) <= M*(S) + delta``. One direction is immediate:
+    ``M(S) <= e^eps M'(S) + delta' + delta``. In the other, ``M'(S) <= e^eps M*(S) + delta'`` and ``M*(S) <= M(S) +
+    delta M*(S)``: where ``e^eps M*(S) <= 1`` the excess ``e^eps delta M*(S)`` is at most delta, and elsewhere
+    ``e^eps M(S) >= (1 - delta) e^eps M*(S) > 1 - delta``, so the bound exceeds 1 and holds.
+
+    Examples
+    --------
+    >>> key_threshold(1, 10.0, 1e-6)
+    50
+    """
+    from scipy.stats import norm
+
+    safe = delta * (1 - SLACK)
+    highest = max(cap - j + 1 + sigma * float(norm.isf(safe / j)) for j in range(1, cap + 1))
+    return math.ceil(highest + 0.5)
+
+
+def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Return the positions of at most ``cap`` rows of each patient, drawn uniformly, in their order.
+
+    Every row draws its own number and a patient keeps the lowest ones, so which rows stay of one patient does not
+    depend on any other patient.
+    """
+    order = np.lexsort((rng.random(len(patients)), patients))
+    new = np.diff(patients[order], prepend=-1) != 0
+    start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    return np.sort(order[np.arange(len(order)) - start < cap])
+
+
+def _capped(cohort: Cohort, cap: int, noise: Noise, train_rows: NDArray[np.integer[Any]] | None) -> Cohort:
+    rows = np.arange(len(cohort)) if train_rows is None else np.asarray(train_rows)
+    return cohort.take(rows[kept_rows(cohort.patients()[rows], cap, noise.generator())])
+
+
+def _shielded(doing: str, question: Callable[[], T]) -> T:
+    """Ask the data, and let no foreign error out: its text, its traceback and its context may hold a patient's value.
+
+    Our own errors are written without values and pass.
+    """
+    try:
+        return question()
+    except DpsynthError:
+        raise
+    except Exception as error:  # whatever it is, it must not carry private values out
+        kind = type(error).__name__
+    raise DpsynthError(
+        f"the kernel failed while {doing} ({kind}); details are withheld because they could hold a patient's values. "
+        "What was debited stays spent."
+    )

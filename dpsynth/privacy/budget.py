@@ -1,0 +1,80 @@
+"""What a person grants: one epsilon and one delta for everything that ever touches the private data."""
+
+import math
+from dataclasses import dataclass
+
+from dpsynth.errors import InputError
+
+MIN_EPSILON = 1e-4
+MAX_EPSILON = 100.0
+MAX_DELTA = 1e-2
+
+
+@dataclass(frozen=True)
+class Budget:
+    """The whole of what may be spent: ``(epsilon, delta)``-DP for adding or removing one patient.
+
+    Parameters
+    ----------
+    epsilon
+        Privacy loss bound, in ``[0.0001, 100]``. Above about 10 the guarantee says little.
+    delta
+        Probability that the bound does not hold, in ``(0, 0.01)``; see `default_delta`.
+
+    Raises
+    ------
+    InputError
+        When a number is not finite or outside its range.
+
+    Examples
+    --------
+    >>> Budget(1, 1e-6)
+    Budget(epsilon=1.0, delta=1e-06)
+    """
+
+    epsilon: float
+    delta: float
+
+    def __post_init__(self) -> None:
+        epsilon = _number("epsilon", self.epsilon, f"a number in [{MIN_EPSILON:g}, {MAX_EPSILON:g}]")
+        delta = _number("delta", self.delta, f"a number in (0, {MAX_DELTA:g})")
+        if not MIN_EPSILON <= epsilon <= MAX_EPSILON:
+            remedy = (
+                "larger ones protect nobody" if epsilon > MAX_EPSILON else "smaller ones drown every answer in noise"
+            )
+            raise InputError(
+                f"epsilon: found {epsilon:g}, expected a number in [{MIN_EPSILON:g}, {MAX_EPSILON:g}]; {remedy}."
+            )
+        if not 0 < delta < MAX_DELTA:
+            raise InputError(
+                f"delta: found {delta:g}, expected a number in (0, {MAX_DELTA:g}); it is the chance that "
+                f"the guarantee fails, {default_delta():g} unless you have a reason."
+            )
+        object.__setattr__(self, "epsilon", epsilon)
+        object.__setattr__(self, "delta", delta)
+
+
+def default_delta() -> float:
+    """Return the public rule for delta: one in a million, whatever the cohort.
+
+    A rule that used the number of patients, such as ``1 / n``, would release it.
+
+    Examples
+    --------
+    >>> default_delta()
+    1e-06
+    """
+    return 1e-6
+
+
+def _number(name: str, value: object, expected: str) -> float:
+    """Return an option as a finite float."""
+    if isinstance(value, bool | str | bytes):
+        raise InputError(f"{name}: found {type(value).__name__}, expected {expected}.")
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(f"{name}: found {type(value).__name__}, expected {expected}.") from None
+    if not math.isfinite(number):
+        raise InputError(f"{name}: found {number}, expected {expected}.")
+    return number

@@ -1,0 +1,100 @@
+"""The privacy statement of a release: what was promised, what was spent, on what, and what is not protected."""
+
+import platform
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from dpsynth.privacy.accounting import Accounting, Event, epsilon_of, grouped, total_delta, trade_off
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.ledger import Spent
+from dpsynth.schema import Schema
+
+LIBRARIES = ("dpsynth", "dp-accounting", "numpy", "opendp")
+
+
+def statement(
+    *,
+    schema: Schema,
+    budget: Budget,
+    accounting: Accounting,
+    rho: float,
+    reserved_delta: float,
+    events: Sequence[Event],
+    private: bool,
+    randomness: str,
+    earlier: Spent | None,
+    rows_public: bool,
+) -> dict[str, Any]:
+    """Return everything that ``privacy.json`` says, as JSON-able facts that are all public."""
+    return {
+        "private": private,
+        "guarantee": _guarantee(budget, private=private),
+        "definition": "(epsilon, delta)-differential privacy",
+        "epsilon": budget.epsilon,
+        "delta": budget.delta,
+        "epsilon_spent": round_up(epsilon_of(events, budget.delta, accounting)),
+        "delta_for_discovery": total_delta(events),
+        "neighbours": "add or remove one patient with all of their rows",
+        "unit": "patient" if schema.patient is not None else "row (the schema says that a row is a patient)",
+        "max_rows_per_patient": schema.max_rows_per_patient,
+        "accountant": _accountant(accounting),
+        "events": [_priced(e, accounting) for e in grouped(events)],
+        "trade_off": trade_off(rho, accounting, extra_delta=reserved_delta),
+        "not_protected": not_protected(schema, rows_public=rows_public),
+        "randomness": randomness,
+        "libraries": {**{name: version(name) for name in LIBRARIES}, "python": platform.python_version()},
+        "earlier_releases": _earlier(earlier),
+    }
+
+
+def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
+    """Return, in sentences, what the guarantee does not cover."""
+    source = f" Their source, as the schema gives it: {schema.source}." if schema.source else ""
+    facts = [
+        "The schema: names, types, bounds, closed lists of values and constraints are taken as public knowledge."
+        + source,
+        "What holds for people in general: it is learned with or without any one patient.",
+        "More than this release: each further release on the same patients adds to the total (see earlier_releases).",
+        "Time and memory that the computation took, and who saw the data before it.",
+    ]
+    if rows_public:
+        facts.append("The number of rows: it is declared as public.")
+    if schema.patient is not None:
+        facts.append(
+            "A patient with several rows is protected whole, but only max_rows_per_patient of the rows were used."
+        )
+    return facts
+
+
+def round_up(epsilon: float) -> float:
+    """Return an upper bound on epsilon with six digits after the point."""
+    return -(-epsilon * 1e6 // 1) / 1e6
+
+
+def _guarantee(budget: Budget, *, private: bool) -> str:
+    if not private:
+        return "not private: made with a fixed seed or fixed answers, for tests; do not publish anything made from it"
+    return (
+        f"({budget.epsilon:g}, {budget.delta:g})-differential privacy for adding or removing one patient with all of "
+        "their rows; it covers everything that was computed from the private data for this release"
+    )
+
+
+def _accountant(accounting: Accounting) -> dict[str, str]:
+    method = {
+        "gaussian": "Gaussian differential privacy, exact conversion; adaptive composition (Smith & Thakurta 2022)",
+        "zcdp": "zero-concentrated differential privacy, best Renyi order (Canonne, Kamath & Steinke 2020)",
+    }[accounting]
+    return {"name": "dp-accounting", "version": version("dp-accounting"), "method": method, "accounting": accounting}
+
+
+def _priced(event: Event, accounting: Accounting) -> dict[str, Any]:
+    noise = "integer Gaussian" if event.kind == "gaussian" else "Gumbel (exponential mechanism)"
+    return {**event.to_json(), "noise": noise, "rho": event.price(accounting)}
+
+
+def _earlier(earlier: Spent | None) -> dict[str, Any]:
+    if earlier is None:
+        return {"runs": None, "note": "no ledger was kept, because the cohort is public"}
+    return {"runs": earlier.runs, "epsilon": round_up(earlier.epsilon), "delta": earlier.delta}
