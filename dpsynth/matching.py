@@ -56,7 +56,8 @@ class Matcher:
             for index, value in enumerate(self.categories)
             if isinstance(value, int | float) and not isinstance(value, bool)
         }
-        self._words = _words(self.categories, is_boolean=isinstance(column, Boolean))
+        self._is_boolean = isinstance(column, Boolean)
+        self._words = _words(self.categories, is_boolean=self._is_boolean)
         self._missing = frozenset(missing_values) | {""}
 
     def position(self, value: Any) -> int:
@@ -66,6 +67,8 @@ class Matcher:
         text = canonical_text(value)
         if text in self._texts:
             return self._texts[text]
+        if isinstance(value, bool) and self._is_boolean:
+            return int(value)
         text = text.strip()
         for table, key in ((self._texts, text), (self._words, text.casefold())):
             if key in table:
