@@ -1,36 +1,48 @@
-"""How close the synthetic cohort's tables, columns and rows are to those of real patients."""
+"""How close the synthetic cohort is to real patients: its tables of counts, its columns and its rows.
 
-from dpsynth.evaluation.bins import Binned
+Cohorts of the same number of rows are compared with a *reference* of real patients: the arm ``real`` are *other* real
+patients and shows what chance alone makes of each distance.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from dpsynth.evaluation.bins import BinKind, Bins
+from dpsynth.evaluation.marginals import tvd_results
+from dpsynth.evaluation.pairs import pair_results
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.results import Interval, Result, estimate
-from dpsynth.evaluation.tvd import cliques, distance
+from dpsynth.evaluation.results import Result
+from dpsynth.evaluation.rows import missing_results, neighbour_results, number_results, two_sample_results
+from dpsynth.evaluation.table import Table
 
-__all__ = ["mean_tvd"]
+__all__ = ["fidelity"]
 
 
-def mean_tvd(reference: Binned, other: Binned, order: int, terms: Protocol, *, arm: str, words: str) -> Result:
-    """Return the mean k-way TVD of `other` against `reference` with its interval; `n` is the number of marginals.
+def fidelity(
+    reference: Table, arms: Mapping[str, Sequence[Table]], terms: Protocol, bins: BinKind = "quantile"
+) -> list[Result]:
+    """Return all results on fidelity.
 
     Parameters
     ----------
-    reference, other : Binned
-    order : int
-        Columns of a marginal.
+    reference : Table
+        Real patients that the synthetic cohort was not fitted on.
+    arms : mapping of str to sequence of Table
+        ``real`` (other real patients), ``synthetic`` and further arms; several draws of each where there are.
     terms : Protocol
-    arm : str
-    words : str
-        How the bins were made.
+    bins : {"quantile", "public"}
+        Cells of numbers for tables of counts: cut from the reference, or from the schema.
     """
-    sets, whole = cliques(list(reference.codes), order, terms.marginals, terms.seed)
-    found = distance(reference, other, sets, terms.seed)
-    low, high = found.ends(terms.level)
-    which = f"all {len(sets)} marginals" if whole else f"a public random subset of {len(sets)} marginals"
-    return estimate(
-        f"tvd_{order}way",
-        found.value,
-        interval=Interval(low, high, terms.level, ("patients of both cohorts",), "delete-a-group jackknife"),
-        n=len(sets),
-        arm=arm,
-        disclosure=terms.disclosure,
-        detail={"bins": words, "marginals": which, "reference_rows": len(reference), "rows": len(other)},
-    )
+    rows = min([terms.rows_counted, *(len(draw) for draws in arms.values() for draw in draws)])
+    reference = reference.at_most(terms.rows_counted, terms.seed)
+    same = {arm: [draw.at_most(rows, terms.seed) for draw in draws] for arm, draws in arms.items()}
+    rule = Bins.of(reference, bins)
+    binned = {arm: [rule.apply(draw) for draw in draws] for arm, draws in same.items()}
+    cells = rule.apply(reference)
+    return [
+        *tvd_results(cells, binned, rule, reference, terms),
+        *pair_results(cells, binned, rule.ordered(reference), terms),
+        *number_results(reference, same, terms),
+        *missing_results(reference, same, terms),
+        *two_sample_results(reference, same, terms),
+        *neighbour_results(reference, same, terms),
+    ]

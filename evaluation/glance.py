@@ -7,8 +7,8 @@ import numpy as np
 
 from dpsynth.evaluation.bins import BinKind, Bins
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
-from dpsynth.evaluation.fidelity import mean_tvd
 from dpsynth.evaluation.learners import LEARNERS, Task, fit_predict, task_of
+from dpsynth.evaluation.marginals import mean_tvd
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Disclosure, Result, Results, estimate, guarded, not_estimable
 from dpsynth.evaluation.scores import Ranking, ones

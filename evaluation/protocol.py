@@ -48,7 +48,9 @@ class Protocol:
     draws : int
         Bootstrap draws, fewer for many rows.
     rows : int
-        Cohorts with more rows are subsampled by patient for counting, and for training and testing.
+        Cohorts with more rows are subsampled by patient for training and testing.
+    rows_counted : int
+        The same for tables of counts and distances.
     marginals : int
         Marginals of one order that are counted; a random subset where there are more.
     smallest : int
@@ -61,6 +63,7 @@ class Protocol:
     level: float = 0.95
     draws: int = 1000
     rows: int = 50_000
+    rows_counted: int = 200_000
     marginals: int = 5_000
     smallest: int = 10
     margins: Margins = field(default_factory=Margins)

@@ -13,13 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dpsynth.columns import Datetime, Numeric
 from dpsynth.errors import DataError
+from dpsynth.matching import canonical_text
+from dpsynth.values import positions, steps
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
     from dpsynth.cohort import Cohort
-    from dpsynth.schema import Schema
 
 __all__ = ["Floats", "Ints", "Table", "Variable", "tables"]
 
@@ -132,7 +134,7 @@ def _dense(patients: NDArray[Any]) -> Ints:
     return np.unique(patients, return_inverse=True)[1].astype(np.int64)
 
 
-def tables(cohorts: Mapping[str, "Cohort"], schema: "Schema | None" = None) -> dict[str, Table]:
+def tables(cohorts: Mapping[str, "Cohort"]) -> dict[str, Table]:
     """Return cohorts of one schema as tables with common codes.
 
     Columns with values to be discovered get as categories the values of all `cohorts` together.
@@ -142,92 +144,55 @@ def tables(cohorts: Mapping[str, "Cohort"], schema: "Schema | None" = None) -> d
     DataError
         If a modelled column is missing from a cohort.
     """
-    first = next(iter(cohorts.values()))
-    schema = schema or first.schema
+    schema = next(iter(cohorts.values())).schema
     for name, cohort in cohorts.items():
-        lost = [column for column in schema.modelled if column not in cohort.table.column_names]
+        lost = [column for column in schema.modelled if column not in cohort.columns]
         if lost:
             raise DataError(f"{lost[0]!r}: the {name} cohort has no such column; give cohorts of the same schema.")
     columns: dict[str, dict[str, Variable]] = {name: {} for name in cohorts}
     for column in schema.modelled:
-        spec = schema.columns[column]
         arrays = {name: cohort.table.column(column) for name, cohort in cohorts.items()}
-        for name, variable in _variables(column, spec, arrays).items():
+        for name, variable in _variables(column, schema.columns[column], arrays).items():
             columns[name][column] = variable
     return {
-        name: Table(columns[name], _dense(cohort.patients()), _is_public(cohort)) for name, cohort in cohorts.items()
+        name: Table(columns[name], _dense(cohort.patients()), cohort.public or cohort.synthetic)
+        for name, cohort in cohorts.items()
     }
-
-
-def _is_public(cohort: "Cohort") -> bool:
-    return bool(cohort.public)
 
 
 def _variables(name: str, spec: Any, arrays: Mapping[str, "pa.ChunkedArray"]) -> dict[str, Variable]:
     """Return one column of each cohort as variables with common codes."""
-    if spec.type == "numeric":
+    if isinstance(spec, Numeric):
         return {key: _number(name, spec, array) for key, array in arrays.items()}
-    if spec.type == "datetime":
+    if isinstance(spec, Datetime):
         return {key: _date(name, spec, array) for key, array in arrays.items()}
-    values = _values(spec, arrays)
+    found = {key: positions(array) for key, array in arrays.items()}
+    labels = tuple(dict.fromkeys(canonical_text(value) for _, values in found.values() for value in values))
     ordered = spec.type == "categorical" and spec.ordered
-    labels = tuple(str(value) for value in values)
-    found = {key: _codes(array, values) for key, array in arrays.items()}
-    if spec.type == "categorical" and spec.other in values:
-        other = values.index(spec.other)
-        found = {key: np.where(_unknown(arrays[key], codes), other, codes) for key, codes in found.items()}
-    return {key: Variable(name, codes, labels, ordered) for key, codes in found.items()}
+    return {
+        key: Variable(name, _codes(places, [labels.index(canonical_text(value)) for value in values]), labels, ordered)
+        for key, (places, values) in found.items()
+    }
 
 
-def _unknown(array: "pa.ChunkedArray", codes: Ints) -> NDArray[np.bool_]:
-    """Return which cells hold a value that is outside the list (not missing)."""
-    unknown: NDArray[np.bool_] = (codes < 0) & array.is_valid().to_numpy()
-    return unknown
-
-
-def _values(spec: Any, arrays: Mapping[str, "pa.ChunkedArray"]) -> list[Any]:
-    if spec.type == "boolean":
-        return list(spec.labels)
-    if spec.values:
-        return list(spec.values)
-    found = {value for array in arrays.values() for value in array.unique().to_pylist() if value is not None}
-    return sorted(found, key=str)
-
-
-def _codes(array: "pa.ChunkedArray", values: Sequence[Any]) -> Ints:
-    """Return the place of each cell in `values`, -1 where it is missing or none of them."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
-
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    try:
-        wanted = pa.array(values, type=array.type)
-    except (pa.ArrowInvalid, pa.ArrowTypeError):
-        array, wanted = array.cast(pa.string()), pa.array([str(value) for value in values])
-    places = pc.index_in(array, value_set=wanted).combine_chunks()
-    codes: Ints = pc.fill_null(places, -1).to_numpy(zero_copy_only=False).astype(np.int64)
+def _codes(places: NDArray[Any], common: Sequence[int]) -> Ints:
+    """Return places in a cohort's own list (-1: missing) as places in the common list."""
+    codes: Ints = np.array([*common, -1], dtype=np.int64)[places]
     return codes
 
 
-def _floats(array: "pa.ChunkedArray") -> Floats:
-    import pyarrow as pa
-
-    plain = array.cast(pa.float64(), safe=False)
-    return np.array(plain.to_numpy(), dtype=np.float64)
-
-
-def _number(name: str, spec: Any, array: "pa.ChunkedArray") -> Variable:
-    raw = _floats(array)
+def _number(name: str, spec: Numeric, array: "pa.ChunkedArray") -> Variable:
+    found, missing = steps(spec, array)
+    unit = float(10**spec.decimals)
     special = tuple(float(value) for value in spec.special)
-    shown = np.round(np.clip(raw, spec.min, spec.max), spec.decimals)
-    values = np.where(np.isin(raw, special), raw, shown) if special else shown
+    atoms = np.isin(found / unit, special) if special else np.zeros(len(found), dtype=bool)
+    values = np.where(atoms, found, np.clip(found, spec.first, spec.last)) / unit
     return Variable(
         name,
-        values,
+        np.where(missing, np.nan, values),
         ordered=True,
-        low=float(spec.min),
-        high=float(spec.max),
+        low=spec.first / unit,
+        high=spec.last / unit,
         special=special,
         cuts=tuple(float(cut) for cut in spec.cuts),
         log=spec.scale == "log",
@@ -235,13 +200,8 @@ def _number(name: str, spec: Any, array: "pa.ChunkedArray") -> Variable:
     )
 
 
-_DAY = 86_400e6  # microseconds
-
-
-def _date(name: str, spec: Any, array: "pa.ChunkedArray") -> Variable:
-    import pyarrow as pa
-
-    stamps = array.cast(pa.timestamp("us")).to_numpy().astype("datetime64[us]")
-    days = np.where(np.isnat(stamps), np.nan, stamps.astype(np.int64) / _DAY)
-    low, high = (np.datetime64(end, "us").astype(np.int64) / _DAY for end in (spec.min, spec.max))
-    return Variable(name, np.clip(days, low, high), ordered=True, low=float(low), high=float(high))
+def _date(name: str, spec: Datetime, array: "pa.ChunkedArray") -> Variable:
+    found, missing = steps(spec, array)
+    a_day = 86_400.0 if spec.clock else 1.0
+    days = np.where(missing, np.nan, np.clip(found, spec.first, spec.last) / a_day)
+    return Variable(name, days, ordered=True, low=spec.first / a_day, high=spec.last / a_day)

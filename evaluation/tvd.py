@@ -1,10 +1,10 @@
-"""k-way total variation distance between two cohorts, with an interval by the delete-a-group jackknife.
+"""k-way total variation distance between cohorts, with an interval by the delete-a-group jackknife.
 
 TVD of two tables of shares p, q is half the sum of abs(p - q). Tables of counts add over groups of patients, so all
 leave-one-group-out tables come from one pass over the rows.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from math import comb
@@ -12,15 +12,16 @@ from math import comb
 import numpy as np
 from numpy.typing import NDArray
 
+from dpsynth.evaluation import jackknife
 from dpsynth.evaluation.bins import Binned
+from dpsynth.evaluation.jackknife import GROUPS
+from dpsynth.evaluation.results import Interval
 from dpsynth.evaluation.table import Floats
 
-__all__ = ["Distance", "cliques", "distance", "mean_tvd", "tvd"]
+__all__ = ["Clique", "Counter", "Distance", "cliques", "distance", "tvd"]
 
 Clique = tuple[str, ...]
 
-#: Groups of patients of the jackknife; its interval uses Student's t with one degree of freedom less.
-GROUPS = 10
 #: The largest table that is counted by group as well; above it a marginal adds to the mean but not to the interval.
 CELLS_BY_GROUP = 1 << 16
 
@@ -51,42 +52,43 @@ def cliques(names: Sequence[str], order: int, limit: int, seed: int = 0) -> tupl
 
 @dataclass(frozen=True)
 class Distance:
-    """A mean TVD over marginals.
+    """A mean distance of one cohort (or several draws of it) from a reference.
 
     Parameters
     ----------
     value : float
-        The mean, in [0, 1].
-    error : float
-        Jackknife standard error over patients of both cohorts.
+        The mean over marginals and draws.
+    reference : ndarray, shape (groups,)
+        The same with each group of the reference's patients left out.
+    other : float
+        Variance due to the rows of the other cohort.
     each : ndarray, shape (marginals,)
-        The TVD of each marginal.
+        The mean over draws for each marginal.
     """
 
     value: float
-    error: float
+    reference: Floats
+    other: float
     each: Floats
 
-    def ends(self, level: float = 0.95) -> tuple[float, float]:
-        """Return the ends of the interval, inside [0, 1]."""
-        from scipy.stats import t
+    def interval(self, level: float = 0.95) -> Interval:
+        """Return the interval of the distance, inside [0, 1]."""
+        spread = float(jackknife.variance(self.reference)) + self.other
+        return jackknife.interval(self.value, spread, level, low=0.0, high=1.0)
 
-        reach = float(t.ppf(0.5 + level / 2, GROUPS - 1)) * self.error
-        return max(0.0, self.value - reach), min(1.0, self.value + reach)
-
-
-def _groups(data: Binned, seed: int) -> NDArray[np.int64]:
-    """Return for each row the jackknife group of its patient: random, of equal numbers of patients."""
-    order = np.random.default_rng(seed).permutation(int(data.patients.max()) + 1)
-    return order[data.patients] % GROUPS
+    def less(self, rival: "Distance", level: float = 0.95) -> tuple[float, Interval]:
+        """Return by how much this distance exceeds a rival's from the same reference, with its interval."""
+        value = self.value - rival.value
+        spread = float(jackknife.variance(self.reference - rival.reference)) + self.other + rival.other
+        return value, jackknife.interval(value, spread, level)
 
 
-class _Counter:
-    """Counts marginals of one cohort, whole and by jackknife group, keeping the last combined codes for reuse."""
+class Counter:
+    """Counts marginals of one cohort, by jackknife group, keeping the last combined codes for reuse."""
 
     def __init__(self, data: Binned, seed: int) -> None:
         self.data = data
-        self.groups = _groups(data, seed)
+        self.groups = jackknife.groups_of(data.patients, seed)
         self._prefix: tuple[Clique, NDArray[np.int64]] | None = None
 
     def _code(self, clique: Clique) -> NDArray[np.int64]:
@@ -111,52 +113,37 @@ class _Counter:
         return by_group.reshape(GROUPS, cells).astype(np.float64)
 
 
-def _leave_out(by_group: Floats) -> Floats:
-    """Return shares with each group left out, shape (groups, cells); a group that is everything leaves the whole."""
-    total = by_group.sum(axis=0)
-    left = total - by_group
-    sums = left.sum(axis=1, keepdims=True)
-    shares: Floats = np.where(sums > 0, left / np.maximum(sums, 1), total / total.sum())
+def _shares(counts: Floats) -> Floats:
+    shares: Floats = counts / counts.sum(axis=-1, keepdims=True)
     return shares
 
 
-def distance(left: Binned, right: Binned, sets: Sequence[Clique], seed: int = 0) -> Distance:
-    """Return the mean TVD of two cohorts over marginals, with its jackknife error.
+def distance(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], seed: int = 0) -> Distance:
+    """Return the mean TVD of a cohort from a reference over marginals.
 
     Parameters
     ----------
-    left, right : Binned
-        Two cohorts in the same cells; neither is empty.
+    reference : Binned
+    others : sequence of Binned
+        Draws of the other cohort, in the same cells; none is empty.
     sets : sequence of tuple of str
         The marginals.
     seed : int
         Draws the jackknife's groups of patients.
     """
-    counters = _Counter(left, seed), _Counter(right, seed + 1)
-    each = np.empty(len(sets))
-    loo = np.zeros((2, GROUPS))
+    counters = [Counter(data, seed + place) for place, data in enumerate((reference, *others))]
+    each = np.zeros((len(others), len(sets)))
+    left = np.zeros((2, len(others), GROUPS))
     counted = 0
     for place, clique in enumerate(sets):
         tables = [counter.count(clique) for counter in counters]
-        whole = [table.sum(axis=0) / table.sum() for table in tables]
-        each[place] = 0.5 * np.abs(whole[0] - whole[1]).sum()
-        if len(tables[0]) == GROUPS:
-            counted += 1
-            loo[0] += 0.5 * np.abs(_leave_out(tables[0]) - whole[1]).sum(axis=1)
-            loo[1] += 0.5 * np.abs(_leave_out(tables[1]) - whole[0]).sum(axis=1)
-    loo /= max(counted, 1)
-    spread = ((loo - loo.mean(axis=1, keepdims=True)) ** 2).sum() * (GROUPS - 1) / GROUPS
-    return Distance(float(each.mean()), float(np.sqrt(spread)), each)
-
-
-def mean_tvd(left: Binned, right: Binned, order: int, limit: int = 10_000, seed: int = 0) -> float:
-    """Return the mean TVD over all marginals of `order` columns (a random `limit` of them where there are more)."""
-    return distance(left, right, cliques(list(left.codes), order, limit, seed)[0], seed).value
-
-
-def halves(data: Binned, splits: int, seed: int) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """Yield row indices of `splits` random divisions of the patients into two halves."""
-    count = int(data.patients.max()) + 1
-    for split in range(splits):
-        mine = np.random.default_rng([seed, split]).permutation(count)[data.patients] < count // 2
-        yield np.flatnonzero(mine), np.flatnonzero(~mine)
+        whole = [_shares(table.sum(axis=0)) for table in tables]
+        counted += len(tables[0]) == GROUPS
+        for draw in range(len(others)):
+            each[draw, place] = 0.5 * np.abs(whole[0] - whole[draw + 1]).sum()
+            if len(tables[0]) == GROUPS:
+                left[0, draw] += 0.5 * np.abs(_shares(jackknife.leave_out(tables[0])) - whole[draw + 1]).sum(axis=1)
+                left[1, draw] += 0.5 * np.abs(_shares(jackknife.leave_out(tables[draw + 1])) - whole[0]).sum(axis=1)
+    left /= max(counted, 1)
+    other = float(jackknife.variance(left[1]).sum()) / len(others) ** 2
+    return Distance(float(each.mean()), left[0].mean(axis=0), other, each.mean(axis=0))
