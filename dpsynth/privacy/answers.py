@@ -9,6 +9,11 @@ Sensitivities, for one patient added or removed with at most ``cap`` rows
 Counts of one marginal
     Each row adds 1 to one cell. In the L2 norm the worst case is that all rows fall in one cell: ``cap`` (rows spread
     over cells give less, down to ``sqrt(cap)``; L1 is ``cap`` always).
+Interaction of one marginal
+    The part of the table whose every margin is 0: the projection by ``I - 11'/k`` along each axis of k cells. A row
+    adds the projection of one cell, whose squared L2 norm is ``prod(1 - 1/k)``, the diagonal entry of the projector;
+    with all rows in one cell a patient adds ``cap sqrt(prod(1 - 1/k))``, and by the triangle inequality never more.
+    Multiplied by ``prod(k)`` the interaction of a table of integers is a table of integers: noise is added to that.
 L1 error of one marginal, ``|M(D) - E|_1``
     By the triangle inequality it moves by at most ``|M(D) - M(D')|_1 = cap``, *in either direction*: a row that fills
     a cell below its expectation lowers the error, one above raises it. So it is not monotone.
@@ -68,6 +73,10 @@ class Answers(Protocol):
         """Return each query's counts plus Gaussian noise."""
         ...
 
+    def interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
+        """Return the interaction of each query's table plus Gaussian noise in each cell."""
+        ...
+
     def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
         """Return each query's L1 distance to what was expected plus Gaussian noise."""
         ...
@@ -101,17 +110,15 @@ class PrivateAnswers:
         Rows over it, of any patient, are dropped at random here, before anything else sees them.
     noise
         What is added to every answer.
-    train_rows
-        Rows to use; all by default.
     """
 
-    def __init__(
-        self, cohort: Cohort, cap: int, noise: Noise, train_rows: NDArray[np.integer[Any]] | None = None
-    ) -> None:
+    def __init__(self, cohort: Cohort, cap: int, noise: Noise) -> None:
         self._noise = noise
         self._codes: dict[str, NDArray[Any]] = {}
         self._tables: dict[Hashable, Integers] = {}
-        self._cohort = _shielded("reading the cohort", lambda: _capped(cohort, cap, noise, train_rows))
+        self._cohort = _shielded(
+            "reading the cohort", lambda: cohort.take(kept_rows(cohort.patients(), cap, noise.generator()))
+        )
 
     def __repr__(self) -> str:
         return "PrivateAnswers(...)"
@@ -135,8 +142,12 @@ class PrivateAnswers:
         self._codes |= _shielded("encoding the cohort", lambda: codec.encode(self._cohort, new))
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
-        """Return each query's counts plus Gaussian noise; one noise call for all queries of equal sigma."""
-        return _shielded("counting", lambda: self._noisy_counts(queries, sigmas))
+        """Return each query's counts plus Gaussian noise."""
+        return _shielded("counting", lambda: self._noisy(self._exact(queries), sigmas))
+
+    def interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
+        """Return the interaction of each query's table plus Gaussian noise."""
+        return _shielded("counting", lambda: self._noisy_interactions(queries, sigmas))
 
     def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
         """Return each query's L1 distance to what was expected plus Gaussian noise."""
@@ -164,8 +175,8 @@ class PrivateAnswers:
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         return _shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
 
-    def _noisy_counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
-        exact = self._exact(queries)
+    def _noisy(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Integers]:
+        """Add noise to integer tables; one noise call for all of equal sigma."""
         released: list[Integers] = list(exact)
         for sigma in dict.fromkeys(sigmas):
             places = [i for i, s in enumerate(sigmas) if s == sigma]
@@ -174,6 +185,12 @@ class PrivateAnswers:
             for i, part in zip(places, np.split(noisy, ends[:-1]), strict=True):
                 released[i] = part.reshape(exact[i].shape)
         return released
+
+    def _noisy_interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
+        """Add noise to the interactions in units of 1 / (number of cells), in which they are integers."""
+        exact = [scaled_interaction(table) for table in self._exact(queries)]
+        noisy = self._noisy(exact, [s * q.size for s, q in zip(sigmas, queries, strict=True)])
+        return [table / q.size for table, q in zip(noisy, queries, strict=True)]
 
     def _noisy_errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
         noisy = self._noise.gaussian(self._exact_errors(queries, expected), sigma * UNIT)
@@ -210,6 +227,19 @@ class PrivateAnswers:
         kept = np.flatnonzero(noisy >= threshold)
         values = found.field("values").take(kept).to_pylist()
         return list(zip(values, noisy[kept].tolist(), strict=True))
+
+
+def scaled_interaction(table: Integers) -> Integers:
+    """Return the table's interaction times its number of cells: integers, with every margin exactly 0.
+
+    Examples
+    --------
+    >>> scaled_interaction(np.array([[3, 0], [0, 1]])).tolist()
+    [[4, -4], [-4, 4]]
+    """
+    for axis, cells in enumerate(table.shape):
+        table = cells * table - table.sum(axis=axis, keepdims=True)
+    return table
 
 
 def key_threshold(cap: int, sigma: float, delta: float) -> int:
@@ -249,11 +279,6 @@ def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Gener
     new = np.diff(patients[order], prepend=-1) != 0
     start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
     return np.sort(order[np.arange(len(order)) - start < cap])
-
-
-def _capped(cohort: Cohort, cap: int, noise: Noise, train_rows: NDArray[np.integer[Any]] | None) -> Cohort:
-    rows = np.arange(len(cohort)) if train_rows is None else np.asarray(train_rows)
-    return cohort.take(rows[kept_rows(cohort.patients()[rows], cap, noise.generator())])
 
 
 def _shielded(doing: str, question: Callable[[], T]) -> T:
