@@ -30,10 +30,13 @@ with that of a continuous Gaussian rounded to the lattice. Their ratio is, by th
 ``1 + 4 exp(-2 pi^2 sigma^2 / h^2)``), so its logarithm lies in ``[-(h/sigma)^2 / 24, t^2 (h/sigma)^2 / 8]`` for
 ``|x| <= t sigma``. Only the cells in which two neighbours differ enter the likelihood ratio, at most k of them in a
 marginal for patients with at most k rows. As that marginal costs ``rho = k^2 / (2 sigma^2)``, the logarithms of all
-questions together are at most ``sum k t^2 h^2 / (8 sigma^2) <= t^2 h^2 rho_total / 4``, *whatever the number of
-questions*. Replacing both worlds costs ``2 eta`` in epsilon and ``e^eta`` in delta. With t = 20 and rho_total <= 60
-(epsilon = 100) this is ``2 eta <= 1.2e-8``; the tails beyond t sigma weigh ``2 exp(-200)`` a cell, and even times
-``e^100`` and 1e10 touched cells they stay below 1e-33. `SLACK` = 1e-7 is taken off epsilon and (as a factor) off delta
+questions together are at most ``sum k t^2 h^2 / (8 sigma^2) <= t^2 h^2 rho_total / 4 = eta``, *whatever the number of
+questions*. In an interaction all ``s = prod(m_i)`` cells differ (axes of ``m_i >= 2`` cells), but its noise is drawn in
+units of 1/s, so each gives at most ``t^2 h^2 / (8 s^2 sigma^2)``; it costs ``rho = k^2 prod(1 - 1/m_i) / (2 sigma^2)``,
+and the s cells together give ``t^2 h^2 rho / (4 k^2 prod(m_i - 1))``, no more than the same bound. Replacing both
+worlds costs ``2 eta`` in epsilon and ``e^eta`` in delta. With t = 20 and rho_total <= 60 (epsilon = 100) this is
+``2 eta <= 1.2e-8``; the tails beyond t sigma weigh ``2 exp(-200)`` a cell, and even times ``e^100`` and 1e12 touched
+cells they stay below 1e-30. `SLACK` = 1e-7 is taken off epsilon and (as a factor) off delta
 before anything is granted, and also pays for the float rounding of prices (relative 1e-9).
 """
 

@@ -13,77 +13,46 @@ at any moment leaves the old file or the new one. Times in the records are infor
 """
 
 import contextlib
-import datetime as dt
-import hashlib
-import json
 import math
 import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
-from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, grouped, rho_for, total_delta, total_price
+from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, rho_for
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.records import (
+    RESTORE,
+    Run,
+    State,
+    chain,
+    commit_record,
+    limit_record,
+    now,
+    parse,
+    reserve_record,
+)
 
-VERSION = 1
 LOCK_SECONDS = 60.0
-RESTORE = "Restore it from a backup; a ledger is never repaired by guessing, because a guess could forget a spend."
-
-
-@dataclass(frozen=True)
-class Run:
-    """One run on the dataset: what it reserved and, once it is closed, what it spent."""
-
-    run: str
-    time: str
-    label: str
-    budget: Budget
-    accounting: Accounting
-    rho: float
-    extra_delta: float
-    unit: str
-    private: bool
-    events: tuple[Event, ...] | None = None
-
-    @property
-    def closed(self) -> bool:
-        """Whether the run committed what it spent; an open one counts with all that it reserved."""
-        return self.events is not None
-
-    def price(self, accounting: Accounting) -> float:
-        """Return what counts against the dataset.
-
-        A reservation's price holds under its own accounting, and a ``gaussian`` price is never below the ``zcdp`` one.
-        """
-        return self.rho if self.events is None else total_price(self.events, accounting)
-
-    def delta(self) -> float:
-        """Return the deltas of key discovery that count against the dataset."""
-        return self.extra_delta if self.events is None else total_delta(self.events)
 
 
 @dataclass(frozen=True)
 class Spent:
-    """The dataset's total: (epsilon, delta)-DP of all runs together, and how many runs there were."""
+    """The dataset's total: (epsilon, delta)-DP of all runs together, and how many runs there were.
+
+    ``open_runs`` did not commit and count with all that they reserved; ``test_runs`` were made with a fixed seed, so
+    the total protects nobody if anything that they made was published.
+    """
 
     epsilon: float
     delta: float
     runs: int
     open_runs: int
-
-
-@dataclass(frozen=True)
-class _State:
-    """What the file says: its last checksum, its limit and its runs."""
-
-    lines: tuple[str, ...] = ()
-    checksum: str = ""
-    limit: Budget | None = None
-    runs: tuple[Run, ...] = ()
+    test_runs: int
 
 
 class Ledger:
@@ -131,7 +100,7 @@ class Ledger:
         """Return the dataset's total so far; open runs count with all that they reserved."""
         state = self._read()
         if state.limit is None:
-            return Spent(0.0, 0.0, 0, 0)
+            return Spent(0.0, 0.0, 0, 0, 0)
         return _spent(state.runs, state.limit)
 
     def reserve(
@@ -168,12 +137,12 @@ class Ledger:
         LedgerError
             When the file cannot be trusted or written; nothing may be spent.
         """
-        run = Run(secrets.token_hex(8), _now(), label, budget, accounting, rho, extra_delta, unit, private)
+        run = Run(secrets.token_hex(8), now(), label, budget, accounting, rho, extra_delta, unit, private)
         with self._locked() as state:
             limit = state.limit or budget
             _check_limit(state.runs, run, limit)
-            records = [] if state.limit else [_limit_record(budget, "set by the first run")]
-            self._write(state, [*records, _reserve_record(run)])
+            records = [] if state.limit else [limit_record(budget, "set by the first run")]
+            self._write(state, [*records, reserve_record(run)])
         return run.run
 
     def commit(self, run: str, events: Sequence[Event]) -> None:
@@ -188,8 +157,7 @@ class Ledger:
         with self._locked() as state:
             if [r.run for r in state.runs if not r.closed].count(run) != 1:
                 raise LedgerError(f"{self.path.name}: no open run with this id to commit.")
-            facts = [e.to_json() for e in grouped(events)]
-            self._write(state, [{"state": "commit", "run": run, "time": _now(), "events": facts}])
+            self._write(state, [commit_record(run, events)])
 
     def raise_limit(self, limit: Budget, *, reason: str) -> None:
         """Set the dataset's limit on purpose; the reason is kept in the file.
@@ -210,7 +178,7 @@ class Ledger:
                     f"limit: found ({limit.epsilon:g}, {limit.delta:g}), expected at least the present "
                     f"({old.epsilon:g}, {old.delta:g}) in both numbers; a limit is raised, never lowered."
                 )
-            self._write(state, [_limit_record(limit, reason.strip())])
+            self._write(state, [limit_record(limit, reason.strip())])
 
     # -- the file -----------------------------------------------------------------------------------------------------
 
@@ -218,22 +186,22 @@ class Ledger:
         """Return the file itself, links followed, so that two names of one file share one lock."""
         return self.path.resolve()
 
-    def _read(self) -> _State:
+    def _read(self) -> State:
         target = self._target()
         try:
             if not stat.S_ISREG(target.stat().st_mode):
                 raise LedgerError(f"{self.path.name}: is not a regular file, so it cannot be a ledger.")
             text = target.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            return _State()
+            return State()
         except UnicodeDecodeError:
             raise LedgerError(f"{self.path.name}: is not a ledger (not text). {RESTORE}") from None
         except OSError as error:
             raise LedgerError(f"{self.path.name}: the ledger cannot be read ({error.strerror}).") from None
-        return _parse(text, self.path.name)
+        return parse(text, self.path.name)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[_State]:
+    def _locked(self) -> Iterator[State]:
         """Hold the dataset's lock and give what the file says at that moment."""
         from filelock import FileLock, Timeout
 
@@ -252,11 +220,11 @@ class Ledger:
         finally:
             lock.release()
 
-    def _write(self, state: _State, records: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, state: State, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace the file by itself plus new records, all or nothing, and bring it to the disk."""
         target = self._target()
         fresh = target.with_name(target.name + ".tmp")
-        text = "".join(line + "\n" for line in [*state.lines, *_chain(records, state.checksum)])
+        text = "".join(line + "\n" for line in [*state.lines, *chain(records, state.checksum)])
         try:
             if target.exists() and not os.access(target, os.W_OK):
                 raise PermissionError(13, "the file is read-only")
@@ -275,6 +243,48 @@ class Ledger:
             f"{self.path.name}: the ledger cannot be written ({why}), so nothing may be spent. Make room or give write "
             "access to its folder, or name another ledger file that every run on this dataset will use."
         )
+
+
+def _common_accounting(runs: Sequence[Run]) -> Accounting:
+    """Return the accounting in which all runs are added; which one a run uses is public and fixed in advance."""
+    return "gaussian" if all(r.accounting == "gaussian" for r in runs) else "zcdp"
+
+
+def _total(runs: Sequence[Run], delta: float) -> float:
+    """Return the epsilon of all runs together at the limit's delta."""
+    accounting = _common_accounting(runs)
+    left = delta - math.fsum(r.delta() for r in runs)
+    return epsilon_at(math.fsum(r.price(accounting) for r in runs), accounting, left)
+
+
+def _spent(runs: Sequence[Run], limit: Budget) -> Spent:
+    epsilon = _total(runs, limit.delta)
+    open_runs, test_runs = sum(not r.closed for r in runs), sum(not r.private for r in runs)
+    return Spent(epsilon, limit.delta if epsilon else 0.0, len(runs), open_runs, test_runs)
+
+
+def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:
+    """Refuse a run with which the dataset's total would pass its limit."""
+    if _total([*runs, run], limit.delta) <= limit.epsilon * (1 + 1e-9):
+        return
+    spent = _spent(runs, limit)
+    raise BudgetExceeded(
+        f"this dataset's limit is epsilon {limit.epsilon:.6g} at delta {limit.delta:g}; {spent.runs} earlier run(s) "
+        f"spent {spent.epsilon:.6g}, this one asks {run.budget.epsilon:.6g} at delta {run.budget.delta:g}, and about "
+        f"{_left([*runs, run], run, limit):.6g} is left. Nothing was looked at. Ask for less, use a model that is "
+        "already fitted (sampling from it is free), or raise the limit on purpose: `dpsynth ledger raise-limit`."
+    )
+
+
+def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
+    """Return the epsilon that a run of this accounting could still ask, at its own delta."""
+    accounting = _common_accounting(runs)
+    others = [r for r in runs if r is not run]
+    used = math.fsum(r.delta() for r in others) + run.extra_delta
+    if used >= limit.delta or run.budget.delta <= run.extra_delta:
+        return 0.0
+    rho = rho_for(limit, accounting, reserved_delta=used) - math.fsum(r.price(accounting) for r in others)
+    return epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)
 
 
 def _write_synced(path: Path, data: bytes, like: Path) -> None:
@@ -296,163 +306,3 @@ def _sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
-
-
-def _now() -> str:
-    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
-
-
-# -- records ----------------------------------------------------------------------------------------------------------
-
-
-def _limit_record(limit: Budget, reason: str) -> dict[str, Any]:
-    return {
-        "state": "limit",
-        "run": "",
-        "time": _now(),
-        "epsilon": limit.epsilon,
-        "delta": limit.delta,
-        "reason": reason,
-    }
-
-
-def _reserve_record(run: Run) -> dict[str, Any]:
-    return {
-        "state": "reserve",
-        "run": run.run,
-        "time": run.time,
-        "label": run.label,
-        "epsilon": run.budget.epsilon,
-        "delta": run.budget.delta,
-        "accounting": run.accounting,
-        "rho": run.rho,
-        "extra_delta": run.extra_delta,
-        "unit": run.unit,
-        "private": run.private,
-    }
-
-
-def _chain(records: Sequence[Mapping[str, Any]], checksum: str) -> Iterator[str]:
-    for record in records:
-        facts = {"v": VERSION, **record}
-        checksum = _checksum(facts, checksum)
-        yield json.dumps({**facts, "sum": checksum}, sort_keys=True, allow_nan=False)
-
-
-def _checksum(facts: Mapping[str, Any], before: str) -> str:
-    text = json.dumps(facts, sort_keys=True, allow_nan=False)
-    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
-
-
-def _parse(text: str, name: str) -> _State:
-    """Read and check every record; refuse the file at the first doubt."""
-    if not text.endswith("\n"):
-        raise LedgerError(f"{name}: the ledger is empty or its last record is cut off. {RESTORE}")
-    state = _State()
-    for number, line in enumerate(text.split("\n")[:-1], start=1):
-        try:
-            state = _apply(state, line)
-        except _Newer:
-            raise LedgerError(f"{name}: was written by a newer dpsynth; upgrade before you spend.") from None
-        except (ValueError, TypeError, KeyError, RecursionError):
-            raise LedgerError(f"{name}: record {number} was changed or is not a ledger record. {RESTORE}") from None
-    return state
-
-
-class _Newer(Exception):  # noqa: N818  (a signal inside this file, not an error that a user meets)
-    """The record's version is above ours."""
-
-
-def _apply(state: _State, line: str) -> _State:
-    """Return the state after one more record; ValueError, TypeError or KeyError when it cannot follow."""
-    record = json.loads(line)
-    if not isinstance(record, dict):
-        raise TypeError("not an object")
-    if isinstance(record.get("v"), int) and record["v"] > VERSION:
-        raise _Newer
-    checksum = record.pop("sum")
-    if checksum != _checksum(record, state.checksum):
-        raise ValueError("checksum")
-    state = replace(state, lines=(*state.lines, line), checksum=checksum)
-    if record["state"] == "limit":
-        return replace(state, limit=Budget(record["epsilon"], record["delta"]))
-    if record["state"] == "reserve":
-        return replace(state, runs=(*state.runs, _run(state, record)))
-    if record["state"] == "commit":
-        return replace(state, runs=_closed(state.runs, record))
-    raise ValueError("unknown state")
-
-
-def _run(state: _State, record: Mapping[str, Any]) -> Run:
-    """Read a reservation."""
-    rho, extra = float(record["rho"]), float(record["extra_delta"])
-    known = {r.run for r in state.runs}
-    if state.limit is None or record["run"] in known or not (math.isfinite(rho) and rho >= 0 and 0 <= extra < 1):
-        raise ValueError("reservation out of order or out of range")
-    if record["accounting"] not in ("gaussian", "zcdp"):
-        raise ValueError("unknown accounting")
-    return Run(
-        run=str(record["run"]),
-        time=str(record["time"]),
-        label=str(record["label"]),
-        budget=Budget(record["epsilon"], record["delta"]),
-        accounting=record["accounting"],
-        rho=rho,
-        extra_delta=extra,
-        unit=str(record["unit"]),
-        private=bool(record["private"]),
-    )
-
-
-def _closed(runs: tuple[Run, ...], record: Mapping[str, Any]) -> tuple[Run, ...]:
-    """Return the runs with one of them closed."""
-    events = tuple(Event.from_json(facts) for facts in record["events"])
-    at = [i for i, r in enumerate(runs) if r.run == record["run"] and not r.closed]
-    if len(at) != 1:
-        raise ValueError("commit of an unknown or closed run")
-    return (*runs[: at[0]], replace(runs[at[0]], events=events), *runs[at[0] + 1 :])
-
-
-# -- the total --------------------------------------------------------------------------------------------------------
-
-
-def _common_accounting(runs: Sequence[Run]) -> Accounting:
-    """Return the accounting in which all runs are added; which one a run uses is public and fixed in advance."""
-    return "gaussian" if all(r.accounting == "gaussian" for r in runs) else "zcdp"
-
-
-def _total(runs: Sequence[Run], delta: float) -> float:
-    """Return the epsilon of all runs together at the limit's delta."""
-    accounting = _common_accounting(runs)
-    left = delta - math.fsum(r.delta() for r in runs)
-    return epsilon_at(math.fsum(r.price(accounting) for r in runs), accounting, left)
-
-
-def _spent(runs: Sequence[Run], limit: Budget) -> Spent:
-    epsilon = _total(runs, limit.delta)
-    return Spent(epsilon, limit.delta if epsilon else 0.0, len(runs), sum(not r.closed for r in runs))
-
-
-def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:
-    """Refuse a run with which the dataset's total would pass its limit."""
-    if _total([*runs, run], limit.delta) <= limit.epsilon * (1 + 1e-9):
-        return
-    spent = _spent(runs, limit)
-    raise BudgetExceeded(
-        f"this dataset's limit is epsilon {limit.epsilon:.6g} at delta {limit.delta:g}; {spent.runs} earlier run(s) "
-        f"spent {spent.epsilon:.6g}, this one asks {run.budget.epsilon:.6g} at delta {run.budget.delta:g}, and about "
-        f"{_left([*runs, run], run, limit):.6g} is left. Nothing was looked at. Ask for less, use a model that is "
-        "already fitted (sampling from it is free), or raise the limit on purpose: `dpsynth ledger --help`, "
-        "`Ledger.raise_limit`."
-    )
-
-
-def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
-    """Return the epsilon that a run of this accounting could still ask, at its own delta."""
-    accounting = _common_accounting(runs)
-    others = [r for r in runs if r is not run]
-    used = math.fsum(r.delta() for r in others) + run.extra_delta
-    if used >= limit.delta or run.budget.delta <= run.extra_delta:
-        return 0.0
-    rho = rho_for(limit, accounting, reserved_delta=used) - math.fsum(r.price(accounting) for r in others)
-    return epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)

@@ -4,9 +4,7 @@ Every question is checked and debited before the data is looked at. Nothing that
 depends on the data in any way that was not paid for; in particular it never tells how many rows there are.
 """
 
-import logging
 import math
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -17,19 +15,19 @@ from numpy.typing import ArrayLike, NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.errors import BudgetExceeded, InputError, LedgerError
+from dpsynth.errors import InputError
 from dpsynth.privacy import accounting as prices
+from dpsynth.privacy import checks
+from dpsynth.privacy.account import Account
 from dpsynth.privacy.accounting import Accounting, Event
-from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN, UNIT, Answers, PrivateAnswers, key_threshold
+from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN, Answers, PrivateAnswers, key_threshold
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.ledger import Ledger, Spent
-from dpsynth.privacy.mechanisms import MAX_SIGMA, MIN_SIGMA, Floats, Integers, SeededNoise, SystemNoise
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.mechanisms import Floats, Integers, SeededNoise, SystemNoise
 from dpsynth.privacy.quantiles import boundaries, tree_queries
 from dpsynth.privacy.statement import statement
 from dpsynth.schema import Schema
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,6 +52,29 @@ class NoisyCounts:
     rho: float
 
 
+@dataclass(frozen=True, eq=False)
+class NoisyInteraction:
+    """A marginal's noisy interaction: public.
+
+    Parameters
+    ----------
+    columns
+        The marginal's columns.
+    values
+        float64 array of the query's shape, in rows. The exact interaction has margins of 0, the noise has not:
+        project it (subtract the means along each axis) before use, which is free.
+    sigma
+        Standard deviation of the noise in each cell, in rows.
+    rho
+        What it cost.
+    """
+
+    columns: tuple[str, ...]
+    values: Floats
+    sigma: float
+    rho: float
+
+
 class Session:
     """Questions to a private cohort; made by `Session.open`, used in a ``with`` block.
 
@@ -64,8 +85,6 @@ class Session:
     ----------
     schema, budget, accounting
         What it was opened with.
-    rho
-        The price that the whole budget can pay.
     rows
         The number of rows, only where it is public; else None.
     codec
@@ -78,16 +97,10 @@ class Session:
         self.budget = budget
         self.accounting = accounting
         self.rows = rows
-        self.delta_for_discovery = budget.delta / 2 if _to_discover(schema) else 0.0
-        self.rho = prices.rho_for(budget, accounting, reserved_delta=self.delta_for_discovery)
         self.codec = Codec(schema, cells=cells)
+        self._account = Account(budget, accounting, delta_for_discovery=budget.delta / 2 if self.to_discover else 0.0)
+        self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
-        self._ledger: Ledger | None = None
-        self._earlier: Spent | None = None
-        self._run = ""
-        self._events: list[Event] = []
-        self._lock = threading.Lock()
-        self._closed = False
 
     @classmethod
     def open(
@@ -99,7 +112,7 @@ class Session:
         ledger: Ledger | None = None,
         label: str = "",
         seed: int | None = None,
-        train_rows: NDArray[np.integer[Any]] | None = None,
+        train_rows: int | None = None,
         cells: int = 64,
         answers: Answers | None = None,
     ) -> Self:
@@ -121,7 +134,8 @@ class Session:
         seed
             Test mode: repeatable noise, and everything is stamped *not private*.
         train_rows
-            Use only these rows (the others are held out for evaluation).
+            Number of rows, where the cohort is a part of the one that the schema's ``rows`` speaks of and this number
+            follows from public facts.
         cells
             Fine cells of a numeric column.
         answers
@@ -138,15 +152,16 @@ class Session:
         """
         cohort.schema.check_confirmed()
         book = ledger if ledger is not None else _ledger_of(cohort)
-        session = cls(cohort.schema, budget, accounting, rows=_public_rows(cohort, train_rows), cells=cells)
-        session._reserve(book, label, private=seed is None and answers is None)
+        rows = train_rows if train_rows is not None else cohort.schema.rows
+        session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells)
+        unit = "row" if cohort.schema.patient is None else "patient"
+        session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
         try:
-            session._answers = answers or PrivateAnswers(
-                cohort, session.sensitivity, SystemNoise() if seed is None else SeededNoise(seed), train_rows
-            )
+            noise = SystemNoise() if seed is None else SeededNoise(seed)
+            session._answers = answers or PrivateAnswers(cohort, session.sensitivity, noise)
             session._answers.use(session.codec)
         except BaseException:
-            session._close(failing=True)
+            session._account.close(failing=True)
             raise
         return session
 
@@ -162,11 +177,11 @@ class Session:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._close(failing=error is not None)
+        self._account.close(failing=error is not None)
 
     def close(self) -> None:
         """Commit what was spent to the ledger; no more questions. Leaving the ``with`` block does it."""
-        self._close(failing=False)
+        self._account.close(failing=False)
 
     # -- public facts -------------------------------------------------------------------------------------------------
 
@@ -181,14 +196,19 @@ class Session:
         return self.schema.max_rows_per_patient if self.schema.patient is not None else 1
 
     @property
+    def rho(self) -> float:
+        """The price that the whole budget can pay."""
+        return self._account.rho
+
+    @property
     def rho_left(self) -> float:
         """The price that can still be paid."""
-        return max(0.0, self.rho - prices.total_price(self._events, self.accounting))
+        return self._account.rho_left
 
     @property
     def events(self) -> list[Event]:
-        """What was asked so far."""
-        return prices.grouped(self._events)
+        """What was asked so far, identical questions grouped."""
+        return prices.grouped(self._account.events)
 
     @property
     def private(self) -> bool:
@@ -202,11 +222,11 @@ class Session:
             budget=self.budget,
             accounting=self.accounting,
             rho=self.rho,
-            reserved_delta=self.delta_for_discovery,
-            events=self._events,
+            reserved_delta=self._account.delta_for_discovery,
+            events=self._account.events,
             private=self.private,
             randomness=self._asked.randomness,
-            earlier=self._earlier,
+            earlier=self._account.earlier,
             rows_public=self.rows is not None,
         )
 
@@ -236,17 +256,57 @@ class Session:
         """
         if len(queries) != len(rhos):
             raise InputError(f"count: found {len(queries)} queries and {len(rhos)} prices, expected one for each.")
-        sigmas = [self._sigma(self.sensitivity, rho) for rho in rhos]
-        self._check(queries)
-        self._debit(
+        sigmas = [checks.noise_scale(self.sensitivity, rho) for rho in rhos]
+        checks.queries_fit(queries, self.codec)
+        self._account.debit(
             [
-                Event("gaussian", _describe("counts of ", q), self.sensitivity, sigma)
+                Event("gaussian", checks.describe("counts of ", q), self.sensitivity, sigma)
                 for q, sigma in zip(queries, sigmas, strict=True)
             ]
         )
         counts = self._asked.counts(queries, sigmas)
         return [
             NoisyCounts(q.columns, c, s, float(r)) for q, c, s, r in zip(queries, counts, sigmas, rhos, strict=True)
+        ]
+
+    def interactions(self, queries: Sequence[Query], rhos: Sequence[float]) -> list[NoisyInteraction]:
+        """Measure the interaction of marginals: the part of each table whose every margin is 0.
+
+        Where the margins are known from elsewhere this costs less than `count` for the same noise: a row adds a vector
+        of L2 norm ``sqrt(prod(1 - 1/k))`` for axes of k cells instead of 1 (derived in `dpsynth.privacy.answers`).
+
+        Parameters
+        ----------
+        queries
+            Marginals of one column or more, each with at least 2 cells along every axis.
+        rhos
+            What each may cost.
+
+        Returns
+        -------
+        list of NoisyInteraction
+            Noise has standard deviation ``max_rows_per_patient sqrt(prod(1 - 1/k) / (2 rho))`` in each cell.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As `count`.
+        """
+        if len(queries) != len(rhos) or not all(q.columns and min(q.shape) > 1 for q in queries):
+            raise InputError("interactions: expected one price a query, and queries with 2 cells or more on each axis.")
+        norms = [self.sensitivity * math.sqrt(math.prod(1 - 1 / k for k in q.shape)) for q in queries]
+        sigmas = [checks.noise_scale(norm, rho) for norm, rho in zip(norms, rhos, strict=True)]
+        checks.queries_fit(queries, self.codec)
+        self._account.debit(
+            [
+                Event("gaussian", checks.describe("interaction of ", q), norm, sigma)
+                for q, norm, sigma in zip(queries, norms, sigmas, strict=True)
+            ]
+        )
+        tables = self._asked.interactions(queries, sigmas)
+        return [
+            NoisyInteraction(q.columns, t, s, float(r))
+            for q, t, s, r in zip(queries, tables, sigmas, rhos, strict=True)
         ]
 
     def select(
@@ -287,13 +347,13 @@ class Session:
         m = len(queries)
         if not 1 <= k <= m:
             raise InputError(f"select: found k = {k} and {m} queries, expected k from 1 to their number.")
-        self._check(queries)
-        tables = _expectations(queries, expected)
-        fines = _numbers("penalties", penalties, m, -MAX_ERROR, MAX_ERROR)
-        scales = _numbers("weights", np.ones(m) if weights is None else weights, m, 1e-9, 1e9)
+        checks.queries_fit(queries, self.codec)
+        tables = checks.expectations(queries, expected)
+        fines = checks.numbers("penalties", penalties, m, -MAX_ERROR, MAX_ERROR)
+        scales = checks.numbers("weights", np.ones(m) if weights is None else weights, m, 1e-9, 1e9)
         sensitivity = (self.sensitivity + SCORE_MARGIN) * float(scales.max())
-        scale = 2 * sensitivity / prices.selection_epsilon(_price(rho) / k, self.accounting)
-        self._debit([Event("selection", f"the worst modelled of {m} marginals", sensitivity, scale, count=k)])
+        scale = 2 * sensitivity / prices.selection_epsilon(checks.price(rho) / k, self.accounting)
+        self._account.debit([Event("selection", f"the worst modelled of {m} marginals", sensitivity, scale, count=k)])
         return self._asked.best(queries, tables, fines, scales, scale=scale, k=k)
 
     def marginal_errors(self, queries: Sequence[Query], expected: Sequence[ArrayLike], rho: float) -> list[float]:
@@ -314,11 +374,11 @@ class Session:
         m = len(queries)
         if m == 0:
             return []
-        self._check(queries)
-        tables = _expectations(queries, expected)
+        checks.queries_fit(queries, self.codec)
+        tables = checks.expectations(queries, expected)
         sensitivity = self.sensitivity * math.sqrt(m)
-        sigma = self._sigma(sensitivity, rho)
-        self._debit([Event("gaussian", f"L1 errors of {m} modelled marginals", sensitivity, sigma)])
+        sigma = checks.noise_scale(sensitivity, rho)
+        self._account.debit([Event("gaussian", f"L1 errors of {m} modelled marginals", sensitivity, sigma)])
         return self._asked.errors(queries, tables, sigma)
 
     def quantiles(self, column: str, k: int, rho: float) -> NDArray[np.int64]:
@@ -342,7 +402,7 @@ class Session:
         if code is None or code.ordered < 2 or k < 1:
             raise InputError(f"quantiles: column {column!r} with k = {k}; expected an ordered column and k from 1.")
         queries = tree_queries(column, code.size, code.ordered)
-        levels = self.count(queries, [_price(rho) / len(queries)] * len(queries))
+        levels = self.count(queries, [checks.price(rho) / len(queries)] * len(queries))
         return boundaries([level.counts for level in levels], code.ordered, k)
 
     def discover(self, column: str, rho: float, delta: float | None = None) -> list[Any]:
@@ -370,11 +430,11 @@ class Session:
         """
         if column not in self.to_discover:
             raise InputError(f"discover: column {column!r} is not declared so, or its values are known already.")
-        share = self.delta_for_discovery / len(_to_discover(self.schema)) if delta is None else delta
+        share = self._account.delta_for_discovery / self._columns_to_discover if delta is None else delta
         if not 0 < share < 1:
             raise InputError(f"discover: column {column!r}, found delta {share}, expected a number in (0, 1).")
-        sigma = self._sigma(self.sensitivity, rho)
-        self._debit([Event("gaussian", f"values of {column}", self.sensitivity, sigma, delta=share)])
+        sigma = checks.noise_scale(self.sensitivity, rho)
+        self._account.debit([Event("gaussian", f"values of {column}", self.sensitivity, sigma, delta=share)])
         found = self._asked.keys(column, sigma, key_threshold(self.sensitivity, sigma, share))
         limit = getattr(self.schema.columns[column], "max_values", None) or len(found)
         largest = sorted(found, key=lambda pair: (-pair[1], _order(pair[0])))[:limit]
@@ -391,84 +451,6 @@ class Session:
             raise InputError("session: use Session.open.")
         return self._answers
 
-    def _sigma(self, sensitivity: float, rho: float) -> float:
-        sigma = prices.gaussian_scale(sensitivity, _price(rho))
-        if not MIN_SIGMA <= sigma <= MAX_SIGMA / UNIT:
-            raise InputError(f"rho: found {rho:g}, which asks for noise of {sigma:g}; expected something in between.")
-        return sigma
-
-    def _check(self, queries: Sequence[Query]) -> None:
-        """Check queries against the codec: public facts only."""
-        columns = self.codec.columns
-        for query in queries:
-            for name, mapping in zip(query.columns, query.maps, strict=True):
-                if name not in columns:
-                    known = "is still to be discovered" if name in self.to_discover else "is not a modelled column"
-                    raise InputError(f"query: {name!r} {known}.")
-                if len(mapping) != columns[name].size:
-                    raise InputError(
-                        f"query: the map of {name!r} has {len(mapping)} entries, expected {columns[name].size}."
-                    )
-
-    def _debit(self, events: Sequence[Event]) -> None:
-        """Pay for all of the events or for none; the data is looked at only afterwards."""
-        with self._lock:
-            if self._closed:
-                raise BudgetExceeded("this session is closed: open another one, which needs a budget of its own.")
-            after = [*self._events, *events]
-            price, delta = prices.total_price(after, self.accounting), prices.total_delta(after)
-            if price > self.rho * (1 + prices.ROUNDING):
-                asked = prices.total_price(events, self.accounting)
-                raise BudgetExceeded(
-                    f"the question costs rho {asked:.6g} and {self.rho_left:.6g} of {self.rho:.6g} is left; nothing "
-                    "was looked at. Ask less, or open the session with a larger epsilon."
-                )
-            if delta > self.delta_for_discovery * (1 + prices.ROUNDING):
-                raise BudgetExceeded("discovery asks for more delta than was reserved for it; nothing was looked at.")
-            self._events.extend(events)
-
-    def _reserve(self, ledger: Ledger | None, label: str, *, private: bool) -> None:
-        """Write the whole budget into the ledger before anything is read."""
-        if ledger is None:
-            return
-        self._earlier = ledger.spent()
-        self._run = ledger.reserve(
-            self.budget,
-            accounting=self.accounting,
-            rho=self.rho,
-            extra_delta=self.delta_for_discovery,
-            unit="row" if self.schema.patient is None else "patient",
-            label=label,
-            private=private,
-        )
-        self._ledger = ledger
-
-    def _close(self, *, failing: bool) -> None:
-        """Commit once. While another error is on its way, one of the ledger is only logged: the reservation counts."""
-        with self._lock:
-            if self._closed:
-                return
-            self._closed = True
-        if self._ledger is None:
-            return
-        try:
-            self._ledger.commit(self._run, self._events)
-        except LedgerError:
-            if not failing:
-                raise
-            log.warning("the ledger could not be written at the end; the whole reservation counts as spent")
-
-
-def _to_discover(schema: Schema) -> list[str]:
-    return [c for c in schema.modelled if getattr(schema.columns[c], "discover", False)]
-
-
-def _public_rows(cohort: Cohort, train_rows: NDArray[np.integer[Any]] | None) -> int | None:
-    """Return the number of rows where it is public: declared, and not changed by a split of patients with many rows."""
-    if cohort.schema.rows is None or train_rows is None:
-        return cohort.schema.rows
-    return len(train_rows) if cohort.schema.patient is None or cohort.schema.max_rows_per_patient == 1 else None
-
 
 def _ledger_of(cohort: Cohort) -> Ledger | None:
     if cohort.public:
@@ -479,32 +461,6 @@ def _ledger_of(cohort: Cohort) -> Ledger | None:
             "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these data."
         )
     return Ledger.beside(cohort.source)
-
-
-def _price(rho: float) -> float:
-    if not (math.isfinite(rho) and rho > 0):
-        raise InputError(f"rho: found {rho}, expected a positive number.")
-    return float(rho)
-
-
-def _numbers(name: str, values: ArrayLike, m: int, low: float, high: float) -> Floats:
-    array = np.asarray(values, dtype=np.float64)
-    if array.shape != (m,) or not np.isfinite(array).all() or array.min() < low or array.max() > high:
-        raise InputError(f"select: {name} must be {m} numbers from {low:g} to {high:g}.")
-    return array
-
-
-def _expectations(queries: Sequence[Query], expected: Sequence[ArrayLike]) -> list[Floats]:
-    tables = [np.asarray(e, dtype=np.float64) for e in expected]
-    if [t.shape for t in tables] != [q.shape for q in queries]:
-        raise InputError("expected: one array of its query's shape for each query.")
-    if not all(np.isfinite(t).all() and np.abs(t).sum() <= MAX_ERROR for t in tables):
-        raise InputError(f"expected: finite counts with a sum of at most {MAX_ERROR}.")
-    return tables
-
-
-def _describe(start: str, query: Query) -> str:
-    return start + " x ".join(query.columns) if query.columns else "number of rows"
 
 
 def _order(value: Any) -> tuple[str, str]:

@@ -97,4 +97,7 @@ def _priced(event: Event, accounting: Accounting) -> dict[str, Any]:
 def _earlier(earlier: Spent | None) -> dict[str, Any]:
     if earlier is None:
         return {"runs": None, "note": "no ledger was kept, because the cohort is public"}
-    return {"runs": earlier.runs, "epsilon": round_up(earlier.epsilon), "delta": earlier.delta}
+    facts: dict[str, Any] = {"runs": earlier.runs, "epsilon": round_up(earlier.epsilon), "delta": earlier.delta}
+    if earlier.test_runs:
+        facts["note"] = f"{earlier.test_runs} of them with a fixed seed, which protects nobody if it was published"
+    return facts

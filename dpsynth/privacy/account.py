@@ -1,0 +1,114 @@
+"""One run's money: what was granted, what is spent, and the ledger that remembers it."""
+
+import logging
+import threading
+from collections.abc import Sequence
+
+from dpsynth.errors import BudgetExceeded, LedgerError
+from dpsynth.privacy.accounting import ROUNDING, Accounting, Event, rho_for, total_delta, total_price
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.ledger import Ledger, Spent
+
+log = logging.getLogger(__name__)
+
+
+class Account:
+    """A budget from which questions are paid in advance.
+
+    Parameters
+    ----------
+    budget, accounting
+        What was granted, and how it is priced.
+    delta_for_discovery
+        The part of delta that only key discovery may spend.
+
+    Attributes
+    ----------
+    rho
+        The price that the budget can pay.
+    events
+        What was paid for.
+    earlier
+        What the dataset's earlier runs spent; None without a ledger.
+    """
+
+    def __init__(self, budget: Budget, accounting: Accounting, *, delta_for_discovery: float) -> None:
+        self.budget = budget
+        self.accounting = accounting
+        self.delta_for_discovery = delta_for_discovery
+        self.rho = rho_for(budget, accounting, reserved_delta=delta_for_discovery)
+        self.events: list[Event] = []
+        self.earlier: Spent | None = None
+        self._ledger: Ledger | None = None
+        self._run = ""
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @property
+    def rho_left(self) -> float:
+        """The price that can still be paid."""
+        return max(0.0, self.rho - total_price(self.events, self.accounting))
+
+    def debit(self, events: Sequence[Event]) -> None:
+        """Pay for all of the events or for none.
+
+        Raises
+        ------
+        BudgetExceeded
+            When they cost more than is left, or the account is closed.
+        """
+        with self._lock:
+            if self._closed:
+                raise BudgetExceeded("this session is closed: open another one, which needs a budget of its own.")
+            after = [*self.events, *events]
+            if total_price(after, self.accounting) > self.rho * (1 + ROUNDING):
+                raise BudgetExceeded(
+                    f"the question costs rho {total_price(events, self.accounting):.6g} and {self.rho_left:.6g} of "
+                    f"{self.rho:.6g} is left; nothing was looked at. Ask less, or open the session with more epsilon."
+                )
+            if total_delta(after) > self.delta_for_discovery * (1 + ROUNDING):
+                raise BudgetExceeded(
+                    f"discovery asks for more delta than the {self.delta_for_discovery:g} that is reserved for it; "
+                    "nothing was looked at. Ask less, or leave delta out to share it equally."
+                )
+            self.events.extend(events)
+
+    def reserve(self, ledger: Ledger | None, *, unit: str, label: str, private: bool) -> None:
+        """Write the whole budget into the ledger, if there is one, before anything is read.
+
+        Raises
+        ------
+        BudgetExceeded, LedgerError
+            When the ledger refuses.
+        """
+        if ledger is None:
+            return
+        self.earlier = ledger.spent()
+        self._run = ledger.reserve(
+            self.budget,
+            accounting=self.accounting,
+            rho=self.rho,
+            extra_delta=self.delta_for_discovery,
+            unit=unit,
+            label=label,
+            private=private,
+        )
+        self._ledger = ledger
+
+    def close(self, *, failing: bool) -> None:
+        """Commit what was spent, once; the account pays nothing more.
+
+        While another error is on its way, one of the ledger is only logged: the reservation then counts in full.
+        """
+        with self._lock:
+            if self._closed:
+                return
+            self._closed = True
+        if self._ledger is None:
+            return
+        try:
+            self._ledger.commit(self._run, self.events)
+        except LedgerError:
+            if not failing:
+                raise
+            log.warning("the ledger could not be written at the end; the whole reservation counts as spent")

@@ -1,0 +1,185 @@
+"""The records of a ledger file: how a run and a limit are written, chained and read again."""
+
+import datetime as dt
+import hashlib
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from dpsynth.errors import LedgerError
+from dpsynth.privacy.accounting import Accounting, Event, grouped, total_delta, total_price
+from dpsynth.privacy.budget import Budget
+
+VERSION = 1
+RESTORE = "Restore it from a backup; a ledger is never repaired by guessing, because a guess could forget a spend."
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run on the dataset: what it reserved and, once it is closed, what it spent."""
+
+    run: str
+    time: str
+    label: str
+    budget: Budget
+    accounting: Accounting
+    rho: float
+    extra_delta: float
+    unit: str
+    private: bool
+    events: tuple[Event, ...] | None = None
+
+    @property
+    def closed(self) -> bool:
+        """Whether the run committed what it spent; an open one counts with all that it reserved."""
+        return self.events is not None
+
+    def price(self, accounting: Accounting) -> float:
+        """Return what counts against the dataset.
+
+        A reservation's price holds under its own accounting, and a ``gaussian`` price is never below the ``zcdp`` one.
+        """
+        return self.rho if self.events is None else total_price(self.events, accounting)
+
+    def delta(self) -> float:
+        """Return the deltas of key discovery that count against the dataset."""
+        return self.extra_delta if self.events is None else total_delta(self.events)
+
+
+@dataclass(frozen=True)
+class State:
+    """What the file says: its last checksum, its limit and its runs."""
+
+    lines: tuple[str, ...] = ()
+    checksum: str = ""
+    limit: Budget | None = None
+    runs: tuple[Run, ...] = ()
+
+
+def now() -> str:
+    """Return the present time for the reader of a ledger; no decision depends on it."""
+    return dt.datetime.now(dt.UTC).isoformat(timespec="seconds")
+
+
+def limit_record(limit: Budget, reason: str) -> dict[str, Any]:
+    """Return the record that sets the dataset's limit."""
+    return {
+        "state": "limit",
+        "run": "",
+        "time": now(),
+        "epsilon": limit.epsilon,
+        "delta": limit.delta,
+        "reason": reason,
+    }
+
+
+def reserve_record(run: Run) -> dict[str, Any]:
+    """Return the record that says what a run may spend."""
+    return {
+        "state": "reserve",
+        "run": run.run,
+        "time": run.time,
+        "label": run.label,
+        "epsilon": run.budget.epsilon,
+        "delta": run.budget.delta,
+        "accounting": run.accounting,
+        "rho": run.rho,
+        "extra_delta": run.extra_delta,
+        "unit": run.unit,
+        "private": run.private,
+    }
+
+
+def commit_record(run: str, events: Sequence[Event]) -> dict[str, Any]:
+    """Return the record that says what a run did spend."""
+    return {"state": "commit", "run": run, "time": now(), "events": [e.to_json() for e in grouped(events)]}
+
+
+def chain(records: Sequence[Mapping[str, Any]], checksum: str) -> Iterator[str]:
+    """Yield one line a record, each with a checksum over itself and the one before it."""
+    for record in records:
+        facts = {"v": VERSION, **record}
+        checksum = _checksum(facts, checksum)
+        yield json.dumps({**facts, "sum": checksum}, sort_keys=True, allow_nan=False)
+
+
+def _checksum(facts: Mapping[str, Any], before: str) -> str:
+    text = json.dumps(facts, sort_keys=True, allow_nan=False)
+    return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
+
+
+def parse(text: str, name: str) -> State:
+    """Read and check every record of a ledger file.
+
+    Raises
+    ------
+    LedgerError
+        At the first doubt.
+    """
+    if not text.endswith("\n"):
+        raise LedgerError(f"{name}: the ledger is empty or its last record is cut off. {RESTORE}")
+    state = State()
+    for number, line in enumerate(text.split("\n")[:-1], start=1):
+        try:
+            state = _apply(state, line)
+        except _Newer:
+            raise LedgerError(f"{name}: was written by a newer dpsynth; upgrade before you spend.") from None
+        except (ValueError, TypeError, KeyError, RecursionError):
+            raise LedgerError(f"{name}: record {number} was changed or is not a ledger record. {RESTORE}") from None
+    return state
+
+
+class _Newer(Exception):  # noqa: N818  (a signal inside this file, not an error that a user meets)
+    """The record's version is above ours."""
+
+
+def _apply(state: State, line: str) -> State:
+    """Return the state after one more record; ValueError, TypeError or KeyError when it cannot follow."""
+    record = json.loads(line)
+    if not isinstance(record, dict):
+        raise TypeError("not an object")
+    if isinstance(record.get("v"), int) and record["v"] > VERSION:
+        raise _Newer
+    checksum = record.pop("sum")
+    if checksum != _checksum(record, state.checksum):
+        raise ValueError("checksum")
+    state = replace(state, lines=(*state.lines, line), checksum=checksum)
+    if record["state"] == "limit":
+        return replace(state, limit=Budget(record["epsilon"], record["delta"]))
+    if record["state"] == "reserve":
+        return replace(state, runs=(*state.runs, _run(state, record)))
+    if record["state"] == "commit":
+        return replace(state, runs=_closed(state.runs, record))
+    raise ValueError("unknown state")
+
+
+def _run(state: State, record: Mapping[str, Any]) -> Run:
+    """Read a reservation."""
+    rho, extra = float(record["rho"]), float(record["extra_delta"])
+    known = {r.run for r in state.runs}
+    if state.limit is None or record["run"] in known or not (math.isfinite(rho) and rho >= 0 and 0 <= extra < 1):
+        raise ValueError("reservation out of order or out of range")
+    if record["accounting"] not in ("gaussian", "zcdp"):
+        raise ValueError("unknown accounting")
+    return Run(
+        run=str(record["run"]),
+        time=str(record["time"]),
+        label=str(record["label"]),
+        budget=Budget(record["epsilon"], record["delta"]),
+        accounting=record["accounting"],
+        rho=rho,
+        extra_delta=extra,
+        unit=str(record["unit"]),
+        private=bool(record["private"]),
+    )
+
+
+def _closed(runs: tuple[Run, ...], record: Mapping[str, Any]) -> tuple[Run, ...]:
+    """Return the runs with one of them closed."""
+    events = tuple(Event.from_json(facts) for facts in record["events"])
+    at = [i for i, r in enumerate(runs) if r.run == record["run"] and not r.closed]
+    if len(at) != 1:
+        raise ValueError("commit of an unknown or closed run")
+    return (*runs[: at[0]], replace(runs[at[0]], events=events), *runs[at[0] + 1 :])
