@@ -1,1 +1,58 @@
-"""The command line; one file a command."""
+"""The command line; one file a command. Nothing heavy is imported before a command runs."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from dpsynth.cli import demo, evaluate, fit, ledger, models, plan, release, sample, schema
+from dpsynth.cli.common import INTERRUPTED, note
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    name="dpsynth",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,  # a traceback with values of variables would show patients
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(schema.app, name="schema")
+app.command("plan")(plan.run)
+app.command("fit")(fit.run)
+app.command("sample")(sample.run)
+app.command("release")(release.run)
+app.command("evaluate")(evaluate.run)
+app.add_typer(ledger.app, name="ledger")
+app.command("models")(models.run)
+app.command("demo")(demo.run)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from dpsynth import __version__
+
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _dpsynth(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    """Private synthetic medical cohorts: learn a patient table under differential privacy, release it, judge it.
+
+    Start with `dpsynth demo`, or with your own table: `dpsynth schema draft`, `dpsynth plan`, `dpsynth release`.
+
+    Exit codes: 0 done, 2 bad input, 3 budget refused, 1 a fault of ours, 130 interrupted.
+    """
+
+
+def main() -> None:
+    """Run the command line."""
+    try:
+        app()
+    except KeyboardInterrupt:
+        note("interrupted; what was spent is in the ledger")
+        sys.exit(INTERRUPTED)

@@ -14,14 +14,17 @@ from dpsynth.cli.where import literal
 from dpsynth.errors import DpsynthError, InputError
 
 __all__ = [
+    "DataArgument",
     "DeltaOption",
     "EpsilonOption",
     "ForceOption",
     "JsonOption",
+    "LabelOption",
     "LedgerOption",
     "LimitOption",
     "ModelOption",
     "OptionsOption",
+    "SchemaArgument",
     "SchemaOption",
     "SeedOption",
     "emit",
@@ -29,12 +32,15 @@ __all__ = [
     "note",
     "parse_options",
     "progress",
+    "spent",
     "table",
 ]
 
 INTERRUPTED = 130
 DEBUG = "DPSYNTH_DEBUG"
 
+DataArgument = Annotated[Path, typer.Argument(help="CSV or Parquet file of patients.")]
+SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]
 SchemaOption = Annotated[Path, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")]
 EpsilonOption = Annotated[
     float,
@@ -58,6 +64,7 @@ LimitOption = Annotated[
         "--limit", help="Epsilon that all runs on this dataset may spend together; set by the first run only."
     ),
 ]
+LabelOption = Annotated[str, typer.Option("--label", help="A name for the run in the ledger.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there, once the new one is whole.")]
 SeedOption = Annotated[
@@ -118,17 +125,25 @@ def emit(value: Any) -> None:
 
 
 def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, caption: str | None = None) -> None:
-    """Print a small table: first column left, the others right."""
+    """Print a small table: text left, columns of numbers right."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
     drawn = Table(title=escape(title), caption=escape(caption) if caption else None, title_justify="left")
+    cells = list(rows)
     for i, column in enumerate(columns):
-        drawn.add_column(escape(column), justify="right" if i else "left")
-    for row in rows:
+        numbers = all(row[i][:1].isdigit() or row[i] == "-" for row in cells)
+        drawn.add_column(escape(column), justify="right" if numbers else "left")
+    for row in cells:
         drawn.add_row(*(escape(cell) for cell in row))
     Console().print(drawn)
+
+
+def spent(statement: dict[str, Any]) -> dict[str, Any]:
+    """Return what a script wants to know of a privacy statement."""
+    names = ("model", "epsilon", "delta", "epsilon_spent", "unit", "private")
+    return {"spent": {name: statement.get(name) for name in names}}
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

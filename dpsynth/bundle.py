@@ -1,0 +1,133 @@
+"""The release on disk: a folder that is safe to publish, whole or not there.
+
+```
+README.md  croissant.json  privacy.json  data/patients.parquet  data/patients.csv  model/  report.html
+```
+
+Privacy contract: everything here is made from a model (paid for), a synthetic cohort (post-processing) and the schema
+(public). There is no hash of private data, no path, user name or host name in it, and no clock time but the day.
+"""
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.card import LIMITS, NOT_PRIVATE, Facts, dataset_card, title
+from dpsynth.errors import ModelFormatError
+from dpsynth.files import new_folder, write_json
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+    from dpsynth.models.base import Model
+
+__all__ = ["write_bundle"]
+
+Page = Callable[[Path], None]
+"""Writes a report of public numbers to the path that it is given."""
+
+
+def write_bundle(
+    model: "Model",
+    synthetic: "Cohort",
+    folder: str | Path,
+    *,
+    licence: str = "",
+    force: bool = False,
+    report: Page | None = None,
+) -> Path:
+    """Write a release.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model; it goes into the release.
+    synthetic : Cohort
+        Rows that it sampled.
+    folder : path
+        A new folder; its parent must be there.
+    licence : str
+        SPDX name or URL of the licence of the synthetic data; empty where none is given yet.
+    force : bool
+        Replace a folder that is there, in one step, once the new one is whole.
+    report : callable, optional
+        Writes ``report.html``; it must refuse numbers that are not public.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    FileError
+        If the folder is there (without `force`) or cannot be written.
+    ModelFormatError
+        If the model's privacy statement is not one.
+    """
+    from dpsynth.croissant import croissant
+    from dpsynth.models.storage import write_model
+
+    folder = Path(folder)
+    facts = _facts(model.statement, rows=len(synthetic), licence=licence)
+    columns, schema = list(synthetic.columns), model.schema
+    with new_folder(folder, force=force) as fresh:
+        (fresh / "data").mkdir()
+        (fresh / "model").mkdir()
+        synthetic.write(fresh / "data" / "patients.parquet")
+        synthetic.write(fresh / "data" / "patients.csv", guard_formulas=True)
+        write_model(model, fresh / "model")
+        write_json(fresh / "privacy.json", _statement(model.statement, facts))
+        (fresh / "README.md").write_text(dataset_card(schema, columns, facts), encoding="utf-8")
+        card = croissant(
+            schema,
+            columns,
+            fresh,
+            title=title(schema),
+            description=f"{schema.description} Synthetic records drawn under differential privacy.".strip(),
+            limits=LIMITS if facts.private else f"{NOT_PRIVATE} {LIMITS}",
+            date=_today(),
+            licence=licence,
+        )
+        write_json(fresh / "croissant.json", card)
+        if report is not None:
+            report(fresh / "report.html")
+    return folder
+
+
+def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
+    """Read off the statement what the card says; a statement may come from a file, so it is not trusted."""
+    from dpsynth import __version__
+
+    try:
+        return Facts(
+            model=str(statement["model"]["name"]),
+            epsilon=float(statement["epsilon"]),
+            delta=float(statement["delta"]),
+            unit=str(statement["unit"]),
+            neighbours=str(statement["neighbours"]),
+            private=statement["private"] is True,
+            power=_power(statement["trade_off"]),
+            rows=rows,
+            licence=licence,
+            not_protected=tuple(str(sentence) for sentence in statement["not_protected"]),
+            version=__version__,
+        )
+    except (KeyError, TypeError, ValueError):
+        raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None
+
+
+def _power(trade_off: list[dict[str, float]]) -> float | None:
+    """Return the highest true positive rate at a false positive rate of 1 %."""
+    return next((1 - p["min_false_negative_rate"] for p in trade_off if p["false_positive_rate"] == 0.01), None)
+
+
+def _statement(statement: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
+    from dpsynth import __version__
+
+    release = {"rows": facts.rows, "date": _today(), "dpsynth": __version__, "licence": facts.licence or None}
+    return {**statement, "release": release}
+
+
+def _today() -> str:
+    return dt.datetime.now(dt.UTC).date().isoformat()

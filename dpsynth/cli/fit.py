@@ -1,0 +1,83 @@
+"""``dpsynth fit``: learn a model and save it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from dpsynth.cli.common import (
+    DataArgument,
+    DeltaOption,
+    EpsilonOption,
+    JsonOption,
+    LabelOption,
+    LedgerOption,
+    LimitOption,
+    ModelOption,
+    OptionsOption,
+    SchemaOption,
+    SeedOption,
+    emit,
+    guarded,
+    note,
+    parse_options,
+    progress,
+    spent,
+)
+
+
+@guarded
+def run(
+    data: DataArgument,
+    *,
+    schema: SchemaOption,
+    epsilon: EpsilonOption,
+    delta: DeltaOption = None,
+    model: ModelOption = None,
+    option: OptionsOption = None,
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model"),
+    ledger: LedgerOption = None,
+    limit: LimitOption = None,
+    label: LabelOption = "",
+    seed: SeedOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Learn a model of a table of patients. Spends the whole budget; sampling from the model is then free.
+
+    For example:
+
+        dpsynth fit ward.csv --schema ward.yaml --epsilon 1
+
+        dpsynth fit ward.parquet -s ward.yaml -e 1 --model aim --out models/aim --limit 3
+    """
+    from dpsynth.cohort import Cohort
+    from dpsynth.files import check_target
+    from dpsynth.schema import Schema
+    from dpsynth.workflow import DEFAULT_MODEL, fit
+
+    options = parse_options(option)
+    check_target(out)
+    with progress(quiet=json) as report:
+        facts = Schema.load(schema)
+        facts.check_confirmed()
+        report("reading", 0.0)
+        cohort = Cohort.read(data, facts)
+        fitted = fit(
+            cohort,
+            model or DEFAULT_MODEL,
+            epsilon=epsilon,
+            delta=delta,
+            ledger=ledger,
+            limit=limit,
+            label=label,
+            seed=seed,
+            progress=report,
+            **options,
+        )
+        report("writing", 0.0)
+        fitted.save(out)
+    if json:
+        emit({"model": str(out), **spent(fitted.statement)})
+    else:
+        note(f"{out}: the model; draw rows with `dpsynth sample {out} -n 1000`, free of cost.")
+        note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")

@@ -1,0 +1,124 @@
+"""``dpsynth ledger``: what was spent on a dataset, and raising its limit on purpose."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpsynth.cli.common import DeltaOption, JsonOption, LedgerOption, emit, guarded, note, table
+from dpsynth.errors import FileError, InputError
+
+if TYPE_CHECKING:
+    from dpsynth.privacy.ledger import Ledger, Run
+
+app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over all runs.")
+
+DataArgument = Annotated[
+    Path | None, typer.Argument(help="The data file (its ledger lies beside it), or a ledger file.", show_default=False)
+]
+
+
+@app.command()
+@guarded
+def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOption = False) -> None:
+    """Show the limit of a dataset and every run on it.
+
+    A run without an end (killed, or still going) counts with all that it reserved.
+
+    For example:
+
+        dpsynth ledger show ward.csv
+
+        dpsynth ledger show --ledger shared/ward.ledger.jsonl --json
+    """
+    found = _find(data, ledger)
+    facts = _facts(found)
+    if json:
+        emit(facts)
+        return
+    limit = facts["limit"]
+    limited = f"limit: epsilon {limit['epsilon']:g}, delta {limit['delta']:g}" if limit else "no limit yet"
+    table(
+        f"{found.path.name}: {limited}",
+        ("time", "run", "label", "epsilon", "delta", "state"),
+        [
+            (run["time"], run["run"], run["label"], f"{run['epsilon']:g}", f"{run['delta']:g}", run["state"])
+            for run in facts["runs"]
+        ],
+        caption=f"spent: epsilon {facts['spent']['epsilon']:.4g} at delta {facts['spent']['delta']:g}",
+    )
+
+
+@app.command("raise-limit")
+@guarded
+def raise_limit(
+    *,
+    epsilon: Annotated[float, typer.Option("--epsilon", "-e", help="The new limit for all runs together.")],
+    reason: Annotated[str, typer.Option("--reason", help="Who decided it and why; kept in the ledger.")],
+    data: DataArgument = None,
+    delta: DeltaOption = None,
+    ledger: LedgerOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Raise the limit of a dataset. It is never lowered, and the reason stays in the file.
+
+    Patients are protected less afterwards: this is a decision of those who answer for the data.
+
+    For example:
+
+        dpsynth ledger raise-limit ward.csv --epsilon 3 --reason "data protection board, 12 May"
+    """
+    from dpsynth.privacy.budget import Budget, default_delta
+
+    found = _find(data, ledger)
+    old = found.limit
+    fallback = old.delta if old else default_delta()
+    found.raise_limit(Budget(epsilon, fallback if delta is None else delta), reason=reason)
+    if json:
+        emit(_facts(found))
+        return
+    note(f"{found.path.name}: the limit is now epsilon {epsilon:g}; the reason is in the ledger.")
+
+
+def _find(data: Path | None, ledger: Path | None) -> "Ledger":
+    """Return the ledger that is there: the one named, the one beside the data, or the file given itself."""
+    from dpsynth.privacy.ledger import Ledger
+
+    if (data is None) == (ledger is None):
+        raise InputError("ledger: give the data file, or --ledger with the ledger file, and not both.")
+    if ledger is not None:
+        found = Ledger(ledger)
+    elif data is not None and data.name.endswith(".jsonl"):
+        found = Ledger(data)
+    else:
+        found = Ledger.beside(data or Path())
+    if not found.path.exists():
+        raise FileError(
+            f"{found.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
+        )
+    return found
+
+
+def _facts(ledger: "Ledger") -> dict[str, Any]:
+    limit, spent = ledger.limit, ledger.spent()
+    return {
+        "ledger": ledger.path.name,
+        "limit": {"epsilon": limit.epsilon, "delta": limit.delta} if limit else None,
+        "spent": {"epsilon": spent.epsilon, "delta": spent.delta},
+        "runs": [_run(run) for run in ledger.runs()],
+    }
+
+
+def _run(run: "Run") -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "time": run.time,
+        "label": run.label,
+        "epsilon": run.budget.epsilon,
+        "delta": run.budget.delta,
+        "accounting": run.accounting,
+        "unit": run.unit,
+        "private": run.private,
+        "state": "done" if run.closed else "open: counts in full",
+        "events": [event.to_json() for event in run.events or ()],
+    }

@@ -1,0 +1,57 @@
+"""``dpsynth models``: which synthesizers are installed."""
+
+from typing import Any
+
+from dpsynth.cli.common import JsonOption, emit, guarded, table
+from dpsynth.errors import InputError
+
+
+@guarded
+def run(json: JsonOption = False) -> None:
+    """List the models that are installed, with their options.
+
+    For example:
+
+        dpsynth models
+
+        dpsynth models --json
+    """
+    from dpsynth.models import available
+    from dpsynth.workflow import DEFAULT_MODEL
+
+    found = [_describe(name) for name in available()]
+    if json:
+        emit({"default": DEFAULT_MODEL, "models": found})
+        return
+    rows = [(f"{one['name']} (default)" if one["name"] == DEFAULT_MODEL else one["name"], _says(one)) for one in found]
+    table("models", ("name", "what it does"), rows)
+
+
+def _describe(name: str) -> dict[str, Any]:
+    """Return the facts about a model; one whose extra is not installed says so and keeps the others alive."""
+    import inspect
+
+    from dpsynth.models import synthesizer
+
+    try:
+        found = synthesizer(name)
+    except InputError as error:
+        return {"name": name, "available": False, "summary": str(error)}
+    options = {
+        key: {"type": str(p.annotation), "default": None if p.default is p.empty else p.default}
+        for key, p in inspect.signature(found).parameters.items()
+    }
+    return {
+        "name": name,
+        "available": True,
+        "summary": found.summary,
+        "accounting": found.accounting,
+        "citation": found.citation,
+        "options": options,
+    }
+
+
+def _says(one: dict[str, Any]) -> str:
+    options = ", ".join(f"{key}={option['default']}" for key, option in one.get("options", {}).items())
+    parts = [one["summary"], one.get("citation", ""), f"options: {options}" if options else ""]
+    return "\n".join(part for part in parts if part)

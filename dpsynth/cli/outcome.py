@@ -1,0 +1,91 @@
+"""What `release` and `demo` say at the end: what was spent, where it is, how good it is."""
+
+from typing import TYPE_CHECKING
+
+from dpsynth.cli.common import emit, note, spent, table
+
+__all__ = ["announce", "judged"]
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.results import Result, Results
+    from dpsynth.workflow import Published
+
+_ARMS = ("synthetic", "real")
+
+
+def announce(made: "Published", *, json: bool) -> None:
+    """Print the outcome: JSON on the output stream, or short tables."""
+    if json:
+        emit(
+            {
+                "release": str(made.release),
+                "internal": str(made.internal) if made.internal else None,
+                "rows": len(made.synthetic),
+                **spent(made.model.statement),
+                "results": [result.to_dict() for result in made.results or ()],
+            }
+        )
+        return
+    _spent(made)
+    if made.results is not None:
+        judged(made.results)
+    private = made.model.statement.get("private") is True
+    safe = "safe to publish" if private else "NOT PRIVATE, made with a fixed seed; do not publish it"
+    note(f"{made.release}: {safe} ({len(made.synthetic):,} synthetic rows).")
+    if made.internal is not None:
+        note(f"{made.internal}: numbers that touched real patients; not to be published.")
+
+
+def judged(results: "Results") -> None:
+    """Print how close a synthetic cohort is and how useful."""
+    _close(results)
+    _useful(results)
+
+
+def _spent(made: "Published") -> None:
+    facts = made.model.statement
+    rows = [
+        ("epsilon", f"{facts['epsilon']:g}"),
+        ("delta", f"{facts['delta']:g}"),
+        ("protected", facts["unit"]),
+        ("model", facts["model"]["name"]),
+    ]
+    table("what was spent", ("", "value"), rows)
+
+
+def _close(results: "Results") -> None:
+    rows = []
+    for order, words in ((1, "one column"), (2, "pairs"), (3, "triples")):
+        found = {arm: results.select(f"tvd_{order}way", arm=arm) for arm in _ARMS}
+        if any(found.values()):
+            rows.append((words, *(_shown(next(iter(items), None)) for items in found.values())))
+    table(
+        "how close: mean total variation distance to the training patients (0 is equal)",
+        ("tables of", "synthetic", "other real patients"),
+        rows,
+    )
+
+
+def _useful(results: "Results") -> None:
+    learners = list(dict.fromkeys(result.subject for result in results.select("auroc")))
+    if not learners:
+        return
+    rows = [
+        (learner, *(_shown(next(iter(results.select("auroc", arm=arm, subject=learner)), None)) for arm in _ARMS))
+        for learner in learners
+    ]
+    table(
+        "how useful: AUROC on real held-out patients",
+        ("classifier", "trained on synthetic", "trained on real"),
+        rows,
+        caption="95 % intervals; internal numbers, not part of the release",
+    )
+
+
+def _shown(result: "Result | None") -> str:
+    if result is None:
+        return "-"
+    if result.value is None:
+        return str(result.status).replace("_", " ")
+    ends = result.interval
+    return f"{result.value:.3f} ({ends.low:.3f} to {ends.high:.3f})" if ends else f"{result.value:.3f}"

@@ -1,0 +1,81 @@
+"""``dpsynth plan``: what a budget buys, before any of it is spent."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpsynth.cli.common import (
+    DeltaOption,
+    EpsilonOption,
+    JsonOption,
+    ModelOption,
+    OptionsOption,
+    SchemaArgument,
+    emit,
+    guarded,
+    note,
+    parse_options,
+    table,
+)
+
+if TYPE_CHECKING:
+    from dpsynth.models import Plan
+
+
+@guarded
+def run(
+    schema: SchemaArgument,
+    *,
+    epsilon: EpsilonOption,
+    rows: Annotated[
+        int | None, typer.Option("--rows", "-n", help="Assumed row count; default: the schema's `rows`.")
+    ] = None,
+    delta: DeltaOption = None,
+    model: ModelOption = None,
+    option: OptionsOption = None,
+    json: JsonOption = False,
+) -> None:
+    """Say what a model would measure, with how much noise, and what error to expect. Reads no data, spends nothing.
+
+    For example:
+
+        dpsynth plan ward.yaml --rows 9000 --epsilon 1
+
+        dpsynth plan ward.yaml --rows 9000 --epsilon 1 --model aim --json
+    """
+    from dpsynth.schema import Schema
+    from dpsynth.workflow import DEFAULT_MODEL, plan
+
+    found = plan(
+        Schema.load(schema),
+        epsilon=epsilon,
+        delta=delta,
+        rows=rows,
+        model=model or DEFAULT_MODEL,
+        **parse_options(option),
+    )
+    if json:
+        emit(found.to_dict())
+    else:
+        _show(found)
+
+
+def _show(plan: "Plan") -> None:
+    table(
+        f"{plan.model}: epsilon {plan.epsilon:g}, delta {plan.delta:g}, for {plan.rows:,} rows",
+        ("what is measured", "tables", "cells", "noise per cell (rows)", "note"),
+        [(i.what, f"{i.tables:,}", f"{i.cells:,}", f"{i.sigma:,.1f}", i.note) for i in plan.items],
+    )
+    table(
+        "expected",
+        ("", ""),
+        [
+            *(
+                (f"mean total variation distance, {key}, from noise", f"{value:.3f}")
+                for key, value in plan.expected_error.items()
+            ),
+            ("seconds on two cores", f"{plan.expected_seconds:,.0f}"),
+        ],
+    )
+    for warning in plan.warnings:
+        note(f"warning: {warning}")

@@ -1,0 +1,122 @@
+"""``dpsynth release``: from a table, or from a model that is fitted already, to a folder that can be published."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from dpsynth.cli.common import (
+    DeltaOption,
+    ForceOption,
+    JsonOption,
+    LabelOption,
+    LedgerOption,
+    LimitOption,
+    ModelOption,
+    OptionsOption,
+    SeedOption,
+    guarded,
+    parse_options,
+    progress,
+)
+from dpsynth.cli.outcome import announce
+from dpsynth.errors import InputError
+
+if TYPE_CHECKING:
+    from dpsynth.workflow import Published
+
+
+@guarded
+def run(
+    data: Annotated[Path, typer.Argument(help="CSV or Parquet file of patients, or the folder of a saved model.")],
+    *,
+    schema: Annotated[
+        Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")
+    ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", "-e", help="The whole budget. There is no default: it is your decision."),
+    ] = None,
+    delta: DeltaOption = None,
+    model: ModelOption = None,
+    option: OptionsOption = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="Folder that gets release/ and, with --holdout, internal/.")
+    ] = Path(),
+    rows: Annotated[
+        int | None,
+        typer.Option("--rows", "-n", help="Rows to release; default: the schema's `rows`, else a noisy estimate."),
+    ] = None,
+    holdout: Annotated[
+        float | None,
+        typer.Option(
+            "--holdout",
+            help="Share of patients that the model never sees and that judge the release, in internal/ only. "
+            "Default: all patients train the model.",
+        ),
+    ] = None,
+    licence: Annotated[str, typer.Option("--licence", help="SPDX name or URL for the dataset card.")] = "",
+    ledger: LedgerOption = None,
+    limit: LimitOption = None,
+    label: LabelOption = "",
+    seed: SeedOption = None,
+    force: ForceOption = False,
+    json: JsonOption = False,
+) -> None:
+    """Fit, sample and write a bundle that is safe to publish, with its privacy statement.
+
+    From a table it spends the budget; from a saved model it spends nothing.
+
+    For example:
+
+        dpsynth release ward.csv --schema ward.yaml --epsilon 1
+
+        dpsynth release ward.csv -s ward.yaml -e 1 --holdout 0.2 --out study
+
+        dpsynth release model --rows 5000
+    """
+    budget: dict[str, Any] = {
+        "schema": schema, "epsilon": epsilon, "delta": delta, "model": model, "option": option, "holdout": holdout,
+        "ledger": ledger, "limit": limit, "label": label or None, "seed": seed,
+    }  # fmt: skip
+    with progress(quiet=json) as report:
+        if data.is_dir():
+            _refuse(budget)
+            made = _from_model(data, out, rows=rows, licence=licence, force=force, progress=report)
+        else:
+            given = _from_table_options(budget)
+            made = _from_table(data, out, given, rows=rows, licence=licence, force=force, progress=report)
+    announce(made, json=json)
+
+
+def _refuse(budget: dict[str, Any]) -> None:
+    """Refuse what only a fit can use: a saved model has spent its budget already."""
+    unused = [name for name, value in budget.items() if value is not None and value != []]
+    if unused:
+        raise InputError(f"--{unused[0]}: is for a table of patients; a saved model was fitted already.")
+
+
+def _from_table_options(budget: dict[str, Any]) -> dict[str, Any]:
+    for name in ("schema", "epsilon"):
+        if budget[name] is None:
+            raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
+    options = parse_options(budget.pop("option"))
+    return {key: value for key, value in budget.items() if value is not None} | options
+
+
+def _from_model(model: Path, out: Path, **settings: Any) -> "Published":
+    from dpsynth.models import load_model
+    from dpsynth.workflow import republish
+
+    return republish(load_model(model), out, **settings)
+
+
+def _from_table(data: Path, out: Path, given: dict[str, Any], *, progress: Any, **settings: Any) -> "Published":
+    from dpsynth.cohort import Cohort
+    from dpsynth.schema import Schema
+    from dpsynth.workflow import publish
+
+    schema = Schema.load(given.pop("schema"))
+    schema.check_confirmed()
+    progress("reading", 0.0)
+    return publish(Cohort.read(data, schema), out, progress=progress, **given, **settings)

@@ -1,0 +1,146 @@
+"""``dpsynth schema``: write, check and convert schema files."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from dpsynth.cli.common import DataArgument, ForceOption, JsonOption, SchemaArgument, emit, guarded, note, table
+from dpsynth.errors import FileError
+
+if TYPE_CHECKING:
+    from dpsynth.schema import Schema
+
+app = typer.Typer(no_args_is_help=True, help="Write, check and convert schema files: what is public about a table.")
+
+OutOption = Annotated[
+    Path | None, typer.Option("--out", "-o", help="File to write; default: the output stream.", show_default=False)
+]
+
+
+@app.command()
+@guarded
+def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False) -> None:
+    """Write a first schema for a table, marked `confirmed: false`.
+
+    It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
+    because a schema is published with the release.
+
+    For example:
+
+        dpsynth schema draft ward.csv --out ward.yaml
+    """
+    from dpsynth.drafting import draft as make_draft
+
+    _write(make_draft(data).to_yaml(), out, force=force)
+    if out is not None:
+        note(f"{out}: a draft. Put in what is publicly known, then set confirmed: true.")
+
+
+@app.command()
+@guarded
+def check(
+    schema: SchemaArgument,
+    data: Annotated[Path | None, typer.Option("--data", help="Check that this table keeps the schema, too.")] = None,
+    json: JsonOption = False,
+) -> None:
+    """Check a schema file, and a table against it. Spends nothing.
+
+    For example:
+
+        dpsynth schema check ward.yaml
+
+        dpsynth schema check ward.yaml --data ward.csv --json
+    """
+    from dpsynth.schema import Schema
+
+    found = Schema.load(schema)
+    if data is not None:
+        from dpsynth.cohort import Cohort
+
+        Cohort.read(data, found)
+    if json:
+        emit({"name": found.name, "confirmed": found.confirmed, "columns": found.to_dict()["columns"]})
+        return
+    _show(found)
+    if data is not None:
+        note(f"{data.name}: keeps the schema.")
+    if not found.confirmed:
+        note("not confirmed: set confirmed: true once every bound and category is checked to be public knowledge.")
+
+
+@app.command("json-schema")
+@guarded
+def json_schema() -> None:
+    """Print the JSON Schema of schema files, for editors and validators.
+
+    For example:
+
+        dpsynth schema json-schema > dpsynth.schema.json
+    """
+    from dpsynth.schema import Schema
+
+    emit(Schema.json_schema())
+
+
+@app.command("from-sdv")
+@guarded
+def from_sdv(
+    metadata: Annotated[Path, typer.Argument(help="SDV metadata, JSON.")],
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Turn SDV metadata into a draft schema. SDV need not be installed.
+
+    For example:
+
+        dpsynth schema from-sdv metadata.json --out ward.yaml
+    """
+    from dpsynth.files import read_json
+    from dpsynth.sdv import from_sdv as convert
+
+    _write(convert(read_json(metadata)).to_yaml(), out, force=force)
+
+
+@app.command("to-sdv")
+@guarded
+def to_sdv(schema: SchemaArgument, out: OutOption = None, force: ForceOption = False) -> None:
+    """Turn a schema into SDV metadata. SDV need not be installed.
+
+    For example:
+
+        dpsynth schema to-sdv ward.yaml --out metadata.json
+    """
+    import json
+
+    from dpsynth.schema import Schema
+    from dpsynth.sdv import to_sdv as convert
+
+    _write(json.dumps(convert(Schema.load(schema)), indent=2, ensure_ascii=False) + "\n", out, force=force)
+
+
+def _write(text: str, out: Path | None, *, force: bool) -> None:
+    from dpsynth.files import whole_file
+
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    if out.exists() and not force:
+        raise FileError(f"{out.name}: is there already; choose another file, or replace it on purpose with --force.")
+    with whole_file(out) as partial:
+        partial.write_text(text, encoding="utf-8")
+
+
+def _show(schema: "Schema") -> None:
+    from dpsynth.card import describe
+
+    rows = [
+        (name, column.type, describe(column), "yes" if getattr(column, "missing", False) else "no")
+        for name, column in schema.columns.items()
+    ]
+    state = "confirmed" if schema.confirmed else "not confirmed"
+    table(
+        f"{schema.name}: {state}, {len(schema.modelled)} modelled columns",
+        ("column", "type", "values", "missing"),
+        rows,
+    )

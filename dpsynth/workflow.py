@@ -1,0 +1,405 @@
+"""The whole way: fit, sample, release, evaluate. The only module that joins the kernel, the models and the judges."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.bundle import write_bundle
+from dpsynth.cohort import Cohort
+from dpsynth.errors import InputError
+from dpsynth.files import check_target, new_folder, write_json
+from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
+from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.results import Results
+
+__all__ = ["DEFAULT_MODEL", "Published", "demo", "evaluate", "fit", "plan", "publish", "release", "republish"]
+
+DEFAULT_MODEL = "independent"
+"""The model of `fit` and of the command line where none is named."""
+DEMO_EPSILON = 1.0
+DEMO_HOLDOUT = 0.3
+
+
+def plan(
+    schema: Schema,
+    *,
+    epsilon: float,
+    delta: float | None = None,
+    rows: int | None = None,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    **options: Any,
+) -> Plan:
+    """Say what a budget would buy, without any data.
+
+    Parameters
+    ----------
+    schema : Schema
+        Public facts about the table.
+    epsilon, delta : float
+        The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`.
+    rows : int, optional
+        Assumed number of rows; default: the schema's public `rows`.
+    model : str or Synthesizer
+        See `dpsynth.models.available`.
+    **options
+        Options of the model.
+
+    Raises
+    ------
+    InputError
+        If an argument is unknown or out of range, or no row count is given anywhere.
+    """
+    count = schema.rows if rows is None else rows
+    if count is None:
+        raise InputError("plan: the schema declares no rows; say for how many rows to plan (--rows, rows=).")
+    if count < 1:
+        raise InputError(f"plan: rows is {count}, expected 1 or more.")
+    return _maker(model, options).plan(schema, _budget(epsilon, delta), count)
+
+
+def fit(
+    cohort: Cohort,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    *,
+    epsilon: float,
+    delta: float | None = None,
+    ledger: str | Path | Ledger | None = None,
+    limit: float | None = None,
+    label: str = "",
+    seed: int | None = None,
+    progress: Progress | None = None,
+    **options: Any,
+) -> Model:
+    """Learn a model of a cohort. Formal guarantee: the model is (epsilon, delta)-DP for one patient more or less.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The private cohort; its schema must be confirmed by a person.
+    model : str or Synthesizer
+        See `dpsynth.models.available`.
+    epsilon, delta : float
+        The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`, a fixed public rule.
+    ledger : path or Ledger, optional
+        Where spending on this dataset is kept; default: beside the file that the cohort was read from.
+    limit : float, optional
+        What all runs on this dataset may spend together; only the first run sets it (default: its own epsilon).
+    label : str
+        A name for the run in the ledger.
+    seed : int, optional
+        Test mode: noise is repeatable and everything made from the model is stamped *not private*.
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+    **options
+        Options of the model.
+
+    Raises
+    ------
+    SchemaError
+        If nobody has confirmed the schema.
+    InputError
+        If an argument is unknown or out of range, or a private cohort from memory comes without a ledger.
+    BudgetExceeded, LedgerError
+        If the ledger refuses; nothing was looked at.
+    """
+    maker, budget = _maker(model, options), _budget(epsilon, delta)
+    cohort.schema.check_confirmed()
+    book = _book(cohort, ledger)
+    if limit is not None:
+        _set_limit(book, Budget(limit, budget.delta))
+    report = progress or _silent
+    report("opening the cohort", 0.0)
+    with Session.open(cohort, budget, accounting=maker.accounting, ledger=book, label=label, seed=seed) as session:
+        report("opening the cohort", 1.0)
+        fitted = maker.fit(session, progress)
+    fitted.statement = {"model": {"name": maker.name, "options": options}, **fitted.statement}
+    return fitted
+
+
+def release(
+    model: Model,
+    folder: str | Path,
+    *,
+    rows: int | None = None,
+    seed: int | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Path:
+    """Sample from a model and write the bundle that can be published. Post-processing: costs nothing.
+
+    Parameters
+    ----------
+    model : Model
+        A fitted model.
+    folder : path
+        A new folder, written whole or not at all.
+    rows : int, optional
+        Default: the schema's public row count, else the model's own noisy estimate; never the private count.
+    seed : int, optional
+        Makes the sample repeatable.
+    licence : str
+        SPDX name or URL for the dataset card.
+    force : bool
+        Replace a folder that is there, once the new one is whole.
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
+
+    Raises
+    ------
+    InputError, FileError
+        If `rows` is not positive, or the folder is there or cannot be written.
+    """
+    check_target(Path(folder), force=force)
+    report = progress or _silent
+    synthetic = _sample(model, rows or model.schema.rows or model.rows, seed, report)
+    return _write(model, synthetic, Path(folder), licence=licence, force=force, report=report)
+
+
+def evaluate(
+    real: Cohort, synthetic: Cohort, *, target: str | None = None, train: Cohort | None = None, seed: int = 0
+) -> "Results":
+    """Judge a synthetic cohort against real patients; the results are internal unless the real patients are public.
+
+    Parameters
+    ----------
+    real : Cohort
+        Real patients that the model has not seen.
+    synthetic : Cohort
+        The cohort to judge.
+    target : str, optional
+        The outcome; default: the schema's.
+    train : Cohort, optional
+        The real patients that the model was fitted on, for the arm that is trained on real patients. Without them
+        half of `real`, by patient, takes their place.
+    seed : int
+        Seed of whatever the evaluation draws.
+    """
+    from dpsynth.evaluation import first_look
+    from dpsynth.evaluation.protocol import split
+
+    if train is None:
+        train, real = split(real, 0.5, key=f"evaluate {seed}")
+    return first_look(train, real, synthetic, target or real.schema.target, seed=seed)
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` made.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    synthetic : Cohort
+        The released rows.
+    release : pathlib.Path
+        Safe to publish.
+    internal : pathlib.Path or None
+        Numbers that touched real patients; None without held-out patients.
+    results : Results or None
+        The same numbers.
+    """
+
+    model: Model
+    synthetic: Cohort
+    release: Path
+    internal: Path | None = None
+    results: "Results | None" = None
+
+
+def publish(
+    cohort: Cohort,
+    folder: str | Path,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    *,
+    epsilon: float,
+    delta: float | None = None,
+    holdout: float | None = None,
+    rows: int | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Published:
+    """Fit, sample, and write ``release/`` and, with held-out patients, ``internal/`` into a folder.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The private cohort.
+    folder : path
+        Gets the two folders; made where it is not there.
+    model, epsilon, delta : see `fit`
+    holdout : float, optional
+        Share of patients that the model never sees and the cohort is judged on; default: all patients train the model
+        and nothing is judged.
+    rows, licence, force : see `release`
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+    **settings
+        Further arguments of `fit`.
+
+    Raises
+    ------
+    InputError, SchemaError, FileError, BudgetExceeded, LedgerError
+        As `fit` and `release`. What can be refused is refused before the budget is spent.
+    """
+    report = progress or _silent
+    with _outer(Path(folder)):
+        places = _places(Path(folder), force=force, judged=holdout is not None)
+        train, test = _split(cohort, holdout)
+        fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
+        synthetic = _sample(fitted, rows or cohort.schema.rows or fitted.rows, None, report)
+        written = _write(fitted, synthetic, places["release"], licence=licence, force=force, report=report)
+    if test is None:
+        return Published(fitted, synthetic, written)
+    report("judging", 0.0)
+    results = evaluate(test, synthetic, train=train)
+    _write_internal(results, fitted.statement, places["internal"], force=force)
+    report("judging", 1.0)
+    return Published(fitted, synthetic, written, places["internal"], results)
+
+
+def republish(
+    model: Model,
+    folder: str | Path,
+    *,
+    rows: int | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Published:
+    """Sample from a fitted model and write ``release/`` into a folder; spends nothing. Arguments as for `publish`."""
+    report = progress or _silent
+    with _outer(Path(folder)):
+        places = _places(Path(folder), force=force, judged=False)
+        synthetic = _sample(model, rows or model.schema.rows or model.rows, None, report)
+        written = _write(model, synthetic, places["release"], licence=licence, force=force, report=report)
+    return Published(model, synthetic, written)
+
+
+def demo(
+    folder: str | Path,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Published:
+    """Run the main job on SUPPORT2, real patients that ship with dpsynth; arguments as for `publish`."""
+    from dpsynth.datasets import load_support2
+
+    given = {"epsilon": DEMO_EPSILON, "delta": default_delta(), "holdout": DEMO_HOLDOUT, **settings}
+    return publish(load_support2(), folder, model, force=force, progress=progress, **given)
+
+
+def _silent(_phase: str, _share: float) -> None:
+    """Show no progress."""
+
+
+def _budget(epsilon: float, delta: float | None) -> Budget:
+    return Budget(epsilon, default_delta() if delta is None else delta)
+
+
+def _maker(model: str | Synthesizer, options: Mapping[str, Any]) -> Synthesizer:
+    if isinstance(model, str):
+        return make(model, **options)
+    if options:
+        raise InputError(f"option {min(options)!r}: a synthesizer that is made already takes no further options.")
+    return model
+
+
+def _book(cohort: Cohort, ledger: str | Path | Ledger | None) -> Ledger | None:
+    """Return the ledger of the dataset; None for public data without a ledger of its own."""
+    if isinstance(ledger, Ledger):
+        return ledger
+    if ledger is not None:
+        return Ledger(ledger)
+    return None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
+
+
+def _set_limit(book: Ledger | None, limit: Budget) -> None:
+    """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction."""
+    if book is None:
+        raise InputError("limit: there is no ledger to keep it in; name one (--ledger, ledger=).")
+    there = book.limit
+    if there is None:
+        book.raise_limit(limit, reason="set with the first run")
+    elif there.epsilon != limit.epsilon:
+        raise InputError(
+            f"limit: this dataset has a limit already (epsilon {there.epsilon:g}); leave --limit out, or raise the "
+            "limit on purpose with `dpsynth ledger raise-limit`."
+        )
+
+
+def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None]:
+    """Keep a share of the patients aside. How many are left to train on is private, so it is no longer declared."""
+    if holdout is None:
+        return cohort, None
+    from dpsynth.evaluation.protocol import split
+
+    cohort.schema.check_confirmed()
+    train, test = split(cohort, holdout)
+    undeclared = train.schema.model_copy(update={"rows": None})
+    return dataclasses.replace(train, schema=undeclared), test
+
+
+@contextlib.contextmanager
+def _outer(folder: Path) -> Iterator[None]:
+    """Make the folder that holds a release, and take it away again if nothing came of it."""
+    if folder.is_dir():
+        yield
+        return
+    check_target(folder)
+    folder.mkdir()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _places(folder: Path, *, force: bool, judged: bool) -> dict[str, Path]:
+    """Return the folders to write, after checking that they can be, before anything is spent."""
+    places = {name: folder / name for name in (("release", "internal") if judged else ("release",))}
+    for place in places.values():
+        check_target(place, force=force)
+    return places
+
+
+def _sample(model: Model, rows: int, seed: int | None, report: Progress) -> Cohort:
+    report("sampling", 0.0)
+    synthetic = model.sample(rows, seed=seed)
+    report("sampling", 1.0)
+    return synthetic
+
+
+def _write(model: Model, synthetic: Cohort, folder: Path, *, licence: str, force: bool, report: Progress) -> Path:
+    report("writing", 0.0)
+    written = write_bundle(model, synthetic, folder, licence=licence, force=force)
+    report("writing", 1.0)
+    return written
+
+
+def _write_internal(results: "Results", statement: Mapping[str, Any], folder: Path, *, force: bool) -> None:
+    """Write the numbers that touched real patients; the folder is for its owner's eyes."""
+    with new_folder(folder, force=force) as fresh:
+        fresh.chmod(0o700)
+        privacy = {key: statement[key] for key in ("epsilon", "delta", "unit", "private") if key in statement}
+        facts: Sequence[dict[str, Any]] = [result.to_dict() for result in results]
+        write_json(fresh / "results.json", {"disclosure": "internal", "privacy": privacy, "results": facts})
