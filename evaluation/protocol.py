@@ -1,6 +1,7 @@
 """The terms of an evaluation: the split of patients, seeds, sizes, and what may be published."""
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +15,10 @@ from dpsynth.evaluation.table import Floats
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["Margins", "Protocol", "split"]
+__all__ = ["Margins", "Progress", "Protocol", "split"]
+
+Progress = Callable[[str, float], None]
+"""Called with the name of the phase and the share of it that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,128 @@
+"""Arms: what learners are trained on, and what each of them then says about the same test patients."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, fit_predict
+from dpsynth.evaluation.protocol import Progress, Protocol
+from dpsynth.evaluation.table import Ints, Table, Variable
+
+__all__ = ["Exam", "Trained", "join", "prevalence", "train_all"]
+
+
+@dataclass(frozen=True)
+class Exam:
+    """What all arms are tested on.
+
+    Parameters
+    ----------
+    task : Task
+    test : Table
+        Real patients with a known outcome, none of whom is in a training arm.
+    synthetic : tuple of Table
+        Draws of the synthetic cohort, for learners trained on real patients.
+    terms : Protocol
+    """
+
+    task: Task
+    test: Table
+    synthetic: tuple[Table, ...]
+    terms: Protocol
+
+    @cached_property
+    def truth(self) -> NDArray[Any]:
+        """The outcome of the test patients; see `Task.truth`."""
+        return self.task.truth(self.test)
+
+    @cached_property
+    def strata(self) -> Ints:
+        """The test patients' outcome as codes; all 0 for a number."""
+        numeric = self.task.kind == "numeric"
+        return np.zeros(len(self.test), dtype=np.int64) if numeric else self.truth.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """One learner trained on each draw of one arm.
+
+    Parameters
+    ----------
+    arm, learner : str
+    predictions : tuple of Prediction
+        About the test patients, one per draw; empty where training was not possible.
+    trained_rows : int
+        Rows of one draw.
+    reason : str
+        Why there are no predictions.
+    on_synthetic : tuple of Prediction
+        The arm ``real`` only: about the rows of each synthetic draw.
+    """
+
+    arm: str
+    learner: str
+    predictions: tuple[Prediction, ...]
+    trained_rows: int
+    reason: str = ""
+    on_synthetic: tuple[Prediction, ...] = ()
+
+
+def join(one: Table, two: Table) -> Table:
+    """Return the rows of two cohorts together; no patient of one is a patient of the other."""
+    variables = {name: _joined(variable, two[name]) for name, variable in one.variables.items()}
+    patients = np.concatenate([one.patients, two.patients + int(one.patients.max()) + 1])
+    return Table(variables, patients, one.public and two.public)
+
+
+def _joined(one: Variable, two: Variable) -> Variable:
+    public = {key: item for key, item in one.__dict__.items() if key in one.__dataclass_fields__}
+    return Variable(**{**public, "values": np.concatenate([one.values, two.values])})
+
+
+def train_all(arms: Mapping[str, Sequence[Table]], exam: Exam, progress: Progress) -> list[Trained]:
+    """Train every learner on every draw of every arm and let it predict for the test patients.
+
+    Parameters
+    ----------
+    arms : mapping of str to sequence of Table
+        Of the same number of rows each (``real+synthetic`` has twice as many).
+    exam : Exam
+    progress : callable
+    """
+    jobs = [(learner, arm) for learner in LEARNERS for arm in arms]
+    found = []
+    for place, (learner, arm) in enumerate(jobs):
+        progress(f"training {learner} on {arm}", place / len(jobs))
+        found.append(_train(arm, arms[arm], learner, exam))
+    return found
+
+
+def _train(arm: str, draws: Sequence[Table], learner: str, exam: Exam) -> Trained:
+    rows = len(draws[0])
+    try:
+        fitted = [fit_predict(draw, exam.task, learner, exam.terms.seed) for draw in draws]
+    except InputError as error:
+        return Trained(arm, learner, (), rows, str(error))
+    there = tuple(fitted[0](exam.task.known(draw)) for draw in exam.synthetic) if arm == "real" else ()
+    return Trained(arm, learner, tuple(predict(exam.test) for predict in fitted), rows, on_synthetic=there)
+
+
+def prevalence(train: Table, exam: Exam) -> Trained:
+    """Return the arm that knows only the distribution of the outcome among the real training patients."""
+    task, rows = exam.task, len(exam.test)
+    truth = task.truth(task.known(train))
+    if task.kind == "numeric":
+        guesses = np.full(rows, float(truth.mean()))
+        found = Prediction(guesses, guesses)
+    elif task.kind == "binary":
+        share = float(truth.mean())
+        found = Prediction(np.full(rows, share), np.full(rows, int(share > 0.5)))
+    else:
+        shares = np.bincount(truth, minlength=len(task.classes)) / len(truth)
+        found = Prediction(np.tile(shares, (rows, 1)), np.full(rows, int(shares.argmax())))
+    return Trained("prevalence", "", (found,), len(train))
