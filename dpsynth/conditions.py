@@ -2,14 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import date, datetime
+from functools import reduce
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
-from dpsynth.constraints import Condition, Constraint, Order, Range, describe
+from dpsynth.constraints import Condition, Constraint, Forbid, Order, Range, Require, describe
 from dpsynth.grid import Grid, Lattice
 from dpsynth.matching import Matcher
 
@@ -85,7 +86,7 @@ def resolve(
         If the condition cannot hold for any value that the column may take.
     """
     if isinstance(column, Identifier):
-        raise ValueError(f"{name!r} is an identifier and takes part in no condition")
+        raise ValueError(f"{name!r} is an identifier and takes part in no condition")  # noqa: TRY004  (pydantic's)
     if isinstance(condition, Range):
         return Meaning(ranges=(_interval(name, column, condition),))
     values = condition if isinstance(condition, tuple) else (condition,)
@@ -137,9 +138,8 @@ def _ends(condition: Range) -> tuple[Any, Any]:
 def _bound(name: str, column: Numeric | Datetime, value: Any, *, up: bool) -> int:
     try:
         if isinstance(column, Numeric):
-            if isinstance(value, bool):
-                raise ValueError
-            return column.ceil(float(value)) if up else column.floor(float(value))
+            number = float("nan" if isinstance(value, bool) else value)
+            return column.ceil(number) if up else column.floor(number)
         return column.lattice(_moment(value, end=column.clock and not up))
     except (ValueError, TypeError, OverflowError, ArithmeticError):
         expected = "a number" if isinstance(column, Numeric) else "an ISO date such as 1989-01-31"
@@ -148,8 +148,6 @@ def _bound(name: str, column: Numeric | Datetime, value: Any, *, up: bool) -> in
 
 def _moment(value: Any, *, end: bool) -> date:
     """Read an ISO date; as the upper end of a range with a clock time it means the end of that day."""
-    from datetime import datetime
-
     if isinstance(value, str) and len(value) > len("1989-01-01"):
         return datetime.fromisoformat(value)
     day = value if isinstance(value, date) else date.fromisoformat(value)
@@ -165,10 +163,14 @@ def broken_rows(cohort: "Cohort", constraint: Constraint) -> Mask:
     return implication_rows(constraint, *(list(side.values()) for side in held))
 
 
-def implication_rows(constraint: Constraint, left: Sequence[Mask], right: Sequence[Mask]) -> Mask:
-    """Return where a forbidden combination occurs, or a required one does not, from the masks of both sides."""
-    then = np.logical_and.reduce(right)
-    return np.logical_and.reduce(left) & (then if "forbid" in type(constraint).model_fields else ~then)
+def implication_rows(constraint: Forbid | Require, left: Sequence[Mask], right: Sequence[Mask]) -> Mask:
+    """Return where a forbidden combination occurs, or a required one does not, from the masks of both sides.
+
+    The masks of a side are of one shape, or of shapes that spread over each other.
+    """
+    then = reduce(np.logical_and, right)
+    held: Mask = reduce(np.logical_and, left) & (then if isinstance(constraint, Forbid) else ~then)
+    return held
 
 
 def _row_mask(cohort: "Cohort", name: str, condition: Condition) -> Mask:
@@ -233,11 +235,12 @@ def check_constraints(columns: Mapping[str, Column], constraints: Sequence[Const
     ValueError
         With the place and the reason.
     """
+    from dpsynth.contradictions import check_contradictions
+    from dpsynth.schema import nearest
+
     for index, constraint in enumerate(constraints):
         for name in constraint.columns:
             if name not in columns:
-                from dpsynth.schema import nearest
-
                 raise ValueError(f"constraints.{index}: there is no column {name!r}{nearest(name, columns)}")
         if isinstance(constraint, Order):
             _check_order(index, columns, constraint)
@@ -249,7 +252,7 @@ def check_constraints(columns: Mapping[str, Column], constraints: Sequence[Const
                 except ValueError as fault:
                     raise ValueError(f"constraints.{index}: {fault}") from None
     _check_cycles([constraint for constraint in constraints if isinstance(constraint, Order)])
-    _check_contradictions(columns, [constraint for constraint in constraints if not isinstance(constraint, Order)])
+    check_contradictions(columns, [constraint for constraint in constraints if not isinstance(constraint, Order)])
 
 
 def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -> None:
@@ -282,7 +285,3 @@ def _check_cycles(orders: Sequence[Order]) -> None:
                 raise ValueError(f"constraints: the orders contradict each other: {start!r} would stand before itself")
             reached |= new
             waiting.extend(new)
-
-
-def _check_contradictions(columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> None:
-    """Refuse constraints whose `when` can never hold because of the others (placeholder: filled below)."""

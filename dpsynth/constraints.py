@@ -38,7 +38,19 @@ def _plain(value: Any) -> Any:
     return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-Condition = Annotated[Range | tuple[Category | None, ...] | Category | None, BeforeValidator(_plain)]
+def _form(value: Any) -> str:
+    if isinstance(value, Range | Mapping):
+        return "range"
+    return "list" if isinstance(value, list | tuple) else "value"
+
+
+Condition = Annotated[
+    Annotated[Range, Tag("range")]
+    | Annotated[tuple[Category | None, ...], Tag("list"), Field(min_length=1)]
+    | Annotated[Category | None, Tag("value")],
+    Discriminator(_form),
+    BeforeValidator(_plain),
+]
 """A value, a list of values, a range, or None for a missing value."""
 
 

@@ -49,7 +49,7 @@ def _box(coder: GridCoder, codes: npt.NDArray[Any], limit: Meaning | None) -> _B
     grid = coder.grid
     low, high = np.append(grid.lower, 0)[codes], np.append(grid.upper, 0)[codes]
     free = codes < grid.ordered
-    compared = np.append(grid.comparable, False)[codes]  # noqa: FBT003
+    compared = np.append(grid.comparable, False)[codes]
     if limit is not None and len(limit.ranges) == 1:
         start, end = limit.ranges[0]
         inside = free & (high >= start) & (low <= end)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dpsynth.coders import Coder, GridCoder
 from dpsynth.conditions import common_units, implication_rows, resolve
 from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
+from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
 from dpsynth.errors import InputError
 
@@ -68,7 +69,7 @@ class Rules:
         grids = {name: coder for name, coder in coders.items() if isinstance(coder, GridCoder)}
         self._order_list = [item for item in known if isinstance(item, Order)]
         self.orders = OrderedColumns(grids, self._order_list)
-        self._groups = _connected([set(item.columns) for item in known])
+        self._groups = connected([set(item.columns) for item in known])
 
     def _compiled(self, constraint: Forbid | Require) -> _Implication:
         left, right = (
@@ -159,12 +160,3 @@ class Rules:
         if ordered:
             broken.append(~self.orders.feasible(part))
         return np.logical_or.reduce(broken)
-
-
-def _connected(sets: Sequence[set[str]]) -> list[set[str]]:
-    """Return the unions of the sets that share members."""
-    groups: list[set[str]] = []
-    for names in sets:
-        apart = [group for group in groups if not group & names]
-        groups = [*apart, names.union(*(group for group in groups if group & names))]
-    return groups

@@ -13,7 +13,7 @@ from dpsynth.schema import Schema, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_frame", "read_header", "read_table"]
+__all__ = ["read_all", "read_frame", "read_header", "read_table"]
 
 _BLOCK = 16 * 2**20
 _SIGNATURES = {
@@ -54,6 +54,22 @@ def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
     """
     start = first_bytes(path)
     return (_read_parquet if start.startswith(b"PAR1") else _read_csv)(path, schema, synthetic=synthetic)
+
+
+def read_all(path: Path) -> Any:
+    """Read every column of a CSV file as text, or of a Parquet file as it is, without a schema; raises as above."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not first_bytes(path).startswith(b"PAR1"):
+        header = read_header(path)
+        return _parse_csv(path, header, dict.fromkeys(header, pa.string()), [""])
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
+    _check_unique(table.column_names)
+    return table
 
 
 def first_bytes(path: Path) -> bytes:
@@ -142,22 +158,24 @@ def _optional(schema: Schema, name: str) -> bool:
 
 
 def _read_csv(path: Path, schema: Schema, *, synthetic: bool) -> Any:
+    header = read_header(path)
+    columns = wanted_columns(header, schema, synthetic=synthetic)
+    types = {name: _arrow_type(schema, name) for name in columns}
+    return _parse_csv(path, header, types, list({*schema.missing_values, ""}))
+
+
+def _parse_csv(path: Path, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Any:
+    """Return the columns that `types` names, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    header = read_header(path)
-    columns = wanted_columns(header, schema, synthetic=synthetic)
     try:
         table = pa_csv.read_csv(
             path,
             read_options=pa_csv.ReadOptions(block_size=_BLOCK),
             parse_options=pa_csv.ParseOptions(newlines_in_values=True),
             convert_options=pa_csv.ConvertOptions(
-                include_columns=columns,
-                column_types={name: _arrow_type(schema, name) for name in columns},
-                null_values=list({*schema.missing_values, ""}),
-                strings_can_be_null=False,
-                check_utf8=True,
+                include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
             ),
         )
         fault = ""

@@ -41,7 +41,7 @@ class Images(BaseModel):
 class Schema(BaseModel):
     """Public facts about a cohort: its columns, their bounds and categories, and what the data are for.
 
-    Read one with `Schema.load` or `Schema.parse`: these raise `SchemaError` with a message that says where the fault is.
+    Read one with `Schema.load` or `Schema.parse`: they raise `SchemaError` with a message that says where the fault is.
 
     Notes
     -----
@@ -110,7 +110,9 @@ class Schema(BaseModel):
             return
         self._check_known("patient", [self.patient])
         if not isinstance(self.columns[self.patient], Identifier):
-            raise ValueError(f"patient: declare {self.patient!r} with type: identifier, so that it is never modelled")
+            raise ValueError(  # noqa: TRY004  (pydantic collects ValueError)
+                f"patient: declare {self.patient!r} with type: identifier, so that it is never modelled"
+            )
 
     def _check_roles(self) -> None:
         self._check_known("target", [self.target] if self.target else [], modelled=True)
@@ -262,16 +264,8 @@ def _natural(value: Any) -> Any:
 
 
 def _one_line_each(document: dict[str, Any]) -> dict[str, Any]:
-    document["columns"] = {name: _flow(column) for name, column in document["columns"].items()}
+    """Set lists, columns and constraints to be written on one line each."""
+    blocks = {"columns": yamltext.one_line(document["columns"])}
     if "constraints" in document:
-        document["constraints"] = [_flow(constraint) for constraint in document["constraints"]]
-    for field in ("subgroups", "intersections", "missing_values", "drop", "images"):
-        if field in document:
-            document[field] = _flow(document[field])
-    return document
-
-
-def _flow(value: Any) -> Any:
-    if isinstance(value, dict):
-        return yamltext.Flow({key: _flow(item) for key, item in value.items()})
-    return yamltext.FlowList([_flow(item) for item in value]) if isinstance(value, list) else value
+        blocks["constraints"] = [yamltext.one_line({"_": item})["_"] for item in document["constraints"]]
+    return {**yamltext.one_line(document), **blocks}

@@ -1,4 +1,4 @@
-"""Arrow arrays as a schema sees them: typed on the way in, as integer steps or positions inside, typed on the way out."""
+"""Arrow arrays as a schema sees them: typed on the way in, integer steps or positions inside, typed on the way out."""
 
 from collections.abc import Sequence
 from typing import Any, NoReturn
@@ -36,7 +36,8 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     -------
     pyarrow.Array
         numeric: int64 where no digits are declared and none are there, else float64; categorical and boolean:
-        a dictionary array whose dictionary is the declared list; datetime: date32 or timestamp[s]; identifier: as it is.
+        a dictionary array whose dictionary is the declared list; datetime: date32 or timestamp[s]; identifier:
+        as it is.
 
     Raises
     ------

@@ -48,7 +48,6 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
 
 
 def _guarded(text: Any) -> Any:
-    import pyarrow as pa
     import pyarrow.compute as pc
 
     return pc.if_else(pc.match_substring_regex(text, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", text, ""), text)

@@ -75,6 +75,17 @@ class FlowList(list[Any]):
     """A list that is written on one line."""
 
 
+def one_line(document: dict[str, Any]) -> dict[str, Any]:
+    """Return the mapping with each of its values set to be written on one line."""
+    return {key: _flow(value) for key, value in document.items()}
+
+
+def _flow(value: Any) -> Any:
+    if isinstance(value, dict):
+        return Flow({key: _flow(item) for key, item in value.items()})
+    return FlowList([_flow(item) for item in value]) if isinstance(value, list) else value
+
+
 _Dumper.add_representer(
     Flow, lambda dumper, data: dumper.represent_mapping("tag:yaml.org,2002:map", data.items(), flow_style=True)
 )

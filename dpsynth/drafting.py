@@ -1,0 +1,145 @@
+"""A first schema, drafted from a file: for a person to correct, never to be used as it is."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dpsynth import yamltext
+from dpsynth.errors import DataError
+from dpsynth.guessing import Guess, guess, nice_above
+from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+
+__all__ = ["Draft", "draft", "draft_schema"]
+
+_WARNING = (
+    "DRAFT, read from private data: as confidential as the data until it is corrected.",
+    "A schema is released with everything that is made under it, and no privacy guarantee covers it.",
+    "  1. Behind each column stands what was guessed `from data`. Replace it by public knowledge: what is possible",
+    "     (guidelines, instruments, the study's protocol), not what the file happens to hold. Bounds and limits were",
+    "     rounded outward, categories are those found: add those that may occur, and say what becomes of others.",
+    "  2. Name target and subgroups where you have them. Columns that nobody should model: name them under drop.",
+    "  3. Say in source where the bounds and categories come from.",
+    "  4. Only then set confirmed: true; dpsynth fits nothing before.",
+)
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A schema with `confirmed: false`, and what a person must check before that may change.
+
+    Attributes
+    ----------
+    schema
+        The drafted schema.
+    notes
+        For each column what was guessed.
+    head
+        What the file begins with.
+    label
+        Where the guesses come from.
+    """
+
+    schema: Schema
+    notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    head: tuple[str, ...] = _WARNING
+    label: str = "from data"
+
+    def to_yaml(self) -> str:
+        """Return the schema as YAML with the notes as comments; `Schema.parse` gives the same schema back."""
+        document = {"name": self.schema.name, "confirmed": False, "source": "", **self.schema.to_dict()}
+        columns = document.pop("columns")
+        lines = [f"# {line}" for line in self.head]
+        lines += [yamltext.dumps(document).rstrip("\n"), "columns:"]
+        for name, column in columns.items():
+            lines += ["  " + line for line in yamltext.dumps(yamltext.one_line({name: column})).splitlines()]
+            if self.notes.get(name):
+                lines[-1] += f"  # {self.label}: {', '.join(self.notes[name])}"
+        return "\n".join(lines) + "\n"
+
+
+def draft_schema(path: str | Path) -> Schema:
+    """Return the schema of `draft`, without the notes."""
+    return draft(path).schema
+
+
+def draft(path: str | Path) -> Draft:
+    """Draft a schema from a CSV or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Returns
+    -------
+    Draft
+        With `confirmed: false`. Bounds are rounded outward, categories listed as found.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    DataError
+        If it is no table, or has no rows.
+
+    Notes
+    -----
+    Privacy contract: reads the data without noise. The draft is as confidential as the data.
+    """
+    from dpsynth.reading import read_all
+
+    path = Path(path)
+    table = read_all(path)
+    if table.num_rows == 0:
+        raise DataError(f"{path.name}: has no rows; expected at least one.")
+    texts = {name: _as_text(name, table[name]) for name in table.column_names}
+    missing_values = _missing_values(texts.values())
+    guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
+    return _as_draft(path.stem, guesses, missing_values)
+
+
+def _as_text(name: str, array: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_nested(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+        raise DataError(f"column {name!r}: is no column of text, numbers or dates; leave it out of the file.")
+    if pa.types.is_timestamp(array.type):
+        array = array.cast(pa.timestamp("s"), safe=False)
+    return pc.utf8_trim_whitespace(array.cast(pa.string()))
+
+
+def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:
+    """Return how the file seems to write a missing value: the usual ways, and "?" where a cell is that alone."""
+    import pyarrow.compute as pc
+
+    asked = any(pc.any(pc.equal(text, "?")).as_py() for text in texts)
+    return (*DEFAULT_MISSING_VALUES, "?") if asked else DEFAULT_MISSING_VALUES
+
+
+def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Guess:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, value_set=pa.array(missing_values, pa.string())))
+    found = pc.value_counts(pc.filter(text, pc.invert(missing)))
+    counts = found.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
+    rows = len(text)
+    return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows, rows=rows)
+
+
+def _as_draft(name: str, guesses: dict[str, Guess], missing_values: tuple[str, ...]) -> Draft:
+    notes = {column: tuple(found.notes) for column, found in guesses.items()}
+    document: dict[str, Any] = {"name": name, "missing_values": missing_values}
+    document["columns"] = {column: found.fields for column, found in guesses.items()}
+    patient = next((column for column, found in guesses.items() if found.fields["type"] == "identifier"), None)
+    if patient is not None:
+        notes[patient] += ("patient (is this the column that tells patients apart?)",)
+        document["patient"] = patient
+        document["max_rows_per_patient"] = int(nice_above(guesses[patient].repeats))
+        if guesses[patient].repeats > 1:
+            notes[patient] += ("max_rows_per_patient",)
+    return Draft(Schema.parse(document), notes)

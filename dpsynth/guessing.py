@@ -1,0 +1,208 @@
+"""What a column of a file might be, guessed from its values: the raw material of a draft schema.
+
+Everything here reads private data without noise. What it returns is for the person who writes the schema and must not
+be released; `dpsynth.drafting` marks it so.
+"""
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Guess", "guess", "nice_above", "nice_below"]
+
+_NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
+_FORMATS = (
+    "%Y-%m-%d",
+    "%Y-%m-%dT%H:%M:%S",
+    "%Y-%m-%d %H:%M:%S",
+    "%Y-%m-%d %H:%M",
+    "%Y/%m/%d",
+    "%d.%m.%Y",
+    "%d/%m/%Y",
+    "%m/%d/%Y",
+    "%d-%m-%Y",
+)
+_IDENTIFIER_NAME = re.compile(
+    r"(?:^|[^a-z])(?:id|uid|uuid|guid|mrn|ssn|nhs|key|name|surname|e-?mail|phone|address|street)(?:$|[^a-z])"
+    r"|(?<=[a-z])I[dD]$|(?<=[A-Z])ID$|^sno$|(?:_|-|\b)no$",
+)
+_BOOLEANS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
+_MOST_LISTED = 50
+_LARGEST = 2**40
+_FEW_CODES = 5
+
+
+@dataclass
+class Guess:
+    """Fields of a column as a schema has them, and what a person must check about each."""
+
+    fields: dict[str, Any]
+    notes: list[str] = field(default_factory=list)
+    repeats: int = 1  # rows of the most frequent value, where the column is an identifier
+
+
+def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, missing: bool, rows: int) -> Guess:
+    """Return what a column might be.
+
+    Parameters
+    ----------
+    name
+        Its name.
+    texts
+        Its different values as text, missing ones left out.
+    counts
+        How many rows have each.
+    missing
+        Whether one is missing.
+    rows
+        Rows of the table.
+    """
+    found = _guess_kind(name, texts, counts, rows)
+    if found.fields["type"] != "identifier" and missing:
+        found.fields["missing"] = True
+        found.notes.append("missing")
+    return found
+
+
+def _guess_kind(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:
+    if not texts:
+        return Guess({"type": "categorical", "discover": True, "max_values": 10}, ["everything (no value is there)"])
+    numbers = _numbers(texts)
+    if numbers is not None and set(numbers.tolist()) == {0, 1}:
+        return Guess({"type": "boolean", "labels": [0, 1]}, ["labels"])
+    if numbers is not None:
+        return _guess_numeric(name, texts, numbers, counts, rows)
+    spellings = {text.casefold() for text in texts}
+    for labels in _BOOLEANS:
+        if spellings == set(labels) and len(texts) == len(labels):
+            return _boolean(texts, labels)
+    if _IDENTIFIER_NAME.search(name):
+        return _identifier(counts)
+    return _guess_datetime(texts) or _guess_text(texts, counts, rows)
+
+
+def _boolean(texts: Sequence[str], labels: tuple[str, str]) -> Guess:
+    if labels[0] == "false":
+        return Guess({"type": "boolean"})
+    return Guess(
+        {"type": "boolean", "labels": sorted(texts, key=lambda text: labels.index(text.casefold()))}, ["labels"]
+    )
+
+
+def _identifier(counts: npt.NDArray[np.int64]) -> Guess:
+    return Guess({"type": "identifier"}, ["type"], int(counts.max()))
+
+
+def _numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
+    """Return texts as finite numbers, or None where one is none, or is a code with a leading zero."""
+    if any(re.match(r"[-+]?0\d", text) for text in texts):
+        return None
+    try:
+        numbers = np.array(texts, dtype=np.float64)
+    except ValueError:
+        return None
+    return numbers if np.isfinite(numbers).all() else None
+
+
+def _guess_numeric(
+    name: str, texts: Sequence[str], numbers: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], rows: int
+) -> Guess:
+    whole = bool((numbers == np.rint(numbers)).all())
+    distinct = len(numbers)
+    most = float(np.abs(numbers).max())
+    if most > _LARGEST or (whole and (_IDENTIFIER_NAME.search(name) or (distinct == rows and rows >= 20))):
+        return _identifier(counts)
+    if whole and distinct <= _FEW_CODES:
+        values = sorted({int(number) for number in numbers})
+        return Guess({"type": "categorical", "values": values}, ["type", "values"])
+    low, high = nice_below(float(numbers.min())), nice_above(float(numbers.max()))
+    fields: dict[str, Any] = {"type": "numeric", "min": low, "max": high}
+    notes = ["min", "max"]
+    is_log = 0 < low <= high / 100
+    decimals = 0 if whole else _decimals(texts, low if is_log else (high - low) / 1000)
+    if decimals:
+        fields["decimals"] = decimals
+        notes.append("decimals")
+    if is_log:
+        fields["scale"] = "log"
+        notes.append("scale")
+    return Guess(fields, notes)
+
+
+def _decimals(texts: Sequence[str], step: float) -> int:
+    """Return how many digits after the point are written, but not more than a step of this size needs."""
+    written = max(len(text.partition(".")[2]) if "e" not in text.casefold() else 6 for text in texts)
+    return min(written, max(0, math.ceil(-math.log10(step))), 6)
+
+
+def nice_above(value: float) -> float:
+    """Return the least number of one or two digits that is at least `value`.
+
+    >>> nice_above(101.8), nice_above(0), nice_above(-3.3)
+    (120, 0, -3)
+    """
+    if value <= 0:
+        return -nice_below(-value) if value else 0
+    power = 10.0 ** math.floor(math.log10(value))
+    return _tidy(next(step * power for step in _NICE if step * power >= value * (1 - 1e-12)))
+
+
+def nice_below(value: float) -> float:
+    """Return the greatest number of one or two digits that is at most `value`.
+
+    >>> nice_below(18.04), nice_below(0), nice_below(-3.3)
+    (15, 0, -4)
+    """
+    if value <= 0:
+        return -nice_above(-value) if value else 0
+    power = 10.0 ** math.floor(math.log10(value))
+    return _tidy(next(step * power for step in reversed(_NICE) if step * power <= value * (1 + 1e-12)))
+
+
+def _tidy(value: float) -> float:
+    """Return 120.00000000000001 as 120: two digits are all that a nice number has."""
+    short = float(f"{value:.6g}")
+    return int(short) if short.is_integer() else short
+
+
+def _guess_datetime(texts: Sequence[str]) -> Guess | None:
+    import pandas as pd
+
+    for pattern in _FORMATS:
+        sample = pd.to_datetime(pd.Series(list(texts[:200]), dtype="str"), format=pattern, errors="coerce")
+        if sample.isna().any():
+            continue
+        moments = pd.to_datetime(pd.Series(list(texts), dtype="str"), format=pattern, errors="coerce")
+        if not moments.isna().any():
+            years = moments.dt.year
+            return _datetime(pattern, int(years.min()), int(years.max()))
+    return None
+
+
+def _datetime(pattern: str, first: int, last: int) -> Guess:
+    fields = {"type": "datetime", "min": f"{first:04d}-01-01", "max": f"{last:04d}-12-31"}
+    notes = ["min", "max"]
+    if "%H" in pattern:
+        fields["max"] += "T23:59:59"
+    if pattern not in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"):
+        fields["format"] = pattern
+    if pattern in ("%d/%m/%Y", "%m/%d/%Y"):
+        notes.append("format (day before month, or month before day?)")
+    return Guess(fields, notes)
+
+
+def _guess_text(texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:
+    long = sum(map(len, texts)) > 60 * len(texts)
+    if long or (len(texts) > _MOST_LISTED and len(texts) > rows / 2):
+        return _identifier(counts)
+    if len(texts) <= _MOST_LISTED:
+        return Guess({"type": "categorical", "values": sorted(texts)}, ["values"])
+    return Guess(
+        {"type": "categorical", "discover": True, "max_values": int(nice_above(len(texts)))},
+        ["discover (a public list is better: finding the values costs budget)", "max_values"],
+    )
