@@ -120,7 +120,7 @@ def fit(
     with Session.open(cohort, budget, accounting=maker.accounting, ledger=book, label=label, seed=seed) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)
-    fitted.statement = {"model": {"name": maker.name, "options": options}, **fitted.statement}
+    fitted.statement = {"model": {"name": maker.name, "options": maker.options()}, **fitted.statement}
     return fitted
 
 

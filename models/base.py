@@ -225,6 +225,11 @@ class Synthesizer(abc.ABC):
     produces: ClassVar[type[Model]]
     """The model class that `fit` returns; `load_model` finds the reader of a file by its `Model.kind`."""
 
+    def options(self) -> dict[str, Any]:
+        """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""
+        kept = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters if hasattr(self, key)}
+        return {k: v if v is None or isinstance(v, bool | int | float | str) else str(v) for k, v in kept.items()}
+
     @abc.abstractmethod
     def plan(self, schema: "Schema", budget: "Budget", rows: int) -> Plan:
         """Say what a fit would ask and how well it would do, from public facts alone.

@@ -6,12 +6,15 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from dpsynth.cli.where import literal
 from dpsynth.errors import DpsynthError, InputError
+
+if TYPE_CHECKING:
+    from dpsynth.models import Synthesizer
 
 __all__ = [
     "DataArgument",
@@ -27,6 +30,7 @@ __all__ = [
     "SchemaArgument",
     "SchemaOption",
     "SeedOption",
+    "chosen",
     "emit",
     "guarded",
     "note",
@@ -144,6 +148,20 @@ def spent(statement: dict[str, Any]) -> dict[str, Any]:
     """Return what a script wants to know of a privacy statement."""
     names = ("model", "epsilon", "delta", "epsilon_spent", "unit", "private")
     return {"spent": {name: statement.get(name) for name in names}}
+
+
+def chosen(model: str | None, options: list[str] | None) -> "Synthesizer":
+    """Return the model that the command line names, with its options; the default where it names none.
+
+    Raises
+    ------
+    InputError
+        If the model or an option is unknown.
+    """
+    from dpsynth.models import make
+    from dpsynth.workflow import DEFAULT_MODEL
+
+    return make(DEFAULT_MODEL if model is None else model, **parse_options(options))
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

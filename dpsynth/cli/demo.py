@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from dpsynth.cli.common import ForceOption, JsonOption, ModelOption, OptionsOption, guarded, parse_options, progress
+from dpsynth.cli.common import ForceOption, JsonOption, ModelOption, OptionsOption, chosen, guarded, progress
 from dpsynth.cli.outcome import announce
 
 
@@ -29,8 +29,9 @@ def run(
 
         dpsynth demo --model aim --out /tmp/aim
     """
-    from dpsynth.workflow import DEFAULT_MODEL, demo
+    from dpsynth.workflow import demo
 
+    maker = chosen(model, option)
     with progress(quiet=json) as report:
-        made = demo(out, model or DEFAULT_MODEL, force=force, progress=report, **parse_options(option))
+        made = demo(out, maker, force=force, progress=report)
     announce(made, json=json)

@@ -17,10 +17,10 @@ from dpsynth.cli.common import (
     OptionsOption,
     SchemaOption,
     SeedOption,
+    chosen,
     emit,
     guarded,
     note,
-    parse_options,
     progress,
     spent,
 )
@@ -53,9 +53,9 @@ def run(
     from dpsynth.cohort import Cohort
     from dpsynth.files import check_target
     from dpsynth.schema import Schema
-    from dpsynth.workflow import DEFAULT_MODEL, fit
+    from dpsynth.workflow import fit
 
-    options = parse_options(option)
+    maker = chosen(model, option)
     check_target(out)
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
@@ -64,7 +64,7 @@ def run(
         cohort = Cohort.read(data, facts)
         fitted = fit(
             cohort,
-            model or DEFAULT_MODEL,
+            maker,
             epsilon=epsilon,
             delta=delta,
             ledger=ledger,
@@ -72,7 +72,6 @@ def run(
             label=label,
             seed=seed,
             progress=report,
-            **options,
         )
         report("writing", 0.0)
         fitted.save(out)

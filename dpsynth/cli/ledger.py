@@ -42,7 +42,7 @@ def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOptio
         f"{found.path.name}: {limited}",
         ("time", "run", "label", "epsilon", "delta", "state"),
         [
-            (run["time"], run["run"], run["label"], f"{run['epsilon']:g}", f"{run['delta']:g}", run["state"])
+            (run["time"][:16], run["run"], run["label"], f"{run['epsilon']:g}", f"{run['delta']:g}", run["state"])
             for run in facts["runs"]
         ],
         caption=f"spent: epsilon {facts['spent']['epsilon']:.4g} at delta {facts['spent']['delta']:g}",

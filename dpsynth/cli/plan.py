@@ -11,10 +11,10 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SchemaArgument,
+    chosen,
     emit,
     guarded,
     note,
-    parse_options,
     table,
 )
 
@@ -44,16 +44,9 @@ def run(
         dpsynth plan ward.yaml --rows 9000 --epsilon 1 --model aim --json
     """
     from dpsynth.schema import Schema
-    from dpsynth.workflow import DEFAULT_MODEL, plan
+    from dpsynth.workflow import plan
 
-    found = plan(
-        Schema.load(schema),
-        epsilon=epsilon,
-        delta=delta,
-        rows=rows,
-        model=model or DEFAULT_MODEL,
-        **parse_options(option),
-    )
+    found = plan(Schema.load(schema), epsilon=epsilon, delta=delta, rows=rows, model=chosen(model, option))
     if json:
         emit(found.to_dict())
     else:

@@ -15,8 +15,8 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SeedOption,
+    chosen,
     guarded,
-    parse_options,
     progress,
 )
 from dpsynth.cli.outcome import announce
@@ -100,8 +100,8 @@ def _from_table_options(budget: dict[str, Any]) -> dict[str, Any]:
     for name in ("schema", "epsilon"):
         if budget[name] is None:
             raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
-    options = parse_options(budget.pop("option"))
-    return {key: value for key, value in budget.items() if value is not None} | options
+    maker = chosen(budget.pop("model"), budget.pop("option"))
+    return {"model": maker, **{key: value for key, value in budget.items() if value is not None}}
 
 
 def _from_model(model: Path, out: Path, **settings: Any) -> "Published":

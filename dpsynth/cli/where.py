@@ -23,6 +23,7 @@ _LITERAL = re.compile(
 )
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
+_DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]+)?")
 _FORMS = "COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE], COLUMN is missing"
 _BOUND = {">=": "min", "<=": "max"}
 
@@ -77,7 +78,14 @@ def _parse(text: str) -> tuple[str, Any]:
         )
     if match["op"] == "==":
         return column, values[0]
-    return column, {_BOUND[match["op"]]: values[0]}
+    return column, {_BOUND[match["op"]]: _bound(text, values[0])}
+
+
+def _bound(text: str, value: Any) -> Any:
+    """Refuse a bound that is no number and no date."""
+    if isinstance(value, bool) or (isinstance(value, str) and not _DATE.fullmatch(value)):
+        raise InputError(f"--where {text!r}: expected a number or an ISO date after >= or <=.")
+    return value
 
 
 def _picked(match: re.Match[str]) -> str:
