@@ -7,6 +7,7 @@ from dpsynth.errors import InputError
 
 MIN_EPSILON = 1e-4
 MAX_EPSILON = 100.0
+MIN_DELTA = 1e-30  # below, the float conversion to epsilon is no longer good to 1e-7
 MAX_DELTA = 1e-2
 
 
@@ -19,7 +20,7 @@ class Budget:
     epsilon
         Privacy loss bound, in ``[0.0001, 100]``. Above about 10 the guarantee says little.
     delta
-        Probability that the bound does not hold, in ``(0, 0.01)``; see `default_delta`.
+        Probability that the bound does not hold, in ``[1e-30, 0.01)``; see `default_delta`.
 
     Raises
     ------
@@ -37,7 +38,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         epsilon = _number("epsilon", self.epsilon, f"a number in [{MIN_EPSILON:g}, {MAX_EPSILON:g}]")
-        delta = _number("delta", self.delta, f"a number in (0, {MAX_DELTA:g})")
+        delta = _number("delta", self.delta, f"a number in [{MIN_DELTA:g}, {MAX_DELTA:g})")
         if not MIN_EPSILON <= epsilon <= MAX_EPSILON:
             remedy = (
                 "larger ones protect nobody" if epsilon > MAX_EPSILON else "smaller ones drown every answer in noise"
@@ -45,9 +46,9 @@ class Budget:
             raise InputError(
                 f"epsilon: found {epsilon:g}, expected a number in [{MIN_EPSILON:g}, {MAX_EPSILON:g}]; {remedy}."
             )
-        if not 0 < delta < MAX_DELTA:
+        if not MIN_DELTA <= delta < MAX_DELTA:
             raise InputError(
-                f"delta: found {delta:g}, expected a number in (0, {MAX_DELTA:g}); it is the chance that "
+                f"delta: found {delta:g}, expected a number in [{MIN_DELTA:g}, {MAX_DELTA:g}); it is the chance that "
                 f"the guarantee fails, {default_delta():g} unless you have a reason."
             )
         object.__setattr__(self, "epsilon", epsilon)
