@@ -16,7 +16,7 @@ from dpsynth.constraints import Condition, Order
 from dpsynth.decoding import draw
 from dpsynth.errors import InputError
 from dpsynth.feasibility import Rules
-from dpsynth.grid import edge_values
+from dpsynth.grid import cell_widths, edge_values
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
 from dpsynth.values import build
@@ -137,6 +137,14 @@ class Codec:
         grid = coder.grid
         return tuple(edge_values(coder.column, ends[: grid.ordered]) for ends in (grid.lower, grid.upper))  # type: ignore[return-value]
 
+    def widths(self, name: str) -> npt.NDArray[np.float64]:
+        """Return (ordered,) the share that each ordered code would have if values were spread evenly on their scale."""
+        coder = self._coders[name]
+        if isinstance(coder, GridCoder):
+            return cell_widths(coder.column, coder.grid)
+        ordered = self.columns[name].ordered
+        return np.full(ordered, 1 / max(ordered, 1))
+
     def encode(self, cohort: Cohort, columns: Sequence[str] | None = None) -> dict[str, CodeArray]:
         """Return the codes of a cohort's rows.
 
@@ -199,7 +207,7 @@ class Codec:
         """
         rows = self._check_codes(codes)
         limits = {name: self._meaning(name, condition) for name, condition in (where or {}).items()}
-        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng)
+        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, limits)
         drawn = self._rules.orders.draw(kept, rng, limits)
         arrays = {}
         for name, coder in self._coders.items():
@@ -252,7 +260,7 @@ class Codec:
         for name, condition in conditions.items():
             masks[name] = self._coders[name].mask(self._meaning(name, condition), partly=partly)
             if not masks[name].any():
-                raise InputError(f"where: {name!r} has no cell that lies wholly in the range; widen it.")
+                raise InputError(f"where: {name!r} has no code for which the whole condition holds; widen it.")
         return masks
 
     def _meaning(self, name: str, condition: Any) -> Meaning:

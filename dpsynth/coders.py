@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dpsynth.columns import Boolean, Categorical, Category, Datetime, Numeric
 from dpsynth.conditions import Meaning
+from dpsynth.errors import DataError
 from dpsynth.grid import Lattice, build_grid
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
 from dpsynth.values import from_positions, positions, steps
@@ -15,6 +16,7 @@ from dpsynth.values import from_positions, positions, steps
 __all__ = ["OTHER", "Coder", "GridCoder", "ListCoder"]
 
 Mask = npt.NDArray[np.bool_]
+_FOREIGN = "the cohort holds a state that this schema does not declare: it was not read under this schema."
 OTHER = "other"
 """The label, and the decoded value, of the state that holds all values which were not discovered."""
 
@@ -58,6 +60,8 @@ class GridCoder:
         codes = self.grid.encode(values)
         if self.missing is not None:
             codes[missing] = self.missing
+        elif missing.any():
+            raise DataError(_FOREIGN)
         return codes
 
     def mask(self, meaning: Meaning, *, partly: bool = False) -> Mask:
@@ -101,6 +105,8 @@ class ListCoder:
         places = np.array([*(self.matcher.position(value) for value in found), MISSING], dtype=np.int32)
         places[places == UNKNOWN] = self._stand_in
         codes = places[indices]  # a missing value has index -1: the last place
+        if (codes == UNKNOWN).any() or (self.missing is None and (codes == MISSING).any()):
+            raise DataError(_FOREIGN)
         return np.where(codes == MISSING, np.int32(self.states), codes)
 
     def decode(self, codes: npt.NDArray[Any]) -> Any:

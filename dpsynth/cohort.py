@@ -134,8 +134,7 @@ class Cohort:
         """
         if self.schema.patient not in self.columns:
             return np.arange(len(self), dtype=np.int64)
-        codes = self.table[self.schema.patient].combine_chunks().dictionary_encode()
-        codes = codes.chunk(0) if hasattr(codes, "chunk") else codes
+        codes = self.table[self.schema.patient].combine_chunks().dictionary_encode().combine_chunks()
         return np.asarray(codes.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def plain_table(self) -> Any:

@@ -30,6 +30,7 @@ LARGEST_LATTICE = 2**50
 """Numbers are handled as integers in units of 10^-decimals; up to 2^50 a double holds them with a rounding
 error of at most 2^50 * 2^-52 = 1/4 unit, so rounding gives the same integer back."""
 
+_LARGEST_INTEGER = 2**63 - 1
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOCK = re.compile(r"%[HIMSfpcXT]")
 
@@ -267,6 +268,8 @@ def _exact(value: float | str) -> Decimal:
 def _check_categories(values: Sequence[Category]) -> None:
     if any(isinstance(value, float) and not math.isfinite(value) for value in values):
         raise ValueError("a category cannot be infinite or not a number")
+    if any(isinstance(value, int) and abs(value) > _LARGEST_INTEGER for value in values):
+        raise ValueError("a category has too many digits for an integer; write it as text, in quotes")
     texts = [str(value).strip().casefold() if isinstance(value, bool) else str(value).strip() for value in values]
     if "" in texts:
         raise ValueError("a category cannot be empty text; declare missing: true instead")

@@ -43,14 +43,14 @@ class Meaning:
 
     def holds(self, steps: Lattice, comparable: Mask) -> Mask:
         """Return where single steps (or positions) hold; `comparable` says which have a magnitude."""
-        held = np.isin(steps, np.array(self.points, dtype=np.int64))
+        held: Mask = np.isin(steps, np.array(self.points, dtype=np.int64))
         for low, high in self.ranges:
             held |= comparable & (steps >= low) & (steps <= high)
         return held
 
     def covers(self, grid: Grid, *, partly: bool = False) -> Mask:
         """Return (ordered + specials,) which of a grid's codes lie wholly (or at least partly) in the condition."""
-        held = np.isin(grid.lower, np.array(self.points, dtype=np.int64)) & (grid.lower == grid.upper)
+        held: Mask = np.isin(grid.lower, np.array(self.points, dtype=np.int64)) & (grid.lower == grid.upper)
         intervals = [*self.ranges, *((point, point) for point in self.points)]
         for low, high in intervals:
             inside = (grid.upper >= low) & (grid.lower <= high)
@@ -92,25 +92,32 @@ def resolve(
     values = condition if isinstance(condition, tuple) else (condition,)
     if None in values and not column.missing:
         raise ValueError(f"{name!r} is never missing; declare missing: true, or leave the condition out")
+    present = [value for value in values if value is not None]
+    if isinstance(column, Categorical | Boolean):
+        places = tuple(_position(name, column, value, matcher) for value in present)
+        return Meaning(points=places, missing=None in values)
+    spans = [_span(name, column, value) for value in present]
     return Meaning(
-        points=tuple(_point(name, column, value, matcher) for value in values if value is not None),
+        ranges=tuple((low, high) for low, high in spans if low < high),
+        points=tuple(low for low, high in spans if low == high),
         missing=None in values,
     )
 
 
-def _point(name: str, column: Numeric | Categorical | Boolean | Datetime, value: Any, matcher: Matcher | None) -> int:
-    if isinstance(column, Categorical | Boolean):
-        position = (matcher or Matcher(column)).position(value)
-        if position < 0 and isinstance(column, Categorical) and column.discover and matcher is None:
-            return 0  # nothing is known of the values before they are discovered
-        if position < 0:
-            raise ValueError(f"{name!r} has no such category; name one of its values as they are declared")
-        return position
+def _position(name: str, column: Categorical | Boolean, value: Any, matcher: Matcher | None = None) -> int:
+    position = (matcher or Matcher(column)).position(value)
+    if position < 0 and not (isinstance(column, Categorical) and column.discover):
+        raise ValueError(f"{name!r} has no such category; name one of its values as they are declared")
+    return position  # of a value that was not discovered: UNKNOWN, which no row has
+
+
+def _span(name: str, column: Numeric | Datetime, value: Any) -> tuple[int, int]:
+    """Return the first and last step of a value: the same, but for a whole day in a column with a clock time."""
     low, high = _bound(name, column, value, up=True), _bound(name, column, value, up=False)
     special = isinstance(column, Numeric) and low in {column.floor(atom) for atom in column.special}
-    if low != high or not (special or column.first <= low <= column.last):
+    if low > high or not (special or (low <= column.last and high >= column.first)):
         raise ValueError(f"{name!r} never takes this value: it lies outside min and max, or has too many decimals")
-    return low
+    return low, high
 
 
 def _interval(name: str, column: Numeric | Categorical | Boolean | Datetime, condition: Range) -> tuple[int, int]:
@@ -118,7 +125,7 @@ def _interval(name: str, column: Numeric | Categorical | Boolean | Datetime, con
         raise ValueError(f"{name!r} has no order, so min and max mean nothing for it; list the values")
     if isinstance(column, Categorical):
         low, high = 0, len(column.values) - 1
-        bounds = [None if bound is None else _point(name, column, bound, None) for bound in _ends(condition)]
+        bounds = [None if bound is None else _position(name, column, bound) for bound in _ends(condition)]
     else:
         low, high = column.first, column.last
         bounds = [
@@ -174,30 +181,33 @@ def implication_rows(constraint: Forbid | Require, left: Sequence[Mask], right: 
 
 
 def _row_mask(cohort: "Cohort", name: str, condition: Condition) -> Mask:
-    from dpsynth.values import positions, steps
+    from dpsynth.values import positions
 
     column, array = cohort.schema.columns[name], cohort.table[name]
     if isinstance(column, Numeric | Datetime):
-        values, missing = steps(column, array)
-        comparable = (values >= column.first) & (values <= column.last) | ~_is_special(column, values)
+        values, missing, comparable = _clipped(column, array)
         meaning = resolve(name, column, condition)
     elif isinstance(column, Categorical | Boolean):
-        values, categories = positions(array)
-        missing, comparable = values < 0, np.ones(len(values), dtype=bool)
+        indices, categories = positions(array)
+        values, missing, comparable = indices.astype(np.int64), indices < 0, np.ones(len(indices), dtype=bool)
         meaning = resolve(name, column, condition, matcher=Matcher(column, categories=categories))
     else:
         raise TypeError(name)
     return np.where(missing, meaning.missing, meaning.holds(values, comparable))
 
 
-def _is_special(column: Numeric | Datetime, values: Lattice) -> Mask:
+def _clipped(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask, Mask]:
+    """Return (rows,) steps as they are encoded, where they are missing, and where they have a magnitude."""
+    from dpsynth.values import steps
+
+    values, missing = steps(column, array)
     atoms = [column.floor(atom) for atom in column.special] if isinstance(column, Numeric) else []
-    return np.isin(values, np.array(atoms, dtype=np.int64))
+    inside = np.clip(values, column.first, column.last)
+    named = np.isin(values, np.array(atoms, dtype=np.int64)) & (inside != values)
+    return np.where(named, values, inside), missing, ~named
 
 
 def _unordered_rows(cohort: "Cohort", constraint: Order) -> Mask:
-    from dpsynth.values import steps
-
     broken = np.zeros(cohort.table.num_rows, dtype=bool)
     seen: list[tuple[Lattice, Mask]] = []
     units = common_units({name: cohort.schema.columns[name] for name in constraint.order})
@@ -205,9 +215,8 @@ def _unordered_rows(cohort: "Cohort", constraint: Order) -> Mask:
         column = cohort.schema.columns[name]
         if not isinstance(column, Numeric | Datetime):
             raise TypeError(name)
-        values, missing = steps(column, cohort.table[name])
-        named = _is_special(column, values) & ((values < column.first) | (values > column.last))
-        values, absent = values * units[name], missing | named
+        values, missing, comparable = _clipped(column, cohort.table[name])
+        values, absent = values * units[name], missing | ~comparable
         for before, without in seen:
             fallen = before >= values if constraint.strict else before > values
             broken |= fallen & ~absent & ~without

@@ -120,7 +120,7 @@ class Order(_Constraint):
 def _which(value: Any) -> str:
     if isinstance(value, Mapping):
         return next((key for key in ("forbid", "require", "order") if key in value), "forbid")
-    return {Require: "require", Order: "order"}.get(type(value), "forbid")
+    return "require" if isinstance(value, Require) else "order" if isinstance(value, Order) else "forbid"
 
 
 Constraint = Annotated[
@@ -163,7 +163,7 @@ def _value(value: Any) -> str:
 def constraint_violations(cohort: "Cohort") -> dict[str, int]:
     """Count the rows of a cohort that break each constraint of its schema.
 
-    Numbers are compared at the decimals that the schema declares.
+    Numbers are compared as they are encoded: at the declared decimals, clipped to the public range.
 
     Parameters
     ----------

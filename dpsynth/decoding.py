@@ -87,9 +87,9 @@ class OrderedColumns:
                     pairs[first] = pairs.get(first, False) or order.strict
         self.names = _sorted_names(self.before)
 
-    def feasible(self, codes: Mapping[str, npt.NDArray[Any]]) -> Mask:
+    def feasible(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> Mask:
         """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
-        boxes = self._boxes(codes, {})
+        boxes = self._boxes(codes, limits)
         possible = np.ones(len(next(iter(codes.values()))), dtype=bool)
         for name in boxes:
             self._raise_low(name, boxes, {other: boxes[other].low for other in self.before.get(name, {})})

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import reduce
 from itertools import combinations
 from typing import Any
 
@@ -9,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.coders import Coder, GridCoder
-from dpsynth.conditions import common_units, implication_rows, resolve
+from dpsynth.conditions import Meaning, common_units, implication_rows, resolve
 from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
 from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
@@ -19,6 +20,7 @@ __all__ = ["Rules"]
 
 Mask = npt.NDArray[np.bool_]
 Codes = Mapping[str, npt.NDArray[Any]]
+Limits = Mapping[str, Meaning]
 _LARGEST_TABLE = 2**28
 _TRIES = 200
 
@@ -80,11 +82,7 @@ class Rules:
     def _mask(self, name: str, condition: Any) -> Mask:
         coder = self._coders[name]
         matcher = None if isinstance(coder, GridCoder) else coder.matcher
-        try:
-            return coder.mask(resolve(name, coder.column, condition, matcher=matcher))
-        except ValueError:
-            # The schema has checked the condition; only a value that was not discovered ends here, and no row has it.
-            return np.zeros(coder.size, dtype=bool)
+        return coder.mask(resolve(name, coder.column, condition, matcher=matcher))
 
     def tables(self) -> list[tuple[tuple[str, ...], Mask]]:
         """Return for each constraint its columns and a boolean array over their codes, True where impossible."""
@@ -110,7 +108,7 @@ class Rules:
         impossible[: before.states, : after.states] = compared & (least[:, None] > most[None, :])
         return impossible
 
-    def keep(self, codes: Codes, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    def keep(self, codes: Codes, rng: np.random.Generator, limits: Limits) -> dict[str, npt.NDArray[Any]]:
         """Return the codes with every broken row conditioned on the constraints.
 
         For each set of columns that constraints connect, a row that breaks one of them takes the codes of the whole
@@ -124,28 +122,30 @@ class Rules:
         kept = dict(codes)
         for group in self._groups:
             part = {name: kept[name] for name in kept if name in group}
-            broken = self._broken(part)
+            broken = self._broken(part, limits)
             if broken.any():
-                kept.update(self._replaced(part, broken, rng))
+                kept.update(self._replaced(part, broken, rng, limits))
         return kept
 
-    def _replaced(self, part: Codes, broken: Mask, rng: np.random.Generator) -> dict[str, npt.NDArray[Any]]:
+    def _replaced(
+        self, part: Codes, broken: Mask, rng: np.random.Generator, limits: Limits
+    ) -> dict[str, npt.NDArray[Any]]:
         donors, pool = np.flatnonzero(~broken), part
         if not len(donors):
-            pool, donors = self._searched(part, rng)
+            pool, donors = self._searched(part, rng, limits)
         chosen = donors[rng.integers(len(donors), size=int(broken.sum()))]
         result = {name: array.copy() for name, array in part.items()}
         for name, array in result.items():
             array[broken] = pool[name][chosen]
         return result
 
-    def _searched(self, part: Codes, rng: np.random.Generator) -> tuple[Codes, npt.NDArray[np.intp]]:
+    def _searched(self, part: Codes, rng: np.random.Generator, limits: Limits) -> tuple[Codes, npt.NDArray[np.intp]]:
         for _ in range(_TRIES):
             pool = {
                 name: rng.integers(self._coders[name].size, size=1000).astype(array.dtype)
                 for name, array in part.items()
             }
-            found = np.flatnonzero(~self._broken(pool))
+            found = np.flatnonzero(~self._broken(pool, limits))
             if len(found):
                 return pool, found
         raise InputError(
@@ -153,10 +153,10 @@ class Rules:
             "Check that they do not contradict each other."
         )
 
-    def _broken(self, part: Codes) -> Mask:
+    def _broken(self, part: Codes, limits: Limits) -> Mask:
         """Return (rows,) where a constraint on these columns is broken."""
         broken = [item.broken(part) for item in self._implications if set(item.constraint.columns) <= set(part)]
         ordered = [name for name in self.orders.names if name in part]
         if ordered:
-            broken.append(~self.orders.feasible(part))
-        return np.logical_or.reduce(broken)
+            broken.append(~self.orders.feasible(part, limits))
+        return reduce(np.logical_or, broken)

@@ -104,8 +104,8 @@ def build_grid(column: Numeric | Datetime, cells: int, edges: Iterable[int] = ()
     column
         The declared column.
     cells
-        How many cells are wanted. A column that can take fewer values has one cell for each; a log scale over a
-        coarse lattice has fewer too, because no cell is empty.
+        How many cells are wanted. A column that can take at most twice as many values has one cell for each, so that
+        its cells are alike; a log scale over a coarse lattice has fewer, because no cell is empty.
     edges
         Further steps that must begin a cell (from the schema's constraints).
 
@@ -118,7 +118,7 @@ def build_grid(column: Numeric | Datetime, cells: int, edges: Iterable[int] = ()
     atoms = _atoms(column)
     blank = Grid(column.first, column.last, atoms, np.zeros(1, dtype=np.int64))
     count = column.last - column.first + 1 - len(blank.inner)
-    base = np.arange(count + 1, dtype=np.int64) if count <= cells else _even_edges(column, blank, count, cells)
+    base = _even_edges(column, blank, count, cells)
     wanted = [column.ceil(cut) for cut in column.cuts] if isinstance(column, Numeric) else []
     fixed = blank.position_up(np.array([*wanted, *edges], dtype=np.int64))
     return Grid(column.first, column.last, atoms, _with_edges(base, fixed))
@@ -129,13 +129,13 @@ def _atoms(column: Numeric | Datetime) -> tuple[int, ...]:
 
 
 def _even_edges(column: Numeric | Datetime, grid: Grid, count: int, cells: int) -> Lattice:
-    """Return edges (as positions) that are even on the column's scale; count > cells."""
-    if isinstance(column, Numeric) and column.scale == "log":
+    """Return edges (as positions) that are even on the column's scale: cells differ by density only, not by width."""
+    if isinstance(column, Numeric) and column.scale == "log" and count > cells:
         steps = np.ceil(np.geomspace(column.first, column.last + 1, cells + 1)[1:-1]).astype(np.int64)
         inner = grid.position_up(steps)
         return np.unique(np.concatenate([[0], inner[(inner > 0) & (inner < count)], [count]]))
-    # Integer arithmetic: count may be 2^50, and a float rounding could make an empty cell.
-    return np.array([index * count // cells for index in range(cells + 1)], dtype=np.int64)
+    width = 1 if count <= 2 * cells else -(-count // cells)
+    return np.unique(np.append(np.arange(0, count, width, dtype=np.int64), count))
 
 
 def _with_edges(base: Lattice, fixed: Lattice) -> Lattice:
@@ -146,6 +146,16 @@ def _with_edges(base: Lattice, fixed: Lattice) -> Lattice:
         if free:
             free.pop(int(np.argmin(np.abs(np.array(free) - edge))))
     return np.unique(np.concatenate([[0], np.array(free, dtype=np.int64), keep, base[-1:]])).astype(np.int64)
+
+
+def cell_widths(column: Numeric | Datetime, grid: Grid) -> npt.NDArray[np.float64]:
+    """Return (ordered,) the share of each cell if values were spread evenly on the column's scale; sums to 1."""
+    if isinstance(column, Numeric) and column.scale == "log":
+        low, high = grid.lower[: grid.ordered] - 0.5, grid.upper[: grid.ordered] + 0.5
+        widths = np.log(high / low)
+    else:
+        widths = np.diff(grid.boundaries).astype(np.float64)
+    return np.asarray(widths / widths.sum())
 
 
 def edge_values(column: Numeric | Datetime, steps: Sequence[int] | Lattice) -> npt.NDArray[np.float64]:

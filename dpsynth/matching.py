@@ -75,7 +75,8 @@ class Matcher:
                 return table[key]
         if text in self._missing:
             return MISSING
-        return self._numbers.get(_number(text), UNKNOWN) if self._numbers else UNKNOWN
+        number = _number(text) if self._numbers else None
+        return UNKNOWN if number is None else self._numbers.get(number, UNKNOWN)
 
 
 def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int]:

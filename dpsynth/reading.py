@@ -106,6 +106,8 @@ def read_header(path: Path) -> list[str]:
         raise DataError(f"{path.name}: is not text in UTF-8; save it as CSV in UTF-8.") from None
     except csv.Error:
         raise DataError(f"{path.name}: its first line is no header of a CSV file.") from None
+    if not header:
+        raise DataError(f"{path.name}: its first line is blank; expected the names of the columns.")
     if len(header) == 1 and re.search(r"[;\t|]", header[0]):
         raise DataError(f"{path.name}: seems to be separated by {_separator(header[0])}; expected commas.")
     if any(not name for name in header):

@@ -1,6 +1,7 @@
 """The schema: what is publicly known about a cohort before anybody looks at it."""
 
 import difflib
+import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -95,7 +96,7 @@ class Schema(BaseModel):
         return self
 
     def _check_names(self) -> None:
-        if any(not name or not name.isprintable() for name in self.columns):
+        if any(not name or any(unicodedata.category(mark) in ("Cc", "Cs") for mark in name) for name in self.columns):
             raise ValueError("columns: a column's name is empty or holds a control character; rename the column")
         both = sorted(set(self.drop) & set(self.columns))
         if both:
@@ -247,7 +248,11 @@ class Schema(BaseModel):
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
         """Return the JSON Schema (2020-12) of a schema file, for editors and validators."""
-        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **cls.model_json_schema()}
+        document = cls.model_json_schema()
+        for kind in (Numeric, Categorical, Boolean, Datetime, Identifier):
+            definition = document["$defs"][kind.__name__]
+            definition["required"] = ["type", *definition.get("required", [])]
+        return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 
 def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
@@ -265,7 +270,7 @@ def _natural(value: Any) -> Any:
 
 def _one_line_each(document: dict[str, Any]) -> dict[str, Any]:
     """Set lists, columns and constraints to be written on one line each."""
-    blocks = {"columns": yamltext.one_line(document["columns"])}
+    blocks: dict[str, Any] = {"columns": yamltext.one_line(document["columns"])}
     if "constraints" in document:
         blocks["constraints"] = [yamltext.one_line({"_": item})["_"] for item in document["constraints"]]
     return {**yamltext.one_line(document), **blocks}

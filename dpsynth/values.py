@@ -46,7 +46,7 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     """
     array = _whole(array)
     if isinstance(column, Identifier):
-        return array
+        return _identifiers(array, missing_values)
     if isinstance(column, Numeric):
         result = _numbers(name, column, array, missing_values)
     elif isinstance(column, Datetime):
@@ -70,6 +70,18 @@ def _whole(array: Any) -> Any:
     if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one array
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
     return array
+
+
+def _identifiers(array: Any, missing_values: Sequence[str]) -> Any:
+    """Return identifiers as they are, but null where one is blank or spells a missing value."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    if not _is_text(array.type):
+        return array
+    return pc.if_else(pc.is_null(_blanked(array, missing_values)), pa.scalar(None, array.type), array)
 
 
 def _wrong(name: str, found: str, expected: str, todo: str) -> NoReturn:
@@ -209,17 +221,38 @@ def _moments(name: str, column: Datetime, array: Any, missing_values: Sequence[s
 
 def _parsed(text: Any, column: Datetime) -> Any:
     """Return text as dates, or None where one of them does not follow the pattern; each spelling is read once."""
-    import pandas as pd
     import pyarrow as pa
 
     encoded = text.dictionary_encode()
-    spellings = pd.Series(encoded.dictionary.to_pylist(), dtype="str")
-    moments = pd.to_datetime(spellings, format=column.pattern, errors="coerce")
-    if moments.isna().any() or getattr(moments.dt, "tz", None) is not None:
+    seconds = _patterned(encoded.dictionary, column.format) if column.format else _iso(encoded.dictionary)
+    if seconds is None:
         return None
-    seconds = pa.array(moments.to_numpy().astype("datetime64[s]"))
     dictionary = seconds if column.clock else seconds.cast(pa.date32(), safe=False)
     return pa.DictionaryArray.from_arrays(encoded.indices, dictionary).dictionary_decode()
+
+
+def _iso(text: Any) -> Any:
+    """Return ISO dates, with or without a clock time, as timestamp[s], or None where one is none."""
+    import pyarrow as pa
+
+    try:
+        return text.cast(pa.timestamp("us")).cast(pa.timestamp("s"), safe=False)
+    except pa.ArrowInvalid:
+        return None
+
+
+def _patterned(text: Any, pattern: str) -> Any:
+    """Return text as timestamp[s], or None where one does not follow the strftime pattern."""
+    import pandas as pd
+    import pyarrow as pa
+
+    try:
+        moments = pd.to_datetime(pd.Series(text.to_pylist(), dtype="str"), format=pattern, errors="coerce")
+    except ValueError:  # a pattern that pandas does not know, or time zones
+        return None
+    if moments.isna().any() or getattr(moments.dt, "tz", None) is not None:
+        return None
+    return pa.array(moments.to_numpy().astype("datetime64[s]"))
 
 
 def _kind_name(kind: Any) -> str:

@@ -5,6 +5,8 @@ that is spelled ``no`` in the data must stay the text ``no``, so only ``true`` a
 is what JSON calls one, and dates stay text until a column that knows its kind reads them.
 """
 
+import contextlib
+import json
 import re
 from collections.abc import Hashable
 from typing import Any
@@ -35,9 +37,12 @@ class _Loader(yaml.SafeLoader):
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            line = self.peek_event().start_mark.line + 1
+            line = self.peek_event().start_mark.line + 1  # type: ignore[no-untyped-call]
             raise SchemaError(f"YAML: line {line}: aliases (*name) are not used in a schema; write the value again.")
         return super().compose_node(parent, index)
+
+    def construct_yaml_map(self, node: yaml.MappingNode) -> dict[Hashable, Any]:  # type: ignore[override]
+        return self.construct_mapping(node)
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:  # noqa: ARG002
         mapping: dict[Hashable, Any] = {}
@@ -60,11 +65,11 @@ class _Dumper(yaml.SafeDumper):
 
 
 for _tag, _pattern, _first in _SCALARS:
-    _Loader.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
-    _Dumper.add_implicit_resolver(_tag, re.compile(rf"^(?:{_pattern})$"), list(_first))
+    _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
+    _Dumper.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
 _Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.value))
-_Loader.add_constructor("tag:yaml.org,2002:map", lambda loader, node: loader.construct_mapping(node, deep=True))
+_Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_yaml_map)
 
 
 class Flow(dict[str, Any]):
@@ -127,11 +132,21 @@ def loads(text: str) -> Any:
     if len(text) > MAX_CHARACTERS:
         raise SchemaError(f"YAML: the file is larger than {MAX_CHARACTERS:,} characters; this is not a schema.")
     try:
+        if text.lstrip()[:1] == "{":
+            with contextlib.suppress(json.JSONDecodeError):  # YAML in one line begins so, too
+                return json.loads(text, object_pairs_hook=_without_repeats)
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
     except yaml.YAMLError as fault:
         raise SchemaError(f"YAML: {_position(fault)}: {_reason(fault)}.") from None
     except (RecursionError, ValueError):
         raise SchemaError("YAML: the file cannot be read (too deeply nested, or a malformed number).") from None
+
+
+def _without_repeats(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    mapping = dict(pairs)
+    if len(mapping) < len(pairs):
+        raise SchemaError("JSON: a key is given twice in one object; keep one of them.")
+    return mapping
 
 
 def dumps(document: Any) -> str:
