@@ -1,6 +1,6 @@
 """Arms: what learners are trained on, and what each of them then says about the same test patients."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -9,11 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.bootstrap import percentile
 from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, fit_predict
 from dpsynth.evaluation.protocol import Progress, Protocol
-from dpsynth.evaluation.table import Ints, Table, Variable
+from dpsynth.evaluation.results import Interval
+from dpsynth.evaluation.scores import Weights, ones
+from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["Exam", "Trained", "join", "prevalence", "train_all"]
+__all__ = ["ArmScores", "Exam", "Trained", "join", "prevalence", "train_all"]
 
 
 @dataclass(frozen=True)
@@ -72,6 +75,56 @@ class Trained:
     on_synthetic: tuple[Prediction, ...] = ()
 
 
+@dataclass(frozen=True)
+class ArmScores:
+    """Scores of one arm: the mean over its draws.
+
+    Parameters
+    ----------
+    value : dict of str to float
+        The mean over draws; NaN where it does not exist.
+    draws : dict of str to ndarray, shape (bootstrap draws,)
+        The same for each draw of bootstrap weights.
+    between : dict of str to float
+        Variance of the mean that is due to there being several draws of the cohort; 0 for one draw.
+    count : int
+        Draws of the cohort.
+    """
+
+    value: dict[str, float]
+    draws: dict[str, Floats]
+    between: dict[str, float]
+    count: int
+
+    @classmethod
+    def of(
+        cls,
+        predictions: Sequence[Prediction],
+        score: Callable[[Prediction, Weights], Mapping[str, Floats]],
+        times: Weights,
+    ) -> "ArmScores":
+        """Score each prediction with weights of one and with bootstrap weights, and take means."""
+        points = [score(one, ones(times.shape[1])) for one in predictions]
+        drawn = [score(one, times) for one in predictions]
+        values = {metric: np.array([float(point[metric][0]) for point in points]) for metric in points[0]}
+        count = len(points)
+        return cls(
+            {metric: float(found.mean()) for metric, found in values.items()},
+            {metric: np.mean([draw[metric] for draw in drawn], axis=0) for metric in values},
+            {metric: float(found.var(ddof=1)) / count if count > 1 else 0.0 for metric, found in values.items()},
+            count,
+        )
+
+    @property
+    def covers(self) -> tuple[str, ...]:
+        """The randomness that an interval covers."""
+        return ("test patients", "synthetic draws") if self.count > 1 else ("test patients",)
+
+    def interval(self, metric: str, level: float) -> Interval | None:
+        """Return the interval of one score."""
+        return percentile(self.draws[metric], self.covers, level, extra=self.between[metric])
+
+
 def join(one: Table, two: Table) -> Table:
     """Return the rows of two cohorts together; no patient of one is a patient of the other."""
     variables = {name: _joined(variable, two[name]) for name, variable in one.variables.items()}
@@ -102,14 +155,19 @@ def train_all(arms: Mapping[str, Sequence[Table]], exam: Exam, progress: Progres
     return found
 
 
+def named(learner: str, task: Task) -> str:
+    """Return what a learner is called: the linear one is a ridge regression where a number is predicted."""
+    return "ridge regression" if task.kind == "numeric" and learner == "logistic regression" else learner
+
+
 def _train(arm: str, draws: Sequence[Table], learner: str, exam: Exam) -> Trained:
-    rows = len(draws[0])
+    rows, name = len(draws[0]), named(learner, exam.task)
     try:
         fitted = [fit_predict(draw, exam.task, learner, exam.terms.seed) for draw in draws]
     except InputError as error:
-        return Trained(arm, learner, (), rows, str(error))
+        return Trained(arm, name, (), rows, str(error))
     there = tuple(fitted[0](exam.task.known(draw)) for draw in exam.synthetic) if arm == "real" else ()
-    return Trained(arm, learner, tuple(predict(exam.test) for predict in fitted), rows, on_synthetic=there)
+    return Trained(arm, name, tuple(predict(exam.test) for predict in fitted), rows, on_synthetic=there)
 
 
 def prevalence(train: Table, exam: Exam) -> Trained:

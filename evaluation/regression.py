@@ -5,8 +5,10 @@ Newton's method (iteratively reweighted least squares) without penalty; covarian
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.table import Floats, Ints
@@ -44,7 +46,7 @@ def _solve(matrix: Floats, right: Floats) -> Floats:
     """Solve a symmetric system, or say which kind of data makes it singular."""
     if np.linalg.matrix_rank(matrix, hermitian=True) < len(matrix):
         raise InputError("the regression's columns depend on each other or one of them is constant")
-    found: Floats = np.linalg.solve(matrix, right)
+    found: NDArray[Any] = np.linalg.solve(matrix, right)
     return found
 
 
@@ -75,7 +77,7 @@ def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | 
     InputError
         If the features are collinear, or separate the outcome, so that there is no finite estimate.
     """
-    coefficients: Floats = np.zeros(features.shape[1])
+    coefficients: NDArray[Any] = np.zeros(features.shape[1])
     loss = _loss(offset + features @ coefficients, labels)
     for _ in range(100):
         risks = _risk(offset + features @ coefficients)

@@ -5,14 +5,13 @@ patients with the same bootstrap draws, so that differences between arms are pai
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.evaluation.arms import Exam, Trained
+from dpsynth.evaluation.arms import ArmScores, Exam, Trained
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
 from dpsynth.evaluation.learners import Prediction, Task
 from dpsynth.evaluation.regression import logistic
@@ -56,34 +55,6 @@ def score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) ->
     }
 
 
-@dataclass(frozen=True)
-class _Scores:
-    """Scores of one arm: the mean over synthetic draws, its bootstrap draws, and the variance between draws."""
-
-    value: dict[str, float]
-    draws: dict[str, Floats]
-    between: dict[str, float]
-    count: int
-
-    def interval(self, metric: str, level: float) -> Interval | None:
-        covers = ("test patients", "synthetic draws") if self.count > 1 else ("test patients",)
-        return percentile(self.draws[metric], covers, level, extra=self.between[metric])
-
-
-def _scores(exam: Exam, trained: Trained, times: Weights) -> _Scores:
-    points = [score(exam.task, exam.truth, one, ones(len(exam.test))) for one in trained.predictions]
-    drawn = [score(exam.task, exam.truth, one, times) for one in trained.predictions]
-    count = len(points)
-    metrics = list(points[0])
-    values = {metric: np.array([float(point[metric][0]) for point in points]) for metric in metrics}
-    return _Scores(
-        {metric: float(values[metric].mean()) for metric in metrics},
-        {metric: np.mean([draw[metric] for draw in drawn], axis=0) for metric in metrics},
-        {metric: float(values[metric].var(ddof=1)) / count if count > 1 else 0.0 for metric in metrics},
-        count,
-    )
-
-
 def utility(trained: Sequence[Trained], exam: Exam) -> list[Result]:
     """Return scores of every learner and arm on the test patients, and their change against the real-trained arm.
 
@@ -98,7 +69,11 @@ def utility(trained: Sequence[Trained], exam: Exam) -> list[Result]:
         return [_none(metric, reason, one, exam) for one in trained for metric in scored_metrics(exam.task)]
     draws = draws_for(len(exam.test), exam.terms.draws)
     times = weights(exam.strata, exam.test.patients, draws, exam.terms.seed)
-    found = {(one.learner, one.arm): _scores(exam, one, times) for one in trained if one.predictions}
+    found = {
+        (one.learner, one.arm): ArmScores.of(one.predictions, partial(score, exam.task, exam.truth), times)
+        for one in trained
+        if one.predictions
+    }
     results: list[Result] = []
     for one in trained:
         mine = found.get((one.learner, one.arm))
@@ -120,7 +95,7 @@ def _none(metric: str, reason: str, one: Trained, exam: Exam) -> Result:
     return not_estimable(metric, reason, **_fields(one, exam))
 
 
-def _score_results(mine: _Scores, one: Trained, exam: Exam) -> list[Result]:
+def _score_results(mine: ArmScores, one: Trained, exam: Exam) -> list[Result]:
     detail: dict[str, Any] = {"trained_rows": one.trained_rows, "draws": mine.count, "task": exam.task.kind}
     if exam.task.kind == "binary":
         detail["positives"] = int(exam.truth.sum())
@@ -130,15 +105,13 @@ def _score_results(mine: _Scores, one: Trained, exam: Exam) -> list[Result]:
     ]
 
 
-def _change(mine: _Scores, real: _Scores | None, one: Trained, exam: Exam) -> list[Result]:
+def _change(mine: ArmScores, real: ArmScores | None, one: Trained, exam: Exam) -> list[Result]:
     """Return the paired difference from the real-trained arm in the main metric."""
     if real is None or one.arm in ("real", "prevalence"):
         return []
     metric = MAIN[exam.task.kind]
-    covers = ("test patients", "synthetic draws") if mine.count > 1 else ("test patients",)
-    drawn = mine.draws[metric] - real.draws[metric]
-    interval = percentile(drawn, covers, exam.terms.level, extra=mine.between[metric])
-    value = mine.value[metric] - real.value[metric]
+    value, drawn = mine.value[metric] - real.value[metric], mine.draws[metric] - real.draws[metric]
+    interval = percentile(drawn, mine.covers, exam.terms.level, extra=mine.between[metric])
     return [estimate("change", value, interval=interval, detail={"of": metric}, **_fields(one, exam))]
 
 

@@ -1,0 +1,174 @@
+"""How classifiers trained on the synthetic cohort do in each group of patients, beside the real-trained one.
+
+All groups and arms share the test patients and the bootstrap draws (stratified by group and outcome), so that changes
+and differences in differences are paired. A rate is estimable from ten patients of its kind on.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property, partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.evaluation.arms import ArmScores, Exam, Trained
+from dpsynth.evaluation.bootstrap import draws_for, weights
+from dpsynth.evaluation.groups import Grouping
+from dpsynth.evaluation.learners import Prediction, Task
+from dpsynth.evaluation.results import Result, estimate, not_estimable
+from dpsynth.evaluation.scores import Ranking, Weights, ratio
+from dpsynth.evaluation.table import Floats, Ints
+
+__all__ = ["GROUP_MAIN", "Cell", "Judged", "group_results", "group_score", "judge"]
+
+#: The score by which groups are compared; for a number the mean absolute error, whose fall is a gain.
+GROUP_MAIN = {"binary": "group_auroc", "multiclass": "group_accuracy", "numeric": "group_mae"}
+#: Between ten and this many patients with, or without, the outcome an estimate carries a warning.
+FEW = 30
+
+
+def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
+    """Return the scores of one group for each draw of weights, each of shape (draws,); NaN where there is none."""
+    if task.kind == "numeric":
+        return {"group_mae": ratio(times @ np.abs(truth - found.scores), times.sum(axis=1))}
+    if task.kind == "multiclass":
+        return {"group_accuracy": ratio(times @ (truth == found.guesses).astype(float), times.sum(axis=1))}
+    ranking, labels, alarms = Ranking(truth, found.scores), truth.astype(float), found.guesses.astype(float)
+    both, total = times @ (labels * alarms), times.sum(axis=1)
+    positives, alarmed = times @ labels, times @ alarms
+    return {
+        "group_auroc": ranking.auroc(times),
+        "group_auprc": ranking.auprc(times),
+        "tpr": ratio(both, positives),
+        "fpr": ratio(alarmed - both, total - positives),
+        "ppv": ratio(both, alarmed),
+        "calibration_error": ratio(times @ (labels - found.scores), total),
+        "selected": ratio(alarmed, total),
+    }
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One group of the test patients.
+
+    Parameters
+    ----------
+    label : str
+    rows : ndarray of int
+        The group's rows.
+    patients, positives, negatives : int
+        Patients; of these with and without the outcome in some row (0 for a numeric target).
+    """
+
+    label: str
+    rows: Ints
+    patients: int
+    positives: int
+    negatives: int
+
+    @classmethod
+    def of(cls, label: str, rows: Ints, exam: Exam) -> "Cell":
+        """Count the patients of a group."""
+        patients = exam.test.patients[rows]
+        count = len(np.unique(patients))
+        if exam.task.kind != "binary":
+            return cls(label, rows, count, 0, 0)
+        truth = exam.truth[rows]
+        return cls(label, rows, count, len(np.unique(patients[truth])), len(np.unique(patients[~truth])))
+
+    def lacks(self, metric: str, smallest: int) -> str:
+        """Return why a metric is not estimable in this group; empty where it is."""
+        if metric in ("group_auroc", "group_auprc", "group_change", "did", "equalized_odds"):
+            few = min((self.positives, "with"), (self.negatives, "without"))
+        elif metric in ("tpr", "fpr"):
+            few = (self.positives, "with") if metric == "tpr" else (self.negatives, "without")
+        else:
+            few = (self.patients, "")
+        kind = f" {few[1]} the outcome" if few[1] else ""
+        return f"{few[0]} patients{kind}; needs {smallest}" if few[0] < smallest else ""
+
+    def warns(self) -> str:
+        """Return a warning where the group is small."""
+        few = min(self.positives, self.negatives)
+        return f"{few} patients with or without the outcome: wide" if 0 < few < FEW else ""
+
+
+@dataclass(frozen=True)
+class Judged:
+    """One grouping of the test patients, with the scores of each arm in each group.
+
+    Parameters
+    ----------
+    grouping : Grouping
+    exam : Exam
+    cells : tuple of Cell
+        The groups that have a test patient.
+    trained : dict of str to Trained
+        One learner's arms ``real`` and ``synthetic``, those of them that could be trained.
+    """
+
+    grouping: Grouping
+    exam: Exam
+    cells: tuple[Cell, ...]
+    trained: dict[str, Trained]
+
+    @cached_property
+    def times(self) -> Weights:
+        """Bootstrap weights stratified by group and outcome, shape (draws, rows)."""
+        exam = self.exam
+        strata = self.grouping.codes(exam.test) * (int(exam.strata.max()) + 1) + exam.strata
+        return weights(strata, exam.test.patients, draws_for(len(exam.test), exam.terms.draws), exam.terms.seed)
+
+    @cached_property
+    def scores(self) -> dict[str, list[ArmScores]]:
+        """Scores of each arm in each group."""
+        return {arm: [self.score(one, cell.rows) for cell in self.cells] for arm, one in self.trained.items()}
+
+    def score(self, one: Trained, rows: Ints) -> ArmScores:
+        """Return an arm's scores among these rows."""
+        parts = [Prediction(found.scores[rows], found.guesses[rows]) for found in one.predictions]
+        return ArmScores.of(parts, partial(group_score, self.exam.task, self.exam.truth[rows]), self.times[:, rows])
+
+    def estimable(self, metric: str) -> list[int]:
+        """Return the places of the groups in which a metric is estimable for every arm."""
+        smallest = self.exam.terms.smallest
+        return [
+            place
+            for place, cell in enumerate(self.cells)
+            if not cell.lacks(metric, smallest)
+            and all(np.isfinite(found[place].value.get(metric, 0.0)) for found in self.scores.values())
+        ]
+
+
+def judge(one: Grouping, trained: Sequence[Trained], exam: Exam, learner: str) -> Judged:
+    """Return a grouping with what is needed to judge one learner's arms ``real`` and ``synthetic`` in each group."""
+    codes = one.codes(exam.test)
+    cells = tuple(Cell.of(one.labels[code], np.flatnonzero(codes == code), exam) for code in np.unique(codes))
+    arms = {item.arm: item for item in trained if item.learner == learner and item.predictions}
+    return Judged(one, exam, cells, {arm: arms[arm] for arm in ("real", "synthetic") if arm in arms})
+
+
+def group_results(judged: Judged) -> list[Result]:
+    """Return every score of every arm in every group."""
+    results: list[Result] = []
+    for arm, found in judged.scores.items():
+        for cell, scores in zip(judged.cells, found, strict=True):
+            metrics = [metric for metric in scores.value if metric != "selected"]
+            results += [_group_result(metric, arm, cell, scores, judged) for metric in metrics]
+    return results
+
+
+def _group_result(metric: str, arm: str, cell: Cell, scores: ArmScores, judged: Judged) -> Result:
+    terms = judged.exam.terms
+    detail: dict[str, Any] = {"grouping": judged.grouping.name}
+    if judged.exam.task.kind == "binary":
+        detail |= {"positives": cell.positives, "negatives": cell.negatives}
+    fields: dict[str, Any] = {"n": cell.patients, "arm": arm, "group": cell.label, "disclosure": terms.disclosure}
+    fields |= {"detail": detail, "subject": judged.trained[arm].learner}
+    lacks = cell.lacks(metric, terms.smallest)
+    if lacks or not np.isfinite(scores.value[metric]):
+        return not_estimable(metric, lacks or "the learner raises no alarm in this group", **fields)
+    return estimate(
+        metric, scores.value[metric], interval=scores.interval(metric, terms.level), reason=cell.warns(), **fields
+    )

@@ -1,0 +1,217 @@
+"""The whole evaluation of a synthetic cohort, and the object that holds it."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.bins import BinKind
+from dpsynth.evaluation.checks import size_results, violation_results
+from dpsynth.evaluation.groups import Grouping, grouping
+from dpsynth.evaluation.inference import Regression, default_regression
+from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
+from dpsynth.evaluation.released import ReleasedCounts, released_results
+from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
+from dpsynth.evaluation.study import Study
+from dpsynth.evaluation.table import Table, tables
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.cohort import Cohort
+    from dpsynth.schema import Schema
+
+__all__ = ["Evaluation", "evaluate"]
+
+Groups = Sequence[str | Sequence[str]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Everything that was found about a synthetic cohort.
+
+    Parameters
+    ----------
+    results : Results
+    schema : Schema
+        Public facts about the columns, for the report.
+    terms : Protocol
+    statement : mapping
+        The privacy statement of the release; empty where there is none.
+    about : mapping
+        What was compared: rows, draws, bins, target, regression; JSON-able and public.
+    """
+
+    results: Results
+    schema: "Schema"
+    terms: Protocol
+    statement: Mapping[str, Any] = field(default_factory=dict)
+    about: Mapping[str, Any] = field(default_factory=dict)
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __iter__(self) -> Iterator[Result]:
+        return iter(self.results)
+
+    def public(self) -> "Evaluation":
+        """Return the evaluation with those results only that may be published."""
+        return replace(self, results=self.results.public())
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per result."""
+        return self.results.to_frame()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON-able values, in the form of ``report/report.schema.json``."""
+        from dpsynth.evaluation.report import document
+
+        return document(self)
+
+    def json(self) -> str:
+        """Return the report as JSON."""
+        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
+
+    def html(self, *, public: bool = False) -> str:
+        """Return the report as one HTML page; see `write_html`."""
+        from dpsynth.evaluation.report import render_internal, render_public
+
+        return render_public(self.public()) if public else render_internal(self)
+
+    def write_html(self, path: str | Path, *, public: bool = False) -> None:
+        """Write the report as one HTML page that needs no network.
+
+        Parameters
+        ----------
+        path : path
+        public : bool
+            Write the page that may be published: results that touched private data without noise are left out, and
+            the page says so. Otherwise the page is marked internal.
+        """
+        from dpsynth.files import whole_file
+
+        with whole_file(Path(path)) as partial:
+            partial.write_text(self.html(public=public), encoding="utf-8")
+
+    def write_json(self, path: str | Path, *, public: bool = False) -> None:
+        """Write the JSON twin of the page that `write_html` writes."""
+        from dpsynth.files import whole_file
+
+        text = (self.public() if public else self).json()
+        with whole_file(Path(path)) as partial:
+            partial.write_text(text + "\n", encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        from dpsynth.evaluation.report import embed
+
+        return embed(self)
+
+
+def _listed(draws: "Cohort | Sequence[Cohort]") -> "list[Cohort]":
+    return list(draws) if isinstance(draws, Sequence) else [draws]
+
+
+def evaluate(
+    real_test: "Cohort",
+    synthetic: "Cohort | Sequence[Cohort]",
+    *,
+    real_train: "Cohort | None" = None,
+    target: str | None = None,
+    subgroups: Groups | None = None,
+    arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
+    regression: Regression | None = None,
+    released: Sequence[ReleasedCounts] = (),
+    statement: Mapping[str, Any] | None = None,
+    bins: BinKind = "quantile",
+    margins: Margins | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Judge a synthetic cohort against real patients: fidelity, utility, inference and subgroups.
+
+    Parameters
+    ----------
+    real_test : Cohort
+        Real patients that the synthetic cohort was not fitted on. Everything is tested on them.
+    synthetic : Cohort or sequence of Cohort
+        One or several draws of the synthetic cohort. Several draws let intervals cover the randomness of drawing.
+    real_train : Cohort, optional
+        The real patients that it was fitted on. Without them `real_test` is divided into two halves that share no
+        patient; one takes their place, and the other is tested on.
+    target : str, optional
+        The outcome; the schema's target where left out.
+    subgroups : sequence of str or of sequences of str, optional
+        Columns, and intersections of columns, whose groups are judged; the schema's where left out.
+    arms : mapping of str to Cohort or draws, optional
+        ``floor`` (independent columns at the same epsilon) and ``noiseless`` (the same model without noise).
+    regression : Regression, optional
+        Named before looking; `default_regression` of the schema where left out.
+    released : sequence of ReleasedCounts
+        Noisy counts that the budget paid for: what the public report can compare with.
+    statement : mapping, optional
+        The privacy statement (``privacy.json``) of the release.
+    bins : {"quantile", "public"}
+        Cells of numbers in tables of counts: cut from the real test patients, or from the schema's ranges.
+    margins : Margins, optional
+        How far the cohort may fall short and still be called good enough; choose before looking.
+    seed : int
+        Draws subsets, halves, bootstrap draws and the learners' randomness; two runs with one seed agree.
+    progress : callable, optional
+        Called with a phase and the share of the work that is done.
+
+    Returns
+    -------
+    Evaluation
+        Results that touched real patients are internal, unless every real cohort is public. A metric that cannot be
+        computed is there as not estimable or failed, with its reason.
+
+    Raises
+    ------
+    InputError
+        If a name is not a modelled column, an arm is unknown, or a cohort has too few patients.
+    DataError
+        If the cohorts do not have the same columns.
+    """
+    say = progress or (lambda _phase, _share: None)
+    if real_train is None:
+        real_train, real_test = split(real_test, 0.5, key=f"halves {seed}")
+    drawn = {"synthetic": _listed(synthetic)} | {arm: _listed(given) for arm, given in (arms or {}).items()}
+    unknown = sorted(set(drawn) - {"synthetic", "floor", "noiseless"})
+    if unknown:
+        raise InputError(f"arms: {unknown[0]!r} is unknown; expected floor or noiseless.")
+    public = real_test.public and real_train.public
+    terms = Protocol(
+        seed=seed,
+        disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL,
+        margins=margins or Margins(),
+    )
+    schema = real_test.schema
+    target = target or schema.target
+    flat = {"test": real_test, "train": real_train}
+    flat |= {f"{arm} {place}": one for arm, given in drawn.items() for place, one in enumerate(given)}
+    say("reading", 0.0)
+    found = tables(flat)
+    others = {arm: [found[f"{arm} {place}"] for place in range(len(given))] for arm, given in drawn.items()}
+    cohorts = {"real": real_test, "synthetic": drawn["synthetic"][0]}
+    study = Study(found["test"], found["train"], others, terms, say)
+    groupings = _groupings(found["test"], schema, subgroups)
+    regression = regression or default_regression(schema)
+    results = [
+        *size_results(cohorts, terms),
+        *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
+        *released_results(released, terms),
+        *study.fidelity(bins),
+        *study.representation(groupings),
+        *(study.learned(target, groupings) if target is not None else []),
+        *study.inferred(regression),
+    ]
+    say("done", 1.0)
+    about = {"name": schema.name, "target": target, "bins": bins, "regression": regression and regression.words}
+    return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:
+    wanted: Groups = (*schema.subgroups, *schema.intersections) if subgroups is None else subgroups
+    return [grouping(table, columns) for columns in wanted]

@@ -1,0 +1,120 @@
+"""Counts that the budget paid for: intervals from their known noise, and how far the synthetic cohort is from them.
+
+All of this is post-processing of what is released anyway, so it may be published.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.evaluation.protocol import Protocol
+from dpsynth.evaluation.results import Disclosure, Result, estimate, guarded, not_estimable
+from dpsynth.evaluation.table import Floats
+
+__all__ = ["ReleasedCounts", "count_intervals", "released_results"]
+
+
+@dataclass(frozen=True)
+class ReleasedCounts:
+    """A table of noisy counts of real patients beside the synthetic cohort's counts in the same cells.
+
+    Parameters
+    ----------
+    columns : tuple of str
+    counts : ndarray
+        Counts with independent rounded Gaussian noise.
+    sigma : float
+        Standard deviation of the noise on each cell, in rows.
+    synthetic : ndarray
+        The synthetic cohort's counts, same shape.
+    labels : tuple of str
+        A name per cell in C order; may be empty.
+    """
+
+    columns: tuple[str, ...]
+    counts: NDArray[Any]
+    sigma: float
+    synthetic: NDArray[Any]
+    labels: tuple[str, ...] = ()
+
+
+def count_intervals(
+    counts: NDArray[Any], sigma: float, level: float = 0.95, *, population: bool = False
+) -> tuple[Floats, Floats]:
+    """Return intervals of the exact counts behind noisy ones.
+
+    Parameters
+    ----------
+    counts : ndarray of any shape
+        Released counts, each with independent rounded Gaussian noise.
+    sigma : float
+        Its standard deviation, in rows.
+    level : float
+    population : bool
+        Cover the expected count of the population that the patients are a sample of: the variance of a Poisson count
+        is added to that of the noise. Otherwise the interval is of the count among these patients.
+
+    Returns
+    -------
+    tuple of ndarray
+        Lower and upper ends, in rows, never below 0. For one count named before looking, not for the largest of many.
+
+    Notes
+    -----
+    Privacy contract: works on released counts only, so the intervals are post-processing and may be published.
+
+    Examples
+    --------
+    >>> low, high = count_intervals(np.array([100]), sigma=10.0)
+    >>> round(float(low[0]), 1), round(float(high[0]), 1)
+    (80.4, 119.6)
+    """
+    from scipy.stats import norm
+
+    noisy = np.asarray(counts, dtype=np.float64)
+    variance = sigma**2 + (np.maximum(noisy, 1.0) if population else 0.0)
+    reach = norm.ppf(0.5 + level / 2) * np.sqrt(variance)
+    low: Floats = np.maximum(0.0, noisy - reach)
+    high: Floats = np.maximum(0.0, noisy + reach)
+    return low, high
+
+
+def released_results(released: Sequence[ReleasedCounts], terms: Protocol) -> list[Result]:
+    """Return for each released table its TVD to the synthetic cohort, and the share of cells that agree within noise.
+
+    Notes
+    -----
+    Privacy contract: touches no private value; the results are public whatever `terms` say.
+    """
+    results: list[Result] = []
+    for table in released:
+        subject = " x ".join(table.columns)
+        metrics = ("released_tvd", "within_noise")
+        compute = partial(_results, table, subject, terms)
+        results += guarded(metrics, compute, subject=subject, disclosure=Disclosure.PUBLIC)
+    return results
+
+
+def _results(table: ReleasedCounts, subject: str, terms: Protocol) -> list[Result]:
+    """Compare in shares of the noisy total; `noise_alone` is the mean TVD that the noise makes of equal tables."""
+    counts, mine = (np.asarray(side, dtype=np.float64).ravel() for side in (table.counts, table.synthetic))
+    fields: dict[str, Any] = {"subject": subject, "disclosure": Disclosure.PUBLIC, "n": len(counts)}
+    total = counts.sum()
+    if total <= 0 or mine.sum() <= 0:
+        reason = "the noisy counts add up to nothing"
+        return [not_estimable(metric, reason, **fields) for metric in ("released_tvd", "within_noise")]
+    scaled = mine / mine.sum() * total
+    low, high = count_intervals(counts, table.sigma, terms.level)
+    # E|N(0, sigma)| = sigma sqrt(2 / pi) in each cell
+    noise_alone = 0.5 * len(counts) * table.sigma * np.sqrt(2 / np.pi) / total
+    detail = {"sigma": table.sigma, "noise_alone": noise_alone, "labels": list(table.labels)}
+    detail |= {"counts": counts, "low": low, "high": high, "synthetic": np.round(scaled, 2)}
+    inside = (low - 0.5 <= scaled) & (scaled <= high + 0.5)
+    return [
+        estimate("released_tvd", 0.5 * np.abs(counts - scaled).sum() / total, detail=detail, **fields),
+        estimate("within_noise", inside.mean(), **fields),
+    ]

@@ -1,0 +1,114 @@
+"""Whether groups of patients are as large in the synthetic cohort as among real patients.
+
+The slope of log(synthetic share / real share) on log(real size) tells the direction (Ganev 2022): below 0 small groups
+grow at the cost of large ones ("Robin Hood"), above 0 they shrink ("Matthew").
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from dpsynth.evaluation.bootstrap import percentile
+from dpsynth.evaluation.groups import Grouping
+from dpsynth.evaluation.protocol import Protocol
+from dpsynth.evaluation.results import Disclosure, Interval, Result, estimate, not_estimable
+from dpsynth.evaluation.table import Floats, Table
+
+__all__ = ["log_ratio", "representation", "slope", "synthetic_shares"]
+
+DRAWS = 2_000
+
+
+def log_ratio(real: Floats, synthetic: Floats) -> tuple[Floats, Floats]:
+    """Return log of synthetic over real share of each group, and its standard error by the delta method.
+
+    Parameters
+    ----------
+    real, synthetic : ndarray, shape (groups,)
+        Counts; the result is NaN where one of them is 0.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        shares = real / real.sum(), synthetic / synthetic.sum()
+        value = np.log(shares[1]) - np.log(shares[0])
+        error = np.sqrt((1 - shares[0]) / real + (1 - shares[1]) / synthetic)
+    present = np.asarray((real > 0) & (synthetic > 0))
+    return np.where(present, value, np.nan), np.where(present, error, np.nan)
+
+
+def slope(real: Floats, synthetic: Floats) -> Floats:
+    """Return the least-squares slope of the log ratio of shares on log size, 0.5 added to each count.
+
+    Parameters
+    ----------
+    real, synthetic : ndarray, shape (..., groups)
+    """
+    real, synthetic = real + 0.5, synthetic + 0.5
+    size = np.log(real)
+    ratio = np.log(synthetic / synthetic.sum(axis=-1, keepdims=True)) - np.log(real / real.sum(axis=-1, keepdims=True))
+    centred = size - size.mean(axis=-1, keepdims=True)
+    spread = (centred**2).sum(axis=-1)
+    return np.asarray((centred * ratio).sum(axis=-1) / np.where(spread > 1e-12, spread, np.nan))
+
+
+def representation(
+    real: Table, synthetic: Sequence[Table], groupings: Sequence[Grouping], terms: Protocol
+) -> list[Result]:
+    """Return shares, log ratios and slopes for each grouping; counts of several synthetic draws are added up."""
+    results: list[Result] = []
+    for one in groupings:
+        size = len(one.labels)
+        counts: Floats = np.bincount(one.codes(real), minlength=size).astype(np.float64)
+        each = [np.bincount(one.codes(table), minlength=size).astype(np.float64) for table in synthetic]
+        drawn: Floats = np.stack(each).sum(axis=0)
+        kept = np.flatnonzero(counts + drawn)
+        labels = [one.labels[place] for place in kept]
+        results += _ratios(one.name, labels, counts[kept], drawn[kept], terms)
+        results.append(_slope(one.name, labels, counts[kept], drawn[kept], terms))
+    return results
+
+
+def synthetic_shares(synthetic: Table, groupings: Sequence[Grouping]) -> list[Result]:
+    """Return the share of each group in a synthetic cohort: it touches nothing else, so it may be published."""
+    results: list[Result] = []
+    for one in groupings:
+        counts = np.bincount(one.codes(synthetic), minlength=len(one.labels))
+        for place in np.flatnonzero(counts):
+            fields: dict[str, Any] = {"n": int(counts[place]), "group": one.labels[place]}
+            fields |= {"disclosure": Disclosure.PUBLIC, "detail": {"grouping": one.name}}
+            results.append(estimate("share", counts[place] / len(synthetic), **fields))
+    return results
+
+
+def _ratios(name: str, labels: list[str], real: Floats, synthetic: Floats, terms: Protocol) -> list[Result]:
+    from scipy.stats import norm
+
+    reach = float(norm.ppf(0.5 + terms.level / 2))
+    results: list[Result] = []
+    for label, n, m, value, error in zip(labels, real, synthetic, *log_ratio(real, synthetic), strict=True):
+        detail = {"grouping": name, "real_rows": int(n), "synthetic_rows": int(m)}
+        detail |= {"real_share": n / real.sum(), "synthetic_share": m / synthetic.sum()}
+        fields: dict[str, Any] = {"n": int(n), "group": label, "disclosure": terms.disclosure, "detail": detail}
+        if np.isnan(value):
+            where = "real" if n == 0 else "synthetic"
+            results.append(not_estimable("representation", f"no {where} patient is in this group", **fields))
+            continue
+        covers = ("real patients", "synthetic rows")
+        interval = Interval(value - reach * error, value + reach * error, terms.level, covers, "delta method")
+        results.append(estimate("representation", value, interval=interval, **fields))
+    return results
+
+
+def _slope(name: str, labels: list[str], real: Floats, synthetic: Floats, terms: Protocol) -> Result:
+    fields: dict[str, Any] = {"n": len(labels), "group": name, "disclosure": terms.disclosure}
+    if len(labels) < 3:
+        return not_estimable("representation_slope", f"needs three groups or more, found {len(labels)}", **fields)
+    value = float(slope(real, synthetic))
+    if np.isnan(value):
+        return not_estimable("representation_slope", "all groups are of one size", **fields)
+    rng = np.random.default_rng(terms.seed)
+    drawn = slope(
+        *(rng.multinomial(int(side.sum()), side / side.sum(), size=DRAWS).astype(float) for side in (real, synthetic))
+    )
+    interval = percentile(drawn, ("real patients", "synthetic rows"), terms.level)
+    return estimate("representation_slope", value, interval=interval, **fields)
