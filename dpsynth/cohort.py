@@ -134,8 +134,10 @@ class Cohort:
         """
         if self.schema.patient not in self.columns:
             return np.arange(len(self), dtype=np.int64)
-        codes = self.table[self.schema.patient].combine_chunks().dictionary_encode().combine_chunks()
-        return np.asarray(codes.indices.to_numpy(zero_copy_only=False), dtype=np.int64)
+        from dpsynth.values import whole
+
+        indices = whole(self.table[self.schema.patient]).dictionary_encode().indices
+        return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def plain_table(self) -> Any:
         """Return the table with categories as plain values in place of dictionaries."""

@@ -11,7 +11,7 @@ from dpsynth.errors import DataError
 from dpsynth.grid import Lattice
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
 
-__all__ = ["build", "positions", "steps", "typed"]
+__all__ = ["build", "positions", "steps", "typed", "whole"]
 
 Mask = npt.NDArray[np.bool_]
 _FARTHEST = 2**52
@@ -44,7 +44,7 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     DataError
         If a value is not what was declared. The message has the column and the kind of fault, never the value.
     """
-    array = _whole(array)
+    array = whole(array)
     if isinstance(column, Identifier):
         return _identifiers(array, missing_values)
     if isinstance(column, Numeric):
@@ -61,7 +61,7 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     return result
 
 
-def _whole(array: Any) -> Any:
+def whole(array: Any) -> Any:
     """Return one contiguous array; dictionaries of chunks are unified."""
     import pyarrow as pa
 
@@ -277,7 +277,7 @@ def steps(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask]:
     """
     import pyarrow as pa
 
-    array = _whole(array)
+    array = whole(array)
     missing = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
     if isinstance(column, Datetime):
         integers = array.cast(pa.int64() if column.clock else pa.int32())
@@ -291,7 +291,7 @@ def steps(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask]:
 
 def positions(array: Any) -> tuple[npt.NDArray[np.int32], tuple[Any, ...]]:
     """Return a typed category column as positions (missing: -1), and the list they point to."""
-    array = _whole(array)
+    array = whole(array)
     indices = array.indices.fill_null(MISSING).to_numpy(zero_copy_only=False)
     return indices, tuple(array.dictionary.to_pylist())
 

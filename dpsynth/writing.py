@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Datetime
+from dpsynth.values import whole
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -37,7 +38,7 @@ def write_csv(cohort: "Cohort", path: Path, *, guard_formulas: bool) -> None:
 def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
     import pyarrow as pa
 
-    column, array = cohort.schema.columns[name], cohort.table[name].combine_chunks()
+    column, array = cohort.schema.columns[name], whole(cohort.table[name])
     if isinstance(column, Datetime):
         return _formatted(array, column.pattern)
     if pa.types.is_dictionary(array.type):
