@@ -12,7 +12,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target, new_folder, write_json
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
-from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
@@ -114,7 +114,7 @@ def fit(
     cohort.schema.check_confirmed()
     book = _book(cohort, ledger)
     if limit is not None:
-        _set_limit(book, Budget(limit, budget.delta))
+        _set_limit(book, limit, budget)
     report = progress or _silent
     report("opening the cohort", 0.0)
     with Session.open(cohort, budget, accounting=maker.accounting, ledger=book, label=label, seed=seed) as session:
@@ -164,6 +164,7 @@ def release(
         If `rows` is not positive, or the folder is there or cannot be written.
     """
     check_target(Path(folder), force=force)
+    _check_rows(rows)
     report = progress or _silent
     synthetic = _sample(model, rows or model.schema.rows or model.rows, seed, report)
     return _write(model, synthetic, Path(folder), licence=licence, force=force, report=report)
@@ -259,6 +260,7 @@ def publish(
         As `fit` and `release`. What can be refused is refused before the budget is spent.
     """
     report = progress or _silent
+    _check_rows(rows)
     with _outer(Path(folder)):
         places = _places(Path(folder), force=force, judged=holdout is not None)
         train, test = _split(cohort, holdout)
@@ -285,6 +287,7 @@ def republish(
 ) -> Published:
     """Sample from a fitted model and write ``release/`` into a folder; spends nothing. Arguments as for `publish`."""
     report = progress or _silent
+    _check_rows(rows)
     with _outer(Path(folder)):
         places = _places(Path(folder), force=force, judged=False)
         synthetic = _sample(model, rows or model.schema.rows or model.rows, None, report)
@@ -332,8 +335,11 @@ def _book(cohort: Cohort, ledger: str | Path | Ledger | None) -> Ledger | None:
     return None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
 
 
-def _set_limit(book: Ledger | None, limit: Budget) -> None:
+def _set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:
     """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction."""
+    if not run.epsilon <= epsilon <= MAX_EPSILON:
+        raise InputError(f"limit: found {epsilon:g}, expected {run.epsilon:g} (this run) to {MAX_EPSILON:g}.")
+    limit = Budget(epsilon, run.delta)
     if book is None:
         raise InputError("limit: there is no ledger to keep it in; name one (--ledger, ledger=).")
     there = book.limit
@@ -346,10 +352,17 @@ def _set_limit(book: Ledger | None, limit: Budget) -> None:
         )
 
 
+def _check_rows(rows: int | None) -> None:
+    if rows is not None and rows < 1:
+        raise InputError(f"rows: found {rows}, expected 1 or more.")
+
+
 def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None]:
     """Keep a share of the patients aside. How many are left to train on is private, so it is no longer declared."""
     if holdout is None:
         return cohort, None
+    if not 0 < holdout < 1:
+        raise InputError(f"holdout: found {holdout:g}, expected a share between 0 and 1, such as 0.2.")
     from dpsynth.evaluation.protocol import split
 
     cohort.schema.check_confirmed()

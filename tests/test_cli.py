@@ -227,6 +227,25 @@ def test_schema_check(place: Path) -> None:
     assert "keeps the schema" in _done("schema", "check", "ward.yaml", "--data", "ward.csv").output
 
 
+def test_schema_draft(place: Path) -> None:
+    """A drafted schema is not confirmed, fits the table that it was drafted from, and is not written over."""
+    _done("schema", "draft", "ward.csv", "-o", "draft.yaml")
+    assert _json("schema", "check", "draft.yaml", "--data", "ward.csv")["confirmed"] is False
+    assert _run("schema", "draft", "ward.csv", "-o", "draft.yaml").exit_code == 2
+    assert "confirmed: false" in _done("schema", "draft", "ward.csv").stdout
+    assert _run("fit", "ward.csv", "-s", "draft.yaml", "-e", 1).exit_code == 2
+    assert not list(place.glob("*.jsonl"))
+
+
+def test_sdv_metadata(place: Path) -> None:
+    """A schema goes to SDV metadata and back as a draft with the same columns."""
+    _done("schema", "to-sdv", "ward.yaml", "-o", "metadata.json")
+    _done("schema", "from-sdv", "metadata.json", "-o", "again.yaml")
+    again = _json("schema", "check", "again.yaml")
+    assert again["confirmed"] is False
+    assert list(again["columns"]) == ["age", "sex", "lactate", "died"]
+
+
 def test_json_schema(place: Path) -> None:
     """The printed JSON Schema accepts the ward's schema."""
     import jsonschema
