@@ -9,7 +9,8 @@ from dpsynth.cli.common import DeltaOption, JsonOption, LedgerOption, emit, guar
 from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.ledger import Ledger, Run
+    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.privacy.records import Run
 
 app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over all runs.")
 
