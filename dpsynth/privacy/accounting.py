@@ -43,6 +43,7 @@ Prices are raised by 1e-9 of themselves before they are converted, for the round
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -138,17 +139,26 @@ def gaussian_scale(sensitivity: float, rho: float) -> float:
 
 def selection_epsilon(rho: float, accounting: Accounting) -> float:
     """Return the exponential mechanism's parameter that costs ``rho``."""
+    from scipy.special import log_ndtr
+
     if accounting == "zcdp":
         return math.sqrt(8 * rho)
-    tail = _norm().sf(math.sqrt(2 * rho) / 2)  # mu = 2 Phi^-1(logistic(eps / 2)) solved for eps
-    return 2 * (math.log1p(-tail) - math.log(tail))
+    half = math.sqrt(2 * rho) / 2  # mu / 2, and selection_mu solved for eps, in a form without cancellation
+    if half < 1:
+        return 4 * math.atanh(math.erf(half / math.sqrt(2)))
+    return 2 * float(log_ndtr(half) - log_ndtr(-half))
 
 
 def selection_mu(epsilon: float) -> float:
     """Return the mu for which an exponential mechanism with this parameter is mu-GDP (derived above)."""
-    return -2 * float(_norm().ppf(1 / (1 + math.exp(epsilon / 2))))
+    from scipy.special import erfinv, ndtri_exp
+
+    if epsilon < 1:
+        return 2 * math.sqrt(2) * float(erfinv(math.tanh(epsilon / 4)))
+    return -2 * float(ndtri_exp(-np.logaddexp(0, epsilon / 2)))
 
 
+@lru_cache(maxsize=256)
 def rho_for(budget: Budget, accounting: Accounting, *, reserved_delta: float = 0.0) -> float:
     """Return the price that a budget can pay.
 

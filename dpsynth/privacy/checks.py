@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.accounting import Accounting, gaussian_scale, selection_epsilon
 from dpsynth.privacy.answers import MAX_ERROR, UNIT
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.mechanisms import MAX_SIGMA, MIN_SIGMA, Floats
@@ -27,6 +27,14 @@ def noise_scale(sensitivity: float, rho: float) -> float:
     if not MIN_SIGMA <= sigma <= MAX_SIGMA / UNIT:
         raise InputError(f"rho: found {rho:g}, which asks for noise of {sigma:g}; expected something in between.")
     return sigma
+
+
+def selection_scale(sensitivity: float, rho: float, accounting: Accounting) -> float:
+    """Return the Gumbel scale of a selection; `InputError` when it is beyond any use."""
+    epsilon = selection_epsilon(price(rho), accounting)
+    if not 1e-12 <= epsilon <= 1e6:
+        raise InputError(f"rho: found {rho:g}, which asks for a selection of epsilon {epsilon:g}.")
+    return 2 * sensitivity / epsilon
 
 
 def queries_fit(queries: Sequence[Query], codec: Codec) -> None:

@@ -13,6 +13,7 @@ at any moment leaves the old file or the new one. Times in the records are infor
 """
 
 import contextlib
+import errno
 import math
 import os
 import secrets
@@ -206,6 +207,8 @@ class Ledger:
         from filelock import FileLock, Timeout
 
         target = self._target()
+        if not target.parent.is_dir():  # a lock would make it, and a misspelt path would then be a fresh ledger
+            raise self._unwritable(FileNotFoundError(errno.ENOENT, "its folder does not exist"))
         lock = FileLock(f"{target}.lock", timeout=LOCK_SECONDS)
         try:
             lock.acquire()
@@ -227,7 +230,7 @@ class Ledger:
         text = "".join(line + "\n" for line in [*state.lines, *chain(records, state.checksum)])
         try:
             if target.exists() and not os.access(target, os.W_OK):
-                raise PermissionError(13, "the file is read-only")
+                raise PermissionError(errno.EACCES, "the file is read-only")
             fresh.unlink(missing_ok=True)  # left by a killed process: we hold the lock
             _write_synced(fresh, text.encode("utf-8"), target)
             fresh.replace(target)
@@ -288,9 +291,11 @@ def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
 
 
 def _write_synced(path: Path, data: bytes, like: Path) -> None:
-    mode = stat.S_IMODE(like.stat().st_mode) if like.exists() else 0o644
-    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), mode)
+    """Write a new file with the mode of another and bring it to the disk."""
+    handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o644)
     try:
+        if like.exists():
+            path.chmod(stat.S_IMODE(like.stat().st_mode))
         while data:
             data = data[os.write(handle, data) :]
         os.fsync(handle)
@@ -299,6 +304,7 @@ def _write_synced(path: Path, data: bytes, like: Path) -> None:
 
 
 def _sync_folder(folder: Path) -> None:
+    """Bring a rename to the disk."""
     if os.name == "nt":  # Windows has no handle on a folder; its rename is journalled
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -102,7 +102,12 @@ def chain(records: Sequence[Mapping[str, Any]], checksum: str) -> Iterator[str]:
     for record in records:
         facts = {"v": VERSION, **record}
         checksum = _checksum(facts, checksum)
-        yield json.dumps({**facts, "sum": checksum}, sort_keys=True, allow_nan=False)
+        yield _line(facts, checksum)
+
+
+def _line(facts: Mapping[str, Any], checksum: str) -> str:
+    """Return the one way to write a record."""
+    return json.dumps({**facts, "sum": checksum}, sort_keys=True, allow_nan=False)
 
 
 def _checksum(facts: Mapping[str, Any], before: str) -> str:
@@ -143,8 +148,8 @@ def _apply(state: State, line: str) -> State:
     if isinstance(record.get("v"), int) and record["v"] > VERSION:
         raise _Newer
     checksum = record.pop("sum")
-    if checksum != _checksum(record, state.checksum):
-        raise ValueError("checksum")
+    if checksum != _checksum(record, state.checksum) or line != _line(record, checksum):
+        raise ValueError("changed")
     state = replace(state, lines=(*state.lines, line), checksum=checksum)
     if record["state"] == "limit":
         return replace(state, limit=Budget(record["epsilon"], record["delta"]))

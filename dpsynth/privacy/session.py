@@ -352,7 +352,7 @@ class Session:
         fines = checks.numbers("penalties", penalties, m, -MAX_ERROR, MAX_ERROR)
         scales = checks.numbers("weights", np.ones(m) if weights is None else weights, m, 1e-9, 1e9)
         sensitivity = (self.sensitivity + SCORE_MARGIN) * float(scales.max())
-        scale = 2 * sensitivity / prices.selection_epsilon(checks.price(rho) / k, self.accounting)
+        scale = checks.selection_scale(sensitivity, rho / k, self.accounting)
         self._account.debit([Event("selection", f"the worst modelled of {m} marginals", sensitivity, scale, count=k)])
         return self._asked.best(queries, tables, fines, scales, scale=scale, k=k)
 
