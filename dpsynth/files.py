@@ -130,7 +130,7 @@ def _sync(folder: Path) -> None:
     """Bring every file of `folder` to the disk, so that a full disk is met before the rename."""
     for path in folder.rglob("*"):
         if path.is_file():
-            with path.open("rb") as file:
+            with path.open("rb+") as file:
                 os.fsync(file.fileno())
 
 

@@ -37,7 +37,7 @@ def save_model(model: Model, folder: str | Path) -> None:
 
 def write_model(model: Model, folder: Path) -> None:
     """Write the model's four files into a folder that is there."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     config, arrays = model.to_parts()
     codec = model.codec
@@ -55,7 +55,7 @@ def write_model(model: Model, folder: Path) -> None:
     write_json(folder / "ledger.json", model.statement)
     # safetensors writes the buffer as it lies in memory: a transposed view would come back wrong
     whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
-    save_file(whole, folder / "model.safetensors")
+    (folder / "model.safetensors").write_bytes(save(whole))
 
 
 def load_model(folder: str | Path) -> Model:

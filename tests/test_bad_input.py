@@ -2,7 +2,6 @@
 
 import contextlib
 import json
-import resource
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -293,23 +292,35 @@ with doubles.registered():
 """
 
 
-@pytest.mark.skipif(not hasattr(resource, "RLIMIT_FSIZE"), reason="needs a limit on file sizes")
-@pytest.mark.parametrize(
-    ("size", "code", "spends"),
-    [(0, 3, []), (200, 3, []), (1_500, 2, ["limit", "reserve", "commit"]), (5_000, 2, ["limit", "reserve", "commit"])],
-)
+def _limited(place: Path, size: int, *args: object) -> subprocess.CompletedProcess[str]:
+    """Run a command where no file can grow beyond `size` bytes."""
+    command = [sys.executable, "-W", "ignore", "-c", LIMITED, str(Path(__file__).parent), str(size), *map(str, args)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
+
+
+SPENT = ["limit", "reserve", "commit"]
+
+
+@pytest.mark.parametrize(("size", "code", "spends"), [(0, 3, []), (200, 3, []), (1_500, 2, SPENT), (5_000, 2, SPENT)])
 def test_a_full_disk(place: Path, size: int, code: int, spends: list[str]) -> None:
     """Where files cannot grow, a run ends with a message; its spending is in the ledger, and no release is there."""
     (place / "out").mkdir()
-    here = str(Path(__file__).parent)
-    args = ["release", "ward.csv", "-s", "ward.yaml", "-e", "1", "--rows", "3000", "--out", "out"]
-    command = [sys.executable, "-W", "ignore", "-c", LIMITED, here, str(size), *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
+    done = _limited(place, size, "release", "ward.csv", "-s", "ward.yaml", "-e", 1, "--rows", 3000, "--out", "out")
     assert done.returncode == code, done.stderr
     assert "cannot be written" in done.stderr
     assert "Traceback" not in done.stderr
     assert list((place / "out").iterdir()) == []
     assert _spends(place) == spends
+
+
+def test_a_full_disk_for_a_model(place: Path) -> None:
+    """Where the disk fills up while a model is written, a message says so and no model is there."""
+    (place / "ward.yaml").write_text(json.dumps(LISTED))
+    (place / "ward.csv").write_text(_frame(code=MANY))
+    done = _limited(place, 50_000, "fit", "ward.csv", "-s", "ward.yaml", "-e", 1)
+    assert done.returncode == 2, done.stderr
+    assert "model: cannot be written" in done.stderr
+    assert _names(place) == {"ward.csv", "ward.yaml", "ward.csv.ledger.jsonl", "ward.csv.ledger.jsonl.lock"}
 
 
 def _interrupting(phase: str, share: float) -> Callable[..., Any]:
@@ -327,12 +338,12 @@ def _interrupting(phase: str, share: float) -> Callable[..., Any]:
 PHASES = [
     ("reading", 0.0, [], set()),
     ("opening the cohort", 0.0, [], set()),
-    ("opening the cohort", 1.0, ["limit", "reserve", "commit"], set()),
-    ("measuring", 0.0, ["limit", "reserve", "commit"], set()),
-    ("measuring", 1.0, ["limit", "reserve", "commit"], set()),
-    ("sampling", 0.0, ["limit", "reserve", "commit"], set()),
-    ("writing", 0.0, ["limit", "reserve", "commit"], set()),
-    ("judging", 0.0, ["limit", "reserve", "commit"], {"release"}),
+    ("opening the cohort", 1.0, SPENT, set()),
+    ("measuring", 0.0, SPENT, set()),
+    ("measuring", 1.0, SPENT, set()),
+    ("sampling", 0.0, SPENT, set()),
+    ("writing", 0.0, SPENT, set()),
+    ("judging", 0.0, SPENT, {"release"}),
 ]
 
 
