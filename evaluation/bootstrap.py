@@ -47,9 +47,9 @@ def weights(strata: Ints, patients: Ints, draws: int, seed: int) -> NDArray[np.f
     times = np.zeros((draws, len(stratum)), dtype=np.float32)  # counts: exact, and half the memory
     for code in np.unique(stratum):
         members = np.flatnonzero(stratum == code)
-        picks = members[rng.integers(0, len(members), size=(draws, len(members)))]
-        flat = picks + np.arange(draws)[:, None] * len(stratum)
-        times += np.bincount(flat.ravel(), minlength=times.size).reshape(times.shape)
+        size = (draws, len(members))
+        picks = rng.integers(0, len(members), size=size) + np.arange(draws)[:, None] * len(members)
+        times[:, members] = np.bincount(picks.ravel(), minlength=picks.size).reshape(size)
     found: NDArray[np.floating] = times[:, patients]
     return found
 

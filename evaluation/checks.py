@@ -59,8 +59,7 @@ def row_hashes(table: Table) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each row's values; equal rows have equal hashes."""
     import pandas as pd
 
-    columns = [table[name].values for name in table.names]
-    frame = pd.DataFrame({str(place): column for place, column in enumerate(columns)})
+    frame = pd.DataFrame({str(place): one.values for place, one in enumerate(table.variables.values())})  # noqa: PD011  (not a pandas object)
     return np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
 
 

@@ -48,6 +48,13 @@ def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weigh
     }
 
 
+def main_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
+    """Return only the score by which groups are compared: `group_score` would compute the others too."""
+    if task.kind == "binary":
+        return {"group_auroc": Ranking(truth, found.scores).auroc(times)}
+    return group_score(task, truth, found, times)
+
+
 @dataclass(frozen=True)
 class Cell:
     """One group of the test patients.
@@ -125,10 +132,11 @@ class Judged:
         """Scores of each arm in each group."""
         return {arm: [self.score(one, cell.rows) for cell in self.cells] for arm, one in self.trained.items()}
 
-    def score(self, one: Trained, rows: Ints) -> ArmScores:
+    def score(self, one: Trained, rows: Ints, *, only_main: bool = False) -> ArmScores:
         """Return an arm's scores among these rows."""
         parts = [Prediction(found.scores[rows], found.guesses[rows]) for found in one.predictions]
-        return ArmScores.of(parts, partial(group_score, self.exam.task, self.exam.truth[rows]), self.times[:, rows])
+        scored = partial(main_score if only_main else group_score, self.exam.task, self.exam.truth[rows])
+        return ArmScores.of(parts, scored, self.times[:, rows])
 
     def estimable(self, metric: str) -> list[int]:
         """Return the places of the groups in which a metric is estimable for every arm."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.evaluation.bootstrap import percentile
-from dpsynth.evaluation.fairness import GROUP_MAIN, Judged, group_score
+from dpsynth.evaluation.fairness import GROUP_MAIN, Judged, main_score
 from dpsynth.evaluation.learners import Prediction
 from dpsynth.evaluation.results import Result, estimate, not_estimable
 from dpsynth.evaluation.table import Floats, Ints
@@ -68,7 +68,7 @@ def _changes(judged: Judged, place: int) -> list[Result]:
     rest = np.setdiff1d(np.arange(len(judged.exam.test)), cell.rows)
     if len(rest) == 0 or not _both_classes(judged, rest):
         return [*results, not_estimable("did", "there are no other patients to compare with", **fields)]
-    others = {arm: judged.score(one, rest) for arm, one in judged.trained.items()}
+    others = {arm: judged.score(one, rest, only_main=True) for arm, one in judged.trained.items()}
     elsewhere = sign * (others["synthetic"].value[metric] - others["real"].value[metric])
     drawn = drawn - sign * (others["synthetic"].draws[metric] - others["real"].draws[metric])
     extra = synthetic.between[metric] + others["synthetic"].between[metric]
@@ -136,7 +136,7 @@ def _change(judged: Judged, metric: str, times: NDArray[np.float32]) -> Floats:
     found: dict[str, Floats] = {}
     for arm, one in judged.trained.items():
         draws: list[Prediction] = list(one.predictions)
-        found[arm] = np.mean([group_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
+        found[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
     change: Floats = found["synthetic"] - found["real"]
     return change
 

@@ -106,18 +106,30 @@ def _scales(table: Table, regression: Regression) -> Scales:
     return found
 
 
-def _fit(design: _Design, table: Table, regression: Regression) -> tuple[list[str], Fit]:
-    """Fit the regression, leaving out categories that no row has (their coefficient is not estimable)."""
-    kept = np.flatnonzero(np.ptp(design.features, axis=0) > 0)
-    kept = np.concatenate([[0], kept])
-    if len(design.outcome) <= 2 * len(kept):
-        raise InputError(f"{len(design.outcome)} complete rows are too few for {len(kept)} coefficients")
-    features, names = design.features[:, kept], [design.names[place] for place in kept]
-    if table[regression.outcome].numeric:
-        return names, linear(features, design.outcome, design.patients)
+def _independent(features: Floats) -> NDArray[np.bool_]:
+    """Return which columns are not constant and not determined by those before them."""
+    kept = np.zeros(features.shape[1], dtype=bool)
+    basis = np.zeros((len(features), 0))
+    for place, column in enumerate(features.T):
+        rest = column - basis @ (basis.T @ column)
+        rest -= basis @ (basis.T @ rest)  # once more, against rounding
+        length = float(np.linalg.norm(rest))
+        kept[place] = length > 1e-7 * float(np.linalg.norm(column)) and length > 0
+        if kept[place]:
+            basis = np.column_stack([basis, rest / length])
+    return kept
+
+
+def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], Fit]:
+    """Fit the regression on the columns that are kept."""
+    if len(design.outcome) <= 2 * int(kept.sum()):
+        raise InputError(f"{len(design.outcome)} complete rows are too few for {int(kept.sum())} coefficients")
+    names = [name for name, is_kept in zip(design.names, kept, strict=True) if is_kept]
+    if not classes:
+        return names, linear(design.features[:, kept], design.outcome, design.patients)
     if len(np.unique(design.outcome)) < 2:
         raise InputError("the outcome has one value only")
-    return names, logistic(features, design.outcome, design.patients)
+    return names, logistic(design.features[:, kept], design.outcome, design.patients)
 
 
 def overlap(one: Interval, two: Interval) -> float:
@@ -127,15 +139,17 @@ def overlap(one: Interval, two: Interval) -> float:
     return max(0.0, 0.5 * sum(common / width if width > 0 else float(common >= 0) for width in widths))
 
 
-def _coefficients(table: Table, regression: Regression, scales: Scales, arm: str, terms: Protocol) -> list[Result]:
+def _coefficients(
+    design: _Design, kept: NDArray[np.bool_], arm: str, terms: Protocol, *, classes: bool
+) -> list[Result]:
+    """Return a result per coefficient; those left out among the real patients are left out everywhere."""
     from scipy.stats import norm
 
     reach = float(norm.ppf(0.5 + terms.level / 2))
-    design = _design(table, regression, scales)
     found: dict[str, tuple[float, float]] = {}
-    reason = "no row of this arm has this category"
+    reason = "no row has this category, or the predictors before it determine it"
     try:
-        names, fit = _fit(design, table, regression)
+        names, fit = _fit(design, kept & _independent(design.features), classes=classes)
         found = dict(zip(names, zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True), strict=True))
     except InputError as fault:
         reason = str(fault)
@@ -177,8 +191,11 @@ def inference(real: Table, synthetic: Sequence[Table], regression: Regression, t
             f"regression: {regression.outcome!r} has {len(classes)} classes; name a number or two classes."
         )
     scales = _scales(real, regression)
-    base = _coefficients(real, regression, scales, "real", terms)
-    drawn = [_coefficients(table, regression, scales, "synthetic", terms) for table in synthetic]
+    design = _design(real, regression, scales)
+    kept, of_classes = _independent(design.features), classes is not None
+    base = _coefficients(design, kept, "real", terms, classes=of_classes)
+    designs = [_design(table, regression, scales) for table in synthetic]
+    drawn = [_coefficients(one, kept, "synthetic", terms, classes=of_classes) for one in designs]
     return [*base, *drawn[0], *_agreement(base, drawn, regression, terms)]
 
 

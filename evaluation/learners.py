@@ -4,7 +4,9 @@ Preprocessing is fitted on the training arm only: what it knows about categories
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -13,7 +15,17 @@ from numpy.typing import NDArray
 from dpsynth.errors import InputError
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["LEARNERS", "Prediction", "Task", "dense_features", "fit_predict", "task_of", "tree_features"]
+__all__ = [
+    "LEARNERS",
+    "Prediction",
+    "Task",
+    "boosting",
+    "dense_features",
+    "fit_predict",
+    "one_thread",
+    "task_of",
+    "tree_features",
+]
 
 #: Most categories of one column that a learner tells apart; the rarer ones of the training arm share a code.
 CATEGORIES = 63
@@ -164,12 +176,28 @@ class Prediction:
 Fitted = Callable[[Table], Prediction]
 
 
-def _gradient_boosting(train: Table, task: Task, seed: int) -> tuple[Any, Encoder]:
+def one_thread() -> AbstractContextManager[Any]:
+    """Return a context in which numerical libraries use one thread.
+
+    Cohorts are small: on a busy machine several threads wait for each other many times longer than they work.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]  # scikit-learn depends on it
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1)
+    return limits
+
+
+def boosting(categorical: list[bool], seed: int, *, classes: bool = True) -> Any:
+    """Return gradient boosting with scikit-learn's defaults that trains on all rows."""
     from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+    kind = HistGradientBoostingClassifier if classes else HistGradientBoostingRegressor
+    return kind(categorical_features=categorical, early_stopping=False, random_state=seed)
+
+
+def _gradient_boosting(train: Table, task: Task, seed: int) -> tuple[Any, Encoder]:
     encode, categorical = tree_features(train, task.target)
-    kind = HistGradientBoostingRegressor if task.kind == "numeric" else HistGradientBoostingClassifier
-    return kind(categorical_features=categorical, early_stopping=False, random_state=seed), encode
+    return boosting(categorical, seed, classes=task.kind != "numeric"), encode
 
 
 def _linear(train: Table, task: Task, seed: int) -> tuple[Any, Encoder]:
@@ -208,13 +236,12 @@ def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted
     if len(train) == 0 or len(np.unique(truth)) < 2:
         raise InputError(f"the training arm has fewer than two different values of {task.target!r}")
     model, encode = LEARNERS[learner](train, task, seed)
-    model.fit(encode(train), truth)
-    if task.kind == "numeric":
-        return lambda table: _numeric(model, encode, table)
-    if task.kind == "multiclass":
-        return lambda table: _classes(model, encode, table, task)
-    threshold = _threshold(model.predict_proba(encode(train))[:, 1], float(truth.mean()))
-    return lambda table: _binary(model, encode, table, threshold)
+    with one_thread():
+        model.fit(encode(train), truth)
+    threshold = 0.5
+    if task.kind == "binary":
+        threshold = _threshold(_risks(model, encode(train)), float(truth.mean()))
+    return partial(_predict, model, encode, task, threshold)
 
 
 def _threshold(risks: Floats, share: float) -> float:
@@ -222,23 +249,21 @@ def _threshold(risks: Floats, share: float) -> float:
     return float(np.quantile(risks, 1 - share))
 
 
-def _binary(model: Any, encode: Encoder, table: Table, threshold: float) -> Prediction:
-    risks = model.predict_proba(encode(table))[:, 1]
-    return Prediction(risks, (risks > threshold).astype(np.int64))
+def _risks(model: Any, features: Floats) -> Floats:
+    with one_thread():
+        risks: Floats = model.predict_proba(features)[:, 1]
+    return risks
 
 
-def _classes(model: Any, encode: Encoder, table: Table, task: Task) -> Prediction:
-    known = model.predict_proba(encode(table))
+def _predict(model: Any, encode: Encoder, task: Task, threshold: float, table: Table) -> Prediction:
+    features = encode(table)
+    if task.kind == "binary":
+        risks = _risks(model, features)
+        return Prediction(risks, (risks > threshold).astype(np.int64))
+    with one_thread():
+        found = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
+    if task.kind == "numeric":
+        return Prediction(found, found)
     scores = np.zeros((len(table), len(task.classes)))
-    scores[:, model.classes_.astype(int)] = known
+    scores[:, model.classes_.astype(int)] = found
     return Prediction(scores, scores.argmax(axis=1))
-
-
-def _numeric(model: Any, encode: Encoder, table: Table) -> Prediction:
-    found = model.predict(encode(table))
-    return Prediction(found, found)
-
-
-def without(table: Table, names: tuple[str, ...]) -> Table:
-    """Return `table` without these columns."""
-    return replace(table, variables={key: item for key, item in table.variables.items() if key not in names})

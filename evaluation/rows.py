@@ -9,7 +9,7 @@ import numpy as np
 
 from dpsynth.evaluation import columns, jackknife
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
-from dpsynth.evaluation.learners import tree_features
+from dpsynth.evaluation.learners import boosting, one_thread, tree_features
 from dpsynth.evaluation.neighbours import K, embed, prdc
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Interval, Result, estimate, guarded, not_estimable
@@ -151,8 +151,6 @@ def two_sample_results(reference: Table, arms: Arms, terms: Protocol) -> list[Re
 
 
 def _two_sample(reference: Table, other: Table, terms: Protocol, arm: str) -> Result:
-    from sklearn.ensemble import HistGradientBoostingClassifier
-
     fields: dict[str, Any] = {"arm": arm, "disclosure": terms.disclosure}
     rows = min(len(reference), len(other), TWO_SAMPLE)
     sides = [table.at_most(rows, terms.seed) for table in (reference, other)]
@@ -163,10 +161,10 @@ def _two_sample(reference: Table, other: Table, terms: Protocol, arm: str) -> Re
     features = [[encode(part) for part in pair] for pair in halves]
     train, test = (np.concatenate([pair[k] for pair in features]) for k in (0, 1))
     labels = [np.repeat([False, True], [len(pair[k]) for pair in features]) for k in (0, 1)]
-    model = HistGradientBoostingClassifier(
-        categorical_features=categorical, early_stopping=False, random_state=terms.seed
-    ).fit(train, labels[0])
-    ranking = Ranking(labels[1], model.predict_proba(test)[:, 1])
+    model = boosting(categorical, terms.seed)
+    with one_thread():
+        model.fit(train, labels[0])
+        ranking = Ranking(labels[1], model.predict_proba(test)[:, 1])
     patients = np.concatenate([halves[0][1].patients, halves[1][1].patients + int(halves[0][1].patients.max()) + 1])
     drawn = ranking.auroc(weights(labels[1].astype(np.int64), patients, draws_for(len(test)), terms.seed))
     interval = percentile(drawn, ("test rows of both cohorts",), terms.level)

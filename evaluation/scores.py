@@ -38,32 +38,35 @@ class Ranking:
     """
 
     def __init__(self, labels: NDArray[np.bool_], scores: Floats) -> None:
-        self._order = np.argsort(scores, kind="stable")
-        self._labels = labels[self._order]
-        ordered = scores[self._order]
-        starts = np.concatenate([[True], ordered[1:] != ordered[:-1]]) if len(scores) else np.array([], dtype=bool)
-        self._starts = np.flatnonzero(starts)
+        order = np.argsort(scores, kind="stable")
+        self._positive, self._negative = order[labels[order]], order[~labels[order]]
+        mine, others = scores[self._positive], scores[self._negative]
+        # for each positive, how many negatives (and positives) lie strictly below it, and at most at it
+        self._below, self._upto = (np.searchsorted(others, mine, side) for side in ("left", "right"))
+        self._positives_below = np.searchsorted(mine, mine, "left")
 
-    def _by_tie(self, weights: Weights) -> tuple[Weights, Weights]:
-        """Return the weight of positives and of negatives at each different score, ascending."""
-        sorted_weights = weights[:, self._order]
-        positive = np.add.reduceat(sorted_weights * self._labels, self._starts, axis=1)
-        return positive, np.add.reduceat(sorted_weights, self._starts, axis=1) - positive
+    def _sums(self, weights: Weights) -> tuple[Weights, Weights]:
+        """Return the positives' weights, and the running sums of the negatives' with a 0 before them."""
+        negative = np.zeros((len(weights), len(self._negative) + 1), dtype=weights.dtype)
+        np.cumsum(weights[:, self._negative], axis=1, out=negative[:, 1:])
+        return weights[:, self._positive], negative
 
     def auroc(self, weights: Weights) -> Floats:
         """Return the area under the ROC curve: the weighted Mann-Whitney statistic with ties counted half."""
-        positive, negative = self._by_tie(weights)
-        below = np.cumsum(negative, axis=1) - negative / 2
-        pairs = positive.sum(axis=1) * negative.sum(axis=1)
-        return ratio((positive * below).sum(axis=1, dtype=np.float64), pairs.astype(np.float64))
+        positive, negative = self._sums(weights)
+        wins = 0.5 * (positive * (negative[:, self._below] + negative[:, self._upto])).sum(axis=1, dtype=np.float64)
+        return ratio(wins, positive.sum(axis=1, dtype=np.float64) * negative[:, -1])
 
     def auprc(self, weights: Weights) -> Floats:
-        """Return average precision: the sum of precision at each threshold times the recall that it adds."""
-        positive, negative = (part[:, ::-1] for part in self._by_tie(weights))
-        found = np.cumsum(positive, axis=1)
-        alarmed = found + np.cumsum(negative, axis=1)
-        precision = np.divide(found, alarmed, out=np.zeros_like(found), where=alarmed > 0)
-        return ratio((positive * precision).sum(axis=1, dtype=np.float64), positive.sum(axis=1, dtype=np.float64))
+        """Return average precision: the weighted mean over positives of the precision at their own score."""
+        positive, negative = self._sums(weights)
+        total = positive.sum(axis=1, dtype=np.float64)
+        running = np.zeros((len(weights), positive.shape[1] + 1))
+        np.cumsum(positive, axis=1, out=running[:, 1:])
+        found = total[:, None] - running[:, self._positives_below]
+        false = negative[:, -1:] - negative[:, self._below]
+        precision = np.divide(found, found + false, out=np.zeros_like(found), where=found > 0)
+        return ratio((positive * precision).sum(axis=1), total)
 
 
 def balanced_accuracy(labels: NDArray[np.int64], guesses: NDArray[np.int64], weights: Weights) -> Floats:
