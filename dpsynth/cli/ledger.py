@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.cli.common import DeltaOption, JsonOption, LedgerOption, emit, guarded, note, table
+from dpsynth.cli.common import JsonOption, LedgerOption, emit, guarded, note, table
 from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def raise_limit(
     epsilon: Annotated[float, typer.Option("--epsilon", "-e", help="The new limit for all runs together.")],
     reason: Annotated[str, typer.Option("--reason", help="Who decided it and why; kept in the ledger.")],
     data: DataArgument = None,
-    delta: DeltaOption = None,
+    delta: Annotated[
+        float | None, typer.Option("--delta", help="The new limit of delta; default: the present one.")
+    ] = None,
     ledger: LedgerOption = None,
     json: JsonOption = False,
 ) -> None:

@@ -34,7 +34,8 @@ def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False)
 
     _write(make_draft(data).to_yaml(), out, force=force)
     if out is not None:
-        note(f"{out}: a draft. Put in what is publicly known, then set confirmed: true.")
+        note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
+        note("then set confirmed: true.")
 
 
 @app.command()
