@@ -148,6 +148,7 @@ confirmed: true
 columns:
   "1st visit": {type: datetime, min: 2020-01-01, max: 2021-01-01}
   "größe (cm)": {type: numeric, min: 40, max: 220}
+  "=2+3": {type: boolean}
   "it's \\"odd\\" | <b>": {type: categorical, values: ["=cmd()", "+1", "plain", "a,b"]}
 """
 
@@ -161,7 +162,8 @@ def odd(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {
             names[0]: pd.to_datetime(["2020-02-03", "2020-05-06"] * 50),
             names[1]: [170, 181] * 50,
-            names[2]: ["=cmd()", "plain", "+1", "a,b"] * 25,
+            names[2]: [True, False] * 50,
+            names[3]: ["=cmd()", "plain", "+1", "a,b"] * 25,
         }
     )
     folder = tmp_path_factory.mktemp("odd")
@@ -181,11 +183,13 @@ def test_awkward_names_survive(odd: Path) -> None:
 
 
 def test_no_formula_in_csv(odd: Path) -> None:
-    """No text cell of patients.csv begins like a formula; Parquet keeps the values as they are."""
-    name = list(dpsynth.Schema.parse(ODD).columns)[2]
-    text = pd.read_csv(odd / "data/patients.csv")[name]
-    assert not text.str.match(r"[=+\-@\t\r]").any()
-    assert set(pd.read_parquet(odd / "data/patients.parquet")[name]) == {"=cmd()", "+1", "plain", "a,b"}
+    """No cell and no column name of patients.csv begins like a formula; Parquet keeps both as they are."""
+    text = pd.read_csv(odd / "data/patients.csv")
+    assert not text.iloc[:, 3].str.match(r"[=+\-@\t\r]").any()
+    assert text.columns[2] == "'=2+3"
+    exact = pd.read_parquet(odd / "data/patients.parquet")
+    assert exact.columns[2] == "=2+3"
+    assert set(exact.iloc[:, 3]) == {"=cmd()", "+1", "plain", "a,b"}
 
 
 def test_nothing_of_the_machine(released: Path) -> None:
