@@ -64,8 +64,8 @@ class Codec:
     schema
         The schema.
     cells
-        How many cells a numeric or datetime column is cut into. A column that can take fewer values has one for
-        each; thresholds of the schema's constraints begin a cell, and may add some.
+        How many cells a numeric or datetime column is cut into. A column that can take at most twice as many values
+        has one for each; thresholds of the schema's constraints begin a cell, and may add some.
     discovered
         For each column that is declared `discover: true`, the values found under differential privacy.
 
@@ -258,7 +258,8 @@ class Codec:
         """
         masks = {}
         for name, condition in conditions.items():
-            masks[name] = self._coders[name].mask(self._meaning(name, condition), partly=partly)
+            meaning = self._meaning(name, condition)
+            masks[name] = self._coders[name].mask(meaning, partly=partly)
             if not masks[name].any():
                 raise InputError(f"where: {name!r} has no code for which the whole condition holds; widen it.")
         return masks

@@ -28,8 +28,10 @@ _FORMATS = (
     "%d-%m-%Y",
 )
 _IDENTIFIER_NAME = re.compile(
-    r"(?:^|[^a-z])(?:id|uid|uuid|guid|mrn|ssn|nhs|key|name|surname|e-?mail|phone|address|street)(?:$|[^a-z])"
-    r"|(?<=[a-z])I[dD]$|(?<=[A-Z])ID$|^sno$|(?:_|-|\b)no$",
+    r"(?:^|[^a-zA-Z])(?:id|uid|uuid|guid|mrn|ssn|nhs|key|name|surname|e-?mail|phone|address|street)(?:$|[^a-zA-Z])"
+    r"|^(?:p|pat|patient|subject|person|user|member|case|record|visit|encounter|sample|study|row|rand)id$"
+    r"|^sno$|(?:^|[^a-zA-Z])no$",
+    re.IGNORECASE,
 )
 _BOOLEANS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 _MOST_LISTED = 50

@@ -69,14 +69,19 @@ class Matcher:
             return self._texts[text]
         if isinstance(value, bool) and self._is_boolean:
             return int(value)
-        text = text.strip()
+        return self._loosely(text.strip())
+
+    def _loosely(self, text: str) -> int:
+        """Return the position of text whose exact spelling is not in the list."""
         for table, key in ((self._texts, text), (self._words, text.casefold())):
             if key in table:
                 return table[key]
         if text in self._missing:
             return MISSING
-        number = _number(text) if self._numbers else None
-        return UNKNOWN if number is None else self._numbers.get(number, UNKNOWN)
+        number = _number(text) if self._numbers or self._words else None
+        if number is None:
+            return UNKNOWN
+        return self._numbers.get(number, self._words.get(canonical_text(number), UNKNOWN))
 
 
 def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int]:

@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -63,6 +63,11 @@ def read_all(path: Path) -> Any:
 
     if not first_bytes(path).startswith(b"PAR1"):
         header = read_header(path)
+        _check_unique(header)
+        if sum(bool(re.fullmatch(r"[-+\d.,: ]*", name)) for name in header) > len(header) / 2:
+            raise DataError(
+                f"{path.name}: its first line looks like a row, not like the names of columns; add a header."
+            )
         return _parse_csv(path, header, dict.fromkeys(header, pa.string()), [""])
     try:
         table = pq.read_table(path)
@@ -97,7 +102,7 @@ def read_header(path: Path) -> list[str]:
     Raises
     ------
     DataError
-        If the first line is no header of a comma-separated file in UTF-8, or names a column twice.
+        If the first line is no header of a comma-separated file in UTF-8.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -112,7 +117,6 @@ def read_header(path: Path) -> list[str]:
         raise DataError(f"{path.name}: seems to be separated by {_separator(header[0])}; expected commas.")
     if any(not name for name in header):
         raise DataError(f"{path.name}: a column has no name in the header; name it, and declare or drop it.")
-    _check_unique(header)
     return header
 
 
@@ -120,10 +124,14 @@ def _separator(line: str) -> str:
     return next(name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if mark in line)
 
 
-def _check_unique(names: Sequence[str]) -> None:
-    twice = [name for index, name in enumerate(names) if name in names[:index]]
-    if twice:
-        raise DataError(f"column {twice[0]!r}: stands twice in the header; rename one of the two.")
+def _check_unique(names: Sequence[str], known: Container[str] = ()) -> None:
+    """Refuse a name that stands twice; it is repeated only where the schema has it, since a file may have no header."""
+    place = {name: index for index, name in reversed(list(enumerate(names)))}
+    second = next((index for index, name in enumerate(names) if place[name] < index), None)
+    if second is not None:
+        name = names[second]
+        which = f"column {name!r}" if name in known else f"columns {place[name] + 1} and {second + 1}"
+        raise DataError(f"{which}: one name stands twice in the header; rename one of the two.")
 
 
 def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> list[str]:
@@ -134,8 +142,8 @@ def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> 
     DataError
         Naming the column, with the nearest known name.
     """
-    _check_unique(found)
     known = {*schema.columns, *schema.drop}
+    _check_unique(found, known)
     unknown = [name for name in found if name not in known]
     absent = [name for name in schema.columns if name not in set(found) and not (synthetic and _optional(schema, name))]
     if unknown and not set(found) & known:
@@ -209,8 +217,8 @@ def _csv_fault(file: str, header: Sequence[str], fault: str) -> str:
         if "UTF8" in column[2]:
             return f"column {name!r}: holds text that is not UTF-8; save the file as CSV in UTF-8."
         return (
-            f"column {name!r}: found text that is no number, expected numbers. Correct the data, declare the column "
-            "with another type, or, if the text means that the value is missing, add it to missing_values."
+            f"column {name!r}: found text that is no number; the column is declared numeric. Correct the data, declare "
+            "another type, or, if the text means that the value is missing, add it to missing_values."
         )
     if "Expected" in fault and "columns" in fault:
         return f"{file}: a row has more or fewer cells than the header has names; correct the file (quote commas)."

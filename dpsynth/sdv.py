@@ -68,7 +68,8 @@ def from_sdv(
     patient = found.get("sequence_key") or found.get("primary_key")
     if isinstance(patient, str):
         document["patient"] = patient
-        document["columns"][patient] = {"type": "identifier"}
+        if patient in columns:
+            document["columns"][patient] = {"type": "identifier"}
     notes = {column: notes for column, (_, notes) in drafted.items() if column != patient}
     return Draft(Schema.parse(document), notes, _HEAD, "placeholder")
 
@@ -104,6 +105,8 @@ def _from_column(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[d
         case _:  # id, unknown, and every kind of personal information
             return {"type": "identifier", **facts}, ()
     guessed["missing"] = True
+    if facts.get("type", guessed["type"]) != guessed["type"]:
+        return {"missing": True, **facts}, () if "missing" in facts else ("missing",)
     if "values" in facts:
         guessed = {field: value for field, value in guessed.items() if field not in ("discover", "max_values")}
     known = {"type", "format", "ordered", *(["values"] if "ordered" in guessed else []), *facts}
@@ -123,7 +126,7 @@ def _bounds(representation: str) -> dict[str, Any]:
 def _period(pattern: str) -> dict[str, Any]:
     clock = "%H" in pattern or "%I" in pattern
     period = {"min": "1900-01-01", "max": "2099-12-31T23:59:59" if clock else "2099-12-31"}
-    return {**period, "format": pattern} if pattern else period
+    return period if pattern in ("", "%Y-%m-%d", "%Y-%m-%dT%H:%M:%S") else {**period, "format": pattern}
 
 
 def to_sdv(schema: Schema, *, single_table: bool = False) -> dict[str, Any]:

@@ -123,7 +123,12 @@ def _numbers(name: str, column: Numeric, array: Any, missing_values: Sequence[st
     except pa.ArrowInvalid:
         values = None
     if values is None:
-        _wrong(name, found, "numbers", f"{todo} If the text means that the value is missing, add it to missing_values.")
+        _wrong(
+            name,
+            found,
+            "numbers, as the column is declared numeric",
+            f"{todo} If the text means that the value is missing, add it to missing_values.",
+        )
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
     return _as_integers(values) if column.decimals == 0 else values
 
@@ -140,9 +145,10 @@ def _as_integers(values: Any) -> Any:
 def _categories(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> Any:
     import pyarrow as pa
 
+    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        _wrong(name, f"values of type {_kind_name(kind)}", "categories", "Give text or numbers.")
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    if pa.types.is_nested(encoded.dictionary.type) or pa.types.is_binary(encoded.dictionary.type):
-        _wrong(name, f"values of type {_kind_name(encoded.dictionary.type)}", "categories", "Give text or numbers.")
     found = encoded.dictionary.to_pylist()
     categories = _found_categories(found, missing_values) if _discovers(column) else column.categories
     matcher = Matcher(column, missing_values, categories)

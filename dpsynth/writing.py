@@ -27,11 +27,15 @@ def write_csv(cohort: "Cohort", path: Path, *, guard_formulas: bool) -> None:
     import pyarrow.csv as pa_csv
 
     columns = {name: _written(cohort, name, guard_formulas=guard_formulas) for name in cohort.columns}
+    if len(columns) == 1:  # an empty line would be skipped by whoever reads the file
+        columns = {name: array.cast(pa.string()).fill_null("") for name, array in columns.items()}
+    quoted = len(columns) == 1 or any(map(_has_marks, columns.values()))
     header = io.StringIO()
-    csv.writer(header, lineterminator="\n").writerow(cohort.columns)
+    names = [f"'{name}" if guard_formulas and name.startswith(tuple("=+-@")) else name for name in cohort.columns]
+    csv.writer(header, lineterminator="\n").writerow(names)
     with path.open("wb") as file:
         file.write(header.getvalue().encode())
-        options = pa_csv.WriteOptions(include_header=False, quoting_style="needed")
+        options = pa_csv.WriteOptions(include_header=False, quoting_style="needed" if quoted else "none")
         pa_csv.write_csv(pa.table(columns), file, options)
 
 
@@ -48,6 +52,16 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
     return _guarded(array) if guard_formulas and pa.types.is_string(array.type) else array
 
 
+def _has_marks(array: Any) -> bool:
+    """Return whether text holds a character that has a meaning in CSV."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not pa.types.is_string(array.type):
+        return False
+    return bool(pc.any(pc.match_substring_regex(pc.unique(array), r'[",\r\n]')).as_py())
+
+
 def _guarded(text: Any) -> Any:
     import pyarrow.compute as pc
 
@@ -59,5 +73,6 @@ def _formatted(array: Any, pattern: str) -> Any:
     import pyarrow as pa
 
     encoded = array.dictionary_encode()
-    texts = [moment.strftime(pattern) for moment in encoded.dictionary.to_pylist()]
+    # Python leaves the zeros of a year before 1000 out.
+    texts = [moment.strftime(pattern.replace("%Y", f"{moment.year:04d}")) for moment in encoded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(pa.string())

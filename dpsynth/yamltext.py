@@ -138,6 +138,8 @@ def loads(text: str) -> Any:
         return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
     except yaml.YAMLError as fault:
         raise SchemaError(f"YAML: {_position(fault)}: {_reason(fault)}.") from None
+    except SchemaError:
+        raise
     except (RecursionError, ValueError):
         raise SchemaError("YAML: the file cannot be read (too deeply nested, or a malformed number).") from None
 
