@@ -13,12 +13,14 @@ commits, says so, and begins again. It is killed by SIGKILL at a random moment. 
 
 import argparse
 import math
+import os
 import random
-import subprocess
+import signal
 import sys
 import tempfile
 import time
 from pathlib import Path
+from typing import NoReturn
 
 from dpsynth.privacy.accounting import Event, gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
@@ -29,15 +31,12 @@ SMALL = Budget(0.5, 1e-6)
 RHO = 1e-3
 
 
-def work(folder: Path) -> None:
+def work(folder: Path) -> NoReturn:
     """Spend until killed."""
-    ledger, touched = Ledger(folder / "ledger.jsonl"), folder / "touched"
-    rho_for(SMALL, "gaussian")  # load what is loaded late, so that the kills hit the ledger's own work
-    sys.stdout.write("ready\n")
-    sys.stdout.flush()
+    ledger = Ledger(folder / "ledger.jsonl")
     while True:
         run = ledger.reserve(SMALL, accounting="gaussian", rho=RHO)
-        with touched.open("a") as file:
+        with (folder / "touched").open("a") as file:
             file.write(f"{run}\n")
         ledger.commit(run, [Event("gaussian", "counts", 1.0, gaussian_scale(1.0, RHO / 2))])
         with (folder / "committed").open("a") as file:
@@ -51,40 +50,49 @@ def lines(path: Path) -> list[str]:
 
 def check(folder: Path) -> tuple[int, int]:
     """Compare the ledger with what happened; return how many runs it has and how many of them are open."""
+    touched, committed = lines(folder / "touched"), lines(folder / "committed")  # first: another worker may go on
     ledger = Ledger(folder / "ledger.jsonl")
     runs = {r.run: r for r in ledger.runs()}
-    assert set(lines(folder / "touched")) <= set(runs), "a run touched the data and is not in the ledger"
-    assert all(runs[r].closed for r in lines(folder / "committed")), "a commit was lost"
+    assert set(touched) <= set(runs), "a run touched the data and is not in the ledger"
+    assert all(runs[r].closed for r in committed), "a commit was lost"
     assert all(math.isclose(r.price("gaussian"), RHO / 2 if r.closed else RHO) for r in runs.values())
     assert ledger.spent().epsilon <= LIMIT.epsilon
     return len(runs), sum(not r.closed for r in runs.values())
 
 
 def kill(folder: Path, kills: int, workers: int, seed: int) -> tuple[int, int]:
-    """Start workers, kill them one after another at random moments, and check after each kill."""
+    """Keep some workers going, kill them one after another at random moments, and check after each kill."""
     chance = random.Random(seed)  # noqa: S311  (moments to kill at are no secret)
-    if not (folder / "ledger.jsonl").exists():
-        Ledger(folder / "ledger.jsonl").raise_limit(LIMIT, reason="kill test")
-    command = [sys.executable, "-m", "tests.privacy.kill_ledger", "--work", str(folder)]
-    root = Path(__file__).parents[2]
-    for _ in range(-(-kills // workers)):
-        children = [subprocess.Popen(command, stdout=subprocess.PIPE, cwd=root) for _ in range(workers)]
-        try:
-            for child in children:
-                assert child.stdout is not None
-                assert child.stdout.readline() == b"ready\n"
-            for child in children:
-                time.sleep(chance.uniform(0.0, 0.25))
-                child.kill()
-                child.wait()
-                check(folder)
-        finally:
-            for child in children:
-                child.kill()
-                child.wait()
-                if child.stdout:
-                    child.stdout.close()
+    Ledger(folder / "ledger.jsonl").raise_limit(LIMIT, reason="kill test")
+    rho_for(SMALL, "gaussian")  # load what is loaded late, so that the kills hit the ledger's own work
+    children = [start(folder) for _ in range(workers)]
+    try:
+        for _ in range(kills):
+            time.sleep(chance.uniform(0.0, 0.1))
+            stop(children.pop(0))
+            check(folder)
+            children.append(start(folder))
+    finally:
+        for child in children:
+            stop(child)
     return check(folder)
+
+
+def start(folder: Path) -> int:
+    """Fork a worker."""
+    child = os.fork()
+    if child == 0:
+        try:
+            work(folder)
+        finally:
+            os._exit(1)
+    return child
+
+
+def stop(child: int) -> None:
+    """Kill a worker; it must have been alive until then."""
+    os.kill(child, signal.SIGKILL)
+    assert os.WIFSIGNALED(os.waitpid(child, 0)[1]), "a worker ended by itself"
 
 
 def main() -> None:
@@ -93,10 +101,7 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=200)
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--work", type=Path)
     options = parser.parse_args()
-    if options.work:
-        work(options.work)
     with tempfile.TemporaryDirectory() as folder:
         runs, still_open = kill(Path(folder), options.kills, options.workers, options.seed)
         sys.stdout.write(

@@ -148,7 +148,11 @@ def test_the_limit_is_raised_only_on_purpose(ledger: Ledger) -> None:
 
 
 @settings(deadline=None, max_examples=25)
-@given(st.lists(st.tuples(st.floats(0.05, 1.0), st.floats(0, 1), st.booleans(), st.booleans()), max_size=8))
+@given(
+    st.lists(
+        st.tuples(st.sampled_from([0.1, 0.3, 0.7, 1.0]), st.floats(0.01, 1), st.booleans(), st.booleans()), max_size=8
+    )
+)
 def test_the_total_never_passes_the_limit(tmp_path_factory: pytest.TempPathFactory, plan: Any) -> None:
     """Any sequence of runs, open or committed in part, stays below the limit; each refusal changes nothing."""
     ledger = Ledger(tmp_path_factory.mktemp("ledger") / "l.jsonl")
@@ -161,7 +165,7 @@ def test_the_total_never_passes_the_limit(tmp_path_factory: pytest.TempPathFacto
         except BudgetExceeded:
             assert ledger.path.read_bytes() == before
             continue
-        if commits and share > 0:
+        if commits:
             ledger.commit(run, [event(share * rho_for(Budget(epsilon, 1e-6), accounting))])
         assert ledger.spent().epsilon <= 1 + 1e-9
 
