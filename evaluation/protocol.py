@@ -29,12 +29,18 @@ class Margins:
     ----------
     tvd : float
         Mean TVD beyond that of two real halves, for tables of one and of two columns.
-    auroc : float
-        Loss of AUROC (or of R² for a numeric target) against the real-trained model.
+    loss : float
+        Loss of AUROC (of R² for a numeric target) against the real-trained model, overall and in each group.
+    share : float
+        Ratio by which a group's share may be wrong, in either direction.
+    calibration : float
+        Distance of the calibration slope from 1, and of the calibration intercept from 0.
     """
 
     tvd: float = 0.05
-    auroc: float = 0.05
+    loss: float = 0.05
+    share: float = 1.25
+    calibration: float = 0.2
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,202 @@
+"""The figures of the page. Each takes results and returns an SVG element, or nothing where there is nothing to draw."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsynth.evaluation.catalogue import ARMS
+from dpsynth.evaluation.report.svg import INK, REAL, SYNTHETIC, canvas, to_svg
+from dpsynth.evaluation.report.text import short
+from dpsynth.evaluation.results import Result
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+__all__ = ["calibration", "coefficients", "forest", "heat_map", "overlay", "paired_forest", "power_curve", "scatter"]
+
+ARM_COLOUR = {"real": REAL, "synthetic": SYNTHETIC}
+WIDTH = 4.6
+
+
+def overlay(result: Result, key: str) -> str:
+    """Return the histograms of one column, real and synthetic."""
+    labels, real, synthetic = (list(result.detail[name]) for name in ("labels", "real", "synthetic"))
+    if len(labels) > 14:  # many categories: the most frequent, and the rest together
+        order = np.argsort(-(np.array(real) + np.array(synthetic)), kind="stable")
+        kept, rest = sorted(order[:13]), order[13:]
+        real = [real[i] for i in kept] + [float(sum(real[i] for i in rest))]
+        synthetic = [synthetic[i] for i in kept] + [float(sum(synthetic[i] for i in rest))]
+        labels = [labels[i] for i in kept] + ["others"]
+    places = np.arange(len(labels))
+    with canvas(2.5, 0.62 + 0.19 * len(labels)) as figure:
+        axes = figure.subplots()
+        axes.barh(places - 0.2, real, 0.38, color=REAL)
+        axes.barh(places + 0.2, synthetic, 0.38, color="none", edgecolor=SYNTHETIC, hatch="//////", linewidth=0.8)
+        axes.set_yticks(places, [short(label, 14) for label in labels])
+        axes.set_ylim(len(labels) - 0.4, -0.6)
+        axes.tick_params(length=2, labelsize=9)
+        axes.locator_params(axis="x", nbins=4)
+        title = f"{result.subject}: share of rows, real and synthetic"
+        text = f"TVD {result.number:.3f}. Solid bars: real patients. Hatched bars: synthetic rows."
+        return to_svg(figure, key, title, text)
+
+
+def heat_map(result: Result, key: str) -> str:
+    """Return the difference of Cramér's V, synthetic less real, for every pair of columns."""
+    names = result.detail.get("columns", [])
+    if len(names) < 2:
+        return ""
+    upper = np.triu_indices(len(names), 1)
+    real, synthetic = (np.array(result.detail[side], dtype=float) for side in ("real", "synthetic"))
+    difference = np.full((len(names), len(names)), np.nan)
+    difference[upper] = synthetic - real
+    difference.T[upper] = difference[upper]
+    size = min(5.2, 2.6 + 0.06 * len(names))
+    with canvas(size, size + 0.5) as figure:
+        axes = figure.subplots()
+        image = axes.imshow(difference, cmap="PuOr_r", vmin=-0.5, vmax=0.5, interpolation="none")
+        step = max(1, len(names) // 34)
+        places = np.arange(0, len(names), step)
+        size_of_text = 8 if len(names) <= 24 else 6.5
+        axes.set_xticks(places, [short(names[i], 14) for i in places], rotation=90, fontsize=size_of_text)
+        axes.set_yticks(places, [short(names[i], 14) for i in places], fontsize=size_of_text)
+        axes.tick_params(length=0)
+        bar = figure.colorbar(image, ax=axes, orientation="horizontal", shrink=0.8, pad=0.02, aspect=30)
+        bar.set_label("Cramér's V: synthetic less real")
+        bar.outline.set_visible(False)
+        text = "Brown: the cohort shows a stronger association than real patients. Purple: a weaker one."
+        return to_svg(figure, key, "Difference in association for each pair of columns", text)
+
+
+def _line(axes: "Axes", place: float, result: Result, colour: str, marker: str) -> None:
+    if result.value is None:
+        axes.text(0.01, place, "not estimable", transform=axes.get_yaxis_transform(), va="center", fontsize=8.5)
+        return
+    if result.interval is not None:
+        axes.plot([result.interval.low, result.interval.high], [place, place], color=colour, lw=1.5)
+    axes.plot([result.value], [place], marker, color=colour, ms=5.5)
+
+
+def forest(results: Sequence[Result], key: str, *, title: str, label: str, lines: Sequence[Result] = ()) -> str:
+    """Return a row per arm with its interval; `lines` are drawn through all rows (ceiling and floor)."""
+    if not any(one.ok for one in results):
+        return ""
+    names = [short(ARMS.get(one.arm, one.arm), 30) for one in results]
+    with canvas(WIDTH, 0.75 + 0.27 * len(results)) as figure:
+        axes = figure.subplots()
+        for line in lines:
+            if line.value is not None:
+                axes.axvline(line.value, color=ARM_COLOUR.get(line.arm, INK), lw=0.8, ls=(0, (4, 3)))
+        for place, one in enumerate(results):
+            _line(axes, place, one, ARM_COLOUR.get(one.arm, INK), "s" if one.arm == "real" else "o")
+        axes.set_yticks(range(len(results)), names)
+        axes.set_ylim(len(results) - 0.4, -0.6)
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+        text = "; ".join(f"{ARMS.get(one.arm, one.arm)} {one.value:.3f}" for one in results if one.value is not None)
+        return to_svg(figure, key, title, text)
+
+
+def paired_forest(results: Sequence[Result], key: str, *, title: str, label: str, margin: float | None = None) -> str:
+    """Return a row per group with its change and interval; a line at 0, and one at the margin."""
+    drawn = [one for one in results if one.ok]
+    if not drawn:
+        return ""
+    with canvas(WIDTH, 0.75 + 0.25 * len(drawn)) as figure:
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, lw=0.8)
+        if margin is not None:
+            axes.axvline(-margin, color=INK, lw=0.8, ls=(0, (4, 3)))
+        for place, one in enumerate(drawn):
+            _line(axes, place, one, SYNTHETIC, "o")
+        names = [f"{short(one.group, 24)} (n {one.n:,})" for one in drawn]
+        axes.set_yticks(range(len(drawn)), names)
+        axes.set_ylim(len(drawn) - 0.4, -0.6)
+        axes.set_xlabel(label)
+        axes.tick_params(axis="y", length=0)
+        text = "; ".join(f"{one.group} {one.value:+.3f}" for one in drawn)
+        return to_svg(figure, key, title, text)
+
+
+def coefficients(real: Sequence[Result], synthetic: Sequence[Result], key: str) -> str:
+    """Return the coefficients of the pre-specified regression, real and synthetic, with their intervals."""
+    pairs = [(one, two) for one, two in zip(real, synthetic, strict=True) if one.ok or two.ok]
+    if not pairs:
+        return ""
+    with canvas(WIDTH, 0.95 + 0.3 * len(pairs)) as figure:
+        axes = figure.subplots()
+        axes.axvline(0, color=INK, lw=0.8)
+        for place, pair in enumerate(pairs):
+            for offset, one in zip((-0.14, 0.14), pair, strict=True):
+                if one.ok:
+                    _line(axes, place + offset, one, ARM_COLOUR[one.arm], "s" if one.arm == "real" else "o")
+        axes.set_yticks(range(len(pairs)), [short(one.subject, 28) for one, _ in pairs])
+        axes.set_ylim(len(pairs) - 0.4, -0.6)
+        axes.set_xlabel("coefficient; square: real, circle: synthetic")
+        axes.tick_params(axis="y", length=0)
+        return to_svg(figure, key, "Coefficients from real patients and from the cohort", "The table has the numbers.")
+
+
+def calibration(results: Sequence[Result], key: str, *, title: str) -> str:
+    """Return observed against predicted risk in groups of equal size, a line per arm."""
+    curves = [(one.arm, one.detail["curve"]) for one in results if one.detail.get("curve")]
+    if not curves:
+        return ""
+    with canvas(3.4, 3.3) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=(0, (4, 3)))
+        for arm, curve in curves:
+            style: dict[str, Any] = {"color": ARM_COLOUR.get(arm, INK), "lw": 1.2, "ms": 4.5}
+            axes.plot(curve["predicted"], curve["observed"], "s-" if arm == "real" else "o-", **style)
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        axes.set_aspect("equal")
+        axes.set_xlabel("predicted risk")
+        axes.set_ylabel("observed share")
+        return to_svg(figure, key, title, "Square: trained on real patients. Circle: trained on the cohort.")
+
+
+def scatter(results: Sequence[Result], key: str) -> str:
+    """Return each group's ratio of shares against its real size, both on a logarithmic scale."""
+    drawn = [one for one in results if one.ok and one.interval is not None]
+    if not drawn:
+        return ""
+    with canvas(WIDTH, 3.0) as figure:
+        axes = figure.subplots()
+        axes.axhline(1, color=INK, lw=0.8)
+        for one in drawn:
+            size = one.detail["real_rows"]
+            assert one.interval is not None  # noqa: S101  (chosen above; for the type checker)
+            axes.plot([size, size], np.exp([one.interval.low, one.interval.high]), color=SYNTHETIC, lw=1.2)
+            axes.plot([size], [np.exp(one.number)], "o", color=SYNTHETIC, ms=4.5)
+        axes.set_xscale("log")
+        axes.set_yscale("log")
+        low = min(np.exp(one.interval.low) for one in drawn if one.interval is not None)
+        high = max(np.exp(one.interval.high) for one in drawn if one.interval is not None)
+        ticks = [tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if 0.8 * low <= tick <= 1.25 * high]
+        axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_yticks([], minor=True)
+        axes.set_xlabel("real rows in the group")
+        axes.set_ylabel("synthetic share / real share")
+        for one in sorted(drawn, key=lambda item: -abs(item.number))[:3]:
+            place = (one.detail["real_rows"], float(np.exp(one.number)))
+            axes.annotate(short(one.group, 24), place, xytext=(5, 4), textcoords="offset points", fontsize=8.5)
+        return to_svg(figure, key, "Representation of groups", "Above 1: the group is larger in the cohort.")
+
+
+def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:
+    """Return the best possible membership test: members found against others wrongly accused."""
+    if not rows:
+        return ""
+    points = [(0.0, 0.0), *rows, (1.0, 1.0)]
+    with canvas(3.4, 3.0) as figure:
+        axes = figure.subplots()
+        axes.plot([0, 1], [0, 1], color=INK, lw=0.8, ls=(0, (4, 3)))
+        axes.plot([point[0] for point in points], [point[1] for point in points], "o-", color=SYNTHETIC, lw=1.2, ms=3.5)
+        axes.set_xlabel("others wrongly taken for patients")
+        axes.set_ylabel("patients recognised, at most")
+        axes.set_xlim(0, 1)
+        axes.set_ylim(0, 1)
+        text = "Dashed: guessing without the release. The table has the numbers."
+        return to_svg(figure, key, "What the best possible attack can reach", text)

@@ -1,0 +1,137 @@
+"""The part of the page on groups of patients."""
+
+from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.protocol import Margins
+from dpsynth.evaluation.report import figures
+from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, kept
+from dpsynth.evaluation.report.text import Grid, number, percent, shown
+from dpsynth.evaluation.results import Results, Status
+
+__all__ = ["fairness"]
+
+
+_GROUP_SCORES = (
+    "group_auroc",
+    "group_auprc",
+    "tpr",
+    "fpr",
+    "ppv",
+    "calibration_error",
+    "group_accuracy",
+    "group_mae",
+)
+
+
+def fairness(results: Results, margins: Margins) -> Section:
+    """Return the part on groups of patients."""
+    mine = results.select(section="fairness")
+    if not len(mine):
+        return Section("fairness", "For whom?", ["No subgroup was named."])
+    words = []
+    if len(mine.select("group_change")):
+        words.append(
+            "Groups are judged on the same test patients and by the same bootstrap draws, stratified by group and "
+            f"outcome. A rate needs ten patients of its kind; below that it is not estimable. The dashed line is the "
+            f"margin chosen beforehand ({margins.loss:g})."
+        )
+    elif not len(mine.select("representation")):
+        words.append(NOTHING)
+    drawn = kept([_representation(mine), _group_changes(mine, margins)])
+    tables = kept([_shares(mine), _tests(mine), _gaps(mine)])
+    more = kept([_group_table(mine, arm) for arm in ("real", "synthetic")])
+    return Section("fairness", "For whom?", words, drawn, tables, more)
+
+
+def _shares(results: Results) -> Grid | None:
+    if len(results.select("representation")):
+        return None
+    rows = [(one.group, number(one.n), percent(one.number)) for one in results.select("share") if one.ok]
+    return Grid("Groups in the synthetic cohort", ("Group", "Rows", "Share"), rows) if rows else None
+
+
+def _representation(results: Results) -> Figure | None:
+    found = list(results.select("representation"))
+    if not found:
+        return None
+    rows = [
+        (
+            one.group,
+            number(one.detail["real_rows"]),
+            percent(one.detail["real_share"]),
+            number(one.detail["synthetic_rows"]),
+            percent(one.detail["synthetic_share"]),
+            shown(one),
+        )
+        for one in found
+    ]
+    rows += [
+        (f"slope over groups of {one.group}", "", "", "", "", shown(one))
+        for one in results.select("representation_slope")
+    ]
+    head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Log ratio of shares")
+    caption = (
+        "Above 1: the group is larger in the cohort than among real patients. A slope below 0 means that small groups "
+        "grow, above 0 that they shrink."
+    )
+    drawing = figures.scatter(found, "representation")
+    return Figure("representation", "Are groups as large as they are?", caption, [("", drawing)], Grid("", head, rows))
+
+
+def _group_changes(results: Results, margins: Margins) -> Figure | None:
+    found = list(results.select("group_change"))
+    if not found:
+        return None
+    others = {one.group: one for one in results.select("did")}
+    rows = []
+    for one in found:
+        did = others.get(one.group)
+        p = "n/a" if did is None or not did.ok else number(did.detail.get("p_holm"))
+        positives = number(one.detail.get("positives")) if one.ok else "n/a"
+        rows.append((one.group, number(one.n), positives, shown(one), "n/a" if did is None else shown(did), p))
+    head = ("Group", "n", "with outcome", "Change", "Difference from all other patients", "p (Holm)")
+    drawing = figures.paired_forest(
+        found, "changes", title="Change in each group", label="synthetic-trained less real-trained", margin=margins.loss
+    )
+    missing = sum(one.status is Status.NOT_ESTIMABLE for one in found)
+    caption = (
+        "How much worse (left) or better (right) a model trained on the cohort does in each group than one trained on "
+        f"real patients. {missing} of {len(found)} groups cannot be estimated; the table says why."
+    )
+    table = Grid("Change against the real-trained model, by group", head, rows)
+    return Figure("changes", "What training on the cohort costs each group", caption, [("", drawing)], table)
+
+
+def _tests(results: Results) -> Grid | None:
+    rows = []
+    for one in results.select("largest_did"):
+        p = number(one.detail.get("p_permutation")) if one.ok else "n/a"
+        rows.append((one.group, one.detail.get("worst", "n/a") if one.ok else "n/a", shown(one), p, number(one.n)))
+    head = ("Grouping", "Group", "Difference in differences", "p (permutation)", "Groups")
+    caption = "The group that loses or gains most against all others, tested by shuffling groups among patients"
+    return Grid(caption, head, rows) if rows else None
+
+
+def _gaps(results: Results) -> Grid | None:
+    rows = []
+    for metric in ("worst_group", "gap", "equalized_odds", "demographic_parity"):
+        for one in results.select(metric):
+            worst = (
+                f" ({one.detail['worst']})" if one.ok and one.detail.get("worst") and metric == "worst_group" else ""
+            )
+            rows.append((METRICS[metric].title, one.group, ARMS[one.arm], f"{shown(one)}{worst}", number(one.n)))
+    head = ("Metric", "Grouping", "Trained on", "Value", "Groups")
+    caption = "Gaps between groups. Intervals of a largest gap lie high where groups are small."
+    return Grid(caption, head, rows) if rows else None
+
+
+def _group_table(results: Results, arm: str) -> Grid | None:
+    found = results.select(_GROUP_SCORES, arm=arm)
+    metrics = [metric for metric in _GROUP_SCORES if len(found.select(metric))]
+    rows = []
+    for group in dict.fromkeys(one.group for one in found):
+        mine = {one.metric: one for one in found.select(group=group)}
+        first = next(iter(mine.values()))
+        sizes = (number(first.n), number(first.detail.get("positives")))
+        rows.append((group, *sizes, *(shown(mine[metric]) if metric in mine else "n/a" for metric in metrics)))
+    head = ("Group", "n", "with outcome", *(METRICS[metric].title for metric in metrics))
+    return Grid(f"Scores by group, trained on {ARMS[arm]}", head, rows) if rows else None

@@ -1,0 +1,96 @@
+"""The part of the page on tables, columns and rows."""
+
+from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.report import figures
+from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, kept
+from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.results import Results
+
+__all__ = ["fidelity"]
+
+#: Columns that are drawn as the worst.
+WORST = 8
+
+
+def fidelity(results: Results) -> Section:
+    """Return the part on tables, columns and rows."""
+    mine = results.select(section="fidelity")
+    checks = results.select(("rows", "constraint_violations", "duplicates"))
+    words = []
+    tvd = list(mine.select("tvd_1way"))
+    if tvd:
+        about = tvd[0].detail
+        words.append(
+            f"Every arm is compared with the same {number(about['reference_rows'])} rows of real patients, who did not "
+            f"train the model; each arm has {number(about['rows'])} rows. The column of other real patients shows what "
+            f"chance alone makes of each distance. Cells: {about['bins']}; missing is a cell of its own."
+        )
+    else:
+        words.append(NOTHING)
+    metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key != "tvd_column"]
+    drawn = kept([_overlays(mine), _heat(mine)])
+    tables = kept([by_arm(mine, metrics, "Distances between the cohort and real patients"), _checks(checks)])
+    return Section("fidelity", "How close is it to the patients?", words, drawn, tables, kept([_pairs(mine)]))
+
+
+def _checks(results: Results) -> Grid | None:
+    rows = []
+    for one in results:
+        what = METRICS[one.metric].title
+        if one.metric == "constraint_violations" and one.detail.get("constraints"):
+            for words, count in one.detail["constraints"].items():
+                rows.append((f"{what}: {words}", ARMS[one.arm], number(count), number(one.n)))
+            continue
+        remark = f" ({one.reason})" if one.reason and one.ok else ""
+        rows.append((what, ARMS[one.arm], f"{shown(one)}{remark}", number(one.n)))
+    head = ("Check", "Cohort", "Found", "of rows")
+    caption = "Plain facts about the rows. Rows equal to a real row are a count, not a measure of privacy."
+    return Grid(caption, head, rows) if rows else None
+
+
+def _overlays(results: Results) -> Figure | None:
+    columns = list(results.select("tvd_column"))
+    found = sorted((one for one in columns if one.ok), key=lambda one: -one.number)
+    if not found:
+        return None
+    drawings = [(one.subject, figures.overlay(one, f"column{place}")) for place, one in enumerate(found[:WORST])]
+    rows = [(one.subject, shown(one), number(one.detail["real_halves"])) for one in found]
+    rows += [(one.subject, shown(one), "n/a") for one in columns if not one.ok]
+    table = Grid("TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows)
+    caption = (
+        f"The {len(drawings)} columns that differ most. Solid: real patients. Hatched: the synthetic cohort. Bars are "
+        "shares of rows."
+    )
+    return Figure("columns", "Worst columns", caption, drawings, table, small=True)
+
+
+def _pairs(results: Results) -> Grid | None:
+    rows = []
+    for metric in ("tvd_2way", "tvd_3way"):
+        for one in results.select(metric, arm="synthetic"):
+            rows += [
+                (" and ".join(item["columns"]), number(item["tvd"]), number(item["real"]))
+                for item in one.detail.get("worst", [])
+            ]
+    head = ("Columns", "TVD, synthetic", "TVD, other real patients")
+    return Grid("Pairs and triples of columns that differ most beyond chance", head, rows) if rows else None
+
+
+def _heat(results: Results) -> Figure | None:
+    found = [one for one in results.select("association_error", arm="synthetic") if one.ok]
+    if not found or len(found[0].detail.get("columns", [])) < 2:
+        return None
+    one = found[0]
+    names = one.detail["columns"]
+    pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+    both = [
+        (pair, real, synthetic)
+        for pair, real, synthetic in zip(pairs, one.detail["real"], one.detail["synthetic"], strict=True)
+        if real is not None and real == real  # noqa: PLR0124  (NaN: the pair has no association)
+    ]
+    both.sort(key=lambda item: -abs(item[2] - item[1]))
+    rows = [(" and ".join(pair), number(real), number(synthetic)) for pair, real, synthetic in both[:60]]
+    table = Grid("Cramér's V of the 60 pairs that differ most", ("Columns", "real", "synthetic"), rows)
+    caption = "Brown: two columns go together more strongly in the cohort than in real patients. Purple: less."
+    drawing = figures.heat_map(one, "association")
+    return Figure("association", "Associations between columns", caption, [("", drawing)], table)

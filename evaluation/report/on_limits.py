@@ -1,0 +1,54 @@
+"""The part of the page on what is not there, what the cohort must not be used for, and what the metrics say."""
+
+from dpsynth.evaluation.catalogue import METRICS
+from dpsynth.evaluation.report.parts import Section
+from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.results import Result, Results, Status
+
+__all__ = ["UNSUPPORTED", "failures", "glossary"]
+
+
+_BETTER = {
+    "higher": "higher is better",
+    "lower": "lower is better",
+    "zero": "0 is ideal",
+    "one": "1 is ideal",
+    "none": "a description",
+}
+
+#: Uses that no result on the page could make safe.
+UNSUPPORTED = (
+    "Linking rows with other data to learn about real people: no row is a person.",
+    "Rare combinations: counts of a few patients are mostly noise at any epsilon that protects them.",
+    "Time series, free text, images: not part of this cohort.",
+    "Calling counts of equal rows, or distances to the nearest real row, a measure of privacy.",
+)
+
+
+def failures(results: Results) -> Section:
+    """Return the part on what could not be computed, and on what the cohort must not be used for."""
+    rows = []
+    for status in (Status.FAILED, Status.NOT_ESTIMABLE):
+        grouped: dict[tuple[str, str], list[str]] = {}
+        for one in results.select(status=status):
+            grouped.setdefault((one.title, one.reason), []).append(_place(one))
+        for (title, reason), places in grouped.items():
+            word = "failed" if status is Status.FAILED else "not estimable"
+            where = "; ".join(dict.fromkeys(places))
+            rows.append((title, word, reason, where))
+    head = ("Metric", "Status", "Reason", "Where")
+    tables = [Grid("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
+    words = [] if rows else ["Every metric that was asked for has a number."]
+    return Section("limits", "Known failures and unsupported uses", words, [], tables)
+
+
+def _place(one: Result) -> str:
+    parts = [part for part in (one.subject, one.group if one.group != "all" else "", one.arm) if part]
+    return ", ".join(parts)
+
+
+def glossary(results: Results) -> Grid:
+    """Return what each metric on the page says, and which way is better."""
+    used = {one.metric for one in results}
+    rows = [(item.title, item.about, _BETTER[item.direction]) for key, item in METRICS.items() if key in used]
+    return Grid("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)

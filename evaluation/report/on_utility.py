@@ -1,0 +1,93 @@
+"""The part of the page on models that are learned from the cohort."""
+
+from collections.abc import Sequence
+
+from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.report import figures
+from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, kept
+from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.results import Result, Results
+
+__all__ = ["utility"]
+
+
+_SCORES = ("auroc", "auprc", "balanced_accuracy", "brier", "r2", "mae", "calibration_intercept", "calibration_slope")
+
+
+def utility(results: Results, target: str | None) -> Section:
+    """Return the part on models that are learned from the cohort."""
+    title = "Can one learn from it?"
+    if target is None:
+        return Section("utility", title, ["No outcome was named, so that no model was trained."])
+    mine = results.select(section="utility")
+    if not len(mine):
+        return Section("utility", title, [NOTHING])
+    words = (
+        f"Models that predict {target} are trained on each arm, with the same number of rows, and tested on the same "
+        "real patients. Trained on real patients is the ceiling; independent columns are the floor. A DP classifier "
+        "that is trained directly on the real patients at the same epsilon, the yardstick for whether synthesis is "
+        "worth it, is not part of this version."
+    )
+    learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
+    drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
+    tables = kept([_changes(mine)])
+    more = kept([_scores(mine, learner) for learner in learners])
+    return Section("utility", title, [words], drawn, tables, more)
+
+
+def _ordered(results: Sequence[Result]) -> list[Result]:
+    return sorted(results, key=lambda one: list(ARMS).index(one.arm))
+
+
+def _arms_figure(results: Results) -> Figure | None:
+    metric = "auroc" if len(results.select("auroc")) else "r2"
+    drawings, rows = [], []
+    learners = list(dict.fromkeys(one.subject for one in results.select(metric) if one.subject))
+    prevalence = list(results.select(metric, arm="prevalence"))
+    for place, learner in enumerate(learners):
+        found = _ordered([*results.select(metric, subject=learner), *prevalence])
+        ends = [one for one in found if one.arm in ("real", "floor")]
+        title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
+        drawing = figures.forest(found, f"arms{place}", title=title, label=METRICS[metric].title, lines=ends)
+        drawings.append((learner, drawing))
+        rows += [(f"{learner}: {ARMS[one.arm]}", shown(one), number(one.n)) for one in found]
+    if not rows:
+        return None
+    caption = (
+        "Intervals cover the drawing of test patients (and of synthetic rows, where several cohorts were drawn), not "
+        "another fit. Dashed: ceiling and floor."
+    )
+    table = Grid(f"{METRICS[metric].title} by arm", ("Learner and arm", METRICS[metric].title, "n tested"), rows)
+    return Figure("arms", "Ceiling, cohort and floor", caption, [item for item in drawings if item[1]], table)
+
+
+def _calibration_figure(results: Results, learners: list[str]) -> Figure | None:
+    drawings, rows = [], []
+    for place, learner in enumerate(learners):
+        found = [
+            one for one in results.select("calibration_slope", subject=learner) if one.arm in ("real", "synthetic")
+        ]
+        found = _ordered([one for one in found if one.ok])
+        drawings.append((learner, figures.calibration(found, f"calibration{place}", title=f"Calibration of {learner}")))
+        for one in found:
+            curve = one.detail["curve"]
+            triples = zip(curve["predicted"], curve["observed"], curve["n"], strict=True)
+            rows += [(f"{learner}, {one.arm}", number(p), number(o), number(n)) for p, o, n in triples]
+    if not rows:
+        return None
+    head = ("Learner and arm", "Mean predicted risk", "Observed share", "n")
+    caption = "Tenths of the test patients in order of predicted risk. On the dashed line risks are right."
+    drawings = [item for item in drawings if item[1]]
+    return Figure("calibration", "Calibration on real patients", caption, drawings, Grid("Calibration", head, rows))
+
+
+def _changes(results: Results) -> Grid | None:
+    rows = [(f"{one.subject}: {ARMS[one.arm]}", shown(one), number(one.n)) for one in results.select("change")]
+    of = next((METRICS[one.detail["of"]].title for one in results.select("change") if one.ok), "score")
+    caption = f"Change of {of} against the real-trained model, paired on the same test patients"
+    return Grid(caption, ("Learner and arm", "Change", "n tested"), rows) if rows else None
+
+
+def _scores(results: Results, learner: str) -> Grid | None:
+    mine = Results([*results.select(subject=learner), *results.select(arm="prevalence")])
+    return by_arm(mine, _SCORES, f"All scores of {learner}")

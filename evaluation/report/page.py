@@ -1,0 +1,170 @@
+"""The page and its JSON twin, from an evaluation. Two renderings: what may be published, and what may not."""
+
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.evaluation.report import figures
+from dpsynth.evaluation.report.annex import annex
+from dpsynth.evaluation.report.on_fairness import fairness
+from dpsynth.evaluation.report.on_fidelity import fidelity
+from dpsynth.evaluation.report.on_inference import inference
+from dpsynth.evaluation.report.on_limits import UNSUPPORTED, failures, glossary
+from dpsynth.evaluation.report.on_utility import utility
+from dpsynth.evaluation.report.privacy import ledger_grid, privacy
+from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
+from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.judge import Evaluation
+
+__all__ = ["document", "embed", "json_schema", "render_internal", "render_public"]
+
+FORMAT = "dpsynth-report"
+VERSION = 1
+
+
+@cache
+def _environment() -> Any:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    loader = FileSystemLoader(Path(__file__).parent)
+    return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def render_public(evaluation: "Evaluation") -> str:
+    """Return the page that may be published.
+
+    Raises
+    ------
+    DisclosureError
+        If the evaluation holds anything but `PublicResults` (see `Evaluation.public`): the page is then not made.
+    """
+    if not isinstance(evaluation.results, PublicResults):
+        raise DisclosureError(
+            "the public report takes public results only; give it evaluation.public(), or render the internal report."
+        )
+    return _render(evaluation, audience="public")
+
+
+def render_internal(evaluation: "Evaluation") -> str:
+    """Return the page with everything, marked as internal."""
+    return _render(evaluation, audience="internal")
+
+
+def _render(evaluation: "Evaluation", audience: str) -> str:
+    context = _context(evaluation) | {"audience": audience, "css": (Path(__file__).parent / "report.css").read_text()}
+    return str(_environment().get_template("report.html.j2").render(context))
+
+
+def _context(evaluation: "Evaluation") -> dict[str, Any]:
+    from markupsafe import Markup
+
+    results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
+    groups = group_verdicts(results, margins)
+    statement = privacy(evaluation.statement)
+    return {
+        "evaluation": evaluation,
+        "about": evaluation.about,
+        "schema": evaluation.schema,
+        "privacy": statement,
+        "power": Markup(_power(statement.power)),  # noqa: S704  (an SVG of ours: its texts are escaped)
+        "verdicts": verdicts(results, margins, target),
+        "groups": _sentences(groups),
+        "group_table": _group_grid(groups),
+        "margins": margins,
+        "sections": [
+            fidelity(results),
+            utility(results, target),
+            inference(results),
+            fairness(results, margins),
+            failures(results),
+        ],
+        "unsupported": UNSUPPORTED,
+        "ledger": ledger_grid(evaluation.statement),
+        "annex": annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation)),
+        "glossary": glossary(results),
+        "safe": Markup,
+        "version": _version(),
+    }
+
+
+def _version() -> str:
+    from importlib.metadata import version
+
+    return version("dpsynth")
+
+
+def _power(grid: Grid | None) -> str:
+    if grid is None:
+        return ""
+    points = [(float(a.rstrip(" %")) / 100, float(b.rstrip(" %")) / 100) for a, b in grid.rows]
+    return figures.power_curve(points, "power")
+
+
+def _named(evaluation: "Evaluation") -> dict[str, Any]:
+    return {"name": evaluation.schema.name, "description": evaluation.schema.description}
+
+
+def _has_fairness(evaluation: "Evaluation") -> bool:
+    return any(one.ok for one in evaluation.results.select("group_change"))
+
+
+_WORDS = {
+    Answer.YES: "Models learned from the cohort hold up, within the margin, in",
+    Answer.NO: "They do worse than the margin allows in",
+    Answer.NOT_SHOWN: "The data cannot show either in",
+    Answer.UNKNOWN: "Nothing can be said (too few patients, or no number that may be shown here) of",
+}
+
+
+def _sentences(groups: list[GroupVerdict]) -> list[tuple[str, list[str]]]:
+    """Return for each answer the groups that it is about."""
+    found = [(words, [one.group for one in groups if one.learning is answer]) for answer, words in _WORDS.items()]
+    return [(words, names) for words, names in found if names]
+
+
+def _group_grid(groups: list[GroupVerdict]) -> Grid | None:
+    rows = [(one.group, str(one.learning), one.change, str(one.share), one.representation) for one in groups]
+    head = ("Group", "Learning holds up?", "Change", "Has its share?", "Synthetic over real share")
+    return Grid("Groups of patients, one by one", head, rows) if rows else None
+
+
+def document(evaluation: "Evaluation") -> dict[str, Any]:
+    """Return the JSON twin of the page, in the form of `json_schema`."""
+    results, margins = evaluation.results, evaluation.terms.margins
+    target = evaluation.about.get("target")
+    found = {
+        "format": FORMAT,
+        "version": VERSION,
+        "audience": "public" if isinstance(results, PublicResults) else "internal",
+        "about": dict(evaluation.about),
+        "privacy": dict(evaluation.statement),
+        "margins": {key: getattr(margins, key) for key in margins.__dataclass_fields__},
+        "verdicts": [vars(one) for one in verdicts(results, margins, target)],
+        "groups": [vars(one) for one in group_verdicts(results, margins)],
+        "results": results.to_dicts(),
+        "annex": [
+            vars(one)
+            for one in annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation))
+        ],
+    }
+    checked: dict[str, Any] = jsonable(found)
+    return checked
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON Schema of `document`, which ships as ``report.schema.json``."""
+    import json
+
+    schema: dict[str, Any] = json.loads((Path(__file__).parent / "report.schema.json").read_text(encoding="utf-8"))
+    return schema
+
+
+def embed(evaluation: "Evaluation") -> str:
+    """Return the internal page in a frame of its own, for a notebook: its styles stay its own."""
+    import html
+
+    page = html.escape(render_internal(evaluation), quote=True)
+    return f'<iframe title="Evaluation" style="width:100%;height:80vh;border:1px solid #ccc" srcdoc="{page}"></iframe>'

@@ -1,0 +1,90 @@
+"""What a part of the page is made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.results import Results
+
+__all__ = ["NOTHING", "Figure", "Section", "arms_of", "by_arm", "kept"]
+
+NOTHING = (
+    "No number of this part may be shown here: all of them touched private data without noise. They stand in the "
+    "internal report of whoever holds the data."
+)
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One figure, or several small ones, with the table behind it.
+
+    Parameters
+    ----------
+    key : str
+        Unique on the page.
+    title, caption : str
+    drawings : list of (heading, SVG)
+    table : Grid
+    small : bool
+        Whether the drawings are small and stand side by side.
+    """
+
+    key: str
+    title: str
+    caption: str
+    drawings: list[tuple[str, str]]
+    table: Grid
+    small: bool = False
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the page.
+
+    Parameters
+    ----------
+    key, title : str
+    words : list of str
+        Paragraphs.
+    figures : list of Figure
+    tables : list of Grid
+        Tables that stand open.
+    more : list of Grid
+        Tables that are folded away.
+    """
+
+    key: str
+    title: str
+    words: list[str] = field(default_factory=list)
+    figures: list[Figure] = field(default_factory=list)
+    tables: list[Grid] = field(default_factory=list)
+    more: list[Grid] = field(default_factory=list)
+
+
+def arms_of(results: Results) -> list[str]:
+    """Return the arms of these results in the catalogue's order."""
+    found = {one.arm for one in results}
+    return [arm for arm in ARMS if arm in found]
+
+
+def by_arm(results: Results, metrics: Sequence[str], caption: str) -> Grid | None:
+    """Return a table with a row per metric and a column per arm."""
+    found = results.select([metric for metric in metrics if metric in METRICS])
+    arms = arms_of(found)
+    rows = []
+    for metric in metrics:
+        mine = {one.arm: shown(one) for one in found.select(metric)}
+        if mine:
+            n = next((one.n for one in found.select(metric) if one.n is not None), None)
+            rows.append((METRICS[metric].title, number(n), *(mine.get(arm, "not computed") for arm in arms)))
+    return Grid(caption, ("Metric", "n", *(ARMS[arm] for arm in arms)), rows) if rows else None
+
+
+T = TypeVar("T")
+
+
+def kept(items: Sequence[T | None]) -> list[T]:
+    """Return the items that are there."""
+    return [item for item in items if item is not None]

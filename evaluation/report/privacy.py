@@ -1,0 +1,179 @@
+"""The privacy statement in words and tables that a clinician understands: what an attacker could at best gain."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from dpsynth.evaluation.report.text import Grid, number, percent
+
+__all__ = ["Privacy", "ledger_grid", "posterior", "privacy"]
+
+Statement = Mapping[str, Any]
+PRIORS = (0.01, 0.1, 0.5)
+
+
+@dataclass(frozen=True)
+class Privacy:
+    """What the page says about privacy.
+
+    Parameters
+    ----------
+    stated : bool
+        Whether there is a privacy statement with an epsilon at all.
+    warning : str
+        Where the release protects nobody, why.
+    words : list of str
+        Paragraphs.
+    facts, gains, power : Grid or None
+        The terms of the guarantee; what an attacker may come to believe; what an attacker finds at a false alarm rate.
+    not_protected : list of str
+    """
+
+    stated: bool
+    warning: str
+    words: list[str]
+    facts: Grid | None
+    gains: Grid | None
+    power: Grid | None
+    not_protected: list[str]
+
+
+def posterior(prior: float, epsilon: float) -> float:
+    """Return the greatest probability that somebody can reach who began with `prior`: odds times e^epsilon.
+
+    Examples
+    --------
+    >>> round(posterior(0.5, 1.0), 3)
+    0.731
+    """
+    return 1 / (1 + math.exp(-epsilon) * (1 - prior) / prior)
+
+
+def privacy(statement: Statement) -> Privacy:
+    """Return what the page says about privacy, from ``privacy.json``; fields that are not there are unknown."""
+    epsilon, delta = _real(statement.get("epsilon")), _real(statement.get("delta"))
+    if epsilon is None or delta is None:
+        warning = "No privacy statement was given: nothing on this page says that this cohort protects anybody."
+        return Privacy(False, warning, [], None, None, None, [])
+    warning = ""
+    if statement.get("private") is not True:
+        warning = (
+            "This cohort is NOT PRIVATE: it was made with repeatable noise for tests, or its statement does not say "
+            "otherwise. Do not publish anything made from it unless the patients are public."
+        )
+    return Privacy(
+        True,
+        warning,
+        _words(statement, epsilon, delta),
+        _facts(statement),
+        _gains(epsilon),
+        _power(statement.get("trade_off")),
+        [str(item) for item in statement.get("not_protected") or ()],
+    )
+
+
+def _real(value: Any) -> float | None:
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
+    return float(value) if is_number else None
+
+
+def _words(statement: Statement, epsilon: float, delta: float) -> list[str]:
+    unit = str(statement.get("unit", "unknown unit")).split(" (")[0]
+    terms = (
+        f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is one {unit}. "
+        "Both numbers cover everything that was computed from the private data for it."
+    )
+    once, least, twice = (number(math.exp(times * epsilon), 2) for times in (1, -1, 2))
+    meaning = (
+        f"Take any one {unit}. Had their data been left out, every possible release would have been about as likely: "
+        f"between {least} and {once} times as likely, but for a case of probability about {delta:g}. So whoever sees "
+        "the release, whatever else they know and however clever their method, can change their odds that this "
+        f"{unit} took part by a factor of at most {once}, and their odds between two values of something about this "
+        f"{unit} (a diagnosis, say) by a factor of at most {twice}."
+    )
+    limits = (
+        "It does not hide what is true of patients in general: if the release teaches that a disease is common in a "
+        "group, that can be concluded about everybody in the group, also about those who never took part."
+    )
+    return [terms, meaning, limits]
+
+
+def _facts(statement: Statement) -> Grid:
+    accountant = statement.get("accountant") or {}
+    earlier = statement.get("earlier_releases") or {}
+    model = statement.get("model") or {}
+    release = statement.get("release") or {}
+    libraries = statement.get("libraries") or {}
+    rows = [
+        ("epsilon (granted)", number(_real(statement.get("epsilon")))),
+        ("epsilon (spent)", number(_real(statement.get("epsilon_spent")))),
+        ("delta", f"{statement['delta']:g}"),
+        ("delta kept for finding categories", _maybe(statement.get("delta_for_discovery"))),
+        ("unit of protection", _maybe(statement.get("unit"))),
+        ("neighbours", _maybe(statement.get("neighbours"))),
+        ("rows of a patient that were used, at most", _maybe(statement.get("max_rows_per_patient"))),
+        ("accountant", _maybe(accountant.get("method"))),
+        ("randomness", _maybe(statement.get("randomness"))),
+        ("model", _maybe(model.get("name"))),
+        ("earlier runs on the same data", _earlier(earlier)),
+        ("release", _maybe(release.get("date"))),
+        ("versions", ", ".join(f"{name} {version}" for name, version in libraries.items()) or "unknown"),
+    ]
+    return Grid("The terms of the guarantee", ("", "As stated"), rows, wide=True)
+
+
+def _maybe(value: Any) -> str:
+    if value is None or value == "":
+        return "unknown"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _earlier(earlier: Mapping[str, Any]) -> str:
+    if not earlier:
+        return "unknown"
+    if earlier.get("runs") is None:
+        return f"unknown ({earlier.get('note', 'no ledger')})"
+    if not earlier["runs"]:
+        return "none in the ledger"
+    return f"{earlier['runs']}, together epsilon {_maybe(earlier.get('epsilon'))}, delta {_maybe(earlier.get('delta'))}"
+
+
+def _gains(epsilon: float) -> Grid:
+    rows = [(percent(prior, 0), percent(posterior(prior, epsilon))) for prior in PRIORS]
+    head = ("Believed before seeing the release", "Believed after it, at most")
+    return Grid("How sure somebody can become that one given patient is in the data", head, rows)
+
+
+def _power(points: Any) -> Grid | None:
+    """Return how many members an attacker finds at most, for shares of wrongly accused others."""
+    if not isinstance(points, list):
+        return None
+    rows = []
+    for point in points:
+        alarm, missed = _real(point.get("false_positive_rate")), _real(point.get("min_false_negative_rate"))
+        if alarm is not None and missed is not None:
+            rows.append((percent(alarm, 2), percent(1 - missed)))
+    head = ("Wrongly taken for patients", "Rightly taken for patients, at most")
+    return Grid("The best possible membership test", head, rows) if rows else None
+
+
+def ledger_grid(statement: Statement) -> Grid | None:
+    """Return every question that was asked of the private data, with its price."""
+    events = statement.get("events")
+    if not isinstance(events, list) or not events:
+        return None
+    rows = [
+        (
+            str(event.get("what", "unknown")),
+            str(event.get("noise", event.get("kind", "unknown"))),
+            _maybe(_real(event.get("sensitivity"))),
+            _maybe(_real(event.get("scale"))),
+            _maybe(event.get("count")),
+            _maybe(_real(event.get("rho"))),
+        )
+        for event in events
+        if isinstance(event, Mapping)
+    ]
+    head = ("Question", "Noise", "Sensitivity", "Scale", "Times", "Price (rho), each")
+    return Grid("Everything that was asked of the private data", head, rows, wide=True)
