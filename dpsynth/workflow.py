@@ -2,23 +2,26 @@
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.bundle import write_bundle
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.files import check_target, new_folder, write_json
+from dpsynth.files import check_target, new_folder
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
+from dpsynth.privacy.counting import Query, contingency
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.results import Results
+    from dpsynth.evaluation.judge import Evaluation
+    from dpsynth.evaluation.released import ReleasedCounts
 
 __all__ = ["DEFAULT_MODEL", "Published", "demo", "evaluate", "fit", "plan", "publish", "release", "republish"]
 
@@ -171,30 +174,55 @@ def release(
 
 
 def evaluate(
-    real: Cohort, synthetic: Cohort, *, target: str | None = None, train: Cohort | None = None, seed: int = 0
-) -> "Results":
+    real: Cohort,
+    synthetic: Cohort | Sequence[Cohort],
+    *,
+    train: Cohort | None = None,
+    target: str | None = None,
+    subgroups: Sequence[str | Sequence[str]] | None = None,
+    statement: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> "Evaluation":
     """Judge a synthetic cohort against real patients; the results are internal unless the real patients are public.
 
     Parameters
     ----------
     real : Cohort
         Real patients that the model has not seen.
-    synthetic : Cohort
-        The cohort to judge.
+    synthetic : Cohort or sequence of Cohort
+        The cohort to judge, or several draws of it.
+    train : Cohort, optional
+        The real patients that the model was fitted on, for what is trained on real patients. Without them half of
+        `real`, by patient, takes their place.
     target : str, optional
         The outcome; default: the schema's.
-    train : Cohort, optional
-        The real patients that the model was fitted on, for the arm that is trained on real patients. Without them
-        half of `real`, by patient, takes their place.
+    subgroups : sequence, optional
+        Columns, or several of them together, whose groups are judged; default: the schema's.
+    statement : mapping, optional
+        The privacy statement of the release, for the report.
     seed : int
         Seed of whatever the evaluation draws.
-    """
-    from dpsynth.evaluation import first_look
-    from dpsynth.evaluation.protocol import split
+    progress : callable, optional
+        Called with a phase and the share of the work that is done.
 
-    if train is None:
-        train, real = split(real, 0.5, key=f"evaluate {seed}")
-    return first_look(train, real, synthetic, target or real.schema.target, seed=seed)
+    Returns
+    -------
+    Evaluation
+        Shows itself in a notebook; see `dpsynth.evaluation.judge.evaluate` for more options.
+    """
+    from dpsynth.evaluation.judge import evaluate as judge
+
+    return judge(
+        real,
+        synthetic,
+        real_train=train,
+        target=target,
+        subgroups=subgroups,
+        statement=statement,
+        seed=seed,
+        progress=progress,
+    )
 
 
 @dataclass(frozen=True)
@@ -211,7 +239,7 @@ class Published:
         Safe to publish.
     internal : pathlib.Path or None
         Numbers that touched real patients; None without held-out patients.
-    results : Results or None
+    evaluation : Evaluation or None
         The same numbers.
     """
 
@@ -219,7 +247,7 @@ class Published:
     synthetic: Cohort
     release: Path
     internal: Path | None = None
-    results: "Results | None" = None
+    evaluation: "Evaluation | None" = None
 
 
 def publish(
@@ -270,10 +298,12 @@ def publish(
     if test is None:
         return Published(fitted, synthetic, written)
     report("judging", 0.0)
-    results = evaluate(test, synthetic, train=train)
-    _write_internal(results, fitted.statement, places["internal"], force=force)
+    found = evaluate(
+        test, synthetic, train=train, statement=fitted.statement, progress=lambda _, share: report("judging", share)
+    )
+    _write_internal(found, places["internal"], force=force)
     report("judging", 1.0)
-    return Published(fitted, synthetic, written, places["internal"], results)
+    return Published(fitted, synthetic, written, places["internal"], found)
 
 
 def republish(
@@ -404,15 +434,41 @@ def _sample(model: Model, rows: int, seed: int | None, report: Progress) -> Coho
 
 def _write(model: Model, synthetic: Cohort, folder: Path, *, licence: str, force: bool, report: Progress) -> Path:
     report("writing", 0.0)
-    written = write_bundle(model, synthetic, folder, licence=licence, force=force)
+    page = _public_page(model, synthetic)
+    written = write_bundle(model, synthetic, folder, licence=licence, force=force, report=page)
     report("writing", 1.0)
     return written
 
 
-def _write_internal(results: "Results", statement: Mapping[str, Any], folder: Path, *, force: bool) -> None:
+def _public_page(model: Model, synthetic: Cohort) -> Callable[[Path], None]:
+    """Return what writes the report of public numbers: the statement, and the synthetic cohort beside paid counts."""
+    from dpsynth.evaluation.judge import Evaluation
+    from dpsynth.evaluation.protocol import Protocol
+    from dpsynth.evaluation.released import released_results
+    from dpsynth.evaluation.results import Results
+
+    terms, schema = Protocol(), model.schema
+    results = Results(released_results(_released(model, synthetic), terms))
+    about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic)}
+    found = Evaluation(results, schema, terms, model.statement, about)
+    return partial(found.write_html, public=True)
+
+
+def _released(model: Model, synthetic: Cohort) -> "list[ReleasedCounts]":
+    """Count the synthetic cohort in the cells of the model's noisy counts."""
+    from dpsynth.evaluation.released import ReleasedCounts
+
+    tables = model.released()
+    queries = [Query(table.columns, table.maps) for table in tables]
+    counts = contingency(model.codec.encode(synthetic), len(synthetic), queries) if queries else []
+    return [
+        ReleasedCounts(table.columns, table.counts, table.sigma, own) for table, own in zip(tables, counts, strict=True)
+    ]
+
+
+def _write_internal(found: "Evaluation", folder: Path, *, force: bool) -> None:
     """Write the numbers that touched real patients; the folder is for its owner's eyes."""
     with new_folder(folder, force=force) as fresh:
         fresh.chmod(0o700)
-        privacy = {key: statement[key] for key in ("epsilon", "delta", "unit", "private") if key in statement}
-        facts: Sequence[dict[str, Any]] = [result.to_dict() for result in results]
-        write_json(fresh / "results.json", {"disclosure": "internal", "privacy": privacy, "results": facts})
+        found.write_json(fresh / "results.json")
+        found.write_html(fresh / "report.html")

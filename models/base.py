@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.session import Session
     from dpsynth.schema import Schema
 
-__all__ = ["Model", "Plan", "PlanItem", "Progress", "Synthesizer", "available", "make", "synthesizer"]
+__all__ = ["Model", "Plan", "PlanItem", "Progress", "Released", "Synthesizer", "available", "make", "synthesizer"]
 
 GROUP = "dpsynth.models"
 Progress = Callable[[str, float], None]
@@ -98,6 +98,28 @@ class Plan:
         return dataclasses.asdict(dataclasses.replace(self, expected_error=dict(self.expected_error)))
 
 
+@dataclass(frozen=True, eq=False)
+class Released:
+    """A table of noisy counts that a model was built from: public, for the release's own report.
+
+    Parameters
+    ----------
+    columns : tuple of str
+        Modelled columns.
+    maps : tuple of int array
+        For each column the cell of each fine code.
+    counts : float array
+        Noisy counts of rows, one axis a column.
+    sigma : float
+        Standard deviation of the noise on each cell, in rows.
+    """
+
+    columns: tuple[str, ...]
+    maps: tuple[NDArray[Any], ...]
+    counts: NDArray[Any]
+    sigma: float
+
+
 class Model(abc.ABC):
     """A fitted model: it samples rows and can be saved, and knows nothing that was not paid for.
 
@@ -166,6 +188,10 @@ class Model(abc.ABC):
         KeyError, TypeError, ValueError, IndexError
             Where they do not fit together; `load_model` turns each into a `ModelFormatError`.
         """
+
+    def released(self) -> list[Released]:
+        """Return the noisy counts that the model keeps, for the public report; by default it keeps none."""
+        return []
 
     def sample(self, n: int, *, where: Mapping[str, Any] | None = None, seed: int | None = None) -> "Cohort":
         """Draw synthetic rows. Post-processing: costs no budget, however often it is called.

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from dpsynth.models.base import Model, Plan, PlanItem, Synthesizer
+from dpsynth.models.base import Model, Plan, PlanItem, Released, Synthesizer
 from dpsynth.privacy.accounting import rho_for
 from dpsynth.privacy.counting import Query
 
@@ -30,9 +30,9 @@ class DoubleModel(Model):
 
     kind: ClassVar[str] = "double"
 
-    def __init__(self, codec: Any, statement: dict[str, Any], shares: dict[str, Any], total: int) -> None:
+    def __init__(self, codec: Any, statement: dict[str, Any], shares: dict[str, Any], total: int, sigma: float) -> None:
         super().__init__(codec, statement)
-        self.shares, self.total = shares, total
+        self.shares, self.total, self.sigma = shares, total, sigma
 
     @property
     def rows(self) -> int:
@@ -47,9 +47,18 @@ class DoubleModel(Model):
             drawn[name] = rng.choice(len(share), n, p=kept / kept.sum())
         return drawn
 
+    def released(self) -> list[Released]:
+        """Return the counts of each column."""
+        codes = self.codec.columns
+        return [
+            Released((name,), (np.arange(codes[name].size),), share, self.sigma) for name, share in self.shares.items()
+        ]
+
     def to_parts(self) -> tuple[dict[str, Any], dict[str, Any]]:
         """Return the shares."""
-        return {"total": self.total}, {f"share:{name}": share for name, share in self.shares.items()}
+        return {"total": self.total, "sigma": self.sigma}, {
+            f"share:{name}": share for name, share in self.shares.items()
+        }
 
     @classmethod
     def from_parts(cls, codec: Any, statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, Any]) -> Self:
@@ -57,7 +66,7 @@ class DoubleModel(Model):
         shares = {name: arrays[f"share:{name}"] for name in codec.columns}
         if any(share.shape != (codec.columns[name].size,) for name, share in shares.items()):
             raise ValueError("a share does not fit its column")
-        return cls(codec, statement, shares, int(config["total"]))
+        return cls(codec, statement, shares, int(config["total"]), float(config["sigma"]))
 
 
 class Double(Synthesizer):
@@ -90,7 +99,7 @@ class Double(Synthesizer):
         show("measuring", 1.0)
         shares = {a.columns[0]: np.maximum(a.counts, self.floor).astype(float) for a in answers}
         total = max(1, int(np.median([a.counts.sum() for a in answers])))
-        return DoubleModel(session.codec, session.statement(), shares, total)
+        return DoubleModel(session.codec, session.statement(), shares, total, answers[0].sigma)
 
 
 class _Point:

@@ -149,7 +149,8 @@ def test_release_and_judge(place: Path) -> None:
     assert (place / "study/release/privacy.json").is_file()
     assert (place / "study/internal/results.json").is_file()
     judged = _json("evaluate", "--real", "ward.csv", "--synthetic", "study/release", "-s", "ward.yaml")
-    assert judged["disclosure"] == "internal"
+    assert judged["audience"] == "internal"
+    assert judged["privacy"]["epsilon"] == 1
     assert {"tvd_1way", "auroc"} <= {result["metric"] for result in judged["results"]}
     assert (
         "trained on real"

@@ -26,6 +26,7 @@ from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
 
 FILES = {
+    "report.html",
     "README.md",
     "croissant.json",
     "privacy.json",
@@ -192,6 +193,14 @@ def test_no_formula_in_csv(odd: Path) -> None:
     assert set(exact.iloc[:, 3]) == {"=cmd()", "+1", "plain", "a,b"}
 
 
+def test_the_public_report(released: Path) -> None:
+    """report.html states the budget, compares with the counts that were paid for, and needs no network."""
+    page = (released / "report.html").read_text(encoding="utf-8")
+    assert "lactate" in page
+    assert "gradient boosting" not in page
+    assert not re.search(r"(src|href)=\"https?://", page)
+
+
 def test_nothing_of_the_machine(released: Path) -> None:
     """No path, user name, host name or clock time stands in a release."""
     told = [socket.gethostname(), str(Path.cwd()), str(Path.home()), "/tmp", "private", getpass.getuser()]  # noqa: S108
@@ -226,7 +235,7 @@ def _taped(cohort: dpsynth.Cohort, folder: Path) -> dict[str, bytes]:
     return _files(dpsynth.release(model, folder / "release", seed=1))
 
 
-@pytest.mark.parametrize("rows", [[0], [0, 0, 0], [5, 1, 399], list(range(398))], ids=str)
+@pytest.mark.parametrize("rows", [[0], [0, 0, 0], [5, 1, 399]], ids=str)
 def test_a_release_depends_on_answers_alone(tmp_path: Path, rows: list[int]) -> None:
     """With the session's answers replaced by a tape, releases of very different tables are equal byte by byte."""
     data, facts = ward(tmp_path)
@@ -331,9 +340,11 @@ def test_held_out_patients(tmp_path: Path) -> None:
     cohort = dpsynth.Cohort.read(data, dpsynth.Schema.load(facts))
     made = workflow.publish(cohort, tmp_path / "out", Double(), epsilon=1.0, holdout=0.3)
     results = json.loads((tmp_path / "out/internal/results.json").read_text())
-    assert results["disclosure"] == "internal"
-    assert {result["disclosure"] for result in results["results"]} == {"internal"}
-    assert any(result["metric"] == "auroc" for result in results["results"])
+    assert results["audience"] == "internal"
+    assert "<h1" in (tmp_path / "out/internal/report.html").read_text(encoding="utf-8")
+    touched = [result for result in results["results"] if result["metric"] in {"auroc", "tvd_2way"}]
+    assert {result["metric"] for result in touched} == {"auroc", "tvd_2way"}
+    assert {result["disclosure"] for result in touched} == {"internal"}
     assert set(_files(tmp_path / "out/release")) == FILES
     assert made.model.schema.rows is None
     assert len(made.synthetic) == 400

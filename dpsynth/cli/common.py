@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpsynth.cli.where import literal
-from dpsynth.errors import DpsynthError, InputError
+from dpsynth.errors import DpsynthError, FileError, InputError
 
 if TYPE_CHECKING:
     from dpsynth.models import Synthesizer
@@ -30,6 +30,7 @@ __all__ = [
     "SchemaArgument",
     "SchemaOption",
     "SeedOption",
+    "check_file",
     "chosen",
     "emit",
     "guarded",
@@ -116,6 +117,18 @@ def _tell(error: Exception) -> int:
         f"To see where, run again with {DEBUG}=1; what it prints may hold patients' values, so keep it private."
     )
     return 1
+
+
+def check_file(out: Path, *, force: bool) -> None:
+    """Refuse a file that is there, before any work is done for it.
+
+    Raises
+    ------
+    FileError
+        If `out` exists and `force` is false.
+    """
+    if out.exists() and not force:
+        raise FileError(f"{out.name}: is there already; choose another file, or replace it on purpose with --force.")
 
 
 def note(message: str) -> None:

@@ -1,11 +1,11 @@
 """``dpsynth evaluate``: judge a synthetic table against real patients."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.cli.common import JsonOption, SchemaOption, emit, guarded, progress
+from dpsynth.cli.common import ForceOption, JsonOption, SchemaOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.outcome import judged
 
 if TYPE_CHECKING:
@@ -26,6 +26,14 @@ def run(
         typer.Option("--train", help="Real patients that the model was fitted on; default: half of --real stands in."),
     ] = None,
     target: Annotated[str | None, typer.Option("--target", help="Outcome; default: the schema's.")] = None,
+    subgroup: Annotated[
+        list[str] | None,
+        typer.Option("--subgroup", help="Column whose groups are judged, or several: sex,race; may be repeated."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="Write the report as one HTML page.", show_default=False)
+    ] = None,
+    force: ForceOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
     json: JsonOption = False,
 ) -> None:
@@ -35,7 +43,7 @@ def run(
 
     For example:
 
-        dpsynth evaluate --real holdout.csv --synthetic release --schema ward.yaml
+        dpsynth evaluate --real holdout.csv --synthetic release --schema ward.yaml --out report.html
 
         dpsynth evaluate --real test.csv --train train.csv --synthetic fake.csv -s ward.yaml --json
     """
@@ -43,18 +51,40 @@ def run(
     from dpsynth.schema import Schema
     from dpsynth.workflow import evaluate
 
+    if out is not None:
+        check_file(out, force=force)
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
         report("reading", 0.0)
         cohort = Cohort.read(real, facts)
         fake = _synthetic(synthetic, facts)
         trained = Cohort.read(train, facts) if train is not None else None
-        report("judging", 0.0)
-        results = evaluate(cohort, fake, target=target, train=trained, seed=seed)
+        found = evaluate(
+            cohort,
+            fake,
+            train=trained,
+            target=target,
+            subgroups=[name.split(",") if "," in name else name for name in subgroup] if subgroup else None,
+            statement=_statement(synthetic),
+            seed=seed,
+            progress=report,
+        )
+        if out is not None:
+            found.write_html(out)
     if json:
-        emit({"disclosure": "internal", "results": [result.to_dict() for result in results]})
-    else:
-        judged(results)
+        emit(found.to_dict())
+        return
+    judged(found)
+    if out is not None:
+        note(f"{out}: the report, internal: it holds numbers that touched real patients.")
+
+
+def _statement(path: Path) -> "dict[str, Any] | None":
+    """Return the privacy statement of a release folder, where there is one."""
+    from dpsynth.files import read_json
+
+    inside = path / "privacy.json"
+    return read_json(inside) if path.is_dir() and inside.is_file() else None
 
 
 def _synthetic(path: Path, schema: "Schema") -> "Cohort":

@@ -7,6 +7,7 @@ from dpsynth.cli.common import emit, note, spent, table
 __all__ = ["announce", "judged"]
 
 if TYPE_CHECKING:
+    from dpsynth.evaluation.judge import Evaluation
     from dpsynth.evaluation.results import Result, Results
     from dpsynth.workflow import Published
 
@@ -22,24 +23,24 @@ def announce(made: "Published", *, json: bool) -> None:
                 "internal": str(made.internal) if made.internal else None,
                 "rows": len(made.synthetic),
                 **spent(made.model.statement),
-                "results": [result.to_dict() for result in made.results or ()],
+                "results": [result.to_dict() for result in made.evaluation or ()],
             }
         )
         return
     _spent(made)
-    if made.results is not None:
-        judged(made.results)
+    if made.evaluation is not None:
+        judged(made.evaluation)
     private = made.model.statement.get("private") is True
     safe = "safe to publish" if private else "NOT PRIVATE, made with a fixed seed; do not publish it"
     note(f"{made.release}: {safe} ({len(made.synthetic):,} synthetic rows).")
     if made.internal is not None:
-        note(f"{made.internal}: numbers that touched real patients; not to be published.")
+        note(f"{made.internal}: numbers that touched real patients, report.html first; not to be published.")
 
 
-def judged(results: "Results") -> None:
+def judged(found: "Evaluation") -> None:
     """Print how close a synthetic cohort is and how useful."""
-    _close(results)
-    _useful(results)
+    _close(found.results)
+    _useful(found.results)
 
 
 def _spent(made: "Published") -> None:
@@ -67,7 +68,7 @@ def _close(results: "Results") -> None:
 
 
 def _useful(results: "Results") -> None:
-    learners = list(dict.fromkeys(result.subject for result in results.select("auroc")))
+    learners = list(dict.fromkeys(result.subject for result in results.select("auroc", arm="synthetic")))
     if not learners:
         return
     rows = [

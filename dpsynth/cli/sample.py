@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from dpsynth.cli.common import ForceOption, JsonOption, emit, guarded, note, progress
+from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import FileError, InputError
 
@@ -67,7 +67,6 @@ def run(
 
 
 def _check(out: Path, *, force: bool) -> None:
-    if out.exists() and not force:
-        raise FileError(f"{out.name}: is there already; choose another file, or replace it on purpose with --force.")
+    check_file(out, force=force)
     if out.suffix.lower() not in {".csv", ".parquet"}:
         raise FileError(f"{out.name}: the name must end in .csv or .parquet, or be - for the output stream.")

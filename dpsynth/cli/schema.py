@@ -5,8 +5,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from dpsynth.cli.common import DataArgument, ForceOption, JsonOption, SchemaArgument, emit, guarded, note, table
-from dpsynth.errors import FileError
+from dpsynth.cli.common import (
+    DataArgument,
+    ForceOption,
+    JsonOption,
+    SchemaArgument,
+    check_file,
+    emit,
+    guarded,
+    note,
+    table,
+)
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema
@@ -126,8 +135,7 @@ def _write(text: str, out: Path | None, *, force: bool) -> None:
     if out is None:
         typer.echo(text, nl=False)
         return
-    if out.exists() and not force:
-        raise FileError(f"{out.name}: is there already; choose another file, or replace it on purpose with --force.")
+    check_file(out, force=force)
     with whole_file(out) as partial:
         partial.write_text(text, encoding="utf-8")
 

@@ -18,6 +18,7 @@ SYNTHETIC = "#b5402a"
 INK = "#3a3f44"
 _STYLE: Any = {
     "svg.fonttype": "none",
+    "svg.hashsalt": "dpsynth",  # the same drawing is the same bytes
     "text.parse_math": False,
     "font.size": 9.5,
     "axes.spines.top": False,
