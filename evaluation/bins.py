@@ -7,6 +7,7 @@ computed with them is internal unless the real data is public.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -154,6 +155,7 @@ class Bins:
                 names = [f"{names[int(np.argmax(groups == k))]} …" for k in range(self.most)]
         else:
             ends = [f"{edge:.4g}" for edge in self.edges[variable.name]]
-            names = [f"< {end}" for end in ends] + ([f"≥ {ends[-1]}"] if ends else ["any"])
+            inner = [f"{low} to {high}" for low, high in pairwise(ends)]
+            names = [f"< {ends[0]}", *inner, f"≥ {ends[-1]}"] if ends else ["any"]
             names += [f"= {atom:g}" for atom in variable.special]
         return [*names, "missing"]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Literal
 
-__all__ = ["ARMS", "METRICS", "Direction", "Metric", "Section", "metric"]
+__all__ = ["ARMS", "METRICS", "SHORT", "Direction", "Metric", "Section", "metric"]
 
 Section = Literal["fidelity", "utility", "inference", "fairness", "check"]
 Direction = Literal["higher", "lower", "zero", "one", "none"]
@@ -46,7 +46,7 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("tvd_2way_excess", "TVD beyond chance, pairs", "fidelity", "zero", "TVD less that of two real halves."),
     ("tvd_3way_excess", "TVD beyond chance, triples", "fidelity", "zero", "TVD less that of two real halves."),
     ("tvd_column", "TVD of this column", "fidelity", "lower", f"{_TVD} Missing is a cell of its own."),
-    ("released_tvd", "TVD to the released counts", "inference", "lower", "Against counts paid for with the budget."),
+    ("released_tvd", "TVD to the released counts", "fidelity", "lower", "Against counts paid for with the budget."),
     ("association_error", "Association error", "fidelity", "lower", "Mean absolute difference in Cramér's V."),
     ("spearman_error", "Rank correlation error", "fidelity", "lower", "Mean absolute difference in Spearman's rho."),
     ("missing_rate_error", "Missing share error", "fidelity", "lower", "Mean absolute difference in share missing."),
@@ -74,7 +74,7 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("sign_agreement", "Sign agreement", "inference", "higher", "Share of coefficients with the same sign."),
     ("interval_overlap", "Interval overlap", "inference", "higher", "Mean overlap of the intervals, 1 = identical."),
     ("standardised_difference", "Standardised difference", "inference", "lower", "Mean difference in standard errors."),
-    ("within_noise", "Cells within the noise", "inference", "higher", "Share of released counts whose interval holds."),
+    ("within_noise", "Cells within the noise", "fidelity", "higher", "Share of released counts whose interval holds."),
     ("share", "Share of patients", "fairness", "none", "Share of the synthetic rows that are in the group."),
     ("representation", "Representation", "fairness", "zero", "Log of synthetic share over real share."),
     ("representation_slope", "Representation slope", "fairness", "zero", "Below 0: small groups grow; above: shrink."),
@@ -106,6 +106,18 @@ ARMS: dict[str, str] = {
     "dp_classifier": "DP classifier on real patients, same ε",
     "prevalence": "no model (prevalence)",
     "trained_real_tested_synthetic": "trained on real, tested on synthetic",
+}
+
+
+#: The same for figures.
+SHORT: dict[str, str] = ARMS | {
+    "real": "real patients",
+    "real+synthetic": "real and synthetic",
+    "noiseless": "model without noise",
+    "floor": "independent columns",
+    "dp_classifier": "DP classifier",
+    "prevalence": "no model",
+    "trained_real_tested_synthetic": "tested on synthetic",
 }
 
 

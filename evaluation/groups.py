@@ -52,6 +52,12 @@ def _edges(variable: Variable) -> Floats:
     return np.array(variable.cuts) if variable.cuts else public_edges(variable, CELLS)
 
 
+def _label(name: str, label: str, variable: Variable) -> str:
+    """Return the name of a group: ``sex=female``, ``age 50 to 65``, ``age=missing``."""
+    is_range = variable.numeric and label != "missing" and not label.startswith("= ")
+    return f"{name} {label}" if is_range else f"{name}={label.removeprefix('= ')}"
+
+
 def grouping(table: Table, columns: str | Sequence[str]) -> Grouping:
     """Return the groups that one column or several together make; a missing value is a group too.
 
@@ -66,10 +72,7 @@ def grouping(table: Table, columns: str | Sequence[str]) -> Grouping:
             raise InputError(f"subgroup {name!r}: is not a modelled column; the columns are {', '.join(table.names)}.")
     edges = {name: _edges(table[name]) for name in names if table[name].numeric}
     rule = Bins("public", edges, most=MOST)
-    parts = [
-        [f"{name} {label}" if label[0] in "<≥" else f"{name}={label.removeprefix('= ')}" for label in labels]
-        for name, labels in ((name, rule.labels(table[name])) for name in names)
-    ]
+    parts = [[_label(name, label, table[name]) for label in rule.labels(table[name])] for name in names]
     labels = tuple(" & ".join(combination) for combination in product(*parts))
     if len(labels) > MOST:
         raise InputError(f"subgroups {' & '.join(names)}: make {len(labels)} groups; declare at most {MOST}.")

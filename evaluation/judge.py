@@ -208,7 +208,13 @@ def evaluate(
         *study.inferred(regression),
     ]
     say("done", 1.0)
-    about = {"name": schema.name, "target": target, "bins": bins, "regression": regression and regression.words}
+    about = {
+        "name": schema.name,
+        "target": target,
+        "bins": bins,
+        "regression": regression and regression.words,
+        "real_data": "public" if public else "private",
+    }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
 
 

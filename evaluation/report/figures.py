@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.evaluation.catalogue import ARMS
+from dpsynth.evaluation.catalogue import SHORT
 from dpsynth.evaluation.report.svg import INK, REAL, SYNTHETIC, canvas, to_svg
 from dpsynth.evaluation.report.text import short
 from dpsynth.evaluation.results import Result
@@ -21,7 +21,8 @@ WIDTH = 4.6
 
 def overlay(result: Result, key: str) -> str:
     """Return the histograms of one column, real and synthetic."""
-    labels, real, synthetic = (list(result.detail[name]) for name in ("labels", "real", "synthetic"))
+    sides = zip(*(result.detail[name] for name in ("labels", "real", "synthetic")), strict=True)
+    labels, real, synthetic = (list(side) for side in zip(*(cell for cell in sides if cell[1] or cell[2]), strict=True))
     if len(labels) > 14:  # many categories: the most frequent, and the rest together
         order = np.argsort(-(np.array(real) + np.array(synthetic)), kind="stable")
         kept, rest = sorted(order[:13]), order[13:]
@@ -29,7 +30,7 @@ def overlay(result: Result, key: str) -> str:
         synthetic = [synthetic[i] for i in kept] + [float(sum(synthetic[i] for i in rest))]
         labels = [labels[i] for i in kept] + ["others"]
     places = np.arange(len(labels))
-    with canvas(2.5, 0.62 + 0.19 * len(labels)) as figure:
+    with canvas(2.3, 0.55 + 0.19 * len(labels)) as figure:
         axes = figure.subplots()
         axes.barh(places - 0.2, real, 0.38, color=REAL)
         axes.barh(places + 0.2, synthetic, 0.38, color="none", edgecolor=SYNTHETIC, hatch="//////", linewidth=0.8)
@@ -82,7 +83,7 @@ def forest(results: Sequence[Result], key: str, *, title: str, label: str, lines
     """Return a row per arm with its interval; `lines` are drawn through all rows (ceiling and floor)."""
     if not any(one.ok for one in results):
         return ""
-    names = [short(ARMS.get(one.arm, one.arm), 30) for one in results]
+    names = [SHORT[one.arm] for one in results]
     with canvas(WIDTH, 0.75 + 0.27 * len(results)) as figure:
         axes = figure.subplots()
         for line in lines:
@@ -94,7 +95,7 @@ def forest(results: Sequence[Result], key: str, *, title: str, label: str, lines
         axes.set_ylim(len(results) - 0.4, -0.6)
         axes.set_xlabel(label)
         axes.tick_params(axis="y", length=0)
-        text = "; ".join(f"{ARMS.get(one.arm, one.arm)} {one.value:.3f}" for one in results if one.value is not None)
+        text = "; ".join(f"{SHORT[one.arm]} {one.value:.3f}" for one in results if one.value is not None)
         return to_svg(figure, key, title, text)
 
 
@@ -172,6 +173,7 @@ def scatter(results: Sequence[Result], key: str) -> str:
             axes.plot([size], [np.exp(one.number)], "o", color=SYNTHETIC, ms=4.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        axes.xaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
         low = min(np.exp(one.interval.low) for one in drawn if one.interval is not None)
         high = max(np.exp(one.interval.high) for one in drawn if one.interval is not None)
         ticks = [tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if 0.8 * low <= tick <= 1.25 * high]
@@ -179,10 +181,20 @@ def scatter(results: Sequence[Result], key: str) -> str:
         axes.set_yticks([], minor=True)
         axes.set_xlabel("real rows in the group")
         axes.set_ylabel("synthetic share / real share")
-        for one in sorted(drawn, key=lambda item: -abs(item.number))[:3]:
-            place = (one.detail["real_rows"], float(np.exp(one.number)))
-            axes.annotate(short(one.group, 24), place, xytext=(5, 4), textcoords="offset points", fontsize=8.5)
+        _name_extremes(axes, drawn)
         return to_svg(figure, key, "Representation of groups", "Above 1: the group is larger in the cohort.")
+
+
+def _name_extremes(axes: "Axes", drawn: Sequence[Result], count: int = 3) -> None:
+    """Write the names of the groups that are furthest from 1, each at its height but clear of the one before."""
+    low, high = (float(np.log10(end)) for end in axes.get_ylim())
+    apart, above = 0.075 * (high - low), -np.inf
+    for one in sorted(sorted(drawn, key=lambda item: -abs(item.number))[:count], key=lambda item: item.number):
+        above = max(above + apart, one.number / np.log(10))
+        place = (one.detail["real_rows"], float(np.exp(one.number)))
+        text = (one.detail["real_rows"] * 1.25, 10**above)
+        line = {"arrowstyle": "-", "lw": 0.4, "color": INK}
+        axes.annotate(short(one.group, 26), place, xytext=text, fontsize=8.5, va="center", arrowprops=line)
 
 
 def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:

@@ -5,7 +5,7 @@ from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, kept
 from dpsynth.evaluation.report.text import Grid, number, percent, shown
-from dpsynth.evaluation.results import Results, Status
+from dpsynth.evaluation.results import Result, Results, Status
 
 __all__ = ["fairness"]
 
@@ -74,7 +74,7 @@ def _representation(results: Results) -> Figure | None:
         "grow, above 0 that they shrink."
     )
     drawing = figures.scatter(found, "representation")
-    return Figure("representation", "Are groups as large as they are?", caption, [("", drawing)], Grid("", head, rows))
+    return Figure("representation", "Does each group have its share?", caption, [("", drawing)], Grid("", head, rows))
 
 
 def _group_changes(results: Results, margins: Margins) -> Figure | None:
@@ -114,14 +114,21 @@ def _tests(results: Results) -> Grid | None:
 def _gaps(results: Results) -> Grid | None:
     rows = []
     for metric in ("worst_group", "gap", "equalized_odds", "demographic_parity"):
-        for one in results.select(metric):
-            worst = (
-                f" ({one.detail['worst']})" if one.ok and one.detail.get("worst") and metric == "worst_group" else ""
-            )
-            rows.append((METRICS[metric].title, one.group, ARMS[one.arm], f"{shown(one)}{worst}", number(one.n)))
-    head = ("Metric", "Grouping", "Trained on", "Value", "Groups")
+        for grouping in dict.fromkeys(one.group for one in results.select(metric)):
+            found = {one.arm: one for one in results.select(metric, group=grouping)}
+            cells = [_gap(found.get(arm)) for arm in ("real", "synthetic")]
+            first = next(iter(found.values()))
+            rows.append((f"{METRICS[metric].title}, {grouping}", *cells, number(first.n)))
+    head = ("Metric, grouping", "Trained on real patients", "Trained on the cohort", "Groups")
     caption = "Gaps between groups. Intervals of a largest gap lie high where groups are small."
     return Grid(caption, head, rows) if rows else None
+
+
+def _gap(one: Result | None) -> str:
+    if one is None:
+        return "not computed"
+    worst = f"; {one.detail['worst']}" if one.ok and one.metric == "worst_group" else ""
+    return f"{shown(one)}{worst}"
 
 
 def _group_table(results: Results, arm: str) -> Grid | None:

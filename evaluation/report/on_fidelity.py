@@ -2,7 +2,8 @@
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, kept
+from dpsynth.evaluation.report.on_released import released, released_cells
+from dpsynth.evaluation.report.parts import NOTHING, PAID, Figure, Section, by_arm, kept
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
@@ -26,11 +27,23 @@ def fidelity(results: Results) -> Section:
             f"chance alone makes of each distance. Cells: {about['bins']}; missing is a cell of its own."
         )
     else:
-        words.append(NOTHING)
-    metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key != "tvd_column"]
+        words.append(NOTHING if not len(mine.select("released_tvd")) else PAID)
     drawn = kept([_overlays(mine), _heat(mine)])
-    tables = kept([by_arm(mine, metrics, "Distances between the cohort and real patients"), _checks(checks)])
-    return Section("fidelity", "How close is it to the patients?", words, drawn, tables, kept([_pairs(mine)]))
+    more = [*kept([_pairs(mine)]), *released_cells(mine)]
+    tables = kept([_distances(mine), _checks(checks), released(mine)])
+    return Section("fidelity", "How close is it to the patients?", words, drawn, tables, more)
+
+
+#: Metrics that have a table of their own.
+_ELSEWHERE = ("tvd_column", "released_tvd", "within_noise")
+_NAMES = ARMS | {"real": "other real patients (chance alone)"}
+_REAL = {"real": "real patients", "synthetic": ARMS["synthetic"]}
+
+
+def _distances(results: Results) -> Grid | None:
+    metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key not in _ELSEWHERE]
+    caption = "Distances from the reference patients"
+    return by_arm(results, metrics, caption, _NAMES, absent="the yardstick")
 
 
 def _checks(results: Results) -> Grid | None:
@@ -39,10 +52,10 @@ def _checks(results: Results) -> Grid | None:
         what = METRICS[one.metric].title
         if one.metric == "constraint_violations" and one.detail.get("constraints"):
             for words, count in one.detail["constraints"].items():
-                rows.append((f"{what}: {words}", ARMS[one.arm], number(count), number(one.n)))
+                rows.append((f"{what}: {words}", _REAL[one.arm], number(count), number(one.n)))
             continue
         remark = f" ({one.reason})" if one.reason and one.ok else ""
-        rows.append((what, ARMS[one.arm], f"{shown(one)}{remark}", number(one.n)))
+        rows.append((what, _REAL[one.arm], f"{shown(one)}{remark}", number(one.n)))
     head = ("Check", "Cohort", "Found", "of rows")
     caption = "Plain facts about the rows. Rows equal to a real row are a count, not a measure of privacy."
     return Grid(caption, head, rows) if rows else None

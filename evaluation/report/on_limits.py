@@ -1,6 +1,6 @@
 """The part of the page on what is not there, what the cohort must not be used for, and what the metrics say."""
 
-from dpsynth.evaluation.catalogue import METRICS
+from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.parts import Section
 from dpsynth.evaluation.report.text import Grid
 from dpsynth.evaluation.results import Result, Results, Status
@@ -25,26 +25,29 @@ UNSUPPORTED = (
 )
 
 
-def failures(results: Results) -> Section:
+def failures(results: Results, *, withheld: bool) -> Section:
     """Return the part on what could not be computed, and on what the cohort must not be used for."""
-    rows = []
-    for status in (Status.FAILED, Status.NOT_ESTIMABLE):
-        grouped: dict[tuple[str, str], list[str]] = {}
+    grouped: dict[tuple[str, str, str], list[str]] = {}
+    for status, word in ((Status.FAILED, "failed"), (Status.NOT_ESTIMABLE, "not estimable")):
         for one in results.select(status=status):
-            grouped.setdefault((one.title, one.reason), []).append(_place(one))
-        for (title, reason), places in grouped.items():
-            word = "failed" if status is Status.FAILED else "not estimable"
-            where = "; ".join(dict.fromkeys(places))
-            rows.append((title, word, reason, where))
-    head = ("Metric", "Status", "Reason", "Where")
+            grouped.setdefault((_place(one), word, one.reason), []).append(one.title)
+    rows = [
+        (place, word, reason, ", ".join(dict.fromkeys(titles))) for (place, word, reason), titles in grouped.items()
+    ]
+    head = ("Where", "Status", "Reason", "Metrics")
     tables = [Grid("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
-    words = [] if rows else ["Every metric that was asked for has a number."]
+    words = [] if rows or withheld else ["Every metric that was asked for has a number."]
+    if withheld:
+        words.append(
+            "Whatever touched private data without noise is not on this page, and so neither is which of those numbers "
+            "could not be computed. The internal report has both."
+        )
     return Section("limits", "Known failures and unsupported uses", words, [], tables)
 
 
 def _place(one: Result) -> str:
-    parts = [part for part in (one.subject, one.group if one.group != "all" else "", one.arm) if part]
-    return ", ".join(parts)
+    parts = [part for part in (one.group if one.group != "all" else "", one.subject) if part]
+    return ", ".join(parts) or ARMS[one.arm]
 
 
 def glossary(results: Results) -> Grid:

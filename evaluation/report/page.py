@@ -11,7 +11,7 @@ from dpsynth.evaluation.report.on_fidelity import fidelity
 from dpsynth.evaluation.report.on_inference import inference
 from dpsynth.evaluation.report.on_limits import UNSUPPORTED, failures, glossary
 from dpsynth.evaluation.report.on_utility import utility
-from dpsynth.evaluation.report.privacy import ledger_grid, privacy
+from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
 from dpsynth.evaluation.report.text import Grid
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
 from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
@@ -64,6 +64,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
     results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
     groups = group_verdicts(results, margins)
     statement = privacy(evaluation.statement)
+    withheld = isinstance(results, PublicResults) and evaluation.about.get("real_data") != "public"
     return {
         "evaluation": evaluation,
         "about": evaluation.about,
@@ -79,10 +80,11 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
             utility(results, target),
             inference(results),
             fairness(results, margins),
-            failures(results),
+            failures(results, withheld=withheld),
         ],
         "unsupported": UNSUPPORTED,
         "ledger": ledger_grid(evaluation.statement),
+        "ledger_summary": ledger_summary(evaluation.statement),
         "annex": annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation)),
         "glossary": glossary(results),
         "safe": Markup,
@@ -114,7 +116,7 @@ def _has_fairness(evaluation: "Evaluation") -> bool:
 _WORDS = {
     Answer.YES: "Models learned from the cohort hold up, within the margin, in",
     Answer.NO: "They do worse than the margin allows in",
-    Answer.NOT_SHOWN: "The data cannot show either in",
+    Answer.NOT_SHOWN: "The test patients are too few, or the result too close to the margin, to tell in",
     Answer.UNKNOWN: "Nothing can be said (too few patients, or no number that may be shown here) of",
 }
 

@@ -1,6 +1,6 @@
 """What a part of the page is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -8,11 +8,17 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
-__all__ = ["NOTHING", "Figure", "Section", "arms_of", "by_arm", "kept"]
+__all__ = ["NOTHING", "PAID", "Figure", "Section", "arms_of", "by_arm", "kept"]
 
 NOTHING = (
     "No number of this part may be shown here: all of them touched private data without noise. They stand in the "
     "internal report of whoever holds the data."
+)
+
+
+PAID = (
+    "Numbers that touched private data without noise may not be shown here. What may be is how far the cohort is from "
+    "counts that the budget paid for."
 )
 
 
@@ -69,7 +75,13 @@ def arms_of(results: Results) -> list[str]:
     return [arm for arm in ARMS if arm in found]
 
 
-def by_arm(results: Results, metrics: Sequence[str], caption: str) -> Grid | None:
+def by_arm(
+    results: Results,
+    metrics: Sequence[str],
+    caption: str,
+    names: Mapping[str, str] = ARMS,
+    absent: str = "not computed",
+) -> Grid | None:
     """Return a table with a row per metric and a column per arm."""
     found = results.select([metric for metric in metrics if metric in METRICS])
     arms = arms_of(found)
@@ -78,8 +90,8 @@ def by_arm(results: Results, metrics: Sequence[str], caption: str) -> Grid | Non
         mine = {one.arm: shown(one) for one in found.select(metric)}
         if mine:
             n = next((one.n for one in found.select(metric) if one.n is not None), None)
-            rows.append((METRICS[metric].title, number(n), *(mine.get(arm, "not computed") for arm in arms)))
-    return Grid(caption, ("Metric", "n", *(ARMS[arm] for arm in arms)), rows) if rows else None
+            rows.append((METRICS[metric].title, number(n), *(mine.get(arm, absent) for arm in arms)))
+    return Grid(caption, ("Metric", "n", *(names[arm] for arm in arms)), rows) if rows else None
 
 
 T = TypeVar("T")

@@ -7,7 +7,7 @@ from typing import Any
 
 from dpsynth.evaluation.report.text import Grid, number, percent
 
-__all__ = ["Privacy", "ledger_grid", "posterior", "privacy"]
+__all__ = ["Privacy", "ledger_grid", "ledger_summary", "posterior", "privacy"]
 
 Statement = Mapping[str, Any]
 PRIORS = (0.01, 0.1, 0.5)
@@ -79,9 +79,10 @@ def _real(value: Any) -> float | None:
 
 
 def _words(statement: Statement, epsilon: float, delta: float) -> list[str]:
-    unit = str(statement.get("unit", "unknown unit")).split(" (")[0]
+    stated = str(statement.get("unit", "unknown unit"))
+    unit = "patient" if "patient" in stated else stated
     terms = (
-        f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is one {unit}. "
+        f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is: {stated}. "
         "Both numbers cover everything that was computed from the private data for it."
     )
     once, least, twice = (number(math.exp(times * epsilon), 2) for times in (1, -1, 2))
@@ -175,5 +176,20 @@ def ledger_grid(statement: Statement) -> Grid | None:
         for event in events
         if isinstance(event, Mapping)
     ]
-    head = ("Question", "Noise", "Sensitivity", "Scale", "Times", "Price (rho), each")
+    head = ("Question", "Noise", "Sensitivity", "Scale", "Times", "Price each (rho)")
     return Grid("Everything that was asked of the private data", head, rows, wide=True)
+
+
+def ledger_summary(statement: Statement) -> Grid | None:
+    """Return how many questions of each kind were asked, and their price together."""
+    events = statement.get("events")
+    if not isinstance(events, list) or not events:
+        return None
+    sums: dict[str, list[float]] = {}
+    for event in events:
+        count, rho = _real(event.get("count")) or 0.0, _real(event.get("rho")) or 0.0
+        entry = sums.setdefault(str(event.get("noise", event.get("kind", "unknown"))), [0.0, 0.0])
+        entry[0] += count
+        entry[1] += count * rho
+    rows = [(noise, number(count), f"{price:.4g}") for noise, (count, price) in sums.items()]
+    return Grid("Questions by kind of noise", ("Noise", "Questions", "Price together (rho)"), rows)

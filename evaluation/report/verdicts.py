@@ -86,8 +86,10 @@ def within(interval: Interval | None, low: float, high: float) -> Answer:
     return Answer.NO if interval.high < low or interval.low > high else Answer.NOT_SHOWN
 
 
-def _joint(answers: Sequence[Answer]) -> Answer:
-    """Return yes (or no) where all say so, unknown where none says anything."""
+def _joint(answers: Sequence[Answer], *, one_no: bool = False) -> Answer:
+    """Return yes (or no) where all say so, unknown where none says anything; with `one_no`, one no decides."""
+    if one_no and Answer.NO in answers:
+        return Answer.NO
     known = [answer for answer in answers if answer is not Answer.UNKNOWN]
     if not known:
         return Answer.UNKNOWN
@@ -136,6 +138,8 @@ def _rehearse(results: Results) -> Verdict:
 def _tables(results: Results, margins: Margins, order: int) -> Verdict:
     use = {1: "Describing columns one at a time", 2: "Describing two columns together (cross tables)"}[order]
     found = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
+    if not found:
+        return _paid_tables(results, margins, use, order)
     return Verdict(
         use,
         _joint([at_most(one.interval, margins.tvd) for one in found]),
@@ -145,14 +149,31 @@ def _tables(results: Results, margins: Margins, order: int) -> Verdict:
     )
 
 
+def _paid_tables(results: Results, margins: Margins, use: str, order: int) -> Verdict:
+    """Return what released counts can say: a bound of the distance, which can show enough but never too little."""
+    paid = [one for one in results.select("released_tvd") if one.ok and one.detail.get("order") == order]
+    answer, finding = Answer.UNKNOWN, _said([])
+    if paid:
+        bound = sum(one.detail["at_most"] for one in paid) / len(paid)
+        answer = Answer.YES if bound <= margins.tvd else Answer.NOT_SHOWN
+        finding = f"Against {len(paid)} released tables: the mean TVD to the patients is at most {number(bound)}."
+    return Verdict(
+        use,
+        answer,
+        f"Yes if a bound of the mean TVD, from released counts and their known noise, is at most {margins.tvd:g}. Such "
+        "a bound can show that the cohort is close enough, but not that it is too far.",
+        finding,
+    )
+
+
 def _learn(results: Results, margins: Margins, target: str) -> Verdict:
     found = list(results.select("change", arm="synthetic"))
     return Verdict(
         f"Developing a model that predicts {target}",
         _joint([within(one.interval, -margins.loss, math.inf) for one in found]),
         f"Yes if, for every learner, what is learned from the cohort loses at most {margins.loss:g} against what is "
-        "learned from real patients, on the same test patients, with the whole interval. Test it on real patients "
-        "before use.",
+        "learned from real patients, on the same test patients, with the whole interval; no if every learner loses "
+        "more. Test it on real patients before use.",
         _said(found),
     )
 
@@ -165,9 +186,9 @@ def _risks(results: Results, margins: Margins, target: str) -> Verdict:
     answers += [within(one.interval, -reach, reach) for one in intercepts]
     return Verdict(
         f"Taking predicted risks of {target} at face value",
-        _joint(answers),
+        _joint(answers, one_no=True),
         f"Yes if, for every learner, calibration slope and intercept are within {reach:g} of 1 and of 0, with the "
-        "whole interval. Otherwise recalibrate on real patients.",
+        "whole interval; no if one of them is outside with its whole interval. Otherwise recalibrate on real patients.",
         _said([*slopes, *intercepts]),
     )
 
