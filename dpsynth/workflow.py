@@ -2,13 +2,17 @@
 
 import contextlib
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from dpsynth.bundle import write_bundle
+from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target, new_folder
@@ -27,6 +31,7 @@ __all__ = ["DEFAULT_MODEL", "Published", "demo", "evaluate", "fit", "plan", "pub
 
 DEFAULT_MODEL = "independent"
 """The model of `fit` and of the command line where none is named."""
+_READABLE = 12
 DEMO_EPSILON = 1.0
 DEMO_HOLDOUT = 0.3
 
@@ -458,12 +463,25 @@ def _released(model: Model, synthetic: Cohort) -> "list[ReleasedCounts]":
     """Count the synthetic cohort in the cells of the model's noisy counts."""
     from dpsynth.evaluation.released import ReleasedCounts
 
-    tables = model.released()
+    tables, codec = model.released(), model.codec
     queries = [Query(table.columns, table.maps) for table in tables]
-    counts = contingency(model.codec.encode(synthetic), len(synthetic), queries) if queries else []
+    counts = contingency(codec.encode(synthetic), len(synthetic), queries) if queries else []
     return [
-        ReleasedCounts(table.columns, table.counts, table.sigma, own) for table, own in zip(tables, counts, strict=True)
+        ReleasedCounts(table.columns, table.counts, table.sigma, own, _cell_names(codec, query))
+        for table, query, own in zip(tables, queries, counts, strict=True)
     ]
+
+
+def _cell_names(codec: Codec, query: Query) -> tuple[str, ...]:
+    """Return a name for each cell of a small table, in C order; nothing for a table too large to read."""
+    if query.size > _READABLE:
+        return ()
+    names = []
+    for column, cells in zip(query.columns, query.maps, strict=True):
+        labels = codec.columns[column].labels
+        fine = [[labels[code] for code in np.flatnonzero(cells == cell)] for cell in range(int(cells.max()) + 1)]
+        names.append([" ... ".join(dict.fromkeys((*inside[:1], *inside[-1:]))) for inside in fine])
+    return tuple(", ".join(parts) for parts in itertools.product(*names))
 
 
 def _write_internal(found: "Evaluation", folder: Path, *, force: bool) -> None:

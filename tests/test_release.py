@@ -196,7 +196,8 @@ def test_no_formula_in_csv(odd: Path) -> None:
 def test_the_public_report(released: Path) -> None:
     """report.html states the budget, compares with the counts that were paid for, and needs no network."""
     page = (released / "report.html").read_text(encoding="utf-8")
-    assert "lactate" in page
+    assert "TVD to the released counts" in page
+    assert "female" in page
     assert "gradient boosting" not in page
     assert not re.search(r"(src|href)=\"https?://", page)
 
