@@ -130,7 +130,13 @@ class Codec:
         """Return (ordered,) the least and the greatest value of each cell of a numeric or datetime column.
 
         Datetimes are in days, or seconds where they have a clock time, since 1970-01-01.
+
+        Raises
+        ------
+        InputError
+            If the column is not modelled, or has categories.
         """
+        self._check_column(name)
         coder = self._coders[name]
         if not isinstance(coder, GridCoder):
             raise InputError(f"column {name!r}: has categories, not cells.")

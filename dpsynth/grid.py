@@ -68,9 +68,8 @@ class Grid:
 
     def encode(self, steps: Lattice) -> Lattice:
         """Return the code of each step: its cell (clipped to the range), or its special value's code."""
-        inside = np.clip(steps, self.first, self.last)
-        # A step that is clipped onto a special value at the end of the range belongs to the cell beside it.
-        positions = np.clip(self.position_up(inside), 0, self.boundaries[-1] - 1)
+        # A step outside the range belongs to the cell at its end, also where the end itself is a special value.
+        positions = np.clip(self.position_up(steps), 0, self.boundaries[-1] - 1)
         codes = np.searchsorted(self.boundaries, positions, side="right") - 1
         for index, atom in enumerate(self.atoms):
             codes[steps == atom] = self.ordered + index

@@ -139,7 +139,8 @@ def _guess_numeric(
 def _decimals(texts: Sequence[str], step: float) -> int:
     """Return how many digits after the point are written, but not more than a step of this size needs."""
     written = max(len(text.partition(".")[2]) if "e" not in text.casefold() else 6 for text in texts)
-    return min(written, max(0, math.ceil(-math.log10(step))), 6)
+    needed = max(0, math.ceil(-math.log10(step))) if step > 0 else written
+    return min(written, needed, 6)
 
 
 def nice_above(value: float) -> float:
@@ -150,8 +151,8 @@ def nice_above(value: float) -> float:
     """
     if value <= 0:
         return -nice_below(-value) if value else 0
-    power = 10.0 ** math.floor(math.log10(value))
-    return _tidy(next(step * power for step in _NICE if step * power >= value * (1 - 1e-12)))
+    power = _power_below(value)
+    return _tidy(next((step * power for step in _NICE if step * power >= value * (1 - 1e-12)), 10 * power))
 
 
 def nice_below(value: float) -> float:
@@ -162,8 +163,13 @@ def nice_below(value: float) -> float:
     """
     if value <= 0:
         return -nice_above(-value) if value else 0
-    power = 10.0 ** math.floor(math.log10(value))
-    return _tidy(next(step * power for step in reversed(_NICE) if step * power <= value * (1 + 1e-12)))
+    power = _power_below(value)
+    return _tidy(next((step * power for step in reversed(_NICE) if step * power <= value * (1 + 1e-12)), 0))
+
+
+def _power_below(value: float) -> float:
+    """Return the power of ten at or below a positive number."""
+    return 10.0 ** max(-300, math.floor(math.log10(value)))
 
 
 def _tidy(value: float) -> float:

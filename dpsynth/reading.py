@@ -96,8 +96,8 @@ def first_bytes(path: Path) -> bytes:
     return start
 
 
-def read_header(path: Path) -> list[str]:
-    """Return the column names of a CSV file.
+def read_header(path: Path, known: Container[str] = ()) -> list[str]:
+    """Return the column names of a CSV file, where `known` are names that it may well have.
 
     Raises
     ------
@@ -113,7 +113,7 @@ def read_header(path: Path) -> list[str]:
         raise DataError(f"{path.name}: its first line is no header of a CSV file.") from None
     if not header:
         raise DataError(f"{path.name}: its first line is blank; expected the names of the columns.")
-    if len(header) == 1 and re.search(r"[;\t|]", header[0]):
+    if len(header) == 1 and header[0] not in known and re.search(r"[;\t|]", header[0]):
         raise DataError(f"{path.name}: seems to be separated by {_separator(header[0])}; expected commas.")
     if any(not name for name in header):
         raise DataError(f"{path.name}: a column has no name in the header; name it, and declare or drop it.")
@@ -168,7 +168,7 @@ def _optional(schema: Schema, name: str) -> bool:
 
 
 def _read_csv(path: Path, schema: Schema, *, synthetic: bool) -> Any:
-    header = read_header(path)
+    header = read_header(path, schema.columns)
     columns = wanted_columns(header, schema, synthetic=synthetic)
     types = {name: _arrow_type(schema, name) for name in columns}
     return _parse_csv(path, header, types, list({*schema.missing_values, ""}))

@@ -28,7 +28,7 @@ class Images(BaseModel):
         min_length=2, max_length=3, description="Height and width, or three sides of a volume."
     )
     channels: int = Field(default=1, ge=1, le=64, description="Channels, such as 1 for grey or 3 for colour.")
-    range: tuple[Number, Number] = Field(default=(0, 255), description="Least and greatest value of a pixel.")
+    range: tuple[Number, Number] = Field(default=(0.0, 255.0), description="Least and greatest value of a pixel.")
 
     @model_validator(mode="after")
     def _check(self) -> "Images":
@@ -226,6 +226,11 @@ class Schema(BaseModel):
             if isinstance(column, Boolean) and not all(isinstance(label, bool) for label in column.labels):
                 fields["labels"] = list(column.labels)  # [0, 1] equals the default [false, true] in Python
             document["columns"][name] = {"type": column.type, **fields}
+        for constraint in document.get("constraints", []):
+            for side in {"when", "forbid", "require"} & set(constraint):
+                constraint[side] = {name: _natural_condition(item) for name, item in constraint[side].items()}
+        if "images" in document:
+            document["images"] = _natural(document["images"])
         return document
 
     def to_yaml(self) -> str:
@@ -265,7 +270,14 @@ def _natural(value: Any) -> Any:
     """Write a bound such as 18.0 as 18: the same number, easier to read. Categories keep their type."""
     if isinstance(value, list):
         return [_natural(item) for item in value]
+    if isinstance(value, dict):
+        return {key: _natural(item) for key, item in value.items()}
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _natural_condition(condition: Any) -> Any:
+    """Write the bounds of a range so, and leave categories as they are."""
+    return _natural(condition) if isinstance(condition, dict) else condition
 
 
 def _one_line_each(document: dict[str, Any]) -> dict[str, Any]:

@@ -79,8 +79,7 @@ def test_no_and_yes_are_text() -> None:
 def test_yaml_round_trip(schema: Schema) -> None:
     """A schema that is written and read again is the same, its categories of the same type."""
     again = Schema.parse(schema.to_yaml())
-    assert again == schema
-    assert json.dumps(again.to_dict()) == json.dumps(schema.to_dict())
+    assert repr(again) == repr(schema)  # 0 == False in Python, and not in a table
 
 
 def test_the_whole_schema_makes_the_round_trip(tmp_path: Path) -> None:
@@ -88,8 +87,7 @@ def test_the_whole_schema_makes_the_round_trip(tmp_path: Path) -> None:
     schema = Schema.parse(WHOLE)
     schema.dump(tmp_path / "a.yaml")
     for again in (Schema.load(tmp_path / "a.yaml"), Schema.parse(json.dumps(schema.to_dict()))):
-        assert again == schema
-        assert json.dumps(again.to_dict()) == json.dumps(schema.to_dict())
+        assert repr(again) == repr(schema)
     assert [path.name for path in tmp_path.iterdir()] == ["a.yaml"]
 
 
