@@ -14,7 +14,9 @@ FOLDERS = {"dpsynth": ROOT / "dpsynth", "dpsynth.models": ROOT / "models", "dpsy
 # the higher, the later in the way of the data; a module may import from its own floor and from lower ones
 FLOORS = {
     "dpsynth.cli": 4,
+    "dpsynth.publishing": 3,
     "dpsynth.workflow": 3,
+    "dpsynth.public_page": 3,
     "dpsynth.bundle": 2,
     "dpsynth.models": 2,
     "dpsynth.evaluation": 2,

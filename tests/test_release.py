@@ -19,7 +19,7 @@ import yaml
 from doubles import Double, registered, ward
 
 import dpsynth
-from dpsynth import bundle, workflow
+from dpsynth import bundle, publishing
 from dpsynth.errors import FileError, InputError, ModelFormatError
 from dpsynth.models import Model, load_model
 from dpsynth.privacy.budget import Budget
@@ -339,7 +339,7 @@ def test_held_out_patients(tmp_path: Path) -> None:
     """With a holdout, internal/ holds numbers marked internal, release/ none of them, and no row count is declared."""
     data, facts = ward(tmp_path, schema="rows: 400\n" + (ward(tmp_path)[1]).read_text())
     cohort = dpsynth.Cohort.read(data, dpsynth.Schema.load(facts))
-    made = workflow.publish(cohort, tmp_path / "out", Double(), epsilon=1.0, holdout=0.3)
+    made = publishing.publish(cohort, tmp_path / "out", Double(), epsilon=1.0, holdout=0.3)
     results = json.loads((tmp_path / "out/internal/results.json").read_text())
     assert results["audience"] == "internal"
     assert "<h1" in (tmp_path / "out/internal/report.html").read_text(encoding="utf-8")
@@ -355,7 +355,7 @@ def test_without_a_holdout(tmp_path: Path) -> None:
     """By default all patients train the model, and there is no internal/."""
     data, facts = ward(tmp_path)
     cohort = dpsynth.Cohort.read(data, dpsynth.Schema.load(facts))
-    made = workflow.publish(cohort, tmp_path / "out", Double(), epsilon=1.0)
+    made = publishing.publish(cohort, tmp_path / "out", Double(), epsilon=1.0)
     assert made.internal is None
     assert [p.name for p in (tmp_path / "out").iterdir()] == ["release"]
 

@@ -29,7 +29,7 @@ def run(
 
         dpsynth demo --model aim --out /tmp/aim
     """
-    from dpsynth.workflow import demo
+    from dpsynth.publishing import demo
 
     maker = chosen(model, option)
     with progress(quiet=json) as report:

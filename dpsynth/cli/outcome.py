@@ -9,7 +9,7 @@ __all__ = ["announce", "judged"]
 if TYPE_CHECKING:
     from dpsynth.evaluation.judge import Evaluation
     from dpsynth.evaluation.results import Result, Results
-    from dpsynth.workflow import Published
+    from dpsynth.publishing import Published
 
 _ARMS = ("synthetic", "real")
 

@@ -23,7 +23,7 @@ from dpsynth.cli.outcome import announce
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.workflow import Published
+    from dpsynth.publishing import Published
 
 
 @guarded
@@ -106,15 +106,15 @@ def _from_table_options(budget: dict[str, Any]) -> dict[str, Any]:
 
 def _from_model(model: Path, out: Path, **settings: Any) -> "Published":
     from dpsynth.models import load_model
-    from dpsynth.workflow import republish
+    from dpsynth.publishing import republish
 
     return republish(load_model(model), out, **settings)
 
 
 def _from_table(data: Path, out: Path, given: dict[str, Any], *, progress: Any, **settings: Any) -> "Published":
     from dpsynth.cohort import Cohort
+    from dpsynth.publishing import publish
     from dpsynth.schema import Schema
-    from dpsynth.workflow import publish
 
     schema = Schema.load(given.pop("schema"))
     schema.check_confirmed()

@@ -1,0 +1,65 @@
+"""The release's own report: the privacy statement, and the synthetic cohort beside the counts that were paid for."""
+
+import itertools
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from dpsynth.codec import Codec
+from dpsynth.cohort import Cohort
+from dpsynth.models.base import Model
+from dpsynth.privacy.counting import Query, contingency
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.released import ReleasedCounts
+
+__all__ = ["public_page"]
+
+READABLE = 12
+"""Tables with more cells are summed up, not listed."""
+
+
+def public_page(model: Model, synthetic: Cohort) -> Callable[[Path], None]:
+    """Return what writes the page.
+
+    Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
+    every number that is not.
+    """
+    from dpsynth.evaluation.judge import Evaluation
+    from dpsynth.evaluation.protocol import Protocol
+    from dpsynth.evaluation.released import released_results
+    from dpsynth.evaluation.results import Results
+
+    terms, schema = Protocol(), model.schema
+    results = Results(released_results(_released(model, synthetic), terms))
+    about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic)}
+    found = Evaluation(results, schema, terms, model.statement, about)
+    return partial(found.write_html, public=True)
+
+
+def _released(model: Model, synthetic: Cohort) -> "list[ReleasedCounts]":
+    """Count the synthetic cohort in the cells of the model's noisy counts."""
+    from dpsynth.evaluation.released import ReleasedCounts
+
+    tables, codec = model.released(), model.codec
+    queries = [Query(table.columns, table.maps) for table in tables]
+    counts = contingency(codec.encode(synthetic), len(synthetic), queries) if queries else []
+    return [
+        ReleasedCounts(table.columns, table.counts, table.sigma, own, _cell_names(codec, query))
+        for table, query, own in zip(tables, queries, counts, strict=True)
+    ]
+
+
+def _cell_names(codec: Codec, query: Query) -> tuple[str, ...]:
+    """Return a name for each cell of a small table, in C order; nothing for a table too large to read."""
+    if query.size > READABLE:
+        return ()
+    names = []
+    for column, cells in zip(query.columns, query.maps, strict=True):
+        labels = codec.columns[column].labels
+        fine = [[labels[code] for code in np.flatnonzero(cells == cell)] for cell in range(int(cells.max()) + 1)]
+        names.append([" ... ".join(dict.fromkeys((*inside[:1], *inside[-1:]))) for inside in fine])
+    return tuple(", ".join(parts) for parts in itertools.product(*names))

@@ -1,0 +1,183 @@
+"""The whole way in one call: hold out, fit, sample, write ``release/``, judge, write ``internal/``."""
+
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.cohort import Cohort
+from dpsynth.errors import InputError
+from dpsynth.files import check_target, new_folder
+from dpsynth.models.base import Model, Progress, Synthesizer
+from dpsynth.privacy.budget import default_delta
+from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.judge import Evaluation
+
+__all__ = ["Published", "demo", "publish", "republish"]
+
+DEMO_EPSILON = 1.0
+DEMO_HOLDOUT = 0.3
+
+
+@dataclass(frozen=True)
+class Published:
+    """What `publish` made.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    synthetic : Cohort
+        The released rows.
+    release : pathlib.Path
+        Safe to publish.
+    internal : pathlib.Path or None
+        Numbers that touched real patients; None without held-out patients.
+    evaluation : Evaluation or None
+        The same numbers.
+    """
+
+    model: Model
+    synthetic: Cohort
+    release: Path
+    internal: Path | None = None
+    evaluation: "Evaluation | None" = None
+
+
+def publish(
+    cohort: Cohort,
+    folder: str | Path,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    *,
+    epsilon: float,
+    delta: float | None = None,
+    holdout: float | None = None,
+    rows: int | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Published:
+    """Fit, sample, and write ``release/`` and, with held-out patients, ``internal/`` into a folder.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        The private cohort.
+    folder : path
+        Gets the two folders; made where it is not there.
+    model, epsilon, delta : see `fit`
+    holdout : float, optional
+        Share of patients that the model never sees and the cohort is judged on; default: all patients train the model
+        and nothing is judged.
+    rows, licence, force : see `release`
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+    **settings
+        Further arguments of `fit`.
+
+    Raises
+    ------
+    InputError, SchemaError, FileError, BudgetExceeded, LedgerError
+        As `fit` and `release`. What can be refused is refused before the budget is spent.
+    """
+    check_rows(rows)
+    with _outer(Path(folder)):
+        places = _places(Path(folder), force=force, judged=holdout is not None)
+        train, test = _split(cohort, holdout)
+        fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
+        synthetic = draw(fitted, rows or cohort.schema.rows, progress=progress)
+        made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
+    if test is None:
+        return Published(fitted, synthetic, made)
+    found = evaluate(test, synthetic, train=train, statement=fitted.statement, progress=_judging(progress))
+    _write_internal(found, places["internal"], force=force)
+    return Published(fitted, synthetic, made, places["internal"], found)
+
+
+def republish(
+    model: Model,
+    folder: str | Path,
+    *,
+    rows: int | None = None,
+    licence: str = "",
+    force: bool = False,
+    progress: Progress | None = None,
+) -> Published:
+    """Sample from a fitted model and write ``release/`` into a folder; spends nothing. Arguments as for `publish`."""
+    check_rows(rows)
+    with _outer(Path(folder)):
+        places = _places(Path(folder), force=force, judged=False)
+        synthetic = draw(model, rows, progress=progress)
+        made = bundle(model, synthetic, places["release"], licence=licence, force=force, progress=progress)
+    return Published(model, synthetic, made)
+
+
+def demo(
+    folder: str | Path,
+    model: str | Synthesizer = DEFAULT_MODEL,
+    *,
+    force: bool = False,
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Published:
+    """Run the main job on SUPPORT2, real patients that ship with dpsynth; arguments as for `publish`."""
+    from dpsynth.datasets import load_support2
+
+    given = {"epsilon": DEMO_EPSILON, "delta": default_delta(), "holdout": DEMO_HOLDOUT, **settings}
+    return publish(load_support2(), folder, model, force=force, progress=progress, **given)
+
+
+def _judging(progress: Progress | None) -> Progress | None:
+    """Return what shows all phases of an evaluation as one."""
+    return progress and (lambda _phase, share: progress("judging", share))
+
+
+def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None]:
+    """Keep a share of the patients aside. How many are left to train on is private, so it is no longer declared."""
+    if holdout is None:
+        return cohort, None
+    if not 0 < holdout < 1:
+        raise InputError(f"holdout: found {holdout:g}, expected a share between 0 and 1, such as 0.2.")
+    from dpsynth.evaluation.protocol import split
+
+    cohort.schema.check_confirmed()
+    train, test = split(cohort, holdout)
+    undeclared = train.schema.model_copy(update={"rows": None})
+    return dataclasses.replace(train, schema=undeclared), test
+
+
+@contextlib.contextmanager
+def _outer(folder: Path) -> Iterator[None]:
+    """Make the folder that holds a release, and take it away again if nothing came of it."""
+    if folder.is_dir():
+        yield
+        return
+    check_target(folder)
+    folder.mkdir()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
+        raise
+
+
+def _places(folder: Path, *, force: bool, judged: bool) -> dict[str, Path]:
+    """Return the folders to write, after checking that they can be, before anything is spent."""
+    places = {name: folder / name for name in (("release", "internal") if judged else ("release",))}
+    for place in places.values():
+        check_target(place, force=force)
+    return places
+
+
+def _write_internal(found: "Evaluation", folder: Path, *, force: bool) -> None:
+    """Write the numbers that touched real patients; the folder is for its owner's eyes."""
+    with new_folder(folder, force=force) as fresh:
+        fresh.chmod(0o700)
+        found.write_json(fresh / "results.json")
+        found.write_html(fresh / "report.html")
