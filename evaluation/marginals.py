@@ -29,7 +29,7 @@ def mean_tvd(reference: Binned, other: Binned, order: int, terms: Protocol, *, a
     words : str
         How the bins were made.
     """
-    sets, whole = cliques(list(reference.codes), order, terms.marginals, terms.seed)
+    sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
     found = distance(reference, [other], sets, terms.seed)
     return _tvd_result(found, order, terms, arm, _about(reference, [other], sets, whole=whole) | {"bins": words})
 
@@ -66,7 +66,7 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     """
     results: list[Result] = []
     for order in range(1, min(3, len(reference.codes)) + 1):
-        sets, whole = cliques(list(reference.codes), order, terms.marginals, terms.seed)
+        sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
         found = {arm: distance(reference, draws, sets, terms.seed) for arm, draws in arms.items()}
         for arm, one in found.items():
             detail = _about(reference, arms[arm], sets, whole=whole) | {"bins": bins.words}

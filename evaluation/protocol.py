@@ -21,6 +21,10 @@ Progress = Callable[[str, float], None]
 """Called with the name of the phase and the share of it that is done, 0 to 1."""
 
 
+#: Rows times marginals of one order that are counted for one arm.
+COUNTED = 200_000_000
+
+
 @dataclass(frozen=True)
 class Margins:
     """How far a synthetic cohort may fall short and still be called good enough; chosen before looking.
@@ -77,6 +81,10 @@ class Protocol:
     marginals: int = 5_000
     smallest: int = 10
     margins: Margins = field(default_factory=Margins)
+
+    def marginals_for(self, rows: int) -> int:
+        """Return how many marginals of one order to count in cohorts of this size: fewer in large ones."""
+        return max(200, min(self.marginals, COUNTED // max(rows, 1)))
 
 
 def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple["Cohort", "Cohort"]:

@@ -20,6 +20,8 @@ __all__ = ["missing_results", "neighbour_results", "number_results", "two_sample
 
 Arms = Mapping[str, Sequence[Table]]
 
+#: Rows of each cohort for distances of columns, for which each group of patients is left out in turn.
+COLUMNS = 20_000
 #: Rows of each cohort for distances between rows (quadratic), and for the classifier that tells cohorts apart.
 NEIGHBOURS = 2_500
 TWO_SAMPLE = 10_000
@@ -42,8 +44,10 @@ def number_results(reference: Table, arms: Arms, terms: Protocol) -> list[Result
     Missing and special values are left out; columns without a number on one side are named in `detail`.
     """
     results = []
+    reference = reference.at_most(COLUMNS, terms.seed)
     for arm, draws in arms.items():
-        compute = partial(_number_results, reference, draws, terms, arm)
+        less = [draw.at_most(COLUMNS, terms.seed) for draw in draws]
+        compute = partial(_number_results, reference, less, terms, arm)
         results += guarded(("wasserstein", "ks"), compute, arm=arm, disclosure=terms.disclosure)
     return results
 
@@ -67,7 +71,7 @@ def _number_results(reference: Table, draws: Sequence[Table], terms: Protocol, a
             results.append(not_estimable(metric, reason, **fields))
             continue
         each = dict(zip(names, value[2:].reshape(2, -1)[place].tolist(), strict=True))
-        detail = {"columns": {name: each[name] for name in numeric}}
+        detail = {"columns": {name: each[name] for name in numeric}, "rows": len(draws[0])}
         interval = jackknife.interval(value[place], spread[place], terms.level, low=0.0)
         results.append(estimate(metric, value[place], interval=interval, n=len(numeric), detail=detail, **fields))
     return results
@@ -87,8 +91,10 @@ def missing_results(reference: Table, arms: Arms, terms: Protocol) -> list[Resul
             for metric in ("missing_rate_error", "missing_pattern_tvd")
             for arm in arms
         ]
+    reference = reference.at_most(COLUMNS, terms.seed)
     for arm, draws in arms.items():
-        value, spread = jackknife.two_sample(reference, draws, _missing, terms.seed)
+        less = [draw.at_most(COLUMNS, terms.seed) for draw in draws]
+        value, spread = jackknife.two_sample(reference, less, _missing, terms.seed)
         each = dict(zip(reference.names, value[2:].tolist(), strict=True))
         for place, metric in enumerate(("missing_rate_error", "missing_pattern_tvd")):
             results.append(

@@ -1,5 +1,7 @@
 """The part of the page on what is not there, what the cohort must not be used for, and what the metrics say."""
 
+from collections.abc import Mapping
+
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.parts import Section
 from dpsynth.evaluation.report.text import Grid
@@ -27,14 +29,12 @@ UNSUPPORTED = (
 
 def failures(results: Results, *, withheld: bool) -> Section:
     """Return the part on what could not be computed, and on what the cohort must not be used for."""
-    grouped: dict[tuple[str, str, str], list[str]] = {}
+    grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
     for status, word in ((Status.FAILED, "failed"), (Status.NOT_ESTIMABLE, "not estimable")):
         for one in results.select(status=status):
-            grouped.setdefault((_place(one), word, one.reason), []).append(one.title)
-    rows = [
-        (place, word, reason, ", ".join(dict.fromkeys(titles))) for (place, word, reason), titles in grouped.items()
-    ]
-    head = ("Where", "Status", "Reason", "Metrics")
+            grouped.setdefault((_place(one), word), {}).setdefault(one.reason, []).append(one.title)
+    rows = [(place, word, _reasons(reasons)) for (place, word), reasons in grouped.items()]
+    head = ("Where", "Status", "What, and why")
     tables = [Grid("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
     words = [] if rows or withheld else ["Every metric that was asked for has a number."]
     if withheld:
@@ -45,9 +45,12 @@ def failures(results: Results, *, withheld: bool) -> Section:
     return Section("limits", "Known failures and unsupported uses", words, [], tables)
 
 
+def _reasons(reasons: Mapping[str, list[str]]) -> str:
+    return ". ".join(f"{', '.join(dict.fromkeys(titles))}: {reason}" for reason, titles in reasons.items())
+
+
 def _place(one: Result) -> str:
-    parts = [part for part in (one.group if one.group != "all" else "", one.subject) if part]
-    return ", ".join(parts) or ARMS[one.arm]
+    return one.group if one.group != "all" else one.subject or ARMS[one.arm]
 
 
 def glossary(results: Results) -> Grid:
