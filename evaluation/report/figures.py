@@ -173,6 +173,8 @@ def scatter(results: Sequence[Result], key: str) -> str:
             axes.plot([size], [np.exp(one.number)], "o", color=SYNTHETIC, ms=4.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
+        sizes = [one.detail["real_rows"] for one in drawn]
+        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 4)  # room for names at the right of their group
         axes.xaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
         low = min(np.exp(one.interval.low) for one in drawn if one.interval is not None)
         high = max(np.exp(one.interval.high) for one in drawn if one.interval is not None)
