@@ -99,8 +99,11 @@ Encoder = Callable[[Table], Floats]
 
 
 def tree_features(train: Table, target: str) -> tuple[Encoder, list[bool]]:
-    """Return an encoder for trees (NaN is missing, categories are codes) and which features are categories."""
-    names = [name for name in train.names if name != target]
+    """Return an encoder for trees (NaN is missing, categories are codes) and which features are categories.
+
+    Columns without any value in the training arm are left out.
+    """
+    names = [name for name in train.names if name != target and not train[name].missing.all()]
     known = {name: _frequent(train[name].values) for name in names if not train[name].numeric}
 
     def encode(table: Table) -> Floats:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from dpsynth.evaluation import columns, jackknife
+from dpsynth.evaluation.arms import join
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
 from dpsynth.evaluation.learners import boosting, one_thread, tree_features
 from dpsynth.evaluation.neighbours import K, embed, prdc
@@ -163,7 +164,7 @@ def _two_sample(reference: Table, other: Table, terms: Protocol, arm: str) -> Re
     if min(int(side.patients.max()) + 1 for side in sides) < 40:
         return not_estimable("two_sample_auroc", "needs at least 40 patients on each side", **fields)
     halves = [_halves(side, terms.seed) for side in sides]
-    encode, categorical = tree_features(sides[0], "")
+    encode, categorical = tree_features(join(halves[0][0], halves[1][0]), "")
     features = [[encode(part) for part in pair] for pair in halves]
     train, test = (np.concatenate([pair[k] for pair in features]) for k in (0, 1))
     labels = [np.repeat([False, True], [len(pair[k]) for pair in features]) for k in (0, 1)]
