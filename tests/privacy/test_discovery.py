@@ -125,3 +125,15 @@ def test_ties_do_not_follow_the_rows() -> None:
         session = Session.open(cohort, Budget(3, 1e-6), answers=PrivateAnswers(cohort, 1, Recorder()))
         found.append(session.discover("dx", session.rho / 2))
     assert found == [["a", "b", "c"]] * 2
+
+
+def test_the_noisy_count_decides_and_not_the_exact_one() -> None:
+    """With noise that takes a million from every count, no value is released, however frequent it is."""
+
+    class Taking(Recorder):
+        def gaussian(self, values: np.ndarray, sigma: float) -> np.ndarray:
+            return super().gaussian(values, sigma) - 10**6  # type: ignore[no-any-return]
+
+    cohort = ward(400, discover=True)
+    session = Session.open(cohort, Budget(3, 1e-6), answers=PrivateAnswers(cohort, 1, Taking()))
+    assert session.discover("dx", session.rho / 2) == []

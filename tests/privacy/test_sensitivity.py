@@ -174,6 +174,15 @@ def test_rows_over_the_cap_never_reach_a_count(cap: int) -> None:
     assert np.linalg.norm(crowded.before[0] - without.before[0]) <= cap
 
 
+@pytest.mark.parametrize("cap", CAPS)
+def test_a_session_drops_rows_over_the_cap_of_its_schema(cap: int) -> None:
+    """Opened the way users open it, one patient with 600 rows counts as cap rows to within 40 sigma."""
+    session = Session.open(cohort(cap, [], CELLS * 100), Budget(100, 1e-6))
+    rows = session.count([Query((), ())], [session.rho])[0]
+    assert rows.sigma < 0.1 * cap
+    assert abs(int(rows.counts) - cap) <= 40 * rows.sigma
+
+
 def test_without_a_patient_column_a_row_is_a_patient() -> None:
     """The sensitivity is 1 where the schema says that a row is a patient."""
     facts = {"name": "tiny", "confirmed": True, "columns": {"x": {"type": "categorical", "values": [0, 1]}}}
