@@ -157,7 +157,7 @@ def _files() -> str:
         "formula has an apostrophe before it.\n"
         "- `croissant.json`: files and columns for machines (Croissant 1.0).\n"
         "- `privacy.json`: the privacy statement.\n"
-        "- `report.html`, where it is there: what the release says of itself.\n"
+        "- `report.html`: the same in words and figures, and the records beside the noisy counts that were paid for.\n"
         "- `model/`: the model; `dpsynth sample model -n 1000` draws more records and costs no privacy.\n\n"
         "```python\nimport pandas as pd\n\npatients = pd.read_parquet('data/patients.parquet')\n```\n"
     )
@@ -172,7 +172,7 @@ def _columns(schema: Schema, columns: list[str]) -> str:
     bounds = f" Source of bounds and categories: {_plain(schema.source)}" if schema.source else ""
     return (
         "\n".join(lines)
-        + f"\n\nBounds and categories are public knowledge, declared before the data was read.{bounds}\n"
+        + f"\n\nBounds and categories were declared as public knowledge before the data was read.{bounds}\n"
     )
 
 
