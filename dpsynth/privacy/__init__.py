@@ -1,7 +1,8 @@
 """The trusted kernel: the only code that reads private values.
 
-What a model or a user needs of it; the parts can be read in the order budget, accounting, mechanisms, counting,
-answers, session, ledger.
+To audit it, read in this order: budget, accounting (prices and their derivations), mechanisms (noise), counting and
+answers (the only code that holds private values; sensitivities), discovery, account and session (pay first, look then),
+records and ledger (what is remembered). checks, noisy, quantiles and statement handle public facts alone.
 """
 
 import importlib
@@ -12,19 +13,21 @@ if TYPE_CHECKING:
     from dpsynth.privacy.budget import Budget, default_delta
     from dpsynth.privacy.counting import Query
     from dpsynth.privacy.ledger import Ledger
-    from dpsynth.privacy.session import NoisyCounts, Session
+    from dpsynth.privacy.noisy import NoisyCounts, NoisyInteraction
+    from dpsynth.privacy.session import Session
 
 _HOME = {
     "Budget": "budget",
     "Event": "accounting",
     "Ledger": "ledger",
-    "NoisyCounts": "session",
+    "NoisyCounts": "noisy",
+    "NoisyInteraction": "noisy",
     "Query": "counting",
     "Session": "session",
     "default_delta": "budget",
 }
 
-__all__ = ["Budget", "Event", "Ledger", "NoisyCounts", "Query", "Session", "default_delta"]
+__all__ = ["Budget", "Event", "Ledger", "NoisyCounts", "NoisyInteraction", "Query", "Session", "default_delta"]
 
 
 def __getattr__(name: str) -> Any:

@@ -4,7 +4,8 @@ import logging
 import threading
 from collections.abc import Sequence
 
-from dpsynth.errors import BudgetExceeded, LedgerError
+from dpsynth.cohort import Cohort
+from dpsynth.errors import BudgetExceeded, InputError, LedgerError
 from dpsynth.privacy.accounting import ROUNDING, Accounting, Event, rho_for, total_delta, total_price
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger, Spent
@@ -112,3 +113,15 @@ class Account:
             if not failing:
                 raise
             log.warning("the ledger could not be written at the end; the whole reservation counts as spent")
+
+
+def ledger_of(cohort: Cohort) -> Ledger | None:
+    """Return where spending on a cohort is kept: beside its file, nowhere if it is public; `InputError` without one."""
+    if cohort.public:
+        return None
+    if cohort.source is None:
+        raise InputError(
+            "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
+            "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these data."
+        )
+    return Ledger.beside(cohort.source)

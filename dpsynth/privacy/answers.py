@@ -23,10 +23,9 @@ Score ``w (|M(D) - E|_1 - penalty)``
     ``cap max(w)``.
 Keys of a column
     For the keys that both worlds have, the L2 distance is at most ``cap`` as above. Keys that only this patient has
-    are covered by the threshold, see `key_threshold`.
+    are covered by the threshold, see `dpsynth.privacy.discovery`.
 """
 
-import math
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Protocol, TypeVar
 
@@ -36,7 +35,6 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DpsynthError
-from dpsynth.privacy.accounting import SLACK
 from dpsynth.privacy.counting import Query, contingency
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
 
@@ -240,33 +238,6 @@ def scaled_interaction(table: Integers) -> Integers:
     for axis, cells in enumerate(table.shape):
         table = cells * table - table.sum(axis=axis, keepdims=True)
     return table
-
-
-def key_threshold(cap: int, sigma: float, delta: float) -> int:
-    """Return the noisy count from which a discovered key may be released.
-
-    A patient with at most ``cap`` rows may be the only one with j of the keys, ``1 <= j <= cap``; each of these then
-    has a count of at most ``cap - j + 1``. By the union bound one of them reaches T with probability at most
-    ``j Phi(-(T - (cap - j + 1)) / sigma)``, which is delta for ``T = cap - j + 1 + sigma Phi^-1(1 - delta / j)``;
-    we take the largest over j. Counts are released rounded, so an integer count reaches ``ceil(T + 1/2)`` only where
-    the unrounded one reaches T. The lattice changes these probabilities by a factor far below 1 + 1e-7 (`accounting`).
-
-    That delta adds to the Gaussian's. Let M* be the mechanism without the patient's own keys, (eps, delta')-close to
-    the other world, and note that ``(1 - delta) M*(S) <= M(S) <= M*(S) + delta``. One direction is immediate:
-    ``M(S) <= e^eps M'(S) + delta' + delta``. In the other, ``M'(S) <= e^eps M*(S) + delta'`` and ``M*(S) <= M(S) +
-    delta M*(S)``: where ``e^eps M*(S) <= 1`` the excess ``e^eps delta M*(S)`` is at most delta, and elsewhere
-    ``e^eps M(S) >= (1 - delta) e^eps M*(S) > 1 - delta``, so the bound exceeds 1 and holds.
-
-    Examples
-    --------
-    >>> key_threshold(1, 10.0, 1e-6)
-    50
-    """
-    from scipy.stats import norm
-
-    safe = delta * (1 - SLACK)
-    highest = max(cap - j + 1 + sigma * float(norm.isf(safe / j)) for j in range(1, cap + 1))
-    return math.ceil(highest + 0.5)
 
 
 def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Generator) -> NDArray[np.intp]:

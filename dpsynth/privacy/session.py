@@ -6,7 +6,6 @@ depends on the data in any way that was not paid for; in particular it never tel
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
 
@@ -18,61 +17,18 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.privacy import accounting as prices
 from dpsynth.privacy import checks
-from dpsynth.privacy.account import Account
+from dpsynth.privacy.account import Account, ledger_of
 from dpsynth.privacy.accounting import Accounting, Event
-from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN, Answers, PrivateAnswers, key_threshold
+from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN, Answers, PrivateAnswers
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
+from dpsynth.privacy.discovery import key_threshold, most_frequent
 from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.mechanisms import Floats, Integers, SeededNoise, SystemNoise
+from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
+from dpsynth.privacy.noisy import NoisyCounts, NoisyInteraction
 from dpsynth.privacy.quantiles import boundaries, tree_queries
 from dpsynth.privacy.statement import statement
 from dpsynth.schema import Schema
-
-
-@dataclass(frozen=True, eq=False)
-class NoisyCounts:
-    """A marginal's noisy counts: public.
-
-    Parameters
-    ----------
-    columns
-        The marginal's columns.
-    counts
-        int64 array of the query's shape; entries may be negative.
-    sigma
-        Standard deviation of the noise in each cell, in rows.
-    rho
-        What it cost.
-    """
-
-    columns: tuple[str, ...]
-    counts: Integers
-    sigma: float
-    rho: float
-
-
-@dataclass(frozen=True, eq=False)
-class NoisyInteraction:
-    """A marginal's noisy interaction: public.
-
-    Parameters
-    ----------
-    columns
-        The marginal's columns.
-    values
-        float64 array of the query's shape, in rows. The exact interaction has margins of 0, the noise has not:
-        project it (subtract the means along each axis) before use, which is free.
-    sigma
-        Standard deviation of the noise in each cell, in rows.
-    rho
-        What it cost.
-    """
-
-    columns: tuple[str, ...]
-    values: Floats
-    sigma: float
-    rho: float
 
 
 class Session:
@@ -151,7 +107,7 @@ class Session:
             When the ledger refuses; nothing was looked at.
         """
         cohort.schema.check_confirmed()
-        book = ledger if ledger is not None else _ledger_of(cohort)
+        book = ledger if ledger is not None else ledger_of(cohort)
         rows = train_rows if train_rows is not None else cohort.schema.rows
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells)
         unit = "row" if cohort.schema.patient is None else "patient"
@@ -182,8 +138,6 @@ class Session:
     def close(self) -> None:
         """Commit what was spent to the ledger; no more questions. Leaving the ``with`` block does it."""
         self._account.close(failing=False)
-
-    # -- public facts -------------------------------------------------------------------------------------------------
 
     @property
     def to_discover(self) -> list[str]:
@@ -229,8 +183,6 @@ class Session:
             earlier=self._account.earlier,
             rows_public=self.rows is not None,
         )
-
-    # -- questions ----------------------------------------------------------------------------------------------------
 
     def count(self, queries: Sequence[Query], rhos: Sequence[float]) -> list[NoisyCounts]:
         """Count marginals.
@@ -436,32 +388,13 @@ class Session:
         sigma = checks.noise_scale(self.sensitivity, rho)
         self._account.debit([Event("gaussian", f"values of {column}", self.sensitivity, sigma, delta=share)])
         found = self._asked.keys(column, sigma, key_threshold(self.sensitivity, sigma, share))
-        limit = getattr(self.schema.columns[column], "max_values", None) or len(found)
-        largest = sorted(found, key=lambda pair: (-pair[1], _order(pair[0])))[:limit]
-        values = sorted((value for value, _ in largest), key=_order)
+        values = most_frequent(found, getattr(self.schema.columns[column], "max_values", None) or len(found))
         self.codec = self.codec.with_discovered({column: values})
         self._asked.use(self.codec)
         return values
-
-    # -- inside -------------------------------------------------------------------------------------------------------
 
     @property
     def _asked(self) -> Answers:
         if self._answers is None:
             raise InputError("session: use Session.open.")
         return self._answers
-
-
-def _ledger_of(cohort: Cohort) -> Ledger | None:
-    if cohort.public:
-        return None
-    if cohort.source is None:
-        raise InputError(
-            "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
-            "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these data."
-        )
-    return Ledger.beside(cohort.source)
-
-
-def _order(value: Any) -> tuple[str, str]:
-    return type(value).__name__, str(value)

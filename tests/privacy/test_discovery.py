@@ -8,8 +8,9 @@ from scipy.stats import binom, norm
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError
-from dpsynth.privacy.answers import PrivateAnswers, key_threshold
+from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.discovery import key_threshold
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.session import Session
 

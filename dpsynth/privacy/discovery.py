@@ -1,0 +1,47 @@
+"""Which discovered values may be released: the threshold, and what is made of the values that reach it."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from dpsynth.privacy.accounting import SLACK
+
+
+def key_threshold(cap: int, sigma: float, delta: float) -> int:
+    """Return the noisy count from which a discovered key may be released.
+
+    A patient with at most ``cap`` rows may be the only one with j of the keys, ``1 <= j <= cap``; each of these then
+    has a count of at most ``cap - j + 1``. By the union bound one of them reaches T with probability at most
+    ``j Phi(-(T - (cap - j + 1)) / sigma)``, which is delta for ``T = cap - j + 1 + sigma Phi^-1(1 - delta / j)``;
+    we take the largest over j. Counts are released rounded, so an integer count reaches ``ceil(T + 1/2)`` only where
+    the unrounded one reaches T. The lattice changes these probabilities by a factor far below 1 + 1e-7 (`accounting`).
+
+    That delta adds to the Gaussian's. Let M* be the mechanism without the patient's own keys, (eps, delta')-close to
+    the other world, and note that ``(1 - delta) M*(S) <= M(S) <= M*(S) + delta``. One direction is immediate:
+    ``M(S) <= e^eps M'(S) + delta' + delta``. In the other, ``M'(S) <= e^eps M*(S) + delta'`` and ``M*(S) <= M(S) +
+    delta M*(S)``: where ``e^eps M*(S) <= 1`` the excess ``e^eps delta M*(S)`` is at most delta, and elsewhere
+    ``e^eps M(S) >= (1 - delta) e^eps M*(S) > 1 - delta``, so the bound exceeds 1 and holds.
+
+    Examples
+    --------
+    >>> key_threshold(1, 10.0, 1e-6)
+    50
+    """
+    from scipy.stats import norm
+
+    safe = delta * (1 - SLACK)
+    highest = max(cap - j + 1 + sigma * float(norm.isf(safe / j)) for j in range(1, cap + 1))
+    return math.ceil(highest + 0.5)
+
+
+def most_frequent(found: Sequence[tuple[Any, int]], limit: int) -> list[Any]:
+    """Return the values with the largest noisy counts, sorted by value.
+
+    Neither which values are kept nor their order depends on the order in which the data held them.
+    """
+    kept = sorted(found, key=lambda pair: (-pair[1], _order(pair[0])))[:limit]
+    return sorted((value for value, _ in kept), key=_order)
+
+
+def _order(value: Any) -> tuple[str, str]:
+    return type(value).__name__, str(value)
