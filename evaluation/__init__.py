@@ -1,15 +1,31 @@
-"""Judge a synthetic cohort: everything here takes cohorts, never models."""
+"""Judge a synthetic cohort: everything here takes cohorts, never models.
+
+`evaluate` does the whole evaluation, `first_look` the part of it that takes seconds, and `describe` says of a release
+what may be published without any real patient. `split` keeps patients apart for testing.
+"""
 
 from dpsynth.evaluation.glance import first_look
+from dpsynth.evaluation.inference import Regression
+from dpsynth.evaluation.judge import Evaluation, describe, evaluate
+from dpsynth.evaluation.protocol import Margins, split
+from dpsynth.evaluation.released import ReleasedCounts, count_intervals
 from dpsynth.evaluation.results import Disclosure, DisclosureError, Interval, PublicResults, Result, Results, Status
 
 __all__ = [
     "Disclosure",
     "DisclosureError",
+    "Evaluation",
     "Interval",
+    "Margins",
     "PublicResults",
+    "Regression",
+    "ReleasedCounts",
     "Result",
     "Results",
     "Status",
+    "count_intervals",
+    "describe",
+    "evaluate",
     "first_look",
+    "split",
 ]

@@ -122,6 +122,8 @@ def _independent(features: Floats) -> NDArray[np.bool_]:
 
 def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], Fit]:
     """Fit the regression on the columns that are kept."""
+    if not kept.any():
+        raise InputError("no row is complete in all predictors")
     if len(design.outcome) <= 2 * int(kept.sum()):
         raise InputError(f"{len(design.outcome)} complete rows are too few for {int(kept.sum())} coefficients")
     names = [name for name, is_kept in zip(design.names, kept, strict=True) if is_kept]

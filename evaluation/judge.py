@@ -13,6 +13,7 @@ from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.inference import Regression, default_regression
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
 from dpsynth.evaluation.released import ReleasedCounts, released_results
+from dpsynth.evaluation.representation import synthetic_shares
 from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
 from dpsynth.evaluation.study import Study
 from dpsynth.evaluation.table import Table, tables
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
 
-__all__ = ["Evaluation", "evaluate"]
+__all__ = ["Evaluation", "describe", "evaluate"]
 
 Groups = Sequence[str | Sequence[str]]
 
@@ -221,3 +222,36 @@ def evaluate(
 def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:
     wanted: Groups = (*schema.subgroups, *schema.intersections) if subgroups is None else subgroups
     return [grouping(table, columns) for columns in wanted]
+
+
+def describe(
+    synthetic: "Cohort",
+    *,
+    released: Sequence[ReleasedCounts] = (),
+    statement: Mapping[str, Any] | None = None,
+    subgroups: Groups | None = None,
+    margins: Margins | None = None,
+) -> Evaluation:
+    """Say of a synthetic cohort what may be said without any real patient; all results are public.
+
+    Parameters
+    ----------
+    synthetic : Cohort
+    released, statement, subgroups, margins
+        As for `evaluate`.
+
+    Notes
+    -----
+    Privacy contract: post-processing of the release; touches no private value.
+    """
+    schema, terms = synthetic.schema, Protocol(disclosure=Disclosure.PUBLIC, margins=margins or Margins())
+    cohorts = {"synthetic": synthetic}
+    table = tables(cohorts)["synthetic"]
+    results = [
+        *size_results(cohorts, terms),
+        *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
+        *released_results(released, terms),
+        *synthetic_shares(table, _groupings(table, schema, subgroups)),
+    ]
+    about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic), "real_data": "none"}
+    return Evaluation(Results(results).public(), schema, terms, dict(statement or {}), about)

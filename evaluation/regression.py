@@ -53,8 +53,7 @@ def _solve(matrix: Floats, right: Floats) -> Floats:
 def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
     """Return the cluster-robust covariance from each row's score, shape (rows, features)."""
     count = int(patients.max()) + 1
-    by_patient = np.zeros((count, scores.shape[1]))
-    np.add.at(by_patient, patients, scores)
+    by_patient = np.column_stack([np.bincount(patients, weights=column, minlength=count) for column in scores.T])
     bread = _solve(information, np.eye(len(information)))
     found: Floats = bread @ (by_patient.T @ by_patient) @ bread * (count / max(count - 1, 1))
     return found

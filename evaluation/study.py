@@ -105,7 +105,9 @@ class Study:
         if regression is None:
             return []
         self.say("regression", 0.95)
-        return inference(self.real, self.drawn["synthetic"], regression, self.terms)
+        limit, seed = self.terms.rows_counted, self.terms.seed
+        synthetic = [draw.at_most(limit, seed) for draw in self.drawn["synthetic"]]
+        return inference(self.real.at_most(limit, seed), synthetic, regression, self.terms)
 
     def about(self) -> dict[str, Any]:
         """Return what was compared; public facts only."""

@@ -11,8 +11,8 @@ from dpsynth.evaluation.results import Results
 __all__ = ["NOTHING", "PAID", "Figure", "Section", "arms_of", "by_arm", "kept"]
 
 NOTHING = (
-    "No number of this part may be shown here: all of them touched private data without noise. They stand in the "
-    "internal report of whoever holds the data."
+    "No number of this part may be shown here: all of them would touch private data without noise. Whoever holds the "
+    "data may have them in an internal report."
 )
 
 

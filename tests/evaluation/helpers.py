@@ -86,3 +86,38 @@ def categories(**columns: Any) -> Table:
         labels = tuple(f"{name}{place}" for place in range(int(codes.max()) + 1))
         variables[name] = Variable(name, codes, labels)
     return Table(variables, np.arange(rows))
+
+
+STATEMENT: dict[str, Any] = {
+    "private": True,
+    "definition": "(epsilon, delta)-differential privacy",
+    "epsilon": 1.0,
+    "delta": 1e-6,
+    "epsilon_spent": 0.999,
+    "delta_for_discovery": 0.0,
+    "neighbours": "add or remove one patient with all of their rows",
+    "unit": "patient",
+    "max_rows_per_patient": 1,
+    "accountant": {"name": "dp-accounting", "version": "0.6", "method": "Gaussian differential privacy"},
+    "events": [
+        {
+            "kind": "gaussian",
+            "what": "counts of sex",
+            "sensitivity": 1,
+            "scale": 12.0,
+            "count": 1,
+            "noise": "integer Gaussian",
+            "rho": 0.0035,
+        }
+    ],
+    "trade_off": [
+        {"false_positive_rate": 0.01, "min_false_negative_rate": 0.97},
+        {"false_positive_rate": 0.1, "min_false_negative_rate": 0.8},
+    ],
+    "not_protected": ["The schema <as written>."],
+    "randomness": "operating system entropy",
+    "libraries": {"dpsynth": "0.1.0"},
+    "earlier_releases": {"runs": 0, "epsilon": 0.0, "delta": 0.0},
+    "model": {"name": "prism", "options": {}},
+    "release": {"rows": 500, "date": "2025-06-01", "dpsynth": "0.1.0", "licence": None},
+}

@@ -1,0 +1,223 @@
+from typing import Any
+
+import numpy as np
+import pytest
+from fairlearn import metrics as fair
+from sklearn import metrics
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.arms import Exam, Trained
+from dpsynth.evaluation.fairness import Judged, group_results, judge
+from dpsynth.evaluation.gaps import change_results, gap_results, holm, parity_results, with_holm
+from dpsynth.evaluation.groups import grouping
+from dpsynth.evaluation.learners import Prediction, task_of
+from dpsynth.evaluation.protocol import Protocol
+from dpsynth.evaluation.representation import log_ratio, representation, slope, synthetic_shares
+from dpsynth.evaluation.results import Disclosure, Results, Status
+from dpsynth.evaluation.table import Table, Variable, tables
+
+from .helpers import categories, ward
+
+TERMS = Protocol(draws=300)
+
+
+def patients(rows: int = 400, seed: int = 0, *, small: int = 0) -> Table:
+    """Return test patients with an outcome and two groups, and `small` more patients in a third."""
+    rng = np.random.default_rng(seed)
+    group = np.concatenate([rng.integers(0, 2, rows), np.full(small, 2)])
+    outcome = rng.integers(0, 2, rows + small)
+    return Table(
+        {
+            "g": Variable("g", group, ("a", "b", "c")),
+            "y": Variable("y", outcome, ("no", "yes")),
+        },
+        np.arange(rows + small),
+    )
+
+
+def judged(table: Table, *, harm: float = 0.0, seed: int = 1) -> Judged:
+    """Return predictions of a good model and of one that is `harm` worse in group b."""
+    rng = np.random.default_rng(seed)
+    exam = Exam(task_of(table, "y"), table, (), TERMS)
+    noise = rng.normal(size=len(table))
+    real = exam.truth * 1.5 + noise
+    worse = harm * (table["g"].values == 1)
+    synthetic = exam.truth * (1.5 - worse) + noise + rng.normal(0, 0.2, len(table))
+    trained = [
+        Trained(arm, "gb", (Prediction(1 / (1 + np.exp(-score)), (score > 0.7).astype(int)),), 100)
+        for arm, score in (("real", real), ("synthetic", synthetic))
+    ]
+    return judge(grouping(table, "g"), trained, exam, "gb")
+
+
+def test_group_scores_are_scikit_learns_and_fairlearns() -> None:
+    """AUROC and AUPRC by scikit-learn in each group; TPR, FPR and PPV by fairlearn's MetricFrame."""
+    one = judged(patients())
+    found = Results(group_results(one))
+    truth, codes = one.exam.truth.astype(int), one.exam.test["g"].values
+    for arm, trained in one.trained.items():
+        prediction = trained.predictions[0]
+        frame = fair.MetricFrame(
+            metrics={
+                "tpr": fair.true_positive_rate,
+                "fpr": fair.false_positive_rate,
+                "ppv": metrics.precision_score,
+            },
+            y_true=truth,
+            y_pred=prediction.guesses,
+            sensitive_features=codes,
+        ).by_group
+        for code, label in ((0, "g=a"), (1, "g=b")):
+            rows = codes == code
+            expected: dict[str, Any] = {
+                "group_auroc": metrics.roc_auc_score(truth[rows], prediction.scores[rows]),
+                "group_auprc": metrics.average_precision_score(truth[rows], prediction.scores[rows]),
+                "calibration_error": truth[rows].mean() - prediction.scores[rows].mean(),
+                **{name: frame.loc[code, name] for name in ("tpr", "fpr", "ppv")},
+            }
+            for metric, value in expected.items():
+                result = found.one(metric, arm=arm, group=label)
+                assert result.number == pytest.approx(value), metric
+                assert result.interval is not None
+                assert result.interval.low <= result.number <= result.interval.high
+                assert (result.n, result.detail["positives"]) == (rows.sum(), truth[rows].sum())
+
+
+def test_parity_is_fairlearns() -> None:
+    """Equalised odds and demographic parity differences over the groups that can be estimated."""
+    one = judged(patients())
+    found = Results(parity_results(one))
+    truth, codes = one.exam.truth.astype(int), one.exam.test["g"].values
+    guesses = one.trained["synthetic"].predictions[0].guesses
+    expected = fair.equalized_odds_difference(truth, guesses, sensitive_features=codes)
+    assert found.one("equalized_odds", arm="synthetic").number == pytest.approx(expected)
+    expected = fair.demographic_parity_difference(truth, guesses, sensitive_features=codes)
+    assert found.one("demographic_parity", arm="synthetic").number == pytest.approx(expected)
+
+
+def test_a_group_of_three_is_not_estimable_and_the_others_are() -> None:
+    """Each of its scores says how many patients there are and how many are needed; it is in no gap."""
+    one = judged(patients(small=3))
+    results = Results([*group_results(one), *change_results(one)])
+    tiny = results.select(group="g=c")
+    assert len(tiny) > 6
+    assert {item.status for item in tiny} == {Status.NOT_ESTIMABLE}
+    assert all("needs 10" in item.reason for item in tiny)
+    assert all(item.ok for item in results.select("group_auroc", group="g=a"))
+    assert {item.n for item in gap_results(one)} == {2}
+    assert {item.n for item in parity_results(one)} == {2}
+
+
+def test_changes_and_their_differences_are_paired_auroc_differences() -> None:
+    """By hand from scikit-learn's AUROC."""
+    one = judged(patients(), harm=1.0)
+    found = Results(change_results(one))
+    truth, codes = one.exam.truth, one.exam.test["g"].values
+    change = {}
+    for code in (0, 1):
+        rows = codes == code
+        real, synthetic = (
+            metrics.roc_auc_score(truth[rows], one.trained[arm].predictions[0].scores[rows])
+            for arm in ("real", "synthetic")
+        )
+        change[code] = synthetic - real
+    assert found.one("group_change", group="g=b").number == pytest.approx(change[1])
+    assert found.one("did", group="g=b").number == pytest.approx(change[1] - change[0])
+    assert found.one("did", group="g=a").number == pytest.approx(change[0] - change[1])
+
+
+def test_harm_to_one_group_is_found_and_none_is_not() -> None:
+    """With a planted loss in group b both p values are small; without it they are not (below 1e-3 by chance alone)."""
+    harmed, equal = (Results(with_holm(change_results(judged(patients(800), harm=harm)))) for harm in (1.5, 0.0))
+    assert harmed.one("largest_did").detail["p_permutation"] <= 0.01
+    assert harmed.one("did", group="g=b").detail["p_holm"] < 1e-4
+    assert harmed.one("did", group="g=b").number < -0.1
+    assert equal.one("largest_did").detail["p_permutation"] > 1e-3
+    assert equal.one("did", group="g=b").detail["p_holm"] > 1e-3
+
+
+def test_pairing_makes_the_interval_of_a_change_narrow() -> None:
+    """Two models that rank alike differ by less than each of them is uncertain."""
+    one = judged(patients())
+    change = Results(change_results(one)).one("group_change", group="g=a").interval
+    alone = Results(group_results(one)).one("group_auroc", arm="real", group="g=a").interval
+    assert change is not None
+    assert alone is not None
+    assert change.high - change.low < 0.7 * (alone.high - alone.low)
+
+
+def test_holm_by_hand() -> None:
+    """Sorted 0.01, 0.02, 0.04 times 3, 2, 1; never falling, never above 1."""
+    assert holm([0.02, 0.01, 0.04]) == pytest.approx([0.04, 0.03, 0.04])
+    assert holm([0.5, 0.6]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_one_group_has_nobody_to_be_compared_with() -> None:
+    """Differences between groups need two."""
+    table = patients().take(np.flatnonzero(patients()["g"].values == 0))
+    results = Results(change_results(judged(table)))
+    assert results.one("did", group="g=a").status is Status.NOT_ESTIMABLE
+    assert results.one("largest_did").status is Status.NOT_ESTIMABLE
+    assert Results(parity_results(judged(table))).select(status=Status.OK)._items == ()
+
+
+def test_groups_are_named_by_value_and_missing_is_a_group() -> None:
+    """Categories, declared cut points, special values and intersections."""
+    table = tables({"x": ward(300)})["x"]
+    assert grouping(table, "sex").labels == ("sex=f", "sex=m", "sex=missing")
+    ages = grouping(table, "age")
+    assert ages.labels == ("age < 65", "age ≥ 65", "age=missing")
+    assert ((ages.codes(table) == 1) == (table["age"].values >= 65)).all()
+    assert grouping(table, "crea").labels[-2:] == ("crea=0", "crea=missing")
+    both = grouping(table, ["sex", "race"])
+    assert both.name == "sex & race"
+    assert both.labels[both.codes(table)[0]].count("=") == 2
+    assert (grouping(table, "race").codes(table) == 3).sum() == table["race"].missing.sum()
+
+
+def test_an_unknown_group_or_too_many_groups_are_refused() -> None:
+    """With the column's name and what to do."""
+    table = categories(x=np.arange(300), y=[0, 1] * 150)
+    with pytest.raises(InputError, match="'z': is not a modelled column"):
+        grouping(table, "z")
+    with pytest.raises(InputError, match="at most 200"):
+        grouping(categories(x=np.arange(60), y=np.arange(60) % 6), ["x", "y"])
+
+
+def test_representation_by_hand() -> None:
+    """Shares 3/4 and 1/4 against 1/2 and 1/2; a group that the cohort lacks is said to be missing, not 0."""
+    real, synthetic = categories(g=[0, 0, 0, 1] * 10), categories(g=[0, 1] * 20)
+    results = Results(representation(real, [synthetic], [grouping(real, "g")], TERMS))
+    assert results.one("representation", group="g=g0").number == pytest.approx(np.log(0.5 / 0.75))
+    assert results.one("representation", group="g=g1").number == pytest.approx(np.log(0.5 / 0.25))
+    lost = Results(representation(real, [real.take(np.arange(3))], [grouping(real, "g")], TERMS))
+    assert lost.one("representation", group="g=g1").status is Status.NOT_ESTIMABLE
+    assert lost.one("representation_slope").status is Status.NOT_ESTIMABLE
+
+
+def test_the_slope_tells_robin_hood_from_matthew() -> None:
+    """Negative where small groups grow, positive where they shrink, 0 where shares stay."""
+    real = np.array([1000.0, 200, 50])
+    assert slope(real, np.array([900.0, 230, 120])) < -0.1
+    assert slope(real, np.array([1200.0, 150, 10])) > 0.1
+    assert slope(real * 1000, real * 1000) == pytest.approx(0, abs=1e-9)
+
+
+def test_the_interval_of_a_log_ratio_covers_no_difference() -> None:
+    """Over 300 pairs of samples of one population, 95 % intervals hold 0 in 88 % or more (less has p < 1e-6)."""
+    rng, inside = np.random.default_rng(0), 0
+    for _ in range(300):
+        value, error = log_ratio(*(rng.multinomial(500, [0.8, 0.2]).astype(float) for _ in range(2)))
+        inside += abs(value[1]) <= 1.96 * error[1]
+    assert inside >= 264
+
+
+def test_shares_of_the_synthetic_cohort_are_public() -> None:
+    """They touch nothing else."""
+    table = categories(g=[0, 0, 1, 0])
+    found = synthetic_shares(table, [grouping(table, "g")])
+    assert [(one.group, one.number, one.disclosure) for one in found] == [
+        ("g=g0", 0.75, Disclosure.PUBLIC),
+        ("g=g1", 0.25, Disclosure.PUBLIC),
+    ]

@@ -1,0 +1,315 @@
+import itertools
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+
+import jsonschema
+import numpy as np
+import pandas as pd
+import pytest
+
+from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Margins, PublicResults, Results, evaluate
+from dpsynth.evaluation.catalogue import METRICS
+from dpsynth.evaluation.report import json_schema, render_public
+from dpsynth.evaluation.report.annex import annex
+from dpsynth.evaluation.report.privacy import posterior, privacy
+from dpsynth.evaluation.report.text import number
+from dpsynth.evaluation.report.verdicts import Answer, group_verdicts, verdicts
+from dpsynth.evaluation.results import Interval, estimate, failed
+
+from .helpers import STATEMENT, cohort, frame, ward
+
+VOID = {"meta", "link", "br", "img", "input", "hr"}
+
+
+class Page(HTMLParser):
+    """Reads a page: which tags are open, which ids there are, which links, which text."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.targets: list[str] = []
+        self.headings: list[str] = []
+        self.words: list[str] = []
+        self.faults: list[str] = []
+        self.feed(page)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Note ids, targets and headings."""
+        facts = dict(attrs)
+        self.ids += [facts["id"]] if facts.get("id") else []
+        self.targets += [str(facts[key]) for key in ("href", "src", "xlink:href") if facts.get(key)]
+        if tag in {"h1", "h2", "h3", "h4"}:
+            self.headings.append(tag)
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        """Open and close."""
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID:
+            self.open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        """Note what closes something else."""
+        if not self.open or self.open.pop() != tag:
+            self.faults.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        """Keep the words."""
+        self.words.append(data)
+
+
+def test_the_public_renderer_refuses_an_internal_result(private: Evaluation) -> None:
+    """It raises, by type: plain results are refused even when all of them happen to be public."""
+    with pytest.raises(DisclosureError, match="public results only"):
+        render_public(private)
+    with pytest.raises(DisclosureError, match="public results only"):
+        render_public(replace(private, results=Results(private.results.public())))
+    with pytest.raises(DisclosureError):
+        PublicResults(private.results)
+
+
+def test_the_public_page_holds_no_internal_number(private: Evaluation) -> None:
+    """Planting a mark in every internal result leaves no trace on the public page, nor in its JSON."""
+    marked = replace(
+        private,
+        results=Results(
+            replace(one, reason="MARKED", subject=f"{one.subject} MARKED", detail={**one.detail, "MARKED": 1})
+            if one.disclosure is Disclosure.INTERNAL
+            else one
+            for one in private.results
+        ),
+    )
+    assert "MARKED" in marked.html()
+    assert "MARKED" not in marked.html(public=True)
+    assert "MARKED" not in marked.public().json()
+
+
+def test_the_two_pages_say_which_they_are(private: Evaluation) -> None:
+    """The banner and the title tell them apart."""
+    assert "Internal report. Do not publish" in private.html()
+    assert "Public report" in private.html(public=True)
+    assert "Do not publish" not in private.html(public=True)
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_the_page_is_well_formed_and_needs_no_network(private: Evaluation, *, public: bool) -> None:
+    """Tags close, ids are unique, links stay on the page, headings go down one level at a time."""
+    page = Page(private.html(public=public))
+    assert (page.open, page.faults) == ([], [])
+    assert len(page.ids) == len(set(page.ids))
+    inner = {f"#{one}" for one in page.ids}
+    assert [one for one in page.targets if one not in inner and not one.startswith("data:")] == []
+    levels = [int(tag[1]) for tag in page.headings]
+    assert levels[0] == 1
+    assert all(after - before <= 1 for before, after in itertools.pairwise(levels))
+
+
+def test_every_drawing_has_a_name_and_every_figure_a_table(private: Evaluation) -> None:
+    """For screen readers: title and description of each SVG, a caption and a table for each figure."""
+    page = private.html()
+    assert page.count("<svg") == len(re.findall(r'<svg role="img" aria-labelledby="[^"]+"', page)) > 10
+    assert page.count("<svg") == page.count("<title id=") == page.count("<desc id=")
+    for figure in re.findall(r"<figure.*?</figure>", page, flags=re.DOTALL):
+        assert "<figcaption>" in figure
+        assert "<table" in figure
+    assert page.count("<table") == page.count("<caption") + page.count("<table>\n<thead")
+
+
+def test_the_page_reads_in_its_order(private: Evaluation) -> None:
+    """Privacy first, then uses, fidelity, utility, inference, groups, failures, ledger, annex."""
+    keys = ["privacy", "uses", "fidelity", "utility", "inference", "fairness", "limits", "ledger", "annex"]
+    page = private.html()
+    places = [page.index(f'<section id="{key}">') for key in keys]
+    assert places == sorted(places)
+
+
+def test_names_and_values_cannot_become_markup() -> None:
+    """A schema with markup in its names is shown as it is written."""
+    text = """
+name: <b>ward</b>
+confirmed: true
+target: "y<script>"
+subgroups: ["g&\\"'"]
+columns:
+  "y<script>": {type: boolean, labels: ["<i>no</i>", "<i>yes</i>"]}
+  "g&\\"'": {type: categorical, values: ["<u>a</u>", "b$c$d"]}
+  "x": {type: numeric, min: 0, max: 1, decimals: 2}
+"""
+    rng = np.random.default_rng(0)
+
+    def made() -> pd.DataFrame:
+        return pd.DataFrame(
+            {
+                "y<script>": rng.choice(["<i>no</i>", "<i>yes</i>"], 120),
+                "g&\"'": rng.choice(["<u>a</u>", "b$c$d"], 120),
+                "x": rng.random(120).round(2),
+            }
+        )
+
+    page = evaluate(cohort(made(), text), cohort(made(), text, synthetic=True)).html()
+    assert "<script" not in page
+    assert not re.search(r"<[biu]>(ward|no|yes|a)<", page)
+    assert Page(page).faults == []
+
+
+def test_the_page_of_a_hundred_columns_is_under_two_megabytes() -> None:
+    """And so is its drawing of the worst columns, because the others are in the table."""
+    rng = np.random.default_rng(0)
+    text = "name: wide\nconfirmed: true\ntarget: c0\ncolumns:\n" + "".join(
+        f"  c{i}: {{type: categorical, values: [a, b, c, d, e, f, g, h]}}\n"
+        if i
+        else "  c0: {type: boolean, labels: [0, 1]}\n"
+        for i in range(100)
+    )
+
+    def made(rows: int) -> pd.DataFrame:
+        return pd.DataFrame(
+            {f"c{i}": rng.integers(0, 2, rows) if i == 0 else rng.choice(list("abcdefgh"), rows) for i in range(100)}
+        )
+
+    found = evaluate(
+        cohort(made(120), text), cohort(made(100), text, synthetic=True), real_train=cohort(made(100), text)
+    )
+    assert len(found.html().encode()) < 2_000_000
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_the_json_twin_follows_its_schema(private: Evaluation, open_data: Evaluation, *, public: bool) -> None:
+    """The published JSON Schema accepts both renderings, and refuses a public document with an internal result."""
+    schema = json_schema()
+    jsonschema.Draft202012Validator.check_schema(schema)
+    for evaluation in (private, open_data):
+        jsonschema.validate((evaluation.public() if public else evaluation).to_dict(), schema)
+    forged = private.to_dict() | {"audience": "public"}
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(forged, schema)
+
+
+def test_files_are_written_whole(private: Evaluation, tmp_path: Path) -> None:
+    """HTML and JSON, public and internal."""
+    private.write_html(tmp_path / "report.html", public=True)
+    private.write_json(tmp_path / "report.json")
+    assert (tmp_path / "report.html").read_text(encoding="utf-8") == private.html(public=True)
+    assert '"audience": "internal"' in (tmp_path / "report.json").read_text(encoding="utf-8")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["report.html", "report.json"]
+
+
+def test_a_notebook_shows_the_page_in_a_frame(private: Evaluation) -> None:
+    """Its styles do not leak into the notebook."""
+    shown = private._repr_html_()
+    assert shown.startswith("<iframe")
+    assert "<style>" not in shown
+
+
+def test_without_a_statement_nothing_is_claimed() -> None:
+    """No epsilon, no guarantee: the page says that nobody is protected, and the checklists are unknown."""
+    found = privacy({})
+    assert not found.stated
+    assert "nothing on this page says" in found.warning
+    answers = {item.answer for item in annex({}, about={}, fairness=False)}
+    assert answers == {"unknown"}
+
+
+@pytest.mark.parametrize("private", [False, None, "yes"])
+def test_a_run_that_is_not_private_is_shouted(private: object) -> None:
+    """Only a statement that says true is private."""
+    assert "NOT PRIVATE" in privacy({**STATEMENT, "private": private}).warning
+    assert privacy(STATEMENT).warning == ""
+
+
+def test_unknown_is_never_a_pass() -> None:
+    """What the statement does not say is unknown in the annex; what only people can answer is never yes."""
+    full = annex(STATEMENT, about={"name": "x", "description": "y"}, fairness=True)
+    for key in ("neighbours", "accountant", "randomness", "not_protected", "events"):
+        less = annex({k: v for k, v in STATEMENT.items() if k != key}, about={"name": "x"}, fairness=True)
+        lost = {item.question for item in less if item.answer == "unknown"}
+        assert lost > {item.question for item in full if item.answer == "unknown"}, key
+    people = [item for item in full if item.question.startswith(("Who could see", "Was the", "Was coll", "Could time"))]
+    assert len(people) == 4
+    assert {item.answer for item in people} == {"unknown"}
+
+
+def test_what_an_attacker_gains_is_the_odds_times_e_to_the_epsilon() -> None:
+    """By hand: odds 1 to 1 become e to 1."""
+    assert posterior(0.5, 1.0) == pytest.approx(np.e / (1 + np.e))
+    assert posterior(0.01, 0.0) == pytest.approx(0.01)
+    words = " ".join(privacy(STATEMENT).words)
+    assert "at most 2.72" in words
+    assert "at most 7.39" in words
+
+
+def test_no_adjective_grades_epsilon(private: Evaluation) -> None:
+    """The page prints the number and what it means, never strong, moderate or weak privacy; and no overall score."""
+    words = " ".join(Page(private.html()).words).lower()
+    assert not re.search(r"(strong|weak|moderate|good|excellent|high|low) privacy", words)
+    assert "there is no overall score" in words
+
+
+def results(*items: tuple[str, float, float, float]) -> Results:
+    """Return results of the synthetic arm with these intervals."""
+    return Results(estimate(metric, value, interval=Interval(low, high)) for metric, value, low, high in items)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "answer"),
+    [(-0.04, -0.01, Answer.YES), (-0.09, -0.06, Answer.NO), (-0.09, 0.01, Answer.NOT_SHOWN)],
+)
+def test_verdicts_follow_from_intervals(low: float, high: float, answer: Answer) -> None:
+    """Within the margin, beyond it, or on both sides."""
+    found = verdicts(results(("change", (low + high) / 2, low, high)), Margins(loss=0.05), "died")
+    assert next(one for one in found if one.use.startswith("Developing")).answer is answer
+
+
+def test_no_number_is_unknown_and_some_uses_are_never_supported() -> None:
+    """Without results every use that needs them is unknown; inference from synthetic rows is always no."""
+    found = verdicts(Results(), Margins(), "died")
+    assert {one.answer for one in found[:-2]} == {Answer.UNKNOWN}
+    assert {one.answer for one in found[-2:]} == {Answer.NO}
+    failing = Results([failed("change", "stopped")])
+    assert verdicts(failing, Margins(), "died")[3].answer is Answer.UNKNOWN
+
+
+def test_released_counts_can_show_enough_but_never_too_little() -> None:
+    """Public evidence for tables: a small bound is a yes, a large one is not shown, and never a no."""
+    for bound, answer in ((0.02, Answer.YES), (0.5, Answer.NOT_SHOWN)):
+        detail = {"at_most": bound, "order": 1, "noise_alone": 0.01}
+        found = verdicts(Results([estimate("released_tvd", 0.01, detail=detail)]), Margins(), None)
+        assert found[1].answer is answer
+
+
+def test_a_group_is_judged_by_its_change_and_its_share(private: Evaluation) -> None:
+    """Every group with a result is listed once; too small groups are unknown."""
+    found = group_verdicts(private.results, private.terms.margins)
+    names = [one.group for one in found]
+    assert len(names) == len(set(names))
+    assert {"sex=f", "sex=m", "race=c"} <= set(names)
+    small = {one.group for one in private.results.select("group_change") if not one.ok}
+    assert {one.group for one in found if one.learning is Answer.UNKNOWN} >= small
+
+
+def test_metrics_on_the_page_are_explained(private: Evaluation) -> None:
+    """The glossary has each metric that was used."""
+    page = private.html()
+    assert all(
+        METRICS[one.metric].about.split(".")[0][:30] in page or "'" in METRICS[one.metric].about for one in private
+    )
+
+
+def test_numbers_as_text() -> None:
+    """Integers whole, small numbers not rounded to nothing."""
+    assert [number(value) for value in (12.0, 0.5, 1234.6, 0.0, None)] == ["12", "0.500", "1,235", "0", "n/a"]
+
+
+def test_a_cohort_without_ledger_events_says_so() -> None:
+    """What was asked of the data is then unknown."""
+    found = evaluate(ward(80), ward(60, 1, synthetic=True), statement={**STATEMENT, "events": []})
+    assert "what was asked of the data is unknown" in found.html()
+
+
+def test_an_internal_page_of_a_frame_with_odd_floats_renders() -> None:
+    """Cohorts that were read from a data frame with missing values render without warnings."""
+    assert "<svg" in evaluate(cohort(frame(90)), cohort(frame(90, 1), synthetic=True)).html()
