@@ -28,15 +28,9 @@ def public_page(model: Model, synthetic: Cohort) -> Callable[[Path], None]:
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
     every number that is not.
     """
-    from dpsynth.evaluation.judge import Evaluation
-    from dpsynth.evaluation.protocol import Protocol
-    from dpsynth.evaluation.released import released_results
-    from dpsynth.evaluation.results import Results
+    from dpsynth.evaluation import describe
 
-    terms, schema = Protocol(), model.schema
-    results = Results(released_results(_released(model, synthetic), terms))
-    about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic)}
-    found = Evaluation(results, schema, terms, model.statement, about)
+    found = describe(synthetic, released=_released(model, synthetic), statement=model.statement)
     return partial(found.write_html, public=True)
 
 
