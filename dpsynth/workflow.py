@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["DEFAULT_MODEL", "bundle", "draw", "evaluate", "fit", "plan", "release"]
 
-DEFAULT_MODEL = "independent"
+DEFAULT_MODEL = "prism"
 """The model of `fit` and of the command line where none is named."""
 
 

@@ -1,1 +1,1 @@
-"""Models of a patient table."""
+"""Synthesizers of tables; none of them needs torch to be installed, unless its name says so."""

@@ -1,1 +1,1 @@
-"""The inference engine that the marginal mechanisms share."""
+"""Inference over noisy marginals: junction trees, belief propagation, estimation and record generation."""

@@ -1,0 +1,60 @@
+"""The last step of every marginal-based mechanism: from noisy answers to a model that can be sampled."""
+
+from collections.abc import Sequence
+
+from dpsynth.codec import Codec
+from dpsynth.models.base import Progress
+from dpsynth.models.tabular.graphical.estimation import Measurement, Zero, estimate
+from dpsynth.models.tabular.graphical.model import GraphicalModel
+from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.privacy.counting import Query
+from dpsynth.privacy.session import Session
+
+NEARLY_EXACT = 1e-12
+"""Smallest variance of a proportion: keeps the fit well posed where the noise is tiny."""
+
+
+def silent(_phase: str, _share: float) -> None:
+    """Report no progress."""
+
+
+def one_way_measurements(known: OneWay) -> list[Measurement]:
+    """The columns' own proportions, as measurements."""
+    return [
+        Measurement((name,), table, max(known.variance[name], NEARLY_EXACT))
+        for name, table in known.proportions.items()
+    ]
+
+
+def state_query(known: OneWay, columns: Sequence[str]) -> Query:
+    """The question for a marginal over the states that the joint model tells apart."""
+    return Query(tuple(columns), tuple(known.bins.maps[c] for c in columns))
+
+
+def count_tables(
+    session: Session, known: OneWay, tables: Sequence[Sequence[str]], rhos: Sequence[float]
+) -> list[Measurement]:
+    """Count marginals over the states. Formal guarantee: one `Session.count`, costs the sum of `rhos`."""
+    answers = session.count([state_query(known, columns) for columns in tables], rhos)
+    return [
+        Measurement(a.columns, a.counts / known.rows, max((a.sigma / known.rows) ** 2, NEARLY_EXACT)) for a in answers
+    ]
+
+
+def zeros_of(codec: Codec, known: OneWay) -> list[Zero]:
+    """The schema's constraints as structural zeros over the states."""
+    return [(columns, known.bins.impossible(columns, table)) for columns, table in codec.forbidden()]
+
+
+def fit_model(session: Session, known: OneWay, measured: Sequence[Measurement], report: Progress) -> MarginalModel:
+    """Fit a graphical model to the columns, the measured tables and the schema's constraints.
+
+    Privacy contract: post-processing of what the session answered.
+    """
+    report("fitting the model", 0.3)
+    zeros = zeros_of(session.codec, known)
+    fit = estimate(known.bins.shape, [*one_way_measurements(known), *measured], zeros=zeros, progress=report)
+    report("fitting the model", 1.0)
+    graph = GraphicalModel(fit.tree, fit.beliefs)
+    return MarginalModel(session.codec, session.statement(), graph=graph, bins=known.bins, rows=round(known.rows))

@@ -1,0 +1,121 @@
+"""The model that every marginal-based mechanism leaves behind: a graphical model over bins."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.codec import Codec
+from dpsynth.errors import InputError
+from dpsynth.models.base import Model
+from dpsynth.models.tabular.binning import Bins
+from dpsynth.models.tabular.graphical.junction_tree import JunctionTree
+from dpsynth.models.tabular.graphical.model import GraphicalModel
+
+Masks = Mapping[str, NDArray[np.bool_]]
+
+SCARCE = 1e-6
+"""Conditions whose probability under the model is below this are refused: the rows would be made of rounding."""
+
+
+class MarginalModel(Model):
+    """A graphical model over bins, and the shares of the fine codes within each bin.
+
+    Parameters
+    ----------
+    codec
+        Columns as fine codes.
+    statement
+        The session's privacy statement.
+    graph
+        Distribution of the bins.
+    bins
+        Fine codes of each bin.
+    rows
+        Estimated or declared number of training rows.
+    """
+
+    kind = "marginals"
+
+    def __init__(
+        self, codec: Codec, statement: dict[str, Any], *, graph: GraphicalModel, bins: Bins, rows: int
+    ) -> None:
+        super().__init__(codec, statement)
+        self.graph = graph
+        self.bins = bins
+        self._rows = rows
+
+    @property
+    def rows(self) -> int:
+        """Number of training rows: as declared, else estimated from noisy counts."""
+        return self._rows
+
+    def sample_codes(self, n: int, masks: Masks, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
+        """Draw rows; conditions are exact: the graphical model is conditioned, nothing is rejected."""
+        graph = self._given(masks) if masks else self.graph
+        drawn = graph.sample(n, rng)
+        return {name: self.bins.refine(name, drawn[name], masks.get(name), rng) for name in self.codec.columns}
+
+    def _given(self, masks: Masks) -> GraphicalModel:
+        graph, chance = self.graph.given({name: self.bins.evidence(name, mask) for name, mask in masks.items()})
+        if chance < SCARCE:
+            raise InputError(
+                f"where: the condition on {', '.join(masks)} has probability {chance:.1g} under the model, which is too "
+                "scarce to be drawn honestly; widen it or leave a column out."
+            )
+        return graph
+
+    def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """Return the junction tree as configuration; beliefs, maps and weights as arrays."""
+        tree = self.graph.tree
+        names = list(self.codec.columns)
+        config = {
+            "rows": self._rows,
+            "cliques": [list(clique) for clique in tree.cliques],
+            "parents": list(tree.parents),
+        }
+        arrays: dict[str, NDArray[Any]] = {f"belief.{i}": belief for i, belief in enumerate(self.graph.beliefs)}
+        arrays |= {f"bins.{i}": self.bins.maps[name] for i, name in enumerate(names)}
+        arrays |= {f"weights.{i}": self.bins.weights[name] for i, name in enumerate(names)}
+        return config, arrays
+
+    @classmethod
+    def from_parts(
+        cls, codec: Codec, statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Self:
+        """Check the parts against the codec and each other, and build the model."""
+        names = list(codec.columns)
+        maps = {name: arrays[f"bins.{i}"].astype(np.int64) for i, name in enumerate(names)}
+        weights = {name: arrays[f"weights.{i}"].astype(np.float64) for i, name in enumerate(names)}
+        for name in names:
+            _check_bins(maps[name], weights[name], codec.columns[name].size)
+        bins = Bins(maps, weights)
+        tree = _read_tree(bins.shape, config)
+        beliefs = [arrays[f"belief.{i}"].astype(np.float64) for i in range(len(tree.cliques))]
+        for clique, belief in zip(tree.cliques, beliefs, strict=True):
+            if belief.shape != tuple(bins.shape[c] for c in clique) or not np.isfinite(belief).all():
+                raise ValueError("a belief does not fit its clique")
+        return cls(codec, statement, graph=GraphicalModel(tree, beliefs), bins=bins, rows=int(config["rows"]))
+
+
+def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> None:
+    if codes.shape != (size,) or weights.shape != (size,) or codes.min() < 0 or codes.max() >= size:
+        raise ValueError("bins do not fit the codec")
+    if not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError("weights are not probabilities")
+    if not np.allclose(np.bincount(codes, weights), 1.0):
+        raise ValueError("weights of a bin do not sum to 1")
+
+
+def _read_tree(domain: dict[str, int], config: dict[str, Any]) -> JunctionTree:
+    order = {name: i for i, name in enumerate(domain)}
+    cliques = tuple(tuple(str(c) for c in clique) for clique in config["cliques"])
+    parents = tuple(int(p) for p in config["parents"])
+    if not cliques or {c for clique in cliques for c in clique} != set(domain):
+        raise ValueError("the cliques do not cover the columns")
+    if any(list(clique) != sorted(set(clique), key=order.__getitem__) for clique in cliques):
+        raise ValueError("a clique is not in column order")
+    if parents[0] != -1 or any(not 0 <= p < i for i, p in enumerate(parents) if i):
+        raise ValueError("parents do not come before their children")
+    return JunctionTree(domain, cliques, parents)

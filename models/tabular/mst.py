@@ -1,0 +1,93 @@
+"""MST: a maximum spanning tree of pairs.
+
+Source: McKenna, Miklau and Sheldon (2021), Winning the NIST contest: a scalable and general approach to differentially
+private synthetic data, Journal of Privacy and Confidentiality 11(3), section 4. The budget goes in thirds to the
+columns, to choosing the tree and to its pairs. An edge's weight is the L1 distance of the pair from independence; one
+patient moves it by the patient cap in either direction, so the exponential mechanism keeps its factor 1/2
+(`Session.select`), here and in the published algorithm.
+"""
+
+from itertools import combinations
+from typing import ClassVar, Literal
+
+import numpy as np
+
+from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
+from dpsynth.models.tabular import one_way
+from dpsynth.models.tabular.fitting import count_tables, fit_model, silent, state_query
+from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
+
+Pair = tuple[str, str]
+
+
+class MST(Synthesizer):
+    """Private maximum spanning tree.
+
+    Parameters
+    ----------
+    bins
+        How many bins a column with many ordered cells is counted in.
+    states
+        How many of them pairs are counted in, at most.
+    """
+
+    name: ClassVar[str] = "mst"
+    accounting: ClassVar[Literal["gaussian", "zcdp"]] = "gaussian"
+    summary: ClassVar[str] = "a spanning tree of the most dependent pairs: fast, blind to the target"
+    citation: ClassVar[str] = "McKenna, Miklau and Sheldon (2021), Journal of Privacy and Confidentiality 11(3)"
+    produces = MarginalModel
+
+    def __init__(self, *, bins: int = 16, states: int = 16) -> None:
+        self.bins = bins
+        self.states = states
+
+    def fit(self, session: Session, progress: Progress | None = None) -> MarginalModel:
+        """Learn a model: columns, tree, pairs of the tree, a third of the budget each."""
+        report = progress or silent
+        one_way.discover(session)
+        third = session.rho_left / 3
+        report("counting columns", 0.0)
+        known = one_way.measure(session, third, bins=self.bins).merged(session.codec, self.states)
+        tree = self._tree(session, known, third, report)
+        report("counting pairs", 0.3)
+        measured = count_tables(session, known, tree, [third / max(len(tree), 1)] * len(tree))
+        return fit_model(session, known, measured, report)
+
+    def _tree(self, session: Session, known: OneWay, rho: float, report: Progress) -> list[Pair]:
+        """Grow a forest edge by edge, each drawn by the exponential mechanism among those that join two parts."""
+        part = {name: i for i, name in enumerate(known.proportions)}
+        candidates = list(combinations(part, 2))
+        queries = {pair: state_query(known, pair) for pair in candidates}
+        alone = {(a, b): known.rows * np.outer(known.proportions[a], known.proportions[b]) for a, b in candidates}
+        tree: list[Pair] = []
+        for edge in range(len(part) - 1):
+            report("choosing the tree", edge / len(part))
+            joining = [(a, b) for a, b in candidates if part[a] != part[b]]
+            chosen = session.select(
+                [queries[p] for p in joining],
+                [alone[p] for p in joining],
+                np.zeros(len(joining)),
+                rho / (len(part) - 1),
+            )
+            a, b = joining[chosen[0]]
+            tree.append((a, b))
+            part = {name: part[a] if i == part[b] else i for name, i in part.items()}
+        return tree
+
+    def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
+        """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
+        from dpsynth.models.tabular.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
+
+        rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
+        known = even_one_way(schema, codec, self.bins, rows, rho / 3)
+        states = known.merged(codec, self.states)
+        edges = len(states.proportions) - 1
+        items, error = [], None
+        if edges:
+            pairs, error = noise_items(schema, states, "pairs of the tree", edges, rho / 3)
+            items = [PlanItem("choices of an edge", edges, 0, 0.0, "exponential mechanism"), pairs]
+        return plan_of(self, schema, budget, rows, known, rho / 3, items, pair_error=error)

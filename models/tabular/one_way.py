@@ -1,0 +1,196 @@
+"""One-way counts: the first answers that every marginal-based mechanism needs, and the bins that they suggest."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.codec import Codec
+from dpsynth.models.tabular.binning import Bins, group, simplex, smooth
+from dpsynth.privacy.counting import Query
+from dpsynth.privacy.session import Session
+
+Array = NDArray[np.float64]
+Codes = NDArray[np.int64]
+
+SHAPE_SHARE = 0.15
+"""Share of the one-way budget that finds where to cut columns with many ordered cells."""
+DISCOVERY_SHARE = 0.05
+"""Share of the whole budget for the values of columns that are declared `discover: true`."""
+FEW_CUTS = 4
+"""A constraint that changes at more codes than this (an order between two columns) cannot be followed by bins."""
+MANY = 24
+"""Columns with more ordered cells than this are cut into bins before they are counted."""
+
+
+@dataclass(frozen=True)
+class OneWay:
+    """What is known of each column alone.
+
+    Attributes
+    ----------
+    bins
+        Bins of each column.
+    proportions
+        For each column the probability of each bin: non-negative, sums to 1.
+    variance
+        For each column the variance of a bin's probability before it was made non-negative.
+    rows
+        Estimated number of rows (as declared where it is public).
+    looks
+        The noisy counts behind it.
+    """
+
+    bins: Bins
+    proportions: Mapping[str, Array]
+    variance: Mapping[str, float]
+    rows: float
+    looks: Mapping[str, "Look"]
+
+    def merged(self, codec: Codec, size: int) -> "OneWay":
+        """Merge bins until a column has about `size` of equal mass; special values and missing keep their own.
+
+        What is known of the merged bins stays in how the fine codes share them.
+        """
+        maps, within, proportions, variance = {}, {}, {}, {}
+        for name, fine in self.bins.maps.items():
+            code, known = codec.columns[name], self.proportions[name]
+            alone = code.size - code.ordered if code.ordered else 0
+            codes = group(known, len(known) - alone if code.ordered else 0, size + alone)
+            maps[name] = codes[fine]
+            within[name] = _within(maps[name], self.bins.weights[name] * known[fine])
+            proportions[name] = np.bincount(codes, known)
+            variance[name] = self.variance[name] * len(codes) / len(proportions[name])
+        return OneWay(Bins(maps, within), proportions, variance, self.rows, self.looks)
+
+
+def discover(session: Session) -> None:
+    """Find the values of all columns that are declared so, with a fixed share of the budget."""
+    columns = list(session.to_discover)
+    for column in columns:
+        session.discover(column, DISCOVERY_SHARE * session.rho / len(columns))
+
+
+def many_cells(codec: Codec) -> list[str]:
+    """Columns that are cut into bins before they are counted."""
+    return [name for name, code in codec.columns.items() if code.ordered > MANY]
+
+
+def measure(session: Session, rho: float, *, bins: int) -> OneWay:
+    """Cut columns with many cells into bins, then count every column.
+
+    Formal guarantee: costs exactly `rho`, all of it in `Session.count`.
+
+    Parameters
+    ----------
+    session
+        An open session without columns left to discover.
+    rho
+        What all of it may cost.
+    bins
+        How many bins a column with many ordered cells is cut into, about; its special values and its missing state
+        come on top.
+    """
+    codes = session.codec.columns
+    fine = many_cells(session.codec)
+    shape_rho = SHAPE_SHARE * rho * len(fine) / len(codes)
+    shapes = _shapes(session, fine, shape_rho)
+    cuts = _constraint_cuts(session.codec)
+    maps = {
+        name: group(shapes[name].smooth, code.ordered, bins + code.size - code.ordered, cuts[name])
+        if name in shapes
+        else np.arange(code.size)
+        for name, code in codes.items()
+    }
+    looks = _count(session, maps, rho - shape_rho)
+    for name, shape in shapes.items():
+        looks[name] = _average(looks[name], shape.coarsened(maps[name]))
+    within = {
+        name: _within(maps[name], shapes[name].smooth if name in shapes else looks[name].counts) for name in codes
+    }
+    return _one_way(session, Bins(maps, within), looks)
+
+
+def measure_again(session: Session, known: OneWay, rho: float) -> OneWay:
+    """Count the bins of every column once more, and average with what is known. Costs exactly `rho`."""
+    looks = _count(session, known.bins.maps, rho)
+    return _one_way(session, known.bins, {name: _average(look, known.looks[name]) for name, look in looks.items()})
+
+
+@dataclass(frozen=True)
+class Look:
+    """Noisy counts of a column's bins, and the variance of each."""
+
+    counts: Array
+    variance: Array
+
+
+@dataclass(frozen=True)
+class _Shape:
+    """A histogram over fine codes: smoothed, and as it was measured."""
+
+    smooth: Array
+    raw: Array
+    variance: float
+
+    def coarsened(self, codes: Codes) -> Look:
+        return Look(np.bincount(codes, self.raw), np.bincount(codes) * self.variance)
+
+
+def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str, Look]:
+    queries = [Query((name,), (codes,)) for name, codes in maps.items()]
+    answers = session.count(queries, [rho / len(queries)] * len(queries))
+    return {a.columns[0]: Look(a.counts.astype(float), np.full(a.counts.shape, a.sigma**2)) for a in answers}
+
+
+def _average(one: Look, other: Look) -> Look:
+    """Average two looks at the same bins by their precision."""
+    precision = 1 / one.variance + 1 / other.variance
+    return Look((one.counts / one.variance + other.counts / other.variance) / precision, 1 / precision)
+
+
+def _one_way(session: Session, bins: Bins, looks: dict[str, Look]) -> OneWay:
+    rows = float(session.rows) if session.rows is not None else _rows(looks)
+    proportions = {name: simplex(look.counts / rows) for name, look in looks.items()}
+    return OneWay(
+        bins, proportions, {name: float(look.variance.mean()) / rows**2 for name, look in looks.items()}, rows, looks
+    )
+
+
+def _constraint_cuts(codec: Codec) -> dict[str, list[int]]:
+    """Codes at which a forbidden combination begins or ends, where these are few: bins must not straddle them."""
+    cuts: dict[str, list[int]] = {name: [] for name in codec.columns}
+    for columns, table in codec.forbidden():
+        for axis, name in enumerate(columns):
+            slices = np.moveaxis(table, axis, 0).reshape(table.shape[axis], -1)
+            changes = np.flatnonzero((slices[1:] != slices[:-1]).any(axis=1)) + 1
+            if len(changes) <= FEW_CUTS:
+                cuts[name] += changes.tolist()
+    return cuts
+
+
+def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, _Shape]:
+    """Histograms over fine codes, smoothed where codes are ordered."""
+    codes = session.codec.columns
+    queries = [Query((name,), (np.arange(codes[name].size),)) for name in columns]
+    answers = session.count(queries, [rho / max(len(columns), 1)] * len(columns))
+    found = {}
+    for name, answer in zip(columns, answers, strict=True):
+        raw, ordered = answer.counts.astype(float), codes[name].ordered
+        clean = np.concatenate([smooth(raw[:ordered], answer.sigma, session.codec.widths(name)), raw[ordered:]])
+        found[name] = _Shape(simplex(clean, max(float(raw.sum()), 1.0)), raw, answer.sigma**2)
+    return found
+
+
+def _rows(looks: Mapping[str, Look]) -> float:
+    """Every column's counts add up to the number of rows: average the sums by their precision."""
+    precision = np.array([1 / look.variance.sum() for look in looks.values()])
+    sums = np.array([look.counts.sum() for look in looks.values()])
+    return max(float(precision @ sums / precision.sum()), 1.0)
+
+
+def _within(codes: Codes, mass: Array) -> Array:
+    """Probability of each fine code within its bin; even where the bin has no mass."""
+    mass = np.maximum(mass, 0) + 1e-9
+    return np.asarray(mass / np.bincount(codes, mass)[codes])

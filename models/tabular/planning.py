@@ -1,0 +1,136 @@
+"""What a mechanism expects before it spends anything: noise, errors and time, from public facts alone."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from dpsynth.codec import Codec
+from dpsynth.models.base import Plan, PlanItem, Synthesizer
+from dpsynth.models.tabular import one_way
+from dpsynth.models.tabular.binning import Bins, group
+from dpsynth.models.tabular.interactions import MEAN_ABSOLUTE
+from dpsynth.models.tabular.one_way import DISCOVERY_SHARE, SHAPE_SHARE, Look, OneWay
+from dpsynth.privacy.accounting import Accounting, rho_for
+from dpsynth.privacy.budget import Budget
+from dpsynth.schema import Schema
+
+ASSUMED_VALUES = 10
+"""Values that a column is assumed to have whose values are still to be discovered, unless its `max_values` is less."""
+LOST = 0.25
+"""A cell of one column whose noise is more than this share of its expected count is called lost in the noise."""
+
+
+def public_codec(schema: Schema) -> Codec:
+    """The codec of a schema; columns to discover get stand-in values."""
+    codec = Codec(schema)
+    found = {}
+    for name in codec.pending:
+        most = getattr(schema.columns[name], "max_values", None) or ASSUMED_VALUES
+        found[name] = [f"value {i + 1}" for i in range(min(most, ASSUMED_VALUES))]
+    return codec.with_discovered(found) if found else codec
+
+
+def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
+    """What the budget can pay, less what discovering values will cost."""
+    pending = Codec(schema).pending
+    rho = rho_for(budget, accounting, reserved_delta=budget.delta / 2 if pending else 0.0)
+    return rho * (1 - DISCOVERY_SHARE) if pending else rho
+
+
+def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float) -> OneWay:
+    """One-way counts as they would be if every column were spread evenly over its codes."""
+    many = set(one_way.many_cells(codec))
+    maps = {}
+    for name, code in codec.columns.items():
+        spread = np.full(code.size, 1 / code.size)
+        alone = code.size - code.ordered
+        maps[name] = group(spread, code.ordered, bins + alone) if name in many else np.arange(code.size)
+    within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
+    columns = rho * (1 - SHAPE_SHARE * len(many) / len(maps)) / len(maps)
+    variance = (schema.max_rows_per_patient / rows) ** 2 / (2 * columns)
+    looks, proportions = {}, {}
+    for name, codes in maps.items():
+        size = int(codes.max()) + 1
+        proportions[name] = np.full(size, 1 / size)
+        looks[name] = Look(rows * proportions[name], np.full(size, variance * rows**2))
+    return OneWay(Bins(maps, within), proportions, dict.fromkeys(maps, variance), float(rows), looks)
+
+
+def noise_items(schema: Schema, known: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
+    """One line for pairs that are counted at equal prices, and the total variation that their noise makes."""
+    sizes = [len(table) for table in known.proportions.values()]
+    cells = float(np.mean([a * b for i, a in enumerate(sizes) for b in sizes[i + 1 :]]))
+    sigma = schema.max_rows_per_patient / float(np.sqrt(2 * rho / tables))
+    error = min(0.5 * MEAN_ABSOLUTE * cells * sigma / known.rows, 1.0)
+    return PlanItem(what, tables, round(cells * tables), sigma, "noise before the fit shrinks it"), error
+
+
+def plan_of(
+    maker: Synthesizer,
+    schema: Schema,
+    budget: Budget,
+    rows: int,
+    known: OneWay,
+    rho_columns: float,
+    items: Sequence[PlanItem],
+    pair_error: float | None,
+) -> Plan:
+    """Put a plan together.
+
+    Parameters
+    ----------
+    known
+        One-way counts as they would be (`even_one_way`).
+    rho_columns
+        What they cost.
+    items
+        The questions besides.
+    pair_error
+        Expected total variation error of a pair's association; None where pairs are not modelled.
+    """
+    sigma = float(np.sqrt(np.mean(list(known.variance.values())))) * rows
+    cells = sum(len(table) for table in known.proportions.values())
+    first = PlanItem("columns", len(known.proportions), cells, sigma, _worth(known, sigma))
+    columns = float(np.mean([0.5 * MEAN_ABSOLUTE * len(t) * sigma / rows for t in known.proportions.values()]))
+    errors = {"1-way": min(columns, 1.0)}
+    if pair_error is not None:
+        errors["2-way"] = min(2 * columns + pair_error, 1.0)
+    return Plan(
+        model=maker.name,
+        epsilon=budget.epsilon,
+        delta=budget.delta,
+        rho=rho_of(schema, budget, maker.accounting),
+        rows=rows,
+        items=(first, *items),
+        expected_error=errors,
+        expected_seconds=_seconds(maker.name, len(known.proportions), rows),
+        warnings=_warnings(schema, known, sigma),
+    )
+
+
+def _worth(known: OneWay, sigma: float) -> str:
+    evenly = [known.rows / len(table) for table in known.proportions.values()]
+    return f"evenly spread cells hold {min(evenly):,.0f} rows and more; the noise is {sigma:,.1f}"
+
+
+def _warnings(schema: Schema, known: OneWay, sigma: float) -> tuple[str, ...]:
+    found = [
+        f"column {name!r}: an evenly filled cell would hold {known.rows / len(table):,.0f} rows, the noise is "
+        f"{sigma:,.0f}; merge values or spend more"
+        for name, table in known.proportions.items()
+        if sigma > LOST * known.rows / len(table)
+    ]
+    cap = schema.max_rows_per_patient
+    if cap > 1:
+        found.append(f"up to {cap} rows a patient: all noise is {cap} times that of one row a patient")
+    return tuple(found)
+
+
+# Seconds on two cores, measured on SUPPORT2 (9,105 x 31) and at 1,000,000 x 50; see benchmarks/results.
+SECONDS = {"independent": (0.5, 0.0), "mst": (1.5, 0.5e-3), "aim": (10.0, 8e-3), "prism": (3.0, 3e-3)}
+
+
+def _seconds(model: str, columns: int, rows: int) -> float:
+    base, each_pair = SECONDS[model]
+    pairs = columns * (columns - 1) / 2
+    return round(base + each_pair * pairs + 1e-7 * rows * columns, 1)
