@@ -10,6 +10,7 @@ from dpsynth.evaluation.judge import Evaluation, describe, evaluate
 from dpsynth.evaluation.protocol import Margins, split
 from dpsynth.evaluation.released import ReleasedCounts, count_intervals
 from dpsynth.evaluation.results import Disclosure, DisclosureError, Interval, PublicResults, Result, Results, Status
+from dpsynth.evaluation.sweep import Run, Sweep
 
 __all__ = [
     "Disclosure",
@@ -22,7 +23,9 @@ __all__ = [
     "ReleasedCounts",
     "Result",
     "Results",
+    "Run",
     "Status",
+    "Sweep",
     "count_intervals",
     "describe",
     "evaluate",

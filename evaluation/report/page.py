@@ -19,18 +19,24 @@ from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
 if TYPE_CHECKING:
     from dpsynth.evaluation.judge import Evaluation
 
-__all__ = ["document", "embed", "json_schema", "render_internal", "render_public"]
+__all__ = ["document", "embed", "environment", "json_schema", "render_internal", "render_public", "style"]
 
 FORMAT = "dpsynth-report"
 VERSION = 1
 
 
 @cache
-def _environment() -> Any:
+def environment() -> Any:
+    """Return the jinja2 environment of the page's templates: everything is escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parent)
     return Environment(loader=loader, autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+
+
+def style() -> str:
+    """Return the page's style sheet."""
+    return (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
 def render_public(evaluation: "Evaluation") -> str:
@@ -54,8 +60,8 @@ def render_internal(evaluation: "Evaluation") -> str:
 
 
 def _render(evaluation: "Evaluation", audience: str) -> str:
-    context = _context(evaluation) | {"audience": audience, "css": (Path(__file__).parent / "report.css").read_text()}
-    return str(_environment().get_template("report.html.j2").render(context))
+    context = _context(evaluation) | {"audience": audience, "css": style()}
+    return str(environment().get_template("report.html.j2").render(context))
 
 
 def _context(evaluation: "Evaluation") -> dict[str, Any]:

@@ -1,0 +1,72 @@
+"""The page of a sweep: each measure against epsilon, a line per model, with ceiling and floor."""
+
+from typing import TYPE_CHECKING
+
+from dpsynth.evaluation.report.page import environment, style
+from dpsynth.evaluation.report.parts import Figure
+from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
+from dpsynth.evaluation.report.text import Grid, number
+from dpsynth.evaluation.sweep import MEASURES
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.evaluation.sweep import Sweep
+
+__all__ = ["render"]
+
+MARKERS = "osD^vP"
+COLOURS = ("#b5402a", "#6b4c9a", "#2e7d4f", "#8a6d00", "#0f7c8c", "#444444")
+
+
+def render(sweep: "Sweep", audience: str) -> str:
+    """Return the page."""
+    from markupsafe import Markup
+
+    table = sweep.summary()
+    figures = [
+        _figure(table, measure, title) for measure, title in MEASURES.items() if (table.measure == measure).any()
+    ]
+    context = {"audience": audience, "figures": figures, "runs": len(sweep.runs), "safe": Markup, "css": style()}
+    return str(environment().get_template("sweep.html.j2").render(context))
+
+
+def _figure(table: "pd.DataFrame", measure: str, title: str) -> Figure:
+    lines = {arm: table[table.measure == f"{measure}:{arm}"] for arm in ("real", "floor")}
+    mine = table[table.measure == measure]
+    rows = [(f"{row.model}, epsilon {row.epsilon:g}", number(row.mean), _range(row)) for row in mine.itertuples()]
+    for arm, words in (("real", "real patients (ceiling)"), ("floor", "independent columns (floor)")):
+        rows += [
+            (f"{words}, {row.model}, epsilon {row.epsilon:g}", number(row.mean), _range(row))
+            for row in lines[arm].itertuples()
+        ]
+    grid = Grid(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
+    caption = "Points: mean over seeds. Bars: least to greatest. Dashed: ceiling and floor, where there are."
+    return Figure(measure, f"{title} against epsilon", caption, [("", _drawing(mine, lines, measure, title))], grid)
+
+
+def _range(row: object) -> str:
+    low, high, count = (getattr(row, name) for name in ("min", "max", "count"))
+    return f"{number(low)} to {number(high)} ({count})"
+
+
+def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: str, title: str) -> str:
+    with canvas(5.2, 3.3) as figure:
+        axes = figure.subplots()
+        for place, (model, part) in enumerate(mine.groupby("model", sort=False)):
+            points = part.sort_values("epsilon")
+            reach = [points["mean"] - points["min"], points["max"] - points["mean"]]
+            look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+            axes.errorbar(points["epsilon"], points["mean"], yerr=reach, lw=1.2, ms=4.5, capsize=2, label=model, **look)
+        for arm, part in lines.items():
+            if len(part):
+                by_epsilon = part.groupby("epsilon")["mean"].mean()
+                axes.plot(by_epsilon.index, by_epsilon, color=REAL if arm == "real" else INK, lw=0.9, ls=(0, (4, 3)))
+        axes.set_xscale("log")
+        ticks = sorted(mine["epsilon"].unique())
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.set_xticks([], minor=True)
+        axes.set_xlabel("epsilon")
+        axes.set_ylabel(title)
+        axes.legend()
+        return to_svg(figure, measure, f"{title} against epsilon", "The table has the numbers.")

@@ -1,0 +1,140 @@
+"""Utility and fairness against epsilon: many evaluations, over models, budgets and seeds, in one table and figure.
+
+Fitting is not done here: whoever runs the sweep brings one `Evaluation` per fit. Each fit reads the patients again, so a
+sweep is for public or simulated data.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.results import Disclosure, DisclosureError, Result, Results
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["MEASURES", "Run", "Sweep"]
+
+MEASURES: Mapping[str, str] = {
+    "auroc": "TSTR score (AUROC, or R²)",
+    "worst_change": "Change in the group that loses most",
+    "representation_slope": "Representation slope, largest in size",
+    "tvd_2way": "TVD, pairs",
+}
+"""What is followed over epsilon, and what it is called."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """One fit and what became of it.
+
+    Parameters
+    ----------
+    model : str
+    epsilon : float
+    seed : int
+        Number of the repetition.
+    results : iterable of Result
+        An `Evaluation`, or its results.
+    """
+
+    model: str
+    epsilon: float
+    seed: int
+    results: Iterable[Result]
+
+    def measures(self) -> dict[str, float]:
+        """Return what is followed over epsilon, for each arm where there are arms; what is not estimable is left out."""
+        found = Results(self.results)
+        values = dict(_scores(found))
+        changes = [one.number for one in found.select("group_change") if one.ok]
+        slopes = [one.number for one in found.select("representation_slope") if one.ok]
+        if changes:
+            values["worst_change"] = min(changes)
+        if slopes:
+            values["representation_slope"] = max(slopes, key=abs)
+        for one in found.select("tvd_2way"):
+            if one.ok and one.arm in ("synthetic", "real", "floor"):
+                values["tvd_2way" if one.arm == "synthetic" else f"tvd_2way:{one.arm}"] = one.number
+        return values
+
+
+def _scores(found: Results) -> Iterable[tuple[str, float]]:
+    """Return the mean over learners of the main score of the cohort, the ceiling and the floor."""
+    metric = "auroc" if len(found.select("auroc")) else "r2"
+    for arm in ("synthetic", "real", "floor"):
+        scores = [one.number for one in found.select(metric, arm=arm) if one.ok]
+        if scores:
+            yield "auroc" if arm == "synthetic" else f"auroc:{arm}", sum(scores) / len(scores)
+
+
+class Sweep:
+    """Evaluations over models, budgets and seeds.
+
+    Parameters
+    ----------
+    runs : iterable of Run
+
+    Raises
+    ------
+    InputError
+        If there is no run.
+    """
+
+    def __init__(self, runs: Iterable[Run]) -> None:
+        self.runs = tuple(runs)
+        if not self.runs:
+            raise InputError("sweep: there is no run; give at least one epsilon and one seed.")
+
+    @property
+    def public(self) -> bool:
+        """Whether every result of every run may be published."""
+        return all(one.disclosure is Disclosure.PUBLIC for run in self.runs for one in run.results)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Return one row per run and measure: model, epsilon, seed, measure, value."""
+        import pandas as pd
+
+        rows = [
+            (run.model, run.epsilon, run.seed, measure, value)
+            for run in self.runs
+            for measure, value in run.measures().items()
+        ]
+        return pd.DataFrame(rows, columns=["model", "epsilon", "seed", "measure", "value"])
+
+    def summary(self) -> "pd.DataFrame":
+        """Return mean, least and greatest value over seeds, and their number, for each model, epsilon and measure."""
+        grouped = self.to_frame().groupby(["model", "epsilon", "measure"], sort=False)["value"]
+        return grouped.agg(["mean", "min", "max", "count"]).reset_index()
+
+    def json(self) -> str:
+        """Return the runs and their measures as JSON."""
+        return json.dumps(self.to_frame().to_dict(orient="records"), allow_nan=False)
+
+    def html(self, *, public: bool = False) -> str:
+        """Return a page with a figure and a table for each measure.
+
+        Raises
+        ------
+        DisclosureError
+            If the page is to be public and a result is not.
+        """
+        from dpsynth.evaluation.report.sweep import render
+
+        if public and not self.public:
+            raise DisclosureError("the sweep touched private data without noise; its page cannot be published.")
+        return render(self, audience="public" if public else "internal")
+
+    def write_html(self, path: str | Path, *, public: bool = False) -> None:
+        """Write the page; see `html`."""
+        from dpsynth.files import whole_file
+
+        with whole_file(Path(path)) as partial:
+            partial.write_text(self.html(public=public), encoding="utf-8")
+
+    def _repr_html_(self) -> str:
+        shown: Any = self.summary().to_html(index=False, float_format=lambda value: f"{value:.3f}")
+        return str(shown)
