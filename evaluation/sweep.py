@@ -1,7 +1,7 @@
 """Utility and fairness against epsilon: many evaluations, over models, budgets and seeds, in one table and figure.
 
-Fitting is not done here: whoever runs the sweep brings one `Evaluation` per fit. Each fit reads the patients again, so a
-sweep is for public or simulated data.
+Fitting is not done here: whoever runs the sweep brings one `Evaluation` per fit. Each fit reads the patients again, so
+a sweep is for public or simulated data.
 """
 
 import json
@@ -47,7 +47,7 @@ class Run:
     results: Iterable[Result]
 
     def measures(self) -> dict[str, float]:
-        """Return what is followed over epsilon, for each arm where there are arms; what is not estimable is left out."""
+        """Return what is followed over epsilon, by arm where there are arms; what is not estimable is left out."""
         found = Results(self.results)
         values = dict(_scores(found))
         changes = [one.number for one in found.select("group_change") if one.ok]

@@ -71,6 +71,11 @@ def to_svg(figure: "Figure", key: str, title: str, description: str) -> str:
     return _embedded(text[text.index("<svg") :], key, title, description)
 
 
+def _rounded(attribute: "re.Match[str]") -> str:
+    """Return an attribute with coordinates to a hundredth of a point."""
+    return re.sub(r"(\d+\.\d{2})\d+", r"\1", attribute[0])
+
+
 def _embedded(svg: str, key: str, title: str, description: str) -> str:
     """Return an SVG without what is of use in a file of its own only, and with ids of its own."""
     svg = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", svg, flags=re.DOTALL)
@@ -81,7 +86,7 @@ def _embedded(svg: str, key: str, title: str, description: str) -> str:
     svg = re.sub(r"url\(#([^)]+)\)", rf"url(#{key}-\1)", svg)
     svg = re.sub(r"href=\"#([^\"]+)\"", rf'href="#{key}-\1"', svg)
     svg = svg.replace("'DejaVu Sans', ", "").replace("'DejaVu Sans'", "sans-serif")
-    svg = re.sub(r"(-?\d+\.\d{2})\d+", r"\1", svg)
+    svg = re.sub(r" (?:d|x|y|width|height|points|transform)=\"[^\"]+\"", _rounded, svg)  # never the text
     svg = re.sub(r">\s+<", "><", svg)
     svg = re.sub(r" version=\"1.1\"| xmlns(:xlink)?=\"[^\"]+\"", "", svg)
     head = (

@@ -1,6 +1,6 @@
 """The page of a sweep: each measure against epsilon, a line per model, with ceiling and floor."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dpsynth.evaluation.report.page import environment, style
 from dpsynth.evaluation.report.parts import Figure
@@ -24,9 +24,8 @@ def render(sweep: "Sweep", audience: str) -> str:
     from markupsafe import Markup
 
     table = sweep.summary()
-    figures = [
-        _figure(table, measure, title) for measure, title in MEASURES.items() if (table.measure == measure).any()
-    ]
+    there = set(table.measure)
+    figures = [_figure(table, measure, title) for measure, title in MEASURES.items() if measure in there]
     context = {"audience": audience, "figures": figures, "runs": len(sweep.runs), "safe": Markup, "css": style()}
     return str(environment().get_template("sweep.html.j2").render(context))
 
@@ -34,20 +33,22 @@ def render(sweep: "Sweep", audience: str) -> str:
 def _figure(table: "pd.DataFrame", measure: str, title: str) -> Figure:
     lines = {arm: table[table.measure == f"{measure}:{arm}"] for arm in ("real", "floor")}
     mine = table[table.measure == measure]
-    rows = [(f"{row.model}, epsilon {row.epsilon:g}", number(row.mean), _range(row)) for row in mine.itertuples()]
-    for arm, words in (("real", "real patients (ceiling)"), ("floor", "independent columns (floor)")):
-        rows += [
-            (f"{words}, {row.model}, epsilon {row.epsilon:g}", number(row.mean), _range(row))
-            for row in lines[arm].itertuples()
-        ]
+    rows = _rows(mine, "") + _rows(lines["real"], "real patients, ") + _rows(lines["floor"], "independent columns, ")
     grid = Grid(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
     caption = "Points: mean over seeds. Bars: least to greatest. Dashed: ceiling and floor, where there are."
     return Figure(measure, f"{title} against epsilon", caption, [("", _drawing(mine, lines, measure, title))], grid)
 
 
-def _range(row: object) -> str:
-    low, high, count = (getattr(row, name) for name in ("min", "max", "count"))
-    return f"{number(low)} to {number(high)} ({count})"
+def _rows(part: "pd.DataFrame", what: str) -> list[tuple[str, str, str]]:
+    records: list[dict[Any, Any]] = part.to_dict(orient="records")
+    return [
+        (
+            f"{what}{row['model']}, epsilon {row['epsilon']:g}",
+            number(row["mean"]),
+            f"{number(row['min'])} to {number(row['max'])} ({row['count']})",
+        )
+        for row in records
+    ]
 
 
 def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: str, title: str) -> str:
@@ -56,7 +57,7 @@ def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: st
         for place, (model, part) in enumerate(mine.groupby("model", sort=False)):
             points = part.sort_values("epsilon")
             reach = [points["mean"] - points["min"], points["max"] - points["mean"]]
-            look = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
+            look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
             axes.errorbar(points["epsilon"], points["mean"], yerr=reach, lw=1.2, ms=4.5, capsize=2, label=model, **look)
         for arm, part in lines.items():
             if len(part):

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -37,7 +38,7 @@ def sweep(*, public: bool = True) -> Sweep:
 
 
 def test_a_run_is_followed_by_its_mean_score_and_its_worst_group() -> None:
-    """The mean over learners, the least change, the slope that is largest in size; what is not estimable is left out."""
+    """The mean over learners, the least change, the slope of the largest size; not estimable is left out."""
     found = Run("prism", 1.0, 0, made(0.8, -0.1)).measures()
     expected = {"auroc": 0.8, "auroc:real": 0.9, "auroc:floor": 0.5}
     expected |= {"worst_change": -0.1, "representation_slope": -0.2, "tvd_2way": 0.06}
@@ -64,6 +65,13 @@ def test_the_page_has_a_figure_with_a_table_for_each_measure() -> None:
     """Four measures."""
     page = sweep().html()
     assert page.count("<figure") == page.count("<table") == page.count("<svg") == 4
+
+
+def test_numbers_beside_an_axis_are_not_cut_short() -> None:
+    """Coordinates are rounded, text is not: neighbouring ticks differ."""
+    labels = re.findall(r"<text[^>]*>([^<]+)</text>", sweep().html())
+    ticks = [label for label in labels if re.fullmatch(r"[-\u2212]?\d+\.\d+", label)]
+    assert any(len(label.split(".")[1]) > 2 for label in ticks)
 
 
 def test_a_sweep_of_nothing_is_refused() -> None:
