@@ -250,6 +250,8 @@ class Synthesizer(abc.ABC):
     """The paper, or where the derivation stands."""
     produces: ClassVar[type[Model]]
     """The model class that `fit` returns; `load_model` finds the reader of a file by its `Model.kind`."""
+    seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
+    """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 
     def options(self) -> dict[str, Any]:
         """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""

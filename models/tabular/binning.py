@@ -42,7 +42,7 @@ class Bins:
         codes = self.maps[column]
         weights = self.weights[column] if mask is None else self.weights[column] * mask
         order = np.argsort(codes, kind="stable")
-        mass = np.bincount(codes, weights, minlength=self.shape[column])
+        mass = totals(codes, weights, self.shape[column])
         share = np.cumsum(weights[order] / np.maximum(mass, 1e-300)[codes[order]])
         ends = share - np.concatenate([[0.0], np.cumsum(mass > 0)])[codes[order]] + codes[order]
         places = np.searchsorted(ends, bins + _stratified(bins, rng), side="right")
@@ -50,7 +50,7 @@ class Bins:
         return np.asarray(order[last[np.searchsorted(last, np.minimum(places, last[-1]))]], dtype=np.int64)
 
     def impossible(self, columns: Sequence[str], table: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        """Combinations of bins of which every combination of fine codes is impossible.
+        """Return the combinations of bins of which every combination of fine codes is impossible.
 
         Parameters
         ----------
@@ -67,7 +67,7 @@ class Bins:
 
     def evidence(self, column: str, mask: NDArray[np.bool_]) -> Array:
         """Probability that a row of each bin has a code that the mask allows."""
-        return np.bincount(self.maps[column], self.weights[column] * mask, minlength=self.shape[column])
+        return totals(self.maps[column], self.weights[column] * mask, self.shape[column])
 
 
 def _stratified(bins: Codes, rng: np.random.Generator) -> Array:
@@ -77,7 +77,12 @@ def _stratified(bins: Codes, rng: np.random.Generator) -> Array:
     rank = np.arange(len(bins)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     spread = np.empty(len(bins))
     spread[order] = (rank + rng.random(len(bins))) / np.repeat(sizes, sizes)
-    return np.minimum(spread, 1 - 1e-12)
+    return np.asarray(np.minimum(spread, 1 - 1e-12))
+
+
+def totals(codes: Codes, mass: Array, size: int = 0) -> Array:
+    """Return the mass of each code, of at least `size` codes."""
+    return np.asarray(np.bincount(codes, mass, minlength=size), dtype=np.float64)
 
 
 def simplex(values: Array, total: float = 1.0) -> Array:
@@ -88,7 +93,7 @@ def simplex(values: Array, total: float = 1.0) -> Array:
     descending = np.sort(values)[::-1]
     excess = (np.cumsum(descending) - total) / np.arange(1, len(values) + 1)
     threshold = excess[np.flatnonzero(descending > excess)[-1]]
-    return np.maximum(values - threshold, 0.0)
+    return np.asarray(np.maximum(values - threshold, 0.0))
 
 
 def smooth(counts: Array, sigma: float, widths: Array) -> Array:
@@ -114,8 +119,10 @@ def smooth(counts: Array, sigma: float, widths: Array) -> Array:
         return counts
     difference = np.diff(np.eye(size), n=2, axis=0)
     # In noise units; the small ridge makes the prior proper and leaves level and slope all but free.
-    prior = np.linalg.inv(difference.T @ difference + 1e-8 * np.eye(size))
-    best = max((_posterior(counts / sigma, prior, widths * size, b) for b in (0.0, 0.3, 1.0, 4.0, 16.0)), key=_first)
+    prior = np.asarray(np.linalg.inv(difference.T @ difference + 1e-8 * np.eye(size)), dtype=np.float64)
+    scaled: Array = np.asarray(counts / sigma, dtype=np.float64)
+    shares = widths * size
+    best = max((_posterior(scaled, prior, shares, b) for b in (0.0, 0.3, 1.0, 4.0, 16.0)), key=_first)
     return best[1] * sigma
 
 
@@ -179,7 +186,7 @@ def _equal_mass(mass: Array, size: int) -> Codes:
 
 
 def _group_unordered(mass: Array, size: int) -> Codes:
-    """The largest states alone, the rest in one group; or two groups of about equal mass for `size` 2."""
+    """Keep the largest states alone and put the rest in one group; or two groups of about equal mass for `size` 2."""
     order = np.argsort(-mass, kind="stable")
     codes = np.empty(len(mass), dtype=np.int64)
     if size == 2:

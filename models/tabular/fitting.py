@@ -20,7 +20,7 @@ def silent(_phase: str, _share: float) -> None:
 
 
 def one_way_measurements(known: OneWay) -> list[Measurement]:
-    """The columns' own proportions, as measurements."""
+    """Return the columns' own proportions as measurements."""
     return [
         Measurement((name,), table, max(known.variance[name], NEARLY_EXACT))
         for name, table in known.proportions.items()
@@ -28,7 +28,7 @@ def one_way_measurements(known: OneWay) -> list[Measurement]:
 
 
 def state_query(known: OneWay, columns: Sequence[str]) -> Query:
-    """The question for a marginal over the states that the joint model tells apart."""
+    """Return the question for a marginal over the states that the joint model tells apart."""
     return Query(tuple(columns), tuple(known.bins.maps[c] for c in columns))
 
 
@@ -43,7 +43,7 @@ def count_tables(
 
 
 def zeros_of(codec: Codec, known: OneWay) -> list[Zero]:
-    """The schema's constraints as structural zeros over the states."""
+    """Return the schema's constraints as structural zeros over the states."""
     return [(columns, known.bins.impossible(columns, table)) for columns, table in codec.forbidden()]
 
 

@@ -26,7 +26,7 @@ GROUPS = (2, 3, 4, 5, 6, 8)
 KEPT = {2: 0.637, 3: 0.793, 4: 0.861, 5: 0.897, 6: 0.919, 8: 0.945}
 """Share of a normal variable's variance between k groups of equal mass: ``k sum_j (phi(q_j) - phi(q_j+1))^2``."""
 SURVIVING = 0.25
-"""Share of a table's noise that is left after the fit has shrunk it: .12, .25, .5 and 1 were tried on NMES and SUPPORT2."""
+"""Share of a table's noise that the fit's shrinkage leaves: .12, .25, .5 and 1 were tried on NMES and SUPPORT2."""
 FAINT = 1e-12
 """Energy that is taken for none."""
 
@@ -73,7 +73,7 @@ def _halves(mass: Array) -> Codes:
     """Two groups of about equal mass along the order."""
     codes = (np.cumsum(mass) - mass / 2 >= mass.sum() / 2).astype(np.int64)
     codes[0], codes[-1] = 0, 1 if len(codes) > 1 else 0
-    return codes
+    return np.asarray(codes)
 
 
 def risk(strength: Array | float, noise: Array | float) -> Array:
@@ -126,7 +126,6 @@ def _resolve(first: Options, second: Options, strength: float, sigma: float) -> 
             if min(cells_a, cells_b) < 2:
                 continue
             kept = float(np.sqrt(kept_a * kept_b))
-            cells = cells_a * cells_b
             noise = SURVIVING * table_noise(cells_a, cells_b, sigma)
             error = float(risk(strength * kept, noise)) + strength * (1 - kept)
             if error < best.error:
@@ -135,7 +134,7 @@ def _resolve(first: Options, second: Options, strength: float, sigma: float) -> 
 
 
 def table_noise(cells_a: int, cells_b: int, sigma: float) -> float:
-    """Expected total variation that the noise makes of an interaction.
+    """Return the expected total variation that the noise makes of an interaction.
 
     The price gives each cell the noise ``sigma r`` with ``r = sqrt((1 - 1/a)(1 - 1/b))``; without its margins a cell
     keeps the share ``r`` of that again.
@@ -181,7 +180,7 @@ class Interaction:
         return float((self.excess**2).sum()) - self.freedom * self.variance
 
     def measurement(self, energy: float) -> Measurement:
-        """The measurement for the fit, shrunk for a true excess of this energy."""
+        """Return the measurement for the fit, shrunk for a true excess of this energy."""
         operators = tuple(centring(int(g.max()) + 1) @ merging(g, int(g.max()) + 1) for g in self.groups)
         return Measurement(self.pair, self.values, self.variance / max(energy, FAINT), operators)
 

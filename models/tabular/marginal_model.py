@@ -61,8 +61,8 @@ class MarginalModel(Model):
         graph, chance = self.graph.given({name: self.bins.evidence(name, mask) for name, mask in masks.items()})
         if chance < SCARCE:
             raise InputError(
-                f"where: the condition on {', '.join(masks)} has probability {chance:.1g} under the model, which is too "
-                "scarce to be drawn honestly; widen it or leave a column out."
+                f"where: the condition on {', '.join(masks)} has probability {chance:.1g} under the model, which is "
+                "too scarce to be drawn honestly; widen it or leave a column out."
             )
         return graph
 

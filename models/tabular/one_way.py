@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
-from dpsynth.models.tabular.binning import Bins, group, simplex, smooth
+from dpsynth.models.tabular.binning import Bins, group, simplex, smooth, totals
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
 
@@ -60,7 +60,7 @@ class OneWay:
             codes = group(known, len(known) - alone if code.ordered else 0, size + alone)
             maps[name] = codes[fine]
             within[name] = _within(maps[name], self.bins.weights[name] * known[fine])
-            proportions[name] = np.bincount(codes, known)
+            proportions[name] = totals(codes, known)
             variance[name] = self.variance[name] * len(codes) / len(proportions[name])
         return OneWay(Bins(maps, within), proportions, variance, self.rows, self.looks)
 
@@ -135,7 +135,7 @@ class _Shape:
     variance: float
 
     def coarsened(self, codes: Codes) -> Look:
-        return Look(np.bincount(codes, self.raw), np.bincount(codes) * self.variance)
+        return Look(totals(codes, self.raw), totals(codes, np.full(len(codes), self.variance)))
 
 
 def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str, Look]:
@@ -193,4 +193,4 @@ def _rows(looks: Mapping[str, Look]) -> float:
 def _within(codes: Codes, mass: Array) -> Array:
     """Probability of each fine code within its bin; even where the bin has no mass."""
     mass = np.maximum(mass, 0) + 1e-9
-    return np.asarray(mass / np.bincount(codes, mass)[codes])
+    return np.asarray(mass / totals(codes, mass)[codes])

@@ -21,7 +21,7 @@ LOST = 0.25
 
 
 def public_codec(schema: Schema) -> Codec:
-    """The codec of a schema; columns to discover get stand-in values."""
+    """Return the codec of a schema; columns to discover get stand-in values."""
     codec = Codec(schema)
     found = {}
     for name in codec.pending:
@@ -31,7 +31,7 @@ def public_codec(schema: Schema) -> Codec:
 
 
 def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
-    """What the budget can pay, less what discovering values will cost."""
+    """Return what the budget can pay, less what discovering values will cost."""
     pending = Codec(schema).pending
     rho = rho_for(budget, accounting, reserved_delta=budget.delta / 2 if pending else 0.0)
     return rho * (1 - DISCOVERY_SHARE) if pending else rho
@@ -103,7 +103,7 @@ def plan_of(
         rows=rows,
         items=(first, *items),
         expected_error=errors,
-        expected_seconds=_seconds(maker.name, len(known.proportions), rows),
+        expected_seconds=_seconds(maker, len(known.proportions), rows),
         warnings=_warnings(schema, known, sigma),
     )
 
@@ -130,7 +130,7 @@ def _warnings(schema: Schema, known: OneWay, sigma: float) -> tuple[str, ...]:
 SECONDS = {"independent": (0.5, 0.0), "mst": (1.5, 0.5e-3), "aim": (10.0, 8e-3), "prism": (3.0, 3e-3)}
 
 
-def _seconds(model: str, columns: int, rows: int) -> float:
-    base, each_pair = SECONDS[model]
+def _seconds(maker: Synthesizer, columns: int, rows: int) -> float:
+    base, each_pair = SECONDS.get(maker.name, maker.seconds)
     pairs = columns * (columns - 1) / 2
     return round(base + each_pair * pairs + 1e-7 * rows * columns, 1)

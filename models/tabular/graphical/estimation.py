@@ -65,7 +65,7 @@ class Measurement:
         return self.columns, self.values.shape, shapes
 
     def measure(self, marginal: Array) -> Array:
-        """The summary of a marginal over the model's codes."""
+        """Return the summary of a marginal over the model's codes."""
         return _apply(self.operators, marginal, lambda o: o)
 
     def spread(self, parameters: Array) -> Array:
@@ -73,7 +73,7 @@ class Measurement:
         return _apply(self.operators, parameters, lambda o: o.T)
 
     def second_moment(self, marginal: Array) -> Array:
-        """Expected square of each measured statistic under a marginal: the diagonal of the dual's Hessian, about."""
+        """Return the expected square of each statistic under a marginal: about the diagonal of the dual's Hessian."""
         return _apply(self.operators, marginal, lambda o: o * o)
 
 

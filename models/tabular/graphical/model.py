@@ -46,7 +46,8 @@ class GraphicalModel:
         for i in sorted(keep, reverse=True):
             table, names = self._conditional(i, is_root=self.tree.parents[i] not in keep)
             for child in (j for j in keep if self.tree.parents[j] == i):
-                table, names = _multiply(table, names, *reversed(carried.pop(child)))
+                below, message = carried.pop(child)
+                table, names = _multiply(table, names, message, below)
             open_columns = self.tree.separators[i] if self.tree.parents[i] in keep else ()
             staying = tuple(c for c in names if c in wanted or c in open_columns)
             carried[i] = (staying, _take(table, names, staying))
@@ -78,7 +79,7 @@ class GraphicalModel:
         return keep
 
     def _conditional(self, i: int, *, is_root: bool) -> tuple[Array, Clique]:
-        """The clique's table given its separator (the joint table for the root)."""
+        """Return the clique's table given its separator (the joint table for the root)."""
         clique = self.tree.cliques[i]
         table = np.exp(self.beliefs[i])
         if is_root:
@@ -88,7 +89,7 @@ class GraphicalModel:
         return np.divide(table, total, out=np.zeros_like(table), where=total > 0), clique
 
     def given(self, evidence: Mapping[str, Array]) -> tuple["GraphicalModel", float]:
-        """The model under a condition, and the condition's probability.
+        """Return the model under a condition, and the condition's probability.
 
         Parameters
         ----------
@@ -125,13 +126,12 @@ class GraphicalModel:
             separator = self.tree.separators[i]
             new = tuple(c for c in clique if c not in separator)
             if new:
-                self._extend(drawn, i, separator, new, n, rng)
+                self._extend(drawn, i, new, n, rng)
         order = rng.permutation(n)
         return {column: drawn[column][order] for column in self.domain}
 
-    def _extend(
-        self, drawn: dict[str, Codes], i: int, separator: Clique, new: Clique, n: int, rng: np.random.Generator
-    ) -> None:
+    def _extend(self, drawn: dict[str, Codes], i: int, new: Clique, n: int, rng: np.random.Generator) -> None:
+        separator = self.tree.separators[i]
         table = _take(np.exp(self.beliefs[i]), self.tree.cliques[i], separator + new)
         split = len(separator)
         groups = np.zeros(n, dtype=np.int64)
@@ -147,7 +147,7 @@ class GraphicalModel:
         codes = np.empty(n, dtype=np.int64)
         codes[by_group] = cells
         for column, values in zip(new, np.unravel_index(codes, table.shape[split:]), strict=True):
-            drawn[column] = values
+            drawn[column] = values  # noqa: PERF403 - it fills the caller's dictionary
 
 
 def _whole_counts(weights: Array, sizes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
@@ -162,7 +162,7 @@ def _whole_counts(weights: Array, sizes: NDArray[np.int64], rng: np.random.Gener
     ends = np.floor(ends + rng.random((len(sizes), 1)))
     ends[:, -1] = sizes
     ends = np.minimum(ends, sizes[:, None])
-    return np.diff(ends, axis=1, prepend=0).astype(np.int64)
+    return np.asarray(np.diff(ends, axis=1, prepend=0), dtype=np.int64)
 
 
 def _take(table: Array, names: Clique, wanted: Clique) -> Array:
@@ -174,8 +174,7 @@ def _take(table: Array, names: Clique, wanted: Clique) -> Array:
 
 def _multiply(table: Array, names: Clique, other: Array, other_names: Clique) -> tuple[Array, Clique]:
     joined = names + tuple(c for c in other_names if c not in names)
-    letters = {c: i for i, c in enumerate(joined)}
-    product = np.einsum(
-        table, [letters[c] for c in names], other, [letters[c] for c in other_names], [letters[c] for c in joined]
-    )
-    return product, joined
+    sizes = dict(zip(other_names, other.shape, strict=True))
+    turned = other.transpose(sorted(range(other.ndim), key=lambda axis: joined.index(other_names[axis])))
+    left = table.reshape(*table.shape, *(1 for _ in joined[len(names) :]))
+    return left * turned.reshape([sizes.get(c, 1) for c in joined]), joined
