@@ -14,7 +14,7 @@ import pytest
 from doubles import SCHEMA, registered, ward
 from typer.testing import CliRunner, Result
 
-from dpsynth.cli import app
+from dpsynth.cli.app import app
 from dpsynth.models import available, load_model
 
 PATIENT = "Jane-Doe-4711"
@@ -282,7 +282,7 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv.pop(1))
 size = int(sys.argv.pop(1))
-import doubles, dpsynth.cli, dpsynth.workflow, dpsynth.cohort, dpsynth.codec
+import doubles, dpsynth.cli.app, dpsynth.workflow, dpsynth.cohort, dpsynth.codec
 with doubles.registered():
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     dpsynth.cli.main()

@@ -14,7 +14,7 @@ from doubles import Double, registered, ward
 from typer.testing import CliRunner, Result
 
 import dpsynth
-from dpsynth.cli import app
+from dpsynth.cli.app import app
 from dpsynth.cli.common import parse_options
 from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError

@@ -99,7 +99,7 @@ HEAVY = {"numpy", "pandas", "pyarrow", "pydantic", "sklearn", "scipy", "matplotl
 
 
 @pytest.mark.parametrize(
-    "code", ["import dpsynth", "from dpsynth.cli import app"], ids=["import dpsynth", "dpsynth.cli"]
+    "code", ["import dpsynth", "from dpsynth.cli.app import app"], ids=["import dpsynth", "dpsynth.cli"]
 )
 def test_start_loads_nothing_heavy(code: str) -> None:
     """Neither ``import dpsynth`` nor building the command line imports the heavy packages."""

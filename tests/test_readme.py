@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 from typer.main import get_command
 
-from dpsynth.cli import app
+from dpsynth.cli.app import app
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

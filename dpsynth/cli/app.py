@@ -1,14 +1,12 @@
-"""The command line; one file a command. Nothing heavy is imported before a command runs."""
+"""The commands under one name. Nothing heavy is imported before a command runs."""
 
-import sys
 from typing import Annotated
 
 import typer
 
 from dpsynth.cli import demo, evaluate, fit, ledger, models, plan, release, sample, schema
-from dpsynth.cli.common import INTERRUPTED, note
 
-__all__ = ["app", "main"]
+__all__ = ["app"]
 
 app = typer.Typer(
     name="dpsynth",
@@ -47,12 +45,3 @@ def _dpsynth(
 
     Exit codes: 0 done, 2 bad input, 3 budget refused, 1 a fault of ours, 130 interrupted.
     """
-
-
-def main() -> None:
-    """Run the command line."""
-    try:
-        app()
-    except KeyboardInterrupt:
-        note("interrupted; what was spent is in the ledger")
-        sys.exit(INTERRUPTED)
