@@ -117,6 +117,8 @@ class Cohort:
     def take(self, row_indices: npt.ArrayLike) -> "Cohort":
         """Return the cohort of the given rows.
 
+        Its schema declares no `rows`: the public number was that of the whole, and how many rows a part has is private.
+
         Parameters
         ----------
         row_indices
@@ -125,7 +127,8 @@ class Cohort:
         indices = np.asarray(row_indices)
         indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
         table = self.table.take(indices).combine_chunks()
-        return Cohort(self.schema, table, source=self.source, public=self.public, synthetic=self.synthetic)
+        part = self.schema.model_copy(update={"rows": None})
+        return Cohort(part, table, source=self.source, public=self.public, synthetic=self.synthetic)
 
     def patients(self) -> npt.NDArray[np.int64]:
         """Return (rows,) for each row the number of its patient, 0 to patients - 1, by first appearance.

@@ -1,7 +1,6 @@
 """The whole way in one call: hold out, fit, sample, write ``release/``, judge, write ``internal/``."""
 
 import contextlib
-import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,7 +137,7 @@ def _judging(progress: Progress | None) -> Progress | None:
 
 
 def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None]:
-    """Keep a share of the patients aside. How many are left to train on is private, so it is no longer declared."""
+    """Keep a share of the patients aside. How many are left to train on is private: a part declares no rows."""
     if holdout is None:
         return cohort, None
     if not 0 < holdout < 1:
@@ -146,9 +145,7 @@ def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None
     from dpsynth.evaluation.protocol import split
 
     cohort.schema.check_confirmed()
-    train, test = split(cohort, holdout)
-    undeclared = train.schema.model_copy(update={"rows": None})
-    return dataclasses.replace(train, schema=undeclared), test
+    return split(cohort, holdout)
 
 
 @contextlib.contextmanager

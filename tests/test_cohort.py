@@ -373,6 +373,14 @@ def test_take(tmp_path: Path) -> None:
     assert len(cohort.take([])) == 0
 
 
+def test_a_part_declares_no_rows(tmp_path: Path) -> None:
+    """The public number of rows is that of the whole cohort: a part, such as a training split, declares none."""
+    cohort = _read(tmp_path, HEADER + GOOD, _schema(WARD.replace("patient: id", "patient: id\nrows: 1")))
+    assert cohort.schema.rows == 1
+    assert cohort.take([0]).schema.rows is None
+    assert cohort.schema.rows == 1
+
+
 def test_formulas_are_guarded_on_demand(tmp_path: Path) -> None:
     """Text that a spreadsheet would run is disarmed where that is asked for; negative numbers stay numbers."""
     schema = Schema.parse(
