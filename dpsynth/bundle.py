@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["write_bundle"]
 
-Page = Callable[[Path], None]
-"""Writes a report of public numbers to the path that it is given."""
+Page = Callable[[Path, Mapping[str, Any]], None]
+"""Writes a report of public numbers, under this privacy statement, to this path."""
 
 
 def write_bundle(
@@ -77,7 +77,8 @@ def write_bundle(
         synthetic.write(fresh / "data" / "patients.parquet")
         synthetic.write(fresh / "data" / "patients.csv", guard_formulas=True)
         write_model(model, fresh / "model")
-        write_json(fresh / "privacy.json", _statement(model.statement, facts))
+        statement = _statement(model.statement, facts)
+        write_json(fresh / "privacy.json", statement)
         (fresh / "README.md").write_text(dataset_card(schema, columns, facts), encoding="utf-8")
         card = croissant(
             schema,
@@ -91,7 +92,7 @@ def write_bundle(
         )
         write_json(fresh / "croissant.json", card)
         if report is not None:
-            report(fresh / "report.html")
+            report(fresh / "report.html", statement)
     return folder
 
 

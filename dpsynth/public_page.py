@@ -1,13 +1,13 @@
 """The release's own report: the privacy statement, and the synthetic cohort beside the counts that were paid for."""
 
 import itertools
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.bundle import Page
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.models.base import Model
@@ -22,7 +22,7 @@ READABLE = 12
 """Tables with more cells are summed up, not listed."""
 
 
-def public_page(model: Model, synthetic: Cohort) -> Callable[[Path], None]:
+def public_page(model: Model, synthetic: Cohort) -> Page:
     """Return what writes the page.
 
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
@@ -30,8 +30,12 @@ def public_page(model: Model, synthetic: Cohort) -> Callable[[Path], None]:
     """
     from dpsynth.evaluation import describe
 
-    found = describe(synthetic, released=_released(model, synthetic), statement=model.statement)
-    return partial(found.write_html, public=True)
+    released = _released(model, synthetic)
+
+    def write(path: Path, statement: Mapping[str, Any]) -> None:
+        describe(synthetic, released=released, statement=statement).write_html(path, public=True)
+
+    return write
 
 
 def _released(model: Model, synthetic: Cohort) -> "list[ReleasedCounts]":

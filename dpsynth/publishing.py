@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.files import check_target, new_folder
+from dpsynth.files import check_target, new_folder, read_json
 from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.privacy.budget import default_delta
 from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
@@ -93,7 +93,8 @@ def publish(
         made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
     if test is None:
         return Published(fitted, synthetic, made)
-    found = evaluate(test, synthetic, train=train, statement=fitted.statement, progress=_judging(progress))
+    statement = read_json(made / "privacy.json")
+    found = evaluate(test, synthetic, train=train, statement=statement, progress=_judging(progress))
     _write_internal(found, places["internal"], force=force)
     return Published(fitted, synthetic, made, places["internal"], found)
 

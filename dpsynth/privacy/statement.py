@@ -50,7 +50,7 @@ def statement(
 
 def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
     """Return, in sentences, what the guarantee does not cover."""
-    source = f" Their source, as the schema gives it: {schema.source}." if schema.source else ""
+    source = f" Their source, as the schema gives it: {schema.source.rstrip('. ')}." if schema.source else ""
     facts = [
         "The schema: names, types, bounds, closed lists of values and constraints are taken as public knowledge."
         + source,
