@@ -1,10 +1,12 @@
 """How far pairs of columns go together: Cramér's V and Spearman's rank correlation, from tables of counts.
 
-Both come from the same cells as the TVD, so that leave-one-group-out values are vectorised. V counts missing as a cell;
-the rank correlation leaves out missing and special values and ranks cells, not values.
+Both come from the same cells as the TVD, so that leave-one-group-out values are vectorised. V counts missing as a cell,
+but leaves out cells that hold less than 1 % of the reference's rows, or fewer than five: V gives a cell the more weight
+the rarer it is, and one patient who misses two values at once would make a strong association. The rank correlation
+leaves out missing and special values and ranks cells, not values.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +18,10 @@ from dpsynth.evaluation.scores import ratio
 from dpsynth.evaluation.table import Floats
 from dpsynth.evaluation.tvd import Counter
 
-__all__ = ["Associations", "association_error", "associations", "cramers_v", "spearman"]
+__all__ = ["Associations", "association_error", "associations", "cramers_v", "frequent", "spearman"]
+
+#: Share of rows below which a cell is left out of V.
+RARE = 0.01
 
 
 def cramers_v(tables: Floats) -> Floats:
@@ -86,7 +91,15 @@ class Associations:
 Pairs = Sequence[tuple[str, str]]
 
 
-def associations(data: Binned, pairs: Pairs, ordered: dict[str, int], seed: int = 0) -> Associations:
+def frequent(data: Binned) -> dict[str, NDArray[np.int64]]:
+    """Return for each column the cells that hold at least 1 % of the rows, and five rows."""
+    counts = {name: np.bincount(code, minlength=data.sizes[name]) for name, code in data.codes.items()}
+    return {name: np.flatnonzero(count >= max(5, RARE * len(data))) for name, count in counts.items()}
+
+
+def associations(
+    data: Binned, pairs: Pairs, ordered: Mapping[str, int], cells: Mapping[str, NDArray[np.int64]], seed: int = 0
+) -> Associations:
     """Return the associations of `pairs` of columns.
 
     Parameters
@@ -95,6 +108,8 @@ def associations(data: Binned, pairs: Pairs, ordered: dict[str, int], seed: int 
     pairs : sequence of pairs of str
     ordered : dict of str to int
         For columns whose cells are in order, how many: special values and missing come after them.
+    cells : mapping of str to ndarray
+        The cells that V looks at: `frequent` of the reference.
     seed : int
         Draws the jackknife's groups of patients.
     """
@@ -106,7 +121,7 @@ def associations(data: Binned, pairs: Pairs, ordered: dict[str, int], seed: int 
             continue
         tables = np.concatenate([by_group.sum(axis=0)[None], leave_out(by_group)])
         tables = tables.reshape(GROUPS + 1, data.sizes[one], data.sizes[two])
-        v[place] = cramers_v(tables)
+        v[place] = cramers_v(tables[:, cells[one]][:, :, cells[two]])
         if one in ordered and two in ordered:
             rho[place] = spearman(tables[:, : ordered[one], : ordered[two]])
     return Associations(v, rho)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from dpsynth.evaluation import jackknife
-from dpsynth.evaluation.association import AssociationError, Associations, association_error, associations
+from dpsynth.evaluation.association import AssociationError, Associations, association_error, associations, frequent
 from dpsynth.evaluation.bins import Binned
 from dpsynth.evaluation.marginals import Draws
 from dpsynth.evaluation.protocol import Protocol
@@ -35,10 +35,11 @@ def pair_results(reference: Binned, arms: Draws, ordered: dict[str, int], terms:
             for metric in ("association_error", "spearman_error")
             for arm in arms
         ]
-    base = associations(reference, pairs, ordered, terms.seed)
+    cells = frequent(reference)
+    base = associations(reference, pairs, ordered, cells, terms.seed)
     results = []
     for arm, draws in arms.items():
-        found = [associations(draw, pairs, ordered, terms.seed + place) for place, draw in enumerate(draws, start=1)]
+        found = [associations(draw, pairs, ordered, cells, terms.seed + 1 + place) for place, draw in enumerate(draws)]
         detail = _matrices(list(reference.codes), base, found) if arm == "synthetic" else {}
         results += [
             _error("association_error", association_error(base.v, [one.v for one in found]), terms, arm, detail),

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -272,9 +272,6 @@ class Results(Sequence[Result]):
     0.7
     """
 
-    #: Every item may be published; `PublicResults` alone says so.
-    all_public: ClassVar[bool] = False
-
     def __init__(self, items: Iterable[Result] = ()) -> None:
         self._items = tuple(items)
 
@@ -373,8 +370,6 @@ class PublicResults(Results):
     DisclosureError
         If one of the items is internal.
     """
-
-    all_public: ClassVar[bool] = True
 
     def __init__(self, items: Iterable[Result] = ()) -> None:
         super().__init__(items)

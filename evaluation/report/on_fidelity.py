@@ -29,7 +29,7 @@ def fidelity(results: Results) -> Section:
     else:
         words.append(NOTHING if not len(mine.select("released_tvd")) else PAID)
     drawn = kept([_overlays(mine), _heat(mine)])
-    more = [*kept([_pairs(mine)]), *released_cells(mine)]
+    more = kept([_pairs(mine), released_cells(mine)])
     tables = kept([_distances(mine), _checks(checks), released(mine)])
     return Section("fidelity", "How close is it to the patients?", words, drawn, tables, more)
 

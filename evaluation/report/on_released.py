@@ -24,18 +24,17 @@ def released(results: Results) -> Grid | None:
     return Grid(caption, head, rows) if rows else None
 
 
-def released_cells(results: Results) -> list[Grid]:
-    """Return the cells of each released table with the intervals that their noise gives."""
-    grids = []
+def released_cells(results: Results) -> Grid | None:
+    """Return the cells of all released tables with the intervals that their noise gives."""
+    rows = []
     for one in results.select("released_tvd"):
         if not one.ok or not one.detail.get("labels"):
             continue
         detail = one.detail
         cells = zip(detail["labels"], detail["counts"], detail["low"], detail["high"], detail["synthetic"], strict=True)
-        rows = [
-            (label, f"{number(count)} ({number(low, 0)} to {number(high, 0)})", number(mine, 0))
+        rows += [
+            (f"{one.subject}: {label}", f"{number(count)} ({number(low, 0)} to {number(high, 0)})", number(mine, 0))
             for label, count, low, high, mine in cells
         ]
-        caption = f"Released counts of {one.subject}, with the interval of the exact count that their known noise gives"
-        grids.append(Grid(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows))
-    return grids
+    caption = "Released counts, with the interval of the exact count that their known noise gives"
+    return Grid(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from dpsynth.evaluation.results import Interval, Result, Status
 
@@ -21,15 +21,12 @@ class Grid:
     rows : sequence of sequences of str
     wide : bool
         Whether cells hold sentences and may break over lines.
-    marks : dict of int to str
-        A CSS class for some rows.
     """
 
     caption: str
     head: Sequence[str]
     rows: Sequence[Sequence[str]]
     wide: bool = False
-    marks: dict[int, str] = field(default_factory=dict)
 
 
 def number(value: float | None, digits: int = 3) -> str:

@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dpsynth.evaluation.association import association_error, associations, cramers_v, spearman
+from dpsynth.evaluation.association import association_error, associations, cramers_v, frequent, spearman
 from dpsynth.evaluation.bins import Bins
 from dpsynth.evaluation.jackknife import GROUPS
 
@@ -64,7 +64,7 @@ def test_associations_leave_out_each_group_and_unordered_columns() -> None:
     """The first value is that of the whole cohort; rank correlations are for ordered columns only."""
     x, y = table(2)
     data = Bins("public", {}).apply(categories(x=x, y=y, z=x))
-    found = associations(data, [("x", "y"), ("x", "z")], {"x": 4, "y": 3})
+    found = associations(data, [("x", "y"), ("x", "z")], {"x": 4, "y": 3}, frequent(data))
     assert found.v.shape == (2, GROUPS + 1)
     assert found.rho[0, 0] == pytest.approx(stats.spearmanr(x, y).statistic)
     assert np.isnan(found.rho[1]).all()
@@ -77,7 +77,7 @@ def test_rank_correlation_leaves_out_missing_values() -> None:
     x = x.copy()
     x[:50] = -1
     data = Bins("public", {}).apply(categories(x=x, y=y))
-    found = associations(data, [("x", "y")], {"x": 4, "y": 3})
+    found = associations(data, [("x", "y")], {"x": 4, "y": 3}, frequent(data))
     assert found.rho[0, 0] == pytest.approx(stats.spearmanr(x[50:], y[50:]).statistic)
 
 
@@ -89,3 +89,14 @@ def test_an_association_that_a_constant_column_destroys_counts_as_lost() -> None
     assert error.value == pytest.approx(0.4)
     assert error.pairs.tolist() == [True, False]
     assert association_error(np.full((2, GROUPS + 1), np.nan), [reference]) is None
+
+
+def test_one_patient_who_misses_two_values_makes_no_association() -> None:
+    """Without its rule V of two independent columns would be 0.5 and more for one joint gap among 1,000 patients."""
+    rng = np.random.default_rng(4)
+    x, y = rng.integers(0, 2, 1000), rng.integers(0, 2, 1000)
+    x[0] = y[0] = -1
+    data = Bins("public", {}).apply(categories(x=x, y=y))
+    every = {name: np.arange(3) for name in "xy"}
+    assert associations(data, [("x", "y")], {}, every).v[0, 0] > 0.5
+    assert associations(data, [("x", "y")], {}, frequent(data)).v[0, 0] < 0.1
