@@ -49,7 +49,7 @@ class MST(Synthesizer):
         """Learn a model: columns, tree, pairs of the tree, a third of the budget each."""
         report = progress or silent
         one_way.discover(session)
-        third = session.rho_left / 3
+        third = session.rho_left / _parts(len(session.codec.columns))
         report("counting columns", 0.0)
         known = one_way.measure(session, third, bins=self.bins).merged(session.codec, self.states)
         tree = self._tree(session, known, third, report)
@@ -83,11 +83,17 @@ class MST(Synthesizer):
         from dpsynth.models.tabular.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
 
         rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
-        known = even_one_way(schema, codec, self.bins, rows, rho / 3)
+        third = rho / _parts(len(codec.columns))
+        known = even_one_way(schema, codec, self.bins, rows, third)
         states = known.merged(codec, self.states)
         edges = len(states.proportions) - 1
         items, error = [], None
         if edges:
-            pairs, error = noise_items(schema, states, "pairs of the tree", edges, rho / 3)
+            pairs, error = noise_items(schema, states, "pairs of the tree", edges, third)
             items = [PlanItem("choices of an edge", edges, 0, 0.0, "exponential mechanism"), pairs]
-        return plan_of(self, schema, budget, rows, known, rho / 3, items, pair_error=error)
+        return plan_of(self, schema, budget, rows, known, third, items, pair_error=error)
+
+
+def _parts(columns: int) -> int:
+    """Return in how many parts the budget goes; a column alone has no pairs and gets all of it."""
+    return 3 if columns > 1 else 1
