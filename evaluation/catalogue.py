@@ -52,7 +52,7 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
         "Association error",
         "fidelity",
         "lower",
-        "Mean difference in Cramér's V; rare cells left out.",
+        "Mean difference in Cramér's V, rare cells aside.",
     ),
     ("spearman_error", "Rank correlation error", "fidelity", "lower", "Mean absolute difference in Spearman's rho."),
     ("missing_rate_error", "Missing share error", "fidelity", "lower", "Mean absolute difference in share missing."),
