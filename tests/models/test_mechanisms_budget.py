@@ -157,22 +157,20 @@ class _Stop:
             raise KeyboardInterrupt
 
 
+def _opened(name: str, cohort: Cohort, book: Ledger) -> Session:
+    return Session.open(cohort, Budget(1.0, 1e-6), accounting=maker(name).accounting, ledger=book)
+
+
 @pytest.mark.parametrize("at", [0, 1, 2, 4])
 @pytest.mark.parametrize("name", NAMES)
 def test_interrupted(name: str, at: int, tmp_path: Path) -> None:
     """Ctrl-C in any phase ends the fit; the ledger has what was debited by then, and the run is closed."""
     cohort = Cohort.from_pandas(_ward().to_pandas(), _ward().schema)
     book = Ledger(tmp_path / "ward.ledger.jsonl")
-    made = maker(name)
-    events: list[Any] = []
-    with (
-        pytest.raises(KeyboardInterrupt),
-        Session.open(cohort, Budget(1.0, 1e-6), accounting=made.accounting, ledger=book) as session,
-    ):
-        try:
-            made.fit(session, _Stop(at))
-        finally:
-            events = session.events
+    made, session = maker(name), _opened(name, cohort, book)
+    with pytest.raises(KeyboardInterrupt), session:
+        made.fit(session, _Stop(at))
+    events = session.events
     spent = book.spent()
     assert spent.open_runs == 0
     assert bool(events) == (at > 0)
