@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from mechanism_cases import NAMES, ORDINARY, cohort_of, fitted, ordinary
+from mechanism_cases import NAMES, ORDINARY, cohort_of, fitted, maker, ordinary
 
 from dpsynth.cohort import Cohort
 from dpsynth.constraints import constraint_violations
 from dpsynth.errors import InputError
 from dpsynth.models import Model, load_model
+from dpsynth.privacy.accounting import epsilon_of
+from dpsynth.privacy.budget import Budget
 
 ROWS = ordinary()
 ONLY = {"type": "categorical", "values": ["only"]}
@@ -81,13 +83,24 @@ AWKWARD: dict[str, Callable[[], Cohort]] = {
 @pytest.mark.parametrize("case", AWKWARD)
 @pytest.mark.parametrize("name", NAMES)
 def test_awkward_tables(name: str, case: str) -> None:
-    """A table at the edge of what a schema allows gives a model whose rows the schema accepts."""
+    """A table at the edge of what a schema allows spends its budget and gives rows that the schema accepts."""
     cohort = AWKWARD[case]()
-    _, model = fitted(name, cohort)
+    session, model = fitted(name, cohort)
+    assert 0.99 <= epsilon_of(session.events, 1e-6, session.accounting) <= 1 + 1e-9
     drawn = model.sample(100, seed=0)
     modelled = [column for column in cohort.columns if column != "id"]
     assert list(drawn.columns) == modelled
     assert len(Cohort.from_pandas(drawn.to_pandas(), drawn.schema, synthetic=True)) == 100
+
+
+@pytest.mark.parametrize("rows", [1, 400])
+@pytest.mark.parametrize("case", AWKWARD)
+@pytest.mark.parametrize("name", NAMES)
+def test_plans_of_awkward_tables(name: str, case: str, rows: int) -> None:
+    """The plan for such a table has finite numbers, whatever the row count."""
+    plan = maker(name).plan(AWKWARD[case]().schema, Budget(1.0, 1e-6), rows)
+    assert all(0 <= error <= 1 for error in plan.expected_error.values())
+    assert all(np.isfinite(item.sigma) and item.tables >= 1 for item in plan.items)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 10.0])
@@ -186,6 +199,24 @@ def test_where_against_a_constraint(name: str) -> None:
     _, found = fitted(name, cohort_of(ORDINARY, ROWS, constraints=rules))
     with pytest.raises(InputError, match="where"):
         found.sample(5, where={"sex": "male", "unit": "d"}, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_where_that_hardly_occurs(name: str) -> None:
+    """A condition that the model gives next to no chance is refused: the rows would be made of rounding."""
+    values = {"sex": ["female"] * 400, "unit": ["a"] * 400, "died": [0] * 400}
+    _, found = fitted(name, cohort_of({c: ORDINARY[c] for c in values}, values), 10.0)
+    with pytest.raises(InputError, match="scarce"):
+        found.sample(5, where={"sex": "male", "unit": "d", "died": 1}, seed=0)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_seeded_fit_is_repeatable(name: str) -> None:
+    """In test mode the same seed gives the same model, to the last bit."""
+    cohort = cohort_of(ORDINARY, ROWS, target="died")
+    first, second = (fitted(name, cohort, seed=7)[1].to_parts() for _ in range(2))
+    assert first[0] == second[0]
+    assert all(first[1][key].tobytes() == second[1][key].tobytes() for key in first[1])
 
 
 def test_the_file_gives_the_same_rows(model: Model, tmp_path: Path) -> None:
