@@ -56,19 +56,13 @@ def run(
 def _show(plan: "Plan") -> None:
     table(
         f"{plan.model}: epsilon {plan.epsilon:g}, delta {plan.delta:g}, for {plan.rows:,} rows",
-        ("what is measured", "tables", "cells", "noise per cell (rows)", "note"),
-        [(i.what, f"{i.tables:,}", f"{i.cells:,}", f"{i.sigma:,.1f}", i.note) for i in plan.items],
+        ("what is measured", "tables", "cells", "noise per cell (rows)"),
+        [(i.what, f"{i.tables:,}", f"{i.cells:,}", f"{i.sigma:,.1f}") for i in plan.items],
     )
-    table(
-        "expected",
-        ("", ""),
-        [
-            *(
-                (f"mean total variation distance, {key}, from noise", f"{value:.3f}")
-                for key, value in plan.expected_error.items()
-            ),
-            ("seconds on two cores", f"{plan.expected_seconds:,.0f}"),
-        ],
-    )
+    for item in plan.items:
+        if item.note:
+            typer.echo(f"- {item.what}: {item.note}")
+    errors = [(f"mean TVD from noise, {order}", f"{value:.3f}") for order, value in plan.expected_error.items()]
+    table("", ("what to expect", "value"), [*errors, ("seconds on two cores", f"{plan.expected_seconds:,.0f}")])
     for warning in plan.warnings:
         note(f"warning: {warning}")
