@@ -32,8 +32,10 @@ from dpsynth.schema import Schema
 
 Array = NDArray[np.float64]
 
-COLUMNS = 0.1
+COLUMNS = 0.25
 """Share of the budget for the one-way counts that the first model is made of (line 5 of algorithm 4)."""
+BETWEEN_ROUNDS = 1e-3
+"""Nats by which a step must still improve the fit between rounds; the last fit goes on to the engine's own tolerance."""
 SELECT = 0.1
 """Share of a round's budget for the selection (alpha is 0.9 in the paper)."""
 EXPECTED_ABSOLUTE = float(np.sqrt(2 / np.pi))
@@ -125,7 +127,8 @@ class _Rounds:
             small = self._affordable(fit.tree, candidates)
             chosen = self._select(queries, answers, {r: weights[r] for r in small}, rho)
             self.measured += count_tables(session, known, [chosen], [(1 - SELECT) * rho])
-            fit = estimate(domain, [*base, *self.measured], zeros=zeros, warm=fit.parameters)
+            measured = [*base, *self.measured]
+            fit = estimate(domain, measured, zeros=zeros, warm=fit.parameters, tolerance=BETWEEN_ROUNDS)
             rho = self._anneal(fit, chosen, answers[chosen], rho)
         return self.measured
 
@@ -163,8 +166,8 @@ class _Rounds:
     def _answers(self, fit: Fit, candidates: Sequence[Clique]) -> dict[Clique, Array]:
         """What the model says of each candidate, in rows: exact within a clique, else counted in a sample."""
         graph = GraphicalModel(fit.tree, fit.beliefs)
-        rng = np.random.default_rng()
-        drawn = graph.sample(self.options.sample, rng)
+        # Post-processing needs no entropy: one seed makes a fit repeatable given the session's answers.
+        drawn = graph.sample(self.options.sample, np.random.default_rng(0))
         domain, scale = graph.domain, self.known.rows / self.options.sample
         answers = {}
         for r in candidates:

@@ -110,9 +110,10 @@ class Prism(Synthesizer):
         report("counting columns", 0.0)
         known = one_way.measure(session, for_columns, bins=self.bins)
         stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity)
-        for_pairs = (rho - for_columns) * stage.best_share(rho - for_columns, for_columns)
-        if rho - for_columns - for_pairs > 0:
-            known = one_way.measure_again(session, known, rho - for_columns - for_pairs)
+        rest = rho - for_columns
+        for_pairs = rest * stage.best_share(rest, for_columns)
+        if rest > for_pairs:
+            known = one_way.measure_again(session, known, rest - for_pairs)
             stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity)
         measured = self._measure_pairs(session, stage, for_pairs, report) if for_pairs > 0 else []
         return fit_model(session, stage.known, measured, report)
@@ -186,7 +187,8 @@ class Stage:
             name: Column(known.proportions[name], _ordered(codec, name, self.domain[name])) for name in self.domain
         }
         self.target = schema.target
-        self.weights = pair_weights(schema, list(self.domain))
+        # A column with one state has no association to pay for.
+        self.weights = pair_weights(schema, [name for name, states in self.domain.items() if states > 1])
         self.special = [pair for pair in self.weights if schema.target in pair]
         self.ordinary = [pair for pair in self.weights if schema.target not in pair]
         self.must = [*self.special, *(columns for columns, _ in codec.forbidden())]
@@ -241,6 +243,8 @@ class Stage:
 
     def best_share(self, rest: float, spent: float) -> float:
         """Share of the `rest` of the budget that pairs should get when columns were counted for `spent`."""
+        if not self.weights:
+            return 0.0
         errors = [self._error(rest * share, spent + rest * (1 - share), spent) for share in SHARES]
         return max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
 

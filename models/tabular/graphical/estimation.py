@@ -128,6 +128,10 @@ class Fit:
     steps: int
 
 
+EMPTY = -20.0
+"""Lowest log potential of a counted cell: exp(-20) is nothing beside any other cell."""
+
+
 class _Objective:
     """The dual and its gradient, in scaled variables."""
 
@@ -180,6 +184,11 @@ class _Objective:
         expected = np.concatenate([m.measure(marginals[m.columns]).ravel() for m in self.measurements])
         dual = log_partition - parameters @ self.values + 0.5 * (self.slack * parameters) @ parameters
         return float(dual), (expected - self.values + self.slack * parameters) * self.scale
+
+    def lowest(self) -> Array:
+        """Lower bounds of the scaled parameters: a cell that noise made negative need not be chased below nothing."""
+        plain = [np.full(m.values.size, EMPTY if m.operators is None else -np.inf) for m in self.measurements]
+        return np.concatenate(plain) / self.scale
 
     def precondition(self) -> None:
         """Scale each parameter by the inverse root of its diagonal Hessian at the current beliefs."""
@@ -236,14 +245,14 @@ def estimate(
     Fit
         The fitted model.
     """
-    from scipy.optimize import minimize
+    from scipy.optimize import Bounds, minimize
 
     tree = tree or build(domain, [*(m.columns for m in measurements), *(columns for columns, _ in zeros)])
     objective = _Objective(tree, measurements, zeros)
     start = np.concatenate([_start(m, warm or {}).ravel() for m in measurements])
     dual, _ = objective(start)
     objective.precondition()
-    scaled = start / objective.scale
+    scaled = np.maximum(start / objective.scale, objective.lowest())
     options = {
         "maxcor": 20,
         "maxfun": max_steps,
@@ -254,7 +263,8 @@ def estimate(
     told = (
         None if progress is None else lambda _x: progress("fitting the model", 1 - 0.7 * np.exp(-objective.steps / 150))
     )
-    solved = minimize(objective, scaled, jac=True, method="L-BFGS-B", callback=told, options=options)
+    bounds = Bounds(objective.lowest(), np.inf)
+    solved = minimize(objective, scaled, jac=True, method="L-BFGS-B", bounds=bounds, callback=told, options=options)
     if objective.steps >= max_steps:
         log.warning("the fit stopped after %d steps before it had converged", objective.steps)
     dual, _ = objective(solved.x)
