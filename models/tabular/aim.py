@@ -27,6 +27,7 @@ from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 
@@ -35,7 +36,7 @@ Array = NDArray[np.float64]
 COLUMNS = 0.25
 """Share of the budget for the one-way counts that the first model is made of (line 5 of algorithm 4)."""
 BETWEEN_ROUNDS = 1e-3
-"""Nats by which a step must still improve the fit between rounds; the last fit goes on to the engine's own tolerance."""
+"""Nats by which a step must improve the fit between rounds; the last fit goes on to the engine's own tolerance."""
 SELECT = 0.1
 """Share of a round's budget for the selection (alpha is 0.9 in the paper)."""
 EXPECTED_ABSOLUTE = float(np.sqrt(2 / np.pi))
@@ -95,10 +96,10 @@ class AIM(Synthesizer):
         states = known.merged(codec, self.states)
         d = len(states.proportions)
         if d == 1:
-            return plan_of(self, schema, budget, rows, known, rho, [], pair_error=None)
+            return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)
         share = (1 - COLUMNS) * (1 - SELECT) * rho
         tables, error = noise_items(schema, states, "pairs, if as many rounds as columns are run", d, share)
-        return plan_of(self, schema, budget, rows, known, COLUMNS * rho, [tables], pair_error=error)
+        return plan_of(self, schema, budget, rows, known, items=[tables], pair_error=error)
 
 
 @dataclass
@@ -133,12 +134,12 @@ class _Rounds:
         return self.measured
 
     def _noise(self, rho: float) -> float:
-        """Expected absolute noise of a cell that is measured in a round of this budget, in rows."""
+        """Return the expected absolute noise of a cell that is measured in a round of this budget, in rows."""
         return EXPECTED_ABSOLUTE * self.session.sensitivity / float(np.sqrt(2 * (1 - SELECT) * rho))
 
     def _select(
         self,
-        queries: Mapping[Clique, object],
+        queries: Mapping[Clique, Query],
         answers: Mapping[Clique, Array],
         weights: Mapping[Clique, float],
         rho: float,
@@ -146,7 +147,7 @@ class _Rounds:
         """Algorithm 2: the exponential mechanism on weighted L1 error less the error that the noise would make."""
         penalties = [self._noise(rho) * answers[r].size for r in weights]
         place = self.session.select(
-            [queries[r] for r in weights],  # type: ignore[misc]
+            [queries[r] for r in weights],
             [answers[r] for r in weights],
             penalties,
             SELECT * rho,
@@ -164,7 +165,7 @@ class _Rounds:
         return 4 * rho if moved <= self._noise(rho) * before.size else rho
 
     def _answers(self, fit: Fit, candidates: Sequence[Clique]) -> dict[Clique, Array]:
-        """What the model says of each candidate, in rows: exact within a clique, else counted in a sample."""
+        """Count in a sample of the model what it says of each candidate, in rows."""
         graph = GraphicalModel(fit.tree, fit.beliefs)
         # Post-processing needs no entropy: one seed makes a fit repeatable given the session's answers.
         drawn = graph.sample(self.options.sample, np.random.default_rng(0))
@@ -173,17 +174,17 @@ class _Rounds:
         for r in candidates:
             shape = tuple(domain[c] for c in r)
             cells = np.ravel_multi_index([drawn[c] for c in r], shape)
-            answers[r] = scale * np.bincount(cells, minlength=prod(shape)).reshape(shape)
+            counts = np.bincount(cells, minlength=prod(shape)).astype(np.float64)
+            answers[r] = scale * counts.reshape(shape)
         return answers
 
     def _affordable(self, tree: JunctionTree, candidates: Sequence[Clique]) -> list[Clique]:
         """Candidates that keep the junction tree under the limit that the spent share of the budget allows."""
         limit = self.options.cells * max(1 - self.session.rho_left / self.total, 0.05)
         sizes = {column: _joining_costs(tree, column) for column in tree.domain}
-        small = [
+        return [
             r for r in candidates if tree.cells + (0.0 if len(r) == 1 else sizes[r[0]][r[1]]) <= max(limit, tree.cells)
         ]
-        return small
 
 
 def _joining_costs(tree: JunctionTree, column: str) -> dict[str, float]:

@@ -43,4 +43,4 @@ class Independent(Synthesizer):
 
         rho = rho_of(schema, budget, self.accounting)
         known = even_one_way(schema, public_codec(schema), self.bins, rows, rho)
-        return plan_of(self, schema, budget, rows, known, rho, [], pair_error=None)
+        return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)

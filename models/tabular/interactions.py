@@ -194,6 +194,7 @@ def ask(
     columns: Mapping[str, Column],
     maps: Mapping[str, Codes],
     rows: float,
+    *,
     pairs: Sequence[Pair],
     sizes: Sequence[tuple[int, int]],
     rhos: Sequence[float],

@@ -91,7 +91,7 @@ class MST(Synthesizer):
         if edges:
             pairs, error = noise_items(schema, states, "pairs of the tree", edges, third)
             items = [PlanItem("choices of an edge", edges, 0, 0.0, "exponential mechanism"), pairs]
-        return plan_of(self, schema, budget, rows, known, third, items, pair_error=error)
+        return plan_of(self, schema, budget, rows, known, items=items, pair_error=error)
 
 
 def _parts(columns: int) -> int:

@@ -71,7 +71,7 @@ def plan_of(
     budget: Budget,
     rows: int,
     known: OneWay,
-    rho_columns: float,
+    *,
     items: Sequence[PlanItem],
     pair_error: float | None,
 ) -> Plan:
@@ -81,8 +81,6 @@ def plan_of(
     ----------
     known
         One-way counts as they would be (`even_one_way`).
-    rho_columns
-        What they cost.
     items
         The questions besides.
     pair_error

@@ -132,7 +132,7 @@ class Prism(Synthesizer):
         return [m for batch in (with_target, refinement, scan) for m in _measurements(batch, set(kept))]
 
     def _affordable(self, stage: "Stage", must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
-        """The best ranked pairs that the junction tree can hold beside what it must."""
+        """Return the best ranked pairs that the junction tree can hold beside what it must."""
         chosen: list[Pair] = []
         refused = 0
         for pair in ranked:
@@ -163,7 +163,7 @@ class Prism(Synthesizer):
             "pairs that these find important": stage.refine(for_pairs, ordinary, typical),
         }
         items = [stage.item(what, questions) for what, questions in batches.items() if questions and for_pairs > 0]
-        return plan_of(self, schema, budget, rows, known, rho - for_pairs, items, stage.expected_pair_error(for_pairs))
+        return plan_of(self, schema, budget, rows, known, items=items, pair_error=stage.expected_pair_error(for_pairs))
 
 
 class Stage:
@@ -239,7 +239,7 @@ class Stage:
         pairs = [q.pair for q in questions]
         sizes = [q.resolution.sizes for q in questions]
         prices = [q.rho for q in questions]
-        return ask(session, self.columns, self.known.bins.maps, self.known.rows, pairs, sizes, prices)
+        return ask(session, self.columns, self.known.bins.maps, self.known.rows, pairs=pairs, sizes=sizes, rhos=prices)
 
     def best_share(self, rest: float, spent: float) -> float:
         """Share of the `rest` of the budget that pairs should get when columns were counted for `spent`."""
@@ -249,13 +249,13 @@ class Stage:
         return max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
 
     def _error(self, for_pairs: float, for_columns: float, spent: float) -> float:
-        """Expected two-way error: that of two columns' own counts and that of the interaction."""
+        """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
         variance = np.mean([v * len(self.known.proportions[c]) ** 2 for c, v in self.known.variance.items()])
         columns = MEAN_ABSOLUTE * float(np.sqrt(variance * spent / for_columns))
         return columns + self.expected_pair_error(for_pairs)
 
     def expected_pair_error(self, rho: float) -> float:
-        """Expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
+        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
         if rho <= 0 or not self.weights:
             return TYPICAL
         price = rho / len(self.weights)
@@ -297,7 +297,7 @@ class _Needs:
 
     @classmethod
     def of(cls, weights: Mapping[Pair, float], target: str | None, d: int) -> "_Needs":
-        """A scan asks about 2 x 2 groups (1 free cell), the target 2 x 6 (5), a refinement 4 x 4 (9)."""
+        """Add up: a scan asks about 2 x 2 groups (1 free cell), the target 2 x 6 (5), a refinement 4 x 4 (9)."""
         ordinary = [weight for pair, weight in weights.items() if target not in pair]
         scan = sum(weight ** (2 / 3) for weight in ordinary)
         special = sum((5 * weight) ** (2 / 3) for pair, weight in weights.items() if target in pair)
@@ -330,6 +330,6 @@ def strengths(measured: Mapping[Pair, Interaction]) -> dict[Pair, float]:
     return {pair: measured[pair].strength(energy) for pair, energy in energies(measured).items()}
 
 
-def _measurements(batch: Mapping[Pair, Interaction], kept: set[Pair]) -> list[Measurement]:
+def _measurements(batch: Mapping[Pair, Interaction], kept: set[tuple[str, ...]]) -> list[Measurement]:
     posterior = energies(batch)
     return [found.measurement(posterior[pair]) for pair, found in batch.items() if pair in kept]

@@ -188,7 +188,7 @@ class _Objective:
     def lowest(self) -> Array:
         """Lower bounds of the scaled parameters: a cell that noise made negative need not be chased below nothing."""
         plain = [np.full(m.values.size, EMPTY if m.operators is None else -np.inf) for m in self.measurements]
-        return np.concatenate(plain) / self.scale
+        return np.asarray(np.concatenate(plain) / self.scale)
 
     def precondition(self) -> None:
         """Scale each parameter by the inverse root of its diagonal Hessian at the current beliefs."""
