@@ -164,7 +164,7 @@ def kept(path: Path, new: list[dict[str, Any]]) -> pd.DataFrame:
     """Add rows to a CSV, in place of earlier ones with the same keys, and return all of it."""
     frame = pd.DataFrame(new)
     if path.exists():
-        frame = pd.concat([pd.read_csv(path, converters={"arm": str}), frame])
+        frame = pd.concat([pd.read_csv(path, dtype={"arm": "str"}).fillna({"arm": ""}), frame])
     frame = frame.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable", key=_order)
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, float_format="%.6g")
