@@ -61,4 +61,11 @@ def fit_model(session: Session, known: OneWay, measured: Sequence[Measurement], 
     fit = estimate(known.bins.shape, [*one_way_measurements(known), *measured], zeros=zeros, progress=report)
     report("fitting the model", 1.0)
     graph = GraphicalModel(fit.tree, fit.beliefs)
-    return MarginalModel(session.codec, session.statement(), graph=graph, bins=known.bins, rows=round(known.rows))
+    return MarginalModel(
+        session.codec,
+        session.statement(),
+        graph=graph,
+        bins=known.bins,
+        rows=round(known.rows),
+        counts=known.released(),
+    )

@@ -1,6 +1,6 @@
 """The model that every marginal-based mechanism leaves behind: a graphical model over bins."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Released
 from dpsynth.models.tabular.binning import Bins
 from dpsynth.models.tabular.graphical.junction_tree import JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
@@ -34,22 +34,36 @@ class MarginalModel(Model):
         Fine codes of each bin.
     rows
         Estimated or declared number of training rows.
+    counts
+        Noisy counts to publish beside the cohort, at most one table a column.
     """
 
     kind = "marginals"
 
     def __init__(
-        self, codec: Codec, statement: dict[str, Any], *, graph: GraphicalModel, bins: Bins, rows: int
+        self,
+        codec: Codec,
+        statement: dict[str, Any],
+        *,
+        graph: GraphicalModel,
+        bins: Bins,
+        rows: int,
+        counts: Sequence[Released] = (),
     ) -> None:
         super().__init__(codec, statement)
         self.graph = graph
         self.bins = bins
         self._rows = rows
+        self._counts = list(counts)
 
     @property
     def rows(self) -> int:
         """Number of training rows: as declared, else estimated from noisy counts."""
         return self._rows
+
+    def released(self) -> list[Released]:
+        """Return the noisy one-way counts that the model was built from."""
+        return self._counts
 
     def sample_codes(self, n: int, masks: Masks, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         """Draw rows; conditions are exact: the graphical model is conditioned, nothing is rejected."""
@@ -74,10 +88,13 @@ class MarginalModel(Model):
             "rows": self._rows,
             "cliques": [list(clique) for clique in tree.cliques],
             "parents": list(tree.parents),
+            "counts": [{"column": table.columns[0], "sigma": table.sigma} for table in self._counts],
         }
         arrays: dict[str, NDArray[Any]] = {f"belief.{i}": belief for i, belief in enumerate(self.graph.beliefs)}
         arrays |= {f"bins.{i}": self.bins.maps[name] for i, name in enumerate(names)}
         arrays |= {f"weights.{i}": self.bins.weights[name] for i, name in enumerate(names)}
+        arrays |= {f"counts.{i}": table.counts for i, table in enumerate(self._counts)}
+        arrays |= {f"cells.{i}": table.maps[0] for i, table in enumerate(self._counts)}
         return config, arrays
 
     @classmethod
@@ -96,7 +113,8 @@ class MarginalModel(Model):
         for clique, belief in zip(tree.cliques, beliefs, strict=True):
             if belief.shape != tuple(bins.shape[c] for c in clique) or not np.isfinite(belief).all():
                 raise ValueError("a belief does not fit its clique")
-        return cls(codec, statement, graph=GraphicalModel(tree, beliefs), bins=bins, rows=int(config["rows"]))
+        graph, counts = GraphicalModel(tree, beliefs), _read_counts(codec, config["counts"], arrays)
+        return cls(codec, statement, graph=graph, bins=bins, rows=int(config["rows"]), counts=counts)
 
 
 def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> None:
@@ -106,6 +124,19 @@ def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: in
         raise ValueError("weights are not probabilities")
     if not np.allclose(np.bincount(codes, weights), 1.0):
         raise ValueError("weights of a bin do not sum to 1")
+
+
+def _read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Released]:
+    found = []
+    for i, table in enumerate(tables):
+        name, sigma = str(table["column"]), float(table["sigma"])
+        cells, counts = arrays[f"cells.{i}"].astype(np.int64), arrays[f"counts.{i}"].astype(np.float64)
+        if cells.shape != (codec.columns[name].size,) or cells.min() < 0 or counts.shape != (int(cells.max()) + 1,):
+            raise ValueError("counts do not fit the codec")
+        if not np.isfinite(counts).all() or not (np.isfinite(sigma) and sigma > 0):
+            raise ValueError("counts are not numbers with noise")
+        found.append(Released((name,), (cells,), counts, sigma))
+    return found
 
 
 def _read_tree(domain: dict[str, int], config: dict[str, Any]) -> JunctionTree:

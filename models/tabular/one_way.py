@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
+from dpsynth.models.base import Released
 from dpsynth.models.tabular.binning import Bins, group, simplex, smooth, totals
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
@@ -47,6 +48,13 @@ class OneWay:
     variance: Mapping[str, float]
     rows: float
     looks: Mapping[str, "Look"]
+
+    def released(self) -> list[Released]:
+        """Noisy counts of each column, with the largest standard deviation of its bins."""
+        return [
+            Released((name,), (look.codes,), look.counts, float(np.sqrt(look.variance.max())))
+            for name, look in self.looks.items()
+        ]
 
     def merged(self, codec: Codec, size: int) -> "OneWay":
         """Merge bins until a column has about `size` of equal mass; special values and missing keep their own.
@@ -120,10 +128,11 @@ def measure_again(session: Session, known: OneWay, rho: float) -> OneWay:
 
 @dataclass(frozen=True)
 class Look:
-    """Noisy counts of a column's bins, and the variance of each."""
+    """Noisy counts of a column's bins, the variance of each, and the bin of each fine code."""
 
     counts: Array
     variance: Array
+    codes: Codes
 
 
 @dataclass(frozen=True)
@@ -135,19 +144,23 @@ class _Shape:
     variance: float
 
     def coarsened(self, codes: Codes) -> Look:
-        return Look(totals(codes, self.raw), totals(codes, np.full(len(codes), self.variance)))
+        return Look(totals(codes, self.raw), totals(codes, np.full(len(codes), self.variance)), codes)
 
 
 def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str, Look]:
     queries = [Query((name,), (codes,)) for name, codes in maps.items()]
     answers = session.count(queries, [rho / len(queries)] * len(queries))
-    return {a.columns[0]: Look(a.counts.astype(float), np.full(a.counts.shape, a.sigma**2)) for a in answers}
+    return {
+        (name := a.columns[0]): Look(a.counts.astype(float), np.full(a.counts.shape, a.sigma**2), maps[name])
+        for a in answers
+    }
 
 
 def _average(one: Look, other: Look) -> Look:
     """Average two looks at the same bins by their precision."""
     precision = 1 / one.variance + 1 / other.variance
-    return Look((one.counts / one.variance + other.counts / other.variance) / precision, 1 / precision)
+    counts = (one.counts / one.variance + other.counts / other.variance) / precision
+    return Look(counts, 1 / precision, one.codes)
 
 
 def _one_way(session: Session, bins: Bins, looks: dict[str, Look]) -> OneWay:

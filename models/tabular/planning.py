@@ -52,7 +52,7 @@ def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float)
     for name, codes in maps.items():
         size = int(codes.max()) + 1
         proportions[name] = np.full(size, 1 / size)
-        looks[name] = Look(rows * proportions[name], np.full(size, variance * rows**2))
+        looks[name] = Look(rows * proportions[name], np.full(size, variance * rows**2), codes)
     return OneWay(Bins(maps, within), proportions, dict.fromkeys(maps, variance), float(rows), looks)
 
 
