@@ -13,6 +13,8 @@ from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Prop
 
 SMALLEST = 1e-290
 """Separators below this are taken for empty: a ratio to them could overflow."""
+FAINTEST = -600.0
+"""Log probability that a cell keeps in the tables, however small it is, unless it is a structural zero."""
 
 
 class CliqueTables:
@@ -31,7 +33,7 @@ class CliqueTables:
 
     def __init__(self, propagator: Propagator, beliefs: Sequence[Array]):
         self._propagator = propagator
-        self.tables = [np.exp(belief) for belief in beliefs]
+        self.tables = [np.where(b > 0.5 * IMPOSSIBLE, np.exp(np.maximum(b, FAINTEST)), 0.0) for b in beliefs]
         self._separators = [np.ones(())]
         for child in range(1, len(self.tables)):
             self._separators.append(self.tables[child].sum(axis=propagator.up[child].axes))

@@ -8,11 +8,15 @@ The minimiser is a log-linear model ``p ~ exp(sum_r M_r' l_r)``, and its paramet
 
     minimise over l:   log Z(l) - sum_r <l_r, y_r> + sum_r c_r |l_r|^2 / 2,
 
-whose gradient is ``M_r p - y_r + c_r l_r``: one belief propagation a step. It is solved by L-BFGS with a line
-search in variables scaled by the diagonal of the Hessian, until the dual no longer improves. The slack is the
-variance of the noise times a pseudo-count ``tau``: with ``tau`` small this is Private-PGM's least squares with
-the least-informative solution among the best; with ``tau`` near the inverse energy of the true interaction it is
-the ridge that shrinks what the noise alone would explain.
+whose gradient is ``M_r p - y_r + c_r l_r``. With a slack equal to the variance of the noise this is all but the least
+squares of Private-PGM, with the least informative distribution among the best; with more slack it is the ridge that
+shrinks what the noise alone would explain.
+
+A gradient method needs thousands of steps: the curvature of a cell falls from its probability to its slack, 10^-5 say,
+when noise made its count negative. So the dual is minimised block by block (`blocks`), each block exactly, on a walk
+through the calibrated tables of the junction tree (`calibration`) that costs no more than one belief propagation.
+Before, plain marginals are made to agree where they overlap; after each walk their common potentials are shared out
+anew (`measurement.Overlaps`). Where walks converge slowly they are extrapolated (`acceleration`).
 
 Sources: McKenna, Sheldon and Miklau (2019), Graphical-model based estimation and inference for differential
 privacy, for the problem; Dudik, Phillips and Schapire (2007), Maximum entropy density estimation with generalized
@@ -22,85 +26,29 @@ regularization, for the dual.
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from math import prod
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpsynth.models.tabular.graphical.acceleration import Anderson
+from dpsynth.models.tabular.graphical.blocks import Block, CellBlock, JointBlock
+from dpsynth.models.tabular.graphical.calibration import CliqueTables
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree, build
+from dpsynth.models.tabular.graphical.measurement import Key, Measurement, Overlaps, centring, merging, pooled
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
+
+__all__ = ["Fit", "Measurement", "Zero", "centring", "estimate", "merging"]
 
 log = logging.getLogger(__name__)
 
 Zero = tuple[Clique, NDArray[np.bool_]]
 Progress = Callable[[str, float], None]
 
-
-@dataclass(frozen=True)
-class Measurement:
-    """A noisy linear summary of a marginal.
-
-    Attributes
-    ----------
-    columns
-        Columns of the marginal, in domain order.
-    values
-        Observed proportions, of the measured shape; they need be neither non-negative nor sum to 1.
-    slack
-        Variance that the fit allows each cell, in squared proportions; positive.
-    operators
-        For each column a matrix (measured codes x model codes) that is applied along its axis, or None for the
-        identity: `merging` makes those of coarser codes, `centring` those of an interaction without margins.
-    """
-
-    columns: Clique
-    values: Array
-    slack: float
-    operators: tuple[Array | None, ...] | None = None
-
-    @property
-    def key(self) -> tuple[object, ...]:
-        """What the measurement is of, for warm starts: equal keys have parameters of equal meaning."""
-        shapes = tuple(None if o is None else o.tobytes() for o in self.operators or ())
-        return self.columns, self.values.shape, shapes
-
-    def measure(self, marginal: Array) -> Array:
-        """Return the summary of a marginal over the model's codes."""
-        return _apply(self.operators, marginal, lambda o: o)
-
-    def spread(self, parameters: Array) -> Array:
-        """Adjoint of `measure`: log potential over the model's codes."""
-        return _apply(self.operators, parameters, lambda o: o.T)
-
-    def second_moment(self, marginal: Array) -> Array:
-        """Return the expected square of each statistic under a marginal: about the diagonal of the dual's Hessian."""
-        return _apply(self.operators, marginal, lambda o: o * o)
-
-
-def _apply(operators: tuple[Array | None, ...] | None, table: Array, form: Callable[[Array], Array]) -> Array:
-    for axis, operator in enumerate(operators or ()):
-        if operator is None:
-            continue
-        matrix = form(operator)
-        if axis == table.ndim - 1:
-            table = table @ matrix.T
-        elif axis == table.ndim - 2:
-            table = matrix @ table
-        else:
-            table = np.moveaxis(np.tensordot(matrix, table, axes=(1, axis)), 0, axis)
-    return table
-
-
-def merging(codes: NDArray[np.integer[Any]], size: int) -> Array:
-    """Operator that adds up the model codes of each of `size` coarser codes."""
-    operator = np.zeros((size, len(codes)))
-    operator[codes, np.arange(len(codes))] = 1.0
-    return operator
-
-
-def centring(size: int) -> Array:
-    """Projection that removes the mean of an axis; on every axis it leaves the interaction, whose margins are 0."""
-    return np.asarray(np.eye(size) - 1 / size)
+JOINT_WORK = 50_000_000
+"""Multiplications that one Newton step of a joint block may cost."""
+SLOW = 0.3
+"""Sweeps are extrapolated where one improves the dual by more than this share of what the one before did."""
 
 
 @dataclass(frozen=True)
@@ -116,85 +64,108 @@ class Fit:
     parameters
         The dual solution by measurement key, for the next warm start.
     dual
-        Value of the dual at the solution, in nats.
+        Value of the dual at the solution, in nats, for the measurements made to agree.
     steps
-        Belief propagations that it took.
+        Walks through the tree that it took.
     """
 
     tree: JunctionTree
     beliefs: list[Array]
-    parameters: dict[tuple[object, ...], Array] = field(repr=False)
+    parameters: dict[Key, Array] = field(repr=False)
     dual: float
     steps: int
 
 
-EMPTY = -20.0
-"""Lowest log potential of a counted cell: exp(-20) is nothing beside any other cell."""
-
-
-class _Objective:
-    """The dual and its gradient, in scaled variables."""
+class _Problem:
+    """The dual, its parameters, and its blocks at their places in the junction tree."""
 
     def __init__(self, tree: JunctionTree, measurements: Sequence[Measurement], zeros: Sequence[Zero]):
-        self.measurements = measurements
+        self.tree = tree
+        self.measurements = pooled(measurements)
+        self.overlaps = Overlaps(self.measurements)
+        self.values = self.overlaps.reconciled()
         self.propagator = Propagator(tree)
-        places: dict[Clique, int] = {m.columns: _home(tree, m.columns) for m in measurements}
-        self.marginals = {
-            columns: (home, _axes(tree.cliques[home], columns), shape_in(tree.cliques[home], columns, tree))
-            for columns, home in places.items()
-        }
         self.base = self.propagator.zeros()
         for columns, impossible in zeros:
-            home = _home(tree, columns)
-            self.base[home] += (IMPOSSIBLE * impossible).reshape(shape_in(tree.cliques[home], columns, tree))
-        self.cuts = np.cumsum([0, *(m.values.size for m in measurements)])
-        self.values = np.concatenate([m.values.ravel() for m in measurements])
-        self.slack = np.concatenate([np.full(m.values.size, m.slack) for m in measurements])
-        self.scale = np.ones_like(self.values)
-        self.beliefs: list[Array] = []
-        self.steps = 0
+            self.base[_home(tree, columns)] += self._lift(columns, np.where(impossible, IMPOSSIBLE, 0.0))
+        self.parameters = [np.zeros(v.shape) for v in self.values]
+        self.blocks = self._blocks([columns for columns, _ in zeros])
+        self.at: list[list[Block]] = [[] for _ in tree.cliques]
+        for block in self.blocks:
+            self.at[_home(tree, block.columns)].append(block)
 
-    def split(self, flat: Array) -> list[Array]:
-        """Cut a flat vector of parameters into the measurements' tables."""
-        pairs = zip(self.cuts[:-1], self.cuts[1:], self.measurements, strict=True)
-        return [flat[a:b].reshape(m.values.shape) for a, b, m in pairs]
+    def _lift(self, columns: Clique, table: Array) -> Array:
+        """Give a table over columns in any order the shape in which it broadcasts against its home clique."""
+        clique = self.tree.cliques[_home(self.tree, columns)]
+        ordered = tuple(c for c in clique if c in columns)
+        return np.transpose(table, [columns.index(c) for c in ordered]).reshape(shape_in(clique, ordered, self.tree))
 
-    def potentials(self, parameters: Array) -> list[Array]:
-        """Log potential of each clique."""
-        tables: dict[Clique, Array] = {}
-        for m, table in zip(self.measurements, self.split(parameters), strict=True):
-            spread = m.spread(table)
-            tables[m.columns] = tables[m.columns] + spread if m.columns in tables else spread
-        made = [base.copy() for base in self.base]
-        for columns, table in tables.items():
-            home, _, shape = self.marginals[columns]
-            made[home] += table.reshape(shape)
-        return made
+    def _blocks(self, zeros: Sequence[Clique]) -> list[Block]:
+        """Plain marginals one by one; together what hangs together by an interaction or a structural zero."""
+        tied = [*zeros, *(m.columns for m in self.measurements if not m.plain)]
+        groups = dict.fromkeys(tuple(c for c in self.tree.domain if c in columns) for columns in tied)
+        joint = {}
+        for group in (g for g in groups if not any(set(g) < set(other) for other in groups)):
+            members = [i for i, m in enumerate(self.measurements) if set(m.columns) <= set(group)]
+            for columns, some in self._manageable(group, members):
+                joint[columns, some] = self._joint(columns, some)
+        covered = {i for _, some in joint for i in some}
+        alone = [i for i in range(len(self.measurements)) if i not in covered]
+        cells = [CellBlock(i, self.measurements[i], self.values[i]) for i in alone]
+        return [*sorted(cells, key=lambda b: len(b.columns)), *joint.values()]
 
-    def model_marginals(self) -> dict[Clique, Array]:
-        """Marginals of the current beliefs, one for each set of measured columns."""
-        chances = [np.exp(belief) for belief in self.beliefs]
-        return {columns: chances[home].sum(axis=axes) for columns, (home, axes, _) in self.marginals.items()}
+    def _manageable(self, group: Clique, members: Sequence[int]) -> list[tuple[Clique, tuple[int, ...]]]:
+        """Say what of a group is solved together: all, or each interaction alone where all would cost too much."""
+        parameters = sum(self.values[i].size for i in members)
+        if members and parameters**2 * prod(self.tree.domain[c] for c in group) <= JOINT_WORK:
+            return [(group, tuple(members))]
+        return [(self.measurements[i].columns, (i,)) for i in members if not self.measurements[i].plain]
 
-    def __call__(self, scaled: Array) -> tuple[float, Array]:
-        parameters = scaled * self.scale
-        self.beliefs, log_partition = self.propagator.beliefs(self.potentials(parameters))
-        self.steps += 1
-        marginals = self.model_marginals()
-        expected = np.concatenate([m.measure(marginals[m.columns]).ravel() for m in self.measurements])
-        dual = log_partition - parameters @ self.values + 0.5 * (self.slack * parameters) @ parameters
-        return float(dual), (expected - self.values + self.slack * parameters) * self.scale
+    def _joint(self, columns: Clique, members: Sequence[int]) -> JointBlock:
+        shape = tuple(self.tree.domain[c] for c in columns)
+        return JointBlock(
+            columns, shape, members, [self.measurements[i] for i in members], [self.values[i] for i in members]
+        )
 
-    def lowest(self) -> Array:
-        """Lower bounds of the scaled parameters: a cell that noise made negative need not be chased below nothing."""
-        plain = [np.full(m.values.size, EMPTY if m.operators is None else -np.inf) for m in self.measurements]
-        return np.asarray(np.concatenate(plain) / self.scale)
+    def propagate(self) -> tuple[CliqueTables, float]:
+        """Tables of the current parameters, and the dual."""
+        potentials = [base.copy() for base in self.base]
+        dual = 0.0
+        for m, values, table in zip(self.measurements, self.values, self.parameters, strict=True):
+            potentials[_home(self.tree, m.columns)] += self._lift(m.columns, m.spread(table))
+            dual += float((table * (0.5 * m.slack * table - values)).sum())
+        beliefs, log_partition = self.propagator.beliefs(potentials)
+        if log_partition < 0.5 * IMPOSSIBLE:
+            raise ValueError("the structural zeros leave no combination possible")
+        return CliqueTables(self.propagator, beliefs), dual + log_partition
 
-    def precondition(self) -> None:
-        """Scale each parameter by the inverse root of its diagonal Hessian at the current beliefs."""
-        marginals = self.model_marginals()
-        curvature = np.concatenate([m.second_moment(marginals[m.columns]).ravel() for m in self.measurements])
-        self.scale = 1 / np.sqrt(curvature + self.slack)
+    def sweep(self, tables: CliqueTables) -> float:
+        """Fit every block once, in place; returns the decrease of the dual."""
+        gain = 0.0
+        for place in tables.walk():
+            clique = self.tree.cliques[place]
+            for block in self.at[place]:
+                axes = tuple(i for i, c in enumerate(clique) if c not in block.columns)
+                factor, less = block.fit(tables.tables[place].sum(axis=axes), self.parameters)
+                tables.tables[place] *= factor.reshape(shape_in(clique, block.columns, self.tree))
+                gain += less
+        return gain + self.overlaps.balance(self.parameters)
+
+    @property
+    def flat(self) -> Array:
+        """All parameters in one vector."""
+        return np.concatenate([table.ravel() for table in self.parameters])
+
+    @flat.setter
+    def flat(self, vector: Array) -> None:
+        cuts = np.cumsum([table.size for table in self.parameters])[:-1]
+        parts = np.split(vector, cuts)
+        self.parameters[:] = [part.reshape(v.shape) for part, v in zip(parts, self.values, strict=True)]
+
+    @property
+    def weights(self) -> Array:
+        """Root of the slack of each parameter: what it costs to change it."""
+        return np.concatenate([np.full(m.values.size, np.sqrt(m.slack)) for m in self.measurements])
 
 
 def _home(tree: JunctionTree, columns: Clique) -> int:
@@ -204,16 +175,12 @@ def _home(tree: JunctionTree, columns: Clique) -> int:
     return home
 
 
-def _axes(clique: Clique, columns: Clique) -> tuple[int, ...]:
-    return tuple(i for i, c in enumerate(clique) if c not in columns)
-
-
 def estimate(
     domain: Mapping[str, int],
     measurements: Sequence[Measurement],
     *,
     zeros: Sequence[Zero] = (),
-    warm: Mapping[tuple[object, ...], Array] | None = None,
+    warm: Mapping[Key, Array] | None = None,
     tree: JunctionTree | None = None,
     tolerance: float = 1e-4,
     max_steps: int = 1000,
@@ -236,7 +203,7 @@ def estimate(
     tolerance
         Stop when a step improves the dual by less than this many nats.
     max_steps
-        Belief propagations at most; reaching it is logged.
+        Walks through the tree at most; reaching it is logged.
     progress
         Told after each step how far the fit is, as far as that can be known.
 
@@ -244,35 +211,49 @@ def estimate(
     -------
     Fit
         The fitted model.
+
+    Raises
+    ------
+    ValueError
+        If the structural zeros leave nothing possible, or a measurement fits neither domain nor tree.
     """
-    from scipy.optimize import Bounds, minimize
-
     tree = tree or build(domain, [*(m.columns for m in measurements), *(columns for columns, _ in zeros)])
-    objective = _Objective(tree, measurements, zeros)
-    start = np.concatenate([_start(m, warm or {}).ravel() for m in measurements])
-    dual, _ = objective(start)
-    objective.precondition()
-    scaled = np.maximum(start / objective.scale, objective.lowest())
-    options = {
-        "maxcor": 20,
-        "maxfun": max_steps,
-        "maxiter": max_steps,
-        "ftol": tolerance / max(abs(dual), 1),
-        "gtol": 0,
-    }
-    told = (
-        None if progress is None else lambda _x: progress("fitting the model", 1 - 0.7 * np.exp(-objective.steps / 150))
-    )
-    bounds = Bounds(objective.lowest(), np.inf)
-    solved = minimize(objective, scaled, jac=True, method="L-BFGS-B", bounds=bounds, callback=told, options=options)
-    if objective.steps >= max_steps:
-        log.warning("the fit stopped after %d steps before it had converged", objective.steps)
-    dual, _ = objective(solved.x)
-    found = objective.split(solved.x * objective.scale)
-    parameters = {m.key: table for m, table in zip(measurements, found, strict=True)}
-    return Fit(tree, objective.beliefs, parameters, dual, objective.steps)
+    problem = _Problem(tree, measurements, zeros)
+    for i, m in enumerate(problem.measurements):
+        problem.parameters[i] = np.array((warm or {}).get(m.key, problem.parameters[i]))
+    tables, dual = problem.propagate()
+    extrapolation, last = Anderson(), np.inf
+    for step in range(1, max_steps + 1):
+        start = problem.flat
+        gain = problem.sweep(tables)
+        slow, last = gain > SLOW * last, gain
+        dual -= gain
+        if slow and gain > tolerance:
+            tables, dual = _extrapolate(problem, extrapolation, start, tables, dual)
+        if progress is not None:
+            progress("fitting the model", float(1 - 0.7 * np.exp(-step / 10)))
+        if gain < tolerance:
+            break
+    else:
+        log.warning("the fit stopped after %d steps before it had converged", max_steps)
+    parameters = {m.key: table for m, table in zip(problem.measurements, problem.parameters, strict=True)}
+    return Fit(tree, tables.beliefs(), parameters, dual, step)
 
 
-def _start(measurement: Measurement, warm: Mapping[tuple[object, ...], Array]) -> Array:
-    known = warm.get(measurement.key)
-    return np.zeros(measurement.values.shape) if known is None else known
+def _extrapolate(
+    problem: _Problem, extrapolation: Anderson, start: Array, tables: CliqueTables, dual: float
+) -> tuple[CliqueTables, float]:
+    """Go where the last sweeps seem to lead, if the dual is lower there."""
+    end = problem.flat
+    proposal = extrapolation.propose(start, end, problem.weights)
+    if proposal is None:
+        return tables, dual
+    problem.flat = proposal
+    fresh, found = problem.propagate()
+    if not found < dual:
+        problem.flat = end
+        extrapolation.forget()
+        return tables, dual
+    for block in problem.blocks:
+        block.restart()
+    return fresh, found

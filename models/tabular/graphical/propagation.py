@@ -4,7 +4,7 @@ Source: Koller and Friedman (2009), algorithm 10.1 (sum-product message passing,
 """
 
 from collections.abc import Sequence
-from math import prod
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,16 +13,12 @@ from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 
 Array = NDArray[np.float64]
 
-IMPOSSIBLE = -1e5
-"""Log potential of a structural zero: finite, so that no subtraction makes a NaN, and its exponential is exactly 0."""
+IMPOSSIBLE = -1e30
+"""Log potential of a structural zero: below all that others add up to, and finite: no difference is a NaN."""
 
 
 def log_sum(values: Array, axes: tuple[int, ...]) -> Array:
-    """Logarithm of the sum of exponentials over `axes`, which are kept with size 1.
-
-    One shift a table serves where the table's range is small; cells that it would underflow are shifted
-    by their own maximum.
-    """
+    """Return the logarithm of the sum of exponentials over `axes`, which are kept with size 1."""
     if not axes:
         return values
     top = values.max(axis=axes, keepdims=True)
@@ -35,6 +31,13 @@ def shape_in(clique: Clique, columns: Clique, tree: JunctionTree) -> tuple[int, 
     return tuple(tree.domain[c] if c in columns else 1 for c in clique)
 
 
+class Route(NamedTuple):
+    """How a message goes from one clique to another: axes to sum out, and its shape where it arrives."""
+
+    axes: tuple[int, ...]
+    shape: tuple[int, ...]
+
+
 class Propagator:
     """Belief propagation on one junction tree, planned once and run often.
 
@@ -42,22 +45,26 @@ class Propagator:
     ----------
     tree
         The junction tree. Its cliques stand parents first.
+
+    Attributes
+    ----------
+    up, down
+        For each clique the route to its parent, and from its parent.
     """
 
     def __init__(self, tree: JunctionTree):
         self.tree = tree
         self.shapes = [tuple(tree.domain[c] for c in clique) for clique in tree.cliques]
-        self._up = [self._route(i, tree.parents[i]) for i in range(len(tree.cliques))]
-        self._down = [self._route(tree.parents[i], i) for i in range(len(tree.cliques))]
+        self.up = [self._route(i, tree.parents[i]) for i in range(len(tree.cliques))]
+        self.down = [self._route(tree.parents[i], i) for i in range(len(tree.cliques))]
 
-    def _route(self, source: int, target: int) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """Axes of `source` to sum out, and the shape of the message in `target`."""
+    def _route(self, source: int, target: int) -> Route:
         if source < 0 or target < 0:
-            return (), ()
+            return Route((), ())
         here, there = self.tree.cliques[source], self.tree.cliques[target]
         shared = tuple(c for c in here if c in there)
         axes = tuple(i for i, c in enumerate(here) if c not in shared)
-        return axes, shape_in(there, shared, self.tree)
+        return Route(axes, shape_in(there, shared, self.tree))
 
     def beliefs(self, potentials: Sequence[Array]) -> tuple[list[Array], float]:
         """Log marginal of each clique, normalised, and the log partition function.
@@ -70,13 +77,13 @@ class Propagator:
         beliefs = [np.array(p, dtype=np.float64) for p in potentials]
         messages: list[Array] = [np.zeros(())] * len(beliefs)
         for i in range(len(beliefs) - 1, 0, -1):
-            axes, shape = self._up[i]
+            axes, shape = self.up[i]
             messages[i] = log_sum(beliefs[i], axes)
             beliefs[self.tree.parents[i]] += messages[i].reshape(shape)
         log_partition = float(log_sum(beliefs[0], tuple(range(beliefs[0].ndim))).reshape(()))
         beliefs[0] -= log_partition
         for i in range(1, len(beliefs)):
-            axes, shape = self._down[i]
+            axes, shape = self.down[i]
             arriving = log_sum(beliefs[self.tree.parents[i]], axes).reshape(shape)
             beliefs[i] += arriving - messages[i].reshape(shape)
         return beliefs, log_partition
@@ -84,12 +91,3 @@ class Propagator:
     def zeros(self) -> list[Array]:
         """Log potentials of the uniform distribution."""
         return [np.zeros(shape) for shape in self.shapes]
-
-    @property
-    def log_size(self) -> float:
-        """Logarithm of the number of cells of the full domain."""
-        return float(sum(np.log(size) for size in self.tree.domain.values()))
-
-    def cells(self) -> int:
-        """Cells of all cliques together."""
-        return sum(prod(shape) for shape in self.shapes)

@@ -1,0 +1,205 @@
+"""Exact minimisation of the dual over the parameters of a few measurements, with all others held fixed.
+
+A block sees the model's marginal over its columns only. It changes parameters, and says by which factor the marginal
+changes; that factor is all that the rest of the model needs to know.
+
+Source: Dudik, Phillips and Schapire (2007), Maximum entropy density estimation with generalized regularization, for
+updates one at a time; with a quadratic penalty a whole table has a closed form, in Wright's omega function.
+"""
+
+from collections.abc import Sequence
+from math import prod
+from typing import Protocol
+
+import numpy as np
+
+from dpsynth.models.tabular.graphical.junction_tree import Clique
+from dpsynth.models.tabular.graphical.measurement import Measurement
+from dpsynth.models.tabular.graphical.propagation import Array
+
+FLOOR = -140.0
+"""Log probability that a cell keeps in the model's tables at least, so that their products do not underflow."""
+SETTLED = 1e-9
+"""Nats that a block leaves on the table."""
+INNER_STEPS = 10
+LARGE = 1000
+"""Parameters from which on a joint block goes along the scaled gradient instead of solving for Newton's step."""
+
+
+class Block(Protocol):
+    """Some measurements that are fitted together.
+
+    Attributes
+    ----------
+    columns
+        Columns of the marginal that the block sees, in domain order.
+    """
+
+    columns: Clique
+
+    def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
+        """Minimise the dual over the block's parameters, in place.
+
+        Returns
+        -------
+        tuple
+            Factor of each cell of the marginal, and the decrease of the dual in nats.
+        """
+        ...
+
+    def restart(self) -> None:
+        """Forget what was kept between fits: the model's tables were made anew from the parameters."""
+        ...
+
+
+class CellBlock:
+    """One plain marginal, solved in closed form.
+
+    The minimum has ``q + c l = y`` with ``q = m exp(l - l_before) / Z`` for the marginal m before and slack c. Cell by
+    cell ``q = c omega(y / c - l_before + log(m / c) - log Z)``, since ``omega(z) + log omega(z) = z``; the one number
+    Z follows from ``sum q = 1``, a convex equation for Newton's method.
+
+    Parameters
+    ----------
+    index
+        Place of the measurement's parameters in the list.
+    measurement
+        The measurement.
+    values
+        Its reconciled values.
+    """
+
+    def __init__(self, index: int, measurement: Measurement, values: Array):
+        self.columns = measurement.columns
+        self._index = index
+        self._values = values
+        self._slack = measurement.slack
+        # Log of the cell's true probability over that in the tables, which never falls below the floor.
+        self._sunk = np.zeros(values.shape)
+
+    def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
+        """Minimise the dual over the marginal's parameters."""
+        before, live = parameters[self._index], marginal > 0
+        values, slack = self._values, self._slack
+        logs = np.log(marginal, where=live, out=np.zeros_like(marginal)) + self._sunk
+        start = (values / slack - before + logs - np.log(slack))[live]
+        omega, log_partition = _unit_sum(start, slack)
+        log_chance = np.log(slack) + start - log_partition - omega
+        change = np.zeros_like(marginal)
+        change[live] = log_chance + log_partition - logs[live]
+        after = before + change
+        parameters[self._index] = after
+        self._sunk[live] = np.minimum(log_chance - FLOOR, 0)
+        factor = np.ones_like(marginal)
+        factor[live] = np.exp(np.maximum(log_chance, FLOOR)) / marginal[live]
+        gain = float((change * values).sum()) - log_partition
+        return factor, gain - 0.5 * slack * float((after**2).sum() - (before**2).sum())
+
+    def restart(self) -> None:
+        """Forget what is below the floor."""
+        self._sunk = np.zeros_like(self._sunk)
+
+
+def _unit_sum(start: Array, slack: float) -> tuple[Array, float]:
+    """Find z with ``slack * sum(omega(start - z)) = 1`` by Newton's method; returns the omegas and z."""
+    from scipy.special import wrightomega
+
+    # The sum is convex and falls, so Newton from the left is monotone; here the largest cell alone has omega 1 / slack.
+    shift = float(start.max()) - 1 / slack + np.log(slack)
+    for _ in range(100):
+        omega = wrightomega(start - shift)
+        excess = slack * float(omega.sum()) - 1
+        step = excess / (slack * float((omega / (1 + omega)).sum()))
+        if abs(excess) < 1e-12 or shift + step == shift:
+            break
+        shift += step
+    return omega, shift
+
+
+class JointBlock:
+    """All measurements that are functions of one marginal, solved together by Newton's method.
+
+    Needed where measurements of the same columns hang together: an interaction and the columns' own counts, or
+    columns of which a structural zero makes one a function of the other.
+
+    Parameters
+    ----------
+    columns
+        Columns of the marginal.
+    shape
+        Its shape.
+    indices, measurements, values
+        The measurements, places of their parameters in the list, and reconciled values.
+    """
+
+    def __init__(
+        self,
+        columns: Clique,
+        shape: tuple[int, ...],
+        indices: Sequence[int],
+        measurements: Sequence[Measurement],
+        values: Sequence[Array],
+    ):
+        self.columns = columns
+        self._indices = list(indices)
+        self._design = np.concatenate([_design(m, columns, shape) for m in measurements])
+        self._values = np.concatenate([v.ravel() for v in values])
+        self._slack = np.concatenate([np.full(v.size, m.slack) for m, v in zip(measurements, values, strict=True)])
+        self._cuts = np.cumsum([v.size for v in values])[:-1]
+        self._shapes = [v.shape for v in values]
+
+    def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
+        """Minimise the dual over the parameters of all measurements of the block."""
+        known = np.concatenate([parameters[i].ravel() for i in self._indices])
+        chances = (marginal / marginal.sum()).ravel()
+        gain = 0.0
+        for _ in range(INNER_STEPS):
+            gradient = self._design @ chances - self._values + self._slack * known
+            step = self._direction(chances, gradient)
+            slope = float(gradient @ step)
+            if slope > -SETTLED:
+                break
+            step, chances, less = self._search(known, step, chances, slope)
+            known = known + step
+            gain += less
+        for i, table, shape in zip(self._indices, np.split(known, self._cuts), self._shapes, strict=True):
+            parameters[i] = table.reshape(shape)
+        after = chances.reshape(marginal.shape)
+        return np.divide(after, marginal, out=np.ones_like(marginal), where=marginal > 0), gain
+
+    def restart(self) -> None:
+        """Nothing is remembered between fits."""
+
+    def _direction(self, chances: Array, gradient: Array) -> Array:
+        weighted = self._design * chances
+        mean = weighted.sum(axis=1)
+        if len(mean) > LARGE:
+            return np.asarray(-gradient / ((weighted * self._design).sum(axis=1) + self._slack))
+        hessian = weighted @ self._design.T - np.outer(mean, mean)
+        hessian[np.diag_indices(len(mean))] += self._slack
+        return np.asarray(-np.linalg.solve(hessian, gradient))
+
+    def _search(self, known: Array, step: Array, chances: Array, slope: float) -> tuple[Array, Array, float]:
+        """Halve the step until the dual falls; returns the step, the chances after it and the decrease."""
+        lift = np.where(chances > 0, step @ self._design, -np.inf)
+        for halvings in range(40):
+            share = 0.5**halvings
+            top = share * float(lift.max())
+            weights = chances * np.exp(share * lift - top)
+            total = float(weights.sum())
+            moved = known + share * step
+            rise = top + np.log(total) - share * float(step @ self._values)
+            rise += 0.5 * float((self._slack * (moved - known)) @ (moved + known))
+            if rise <= 1e-4 * share * slope:
+                return share * step, weights / total, -rise
+        return np.zeros_like(step), chances, 0.0
+
+
+def _design(m: Measurement, columns: Clique, shape: tuple[int, ...]) -> Array:
+    """Matrix that takes the flat marginal over `columns` to the measured statistics."""
+    size = m.values.size
+    places = tuple(n if c in m.columns else 1 for c, n in zip(columns, shape, strict=True))
+    rows = np.empty((size, prod(shape)))
+    for i, unit in enumerate(np.eye(size)):
+        rows[i] = np.broadcast_to(m.spread(unit.reshape(m.values.shape)).reshape(places), shape).ravel()
+    return rows
