@@ -35,8 +35,6 @@ Array = NDArray[np.float64]
 
 COLUMNS = 0.25
 """Share of the budget for the one-way counts that the first model is made of (line 5 of algorithm 4)."""
-BETWEEN_ROUNDS = 1e-3
-"""Nats by which a step must improve the fit between rounds; the last fit goes on to the engine's own tolerance."""
 SELECT = 0.1
 """Share of a round's budget for the selection (alpha is 0.9 in the paper)."""
 EXPECTED_ABSOLUTE = float(np.sqrt(2 / np.pi))
@@ -129,7 +127,7 @@ class _Rounds:
             chosen = self._select(queries, answers, {r: weights[r] for r in small}, rho)
             self.measured += count_tables(session, known, [chosen], [(1 - SELECT) * rho])
             measured = [*base, *self.measured]
-            fit = estimate(domain, measured, zeros=zeros, warm=fit.parameters, tolerance=BETWEEN_ROUNDS)
+            fit = estimate(domain, measured, zeros=zeros, warm=fit.parameters)
             rho = self._anneal(fit, chosen, answers[chosen], rho)
         return self.measured
 

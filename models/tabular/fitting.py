@@ -11,9 +11,6 @@ from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
 
-PSEUDO_COUNT = 50.0
-"""Slack of a counted table, in variances of its noise: a ridge of this many rows (1, 10, 50 and 200 were tried at
-epsilon 1 on NMES and SUPPORT2). The paper's least squares is 1; it fits noise and takes ten times the steps."""
 NEARLY_EXACT = 1e-12
 """Smallest variance of a proportion: keeps the fit well posed where the noise is tiny."""
 
@@ -36,12 +33,22 @@ def state_query(known: OneWay, columns: Sequence[str]) -> Query:
 
 
 def count_tables(
-    session: Session, known: OneWay, tables: Sequence[Sequence[str]], rhos: Sequence[float]
+    session: Session, known: OneWay, tables: Sequence[Sequence[str]], rhos: Sequence[float], *, ridge: float = 1.0
 ) -> list[Measurement]:
-    """Count marginals over the states. Formal guarantee: one `Session.count`, costs the sum of `rhos`."""
+    """Count marginals over the states. Formal guarantee: one `Session.count`, costs the sum of `rhos`.
+
+    Parameters
+    ----------
+    session, known
+        The open session, and what is known of the columns.
+    tables, rhos
+        Columns of each marginal, and its price.
+    ridge
+        Slack of the fit in variances of the noise: 1 is all but least squares, more shrinks what the noise explains.
+    """
     answers = session.count([state_query(known, columns) for columns in tables], rhos)
     return [
-        Measurement(a.columns, a.counts / known.rows, max(PSEUDO_COUNT * (a.sigma / known.rows) ** 2, NEARLY_EXACT))
+        Measurement(a.columns, a.counts / known.rows, max(ridge * (a.sigma / known.rows) ** 2, NEARLY_EXACT))
         for a in answers
     ]
 
