@@ -15,6 +15,7 @@ FOLDERS = {"dpsynth": ROOT / "dpsynth", "dpsynth.models": ROOT / "models", "dpsy
 FLOORS = {
     "dpsynth.cli": 4,
     "dpsynth.publishing": 3,
+    "dpsynth.sweeping": 3,
     "dpsynth.workflow": 3,
     "dpsynth.public_page": 3,
     "dpsynth.bundle": 2,

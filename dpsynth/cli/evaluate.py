@@ -1,4 +1,4 @@
-"""``dpsynth evaluate``: judge a synthetic table against real patients."""
+"""``dpsynth evaluate``: judge a synthetic table against real patients, or models over epsilon."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -7,6 +7,8 @@ import typer
 
 from dpsynth.cli.common import ForceOption, JsonOption, SchemaOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.outcome import judged
+from dpsynth.cli.swept import swept
+from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -17,10 +19,11 @@ if TYPE_CHECKING:
 def run(
     *,
     real: Annotated[Path, typer.Option("--real", help="CSV or Parquet of real patients that no model has seen.")],
-    synthetic: Annotated[
-        Path, typer.Option("--synthetic", help="CSV or Parquet of synthetic rows, or a release folder.")
-    ],
     schema: SchemaOption,
+    synthetic: Annotated[
+        Path | None,
+        typer.Option("--synthetic", help="CSV or Parquet of synthetic rows, or a release folder. Not with --sweep."),
+    ] = None,
     train: Annotated[
         Path | None,
         typer.Option("--train", help="Real patients that the model was fitted on; default: half of --real stands in."),
@@ -31,8 +34,31 @@ def run(
         typer.Option("--subgroup", help="Column whose groups are judged, or several: sex,race; may be repeated."),
     ] = None,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="Write the report as one HTML page.", show_default=False)
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="Write the report as one HTML page; with --sweep (there by default sweep.html) also CSV and JSON.",
+            show_default=False,
+        ),
     ] = None,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            "--sweep",
+            metavar="EPSILONS",
+            help="In place of --synthetic: fit models at these epsilons (0.3,1,3) and judge each fit. Needs --public.",
+        ),
+    ] = None,
+    seeds: Annotated[int | None, typer.Option("--seeds", help="Fits of each model and epsilon; default 5.")] = None,
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="Model to sweep; may be repeated. See `dpsynth models`."),
+    ] = None,
+    public: Annotated[
+        bool,
+        typer.Option("--public", help="For --sweep: these data are public; nothing here is covered by epsilon."),
+    ] = False,
     force: ForceOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
     json: JsonOption = False,
@@ -46,11 +72,23 @@ def run(
         dpsynth evaluate --real holdout.csv --synthetic release --schema ward.yaml --out report.html
 
         dpsynth evaluate --real test.csv --train train.csv --synthetic fake.csv -s ward.yaml --json
+
+        dpsynth evaluate --real open.csv -s open.yaml --sweep 0.3,1,3 --seeds 5 --model prism --model mst --public
     """
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
     from dpsynth.workflow import evaluate
 
+    subgroups = [name.split(",") if "," in name else name for name in subgroup] if subgroup else None
+    if sweep is not None:
+        _refuse("it is not for --sweep", {"synthetic": synthetic, "train": train})
+        given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
+        given |= {"target": target, "subgroups": subgroups, "seed": seed}
+        swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
+        return
+    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None, "public": public or None})
+    if synthetic is None:
+        raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
     if out is not None:
         check_file(out, force=force)
     with progress(quiet=json) as report:
@@ -64,7 +102,7 @@ def run(
             fake,
             train=trained,
             target=target,
-            subgroups=[name.split(",") if "," in name else name for name in subgroup] if subgroup else None,
+            subgroups=subgroups,
             statement=_statement(synthetic),
             seed=seed,
             progress=report,
@@ -77,6 +115,13 @@ def run(
     judged(found)
     if out is not None:
         note(f"{out}: the report, internal: it holds numbers that touched real patients.")
+
+
+def _refuse(reason: str, given: "dict[str, Any]") -> None:
+    """Refuse an option that has no meaning here, rather than pass it over."""
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise InputError(f"--{unused[0]}: {reason}; leave it out.")
 
 
 def _statement(path: Path) -> "dict[str, Any] | None":

@@ -1,0 +1,107 @@
+"""``dpsynth evaluate --sweep``: utility and fairness against epsilon, on public data."""
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from dpsynth.cli.common import INTERRUPTED, check_file, emit, note, progress, table
+from dpsynth.errors import InputError
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.sweep import Run, Sweep
+
+__all__ = ["swept"]
+
+
+def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public: bool, force: bool, json: bool) -> None:
+    """Fit and judge, and write the page with CSV and JSON beside it; what is done at an interruption is written too.
+
+    Raises
+    ------
+    InputError, SchemaError, FileError
+        Before the first fit, if an argument or a file is not as it should be.
+    """
+    from dpsynth.cohort import Cohort
+    from dpsynth.schema import Schema
+    from dpsynth.sweeping import sweep
+
+    if not public:
+        raise InputError(
+            "--sweep: fits many times, and each fit would spend its epsilon again. If these data are public or "
+            "simulated, say so with --public: nothing here is then covered by epsilon. Private data cannot be swept."
+        )
+    epsilons = parse_epsilons(given.pop("epsilons"))
+    _check_files(out, force=force)
+    runs: list[Run] = []
+    try:
+        with progress(quiet=json) as report:
+            facts = Schema.load(schema)
+            facts.check_confirmed()
+            report("reading", 0.0)
+            for run in sweep(Cohort.read(real, facts, public=True), epsilons, progress=report, **given):
+                runs.append(run)  # noqa: PERF402  (what is there at an interruption is written)
+    except KeyboardInterrupt:
+        note(f"interrupted after {len(runs)} fits; on public data nothing is spent.")
+        _written(runs, out)
+        raise typer.Exit(INTERRUPTED) from None
+    except Exception:
+        _written(runs, out)
+        raise
+    found = _written(runs, out)
+    if found is not None and json:
+        emit(found.summary().to_dict(orient="records"))
+    elif found is not None:
+        _shown(found)
+
+
+def parse_epsilons(text: str) -> list[float]:
+    """Turn ``0.3,1,3`` into numbers.
+
+    Raises
+    ------
+    InputError
+        If a part is not a finite positive number.
+    """
+    try:
+        found = [float(part) for part in text.split(",")]
+    except ValueError:
+        found = [math.nan]
+    if not all(math.isfinite(one) and one > 0 for one in found):
+        raise InputError(f"--sweep {text!r}: expected positive numbers with commas between them, such as 0.3,1,3.")
+    return found
+
+
+def _check_files(page: Path, *, force: bool) -> None:
+    if page.suffix in (".csv", ".json"):
+        raise InputError(f"--out {page.name!r}: is the page; CSV and JSON are written beside it, so name it .html.")
+    for path in (page, page.with_suffix(".csv"), page.with_suffix(".json")):
+        check_file(path, force=force)
+    if not page.absolute().parent.is_dir():
+        raise InputError(f"--out {page.name!r}: its folder does not exist; create it first.")
+
+
+def _written(runs: "list[Run]", out: Path) -> "Sweep | None":
+    """Write what there is; nothing where no fit was finished."""
+    from dpsynth.evaluation.sweep import Sweep
+    from dpsynth.sweeping import write_sweep
+
+    if not runs:
+        return None
+    found = Sweep(runs)
+    names = ", ".join(str(path) for path in write_sweep(found, out))
+    note(f"{names}: {len(runs)} fits of public patients; nothing here is covered by epsilon.")
+    return found
+
+
+def _shown(found: "Sweep") -> None:
+    """Print the means, a row for each model and epsilon."""
+    from dpsynth.evaluation.sweep import MEASURES
+
+    means = found.summary().pivot_table(index=["model", "epsilon"], columns="measure", values="mean", sort=False)
+    arms = [f"{name}{arm}" for name in MEASURES for arm in ("", ":real", ":floor") if f"{name}{arm}" in means.columns]
+    rows = []
+    for (model, epsilon), row in means[arms].iterrows():
+        rows.append((str(model), f"{epsilon:g}", *("-" if math.isnan(value) else f"{value:.3f}" for value in row)))
+    table("means over fits", ("model", "epsilon", *arms), rows, caption="real: ceiling; floor: independent columns")

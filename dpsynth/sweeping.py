@@ -1,0 +1,173 @@
+"""Fit and judge over budgets, models and repetitions, on public or simulated data.
+
+Every fit reads the patients again. Nothing here is kept in a ledger, so private data are refused.
+"""
+
+import itertools
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from dpsynth.cohort import Cohort
+from dpsynth.errors import InputError
+from dpsynth.models.base import Progress, available, synthesizer
+from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.workflow import DEFAULT_MODEL, fit
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.sweep import Run, Sweep
+
+T = TypeVar("T")
+
+__all__ = ["FLOOR", "sweep", "write_sweep"]
+
+FLOOR = "independent"
+"""The model of the floor: columns apart, at the same epsilon."""
+
+TEST = 0.3
+"""Share of patients that everything is tested on."""
+
+
+def sweep(
+    cohort: Cohort,
+    epsilons: Sequence[float],
+    *,
+    models: Sequence[str] = (),
+    seeds: int = 5,
+    target: str | None = None,
+    subgroups: Sequence[str | Sequence[str]] | None = None,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> "Iterator[Run]":
+    """Fit each model at each epsilon several times on a training part and judge each fit on the other patients.
+
+    One repetition of everything comes before the next, so that what is there early is balanced.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Public or simulated patients; 30 % of them, apart by patient, test what is fitted on the others.
+    epsilons : sequence of float
+        Budgets, each the whole budget of one fit; delta is the default one.
+    models : sequence of str
+        Names of installed models; default: the model that `fit` takes by default.
+    seeds : int
+        Repetitions of each fit. The noise is that of the operating system, not repeatable.
+    target : str, optional
+        The outcome; default: the schema's.
+    subgroups : sequence, optional
+        Columns, or several of them together, whose groups are judged; default: the schema's.
+    seed : int
+        Seed of what the evaluation draws.
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+
+    Yields
+    ------
+    Run
+        As each fit is judged.
+
+    Raises
+    ------
+    InputError
+        At once, if the cohort is not public, or an argument is unknown or out of range.
+    SchemaError
+        If nobody has confirmed the schema.
+
+    Notes
+    -----
+    Privacy contract: none. The real patients' part of every result is not covered by any epsilon.
+    """
+    if not cohort.public:
+        raise InputError(
+            "sweep: every fit would spend its epsilon again; only data that are declared public can be swept "
+            "(--public, Cohort.read(..., public=True))."
+        )
+    cohort.schema.check_confirmed()
+    names = _names(models or (DEFAULT_MODEL,))
+    budgets = _budgets(epsilons)
+    if seeds < 1:
+        raise InputError(f"seeds: found {seeds}, expected 1 or more.")
+    _check_columns(cohort, target, subgroups)
+    cells = list(itertools.product(range(seeds), budgets, names))
+    asked = {"target": target, "subgroups": subgroups, "seed": seed}
+    return _runs(cohort, cells, asked, progress or (lambda _phase, _share: None))
+
+
+def write_sweep(found: "Sweep", page: Path) -> list[Path]:
+    """Write the page, and beside it the same numbers as CSV and JSON; return the three paths.
+
+    Raises
+    ------
+    FileError
+        If one of them cannot be written.
+    """
+    from dpsynth.files import whole_file
+
+    table, twin = page.with_suffix(".csv"), page.with_suffix(".json")
+    found.write_html(page, public=found.public)
+    with whole_file(table) as partial:
+        found.to_frame().to_csv(partial, index=False)
+    with whole_file(twin) as partial:
+        partial.write_text(found.json() + "\n", encoding="utf-8")
+    return [page, table, twin]
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    for name in models:
+        synthesizer(name)
+    return _different("model", models)
+
+
+def _budgets(epsilons: Sequence[float]) -> list[Budget]:
+    if not epsilons:
+        raise InputError("sweep: there is no epsilon; give one or more, such as 0.3,1,3.")
+    return [Budget(epsilon, default_delta()) for epsilon in _different("epsilon", epsilons)]
+
+
+def _different(what: str, given: Sequence[T]) -> list[T]:
+    if len(set(given)) < len(given):
+        raise InputError(f"{what}: one is named twice; name each once, --seeds repeats the fits.")
+    return list(given)
+
+
+def _check_columns(cohort: Cohort, target: str | None, subgroups: Sequence[str | Sequence[str]] | None) -> None:
+    """Refuse what the first evaluation would refuse, before the first fit."""
+    wanted = target or cohort.schema.target
+    if wanted is None:
+        raise InputError("target: a sweep needs an outcome; name one (--target, target=), or in the schema.")
+    names = [wanted, *itertools.chain.from_iterable([one] if isinstance(one, str) else one for one in subgroups or ())]
+    unknown = [name for name in names if name not in cohort.schema.modelled]
+    if unknown:
+        known = ", ".join(cohort.schema.modelled)
+        raise InputError(f"column {unknown[0]!r}: is not a modelled column; the columns are {known}.")
+
+
+def _runs(
+    cohort: Cohort,
+    cells: Sequence[tuple[int, Budget, str]],
+    asked: dict[str, Any],
+    say: Progress,
+) -> "Iterator[Run]":
+    from dpsynth.evaluation.following import follow
+    from dpsynth.evaluation.protocol import split
+    from dpsynth.evaluation.sweep import Run
+
+    train, test = split(cohort, TEST)
+    floors: dict[tuple[int, float], Cohort] = {}
+    each = len(cells) // (1 + cells[-1][0])
+    for place, (repetition, budget, model) in enumerate(cells):
+        say(f"repetition {repetition + 1}", place % each / each)
+        key = (repetition, budget.epsilon)
+        if key not in floors and FLOOR in available():
+            floors = {key: _drawn(train, FLOOR, budget)}
+        floor = floors.get(key)
+        synthetic = floor if model == FLOOR and floor is not None else _drawn(train, model, budget)
+        results = follow(test, train, synthetic, floor=floor, **asked)
+        say(f"repetition {repetition + 1}", (place % each + 1) / each)
+        yield Run(model, budget.epsilon, repetition, results)
+
+
+def _drawn(train: Cohort, model: str, budget: Budget) -> Cohort:
+    """Fit and draw as many rows as there are training rows, which is no secret here."""
+    return fit(train, model, epsilon=budget.epsilon, delta=budget.delta).sample(len(train))
