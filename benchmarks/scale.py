@@ -122,7 +122,7 @@ def measured(model: str, folder: Path) -> dict[str, float]:
     learned = dpsynth.fit(cohort, model, epsilon=EPSILON, delta=DELTA)
     times.append(time.perf_counter())
     if own:
-        dpsynth.release(learned, folder / f"release_{model}", rows=ROWS)
+        dpsynth.release(learned, folder / f"release_{model}_{os.getpid()}", rows=ROWS)
     else:
         learned.sample(ROWS)
     times.append(time.perf_counter())
@@ -145,15 +145,21 @@ def job(case: str, model: str, folder: Path) -> dict[str, Any]:
     return row | json.loads(made.stdout)
 
 
+def fastest(case: str, model: str, folder: Path, repeat: int) -> dict[str, Any]:
+    """Run a job several times and return the fastest that was done: what else the machine did only adds time."""
+    runs = [job(case, model, folder) for _ in range(repeat)]
+    return min(runs, key=lambda row: (row["status"] != "done", row["process s"])) | {"runs": repeat}
+
+
 def line(row: dict[str, Any]) -> str:
     """Return a row of the Markdown table; the target is compared with fit and sample, or with the whole process."""
     target = CASES[row["case"]].seconds.get(row["model"])
     if row["status"] != "done":
-        return f"| {row['model']} | {row['status']} after {row['process s']:.0f} s |" + " |" * 7
+        return f"| {row['model']} | {row['status']} after {row['process s']:.0f} s |" + " |" * 8
     whole = row["fit s"] + row["sample or release s"] if row["case"] == "support2" else row["process s"]
     verdict = "" if target is None else f"≤ {target:g}: {'met' if whole <= target else 'missed'}"
     seconds = [f"{row[name]:.1f}" for name in ("read s", "fit s", "sample or release s")]
-    rest = [f"{row['CPU s']:.1f}", f"{row['load']:.1f}", f"{row['peak MiB']:,.0f}"]
+    rest = [f"{row.get('runs', 1):.0f}", f"{row['CPU s']:.1f}", f"{row['load']:.1f}", f"{row['peak MiB']:,.0f}"]
     return f"| {row['model']} | " + " | ".join([*seconds, f"{whole:.1f}", verdict, *rest]) + " |"
 
 
@@ -163,7 +169,7 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "# Time and memory",
         "",
         f"By `benchmarks/scale.py`: ε = {EPSILON:g}, δ = {DELTA:g}, noise of the operating system, a process each,",
-        f"one run; {os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()},",
+        f"fastest of *runs*; {os.cpu_count()} CPU cores ({platform.machine()}), Python {platform.python_version()},",
         f"BLAS threads: {os.environ.get('OPENBLAS_NUM_THREADS', 'default')}. *whole*: fit and sample on SUPPORT2, else",
         "the process from its start to the written release of 10,000 rows. *CPU*: of the process with all imports.",
         "*load*: of the machine at the start; above 1 others were using it too. *peak*: greatest resident memory.",
@@ -171,10 +177,9 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     for name, case in CASES.items():
         mine = [line(row) for row in rows if row["case"] == name]
         if mine:
-            head = (
-                "| model | read, s | fit, s | sample or release, s | whole, s | target, s | CPU, s | load | peak, MiB |"
-            )
-            lines += ["", f"## {case.title}", "", head, "|---" * 9 + "|", *mine]
+            names = ["model", "read, s", "fit, s", "sample or release, s", "whole, s", "target, s"]
+            head = "| " + " | ".join([*names, "runs", "CPU, s", "load", "peak, MiB"]) + " |"
+            lines += ["", f"## {case.title}", "", head, "|---" * 10 + "|", *mine]
     return "\n".join(lines) + "\n"
 
 
@@ -183,7 +188,7 @@ def kept(path: Path, new: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     frame = pd.DataFrame(list(new))
     if path.exists():
         frame = pd.concat([pd.read_csv(path), frame])
-    frame = frame.drop_duplicates(["case", "model"], keep="last").sort_values(["case", "model"])
+    frame = frame.fillna({"runs": 1}).drop_duplicates(["case", "model"], keep="last").sort_values(["case", "model"])
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, float_format="%.6g")
     return [{str(key): value for key, value in row.items()} for row in frame.to_dict("records")]
@@ -194,6 +199,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", nargs="+", choices=list(CASES), default=list(CASES))
     parser.add_argument("--models", nargs="+", help="default: those of each case")
+    parser.add_argument("--repeat", type=int, default=1, help="runs of each, of which the fastest is shown")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     parser.add_argument("--job", help=argparse.SUPPRESS)
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
@@ -211,7 +217,7 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             prepare(CASES[name], Path(folder))
             for model in asked.models or CASES[name].models:
-                rows = kept(path, [job(name, model, Path(folder))])
+                rows = kept(path, [fastest(name, model, Path(folder), asked.repeat)])
                 path.with_suffix(".md").write_text(page(rows), encoding="utf-8")
                 print(name, model, rows[-1]["status"])
 
