@@ -62,7 +62,9 @@ STARS = 2
 PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
 PAIRS_ARE_WORTH = 1.1
-"""Rise of the expected average error that is accepted for associations, on which classifiers live."""
+"""Rise of the expected two-way error that is accepted for associations: three-way errors and classifiers live on them."""
+WORTH_ASKING = 0.9
+"""Without a target, pairs are asked only where that lowers the expected error at least to this share of it."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """What part of the pairs' budget may go to pairs; the rest counts the columns once more."""
 
@@ -246,13 +248,15 @@ class Stage:
         if not self.weights:
             return 0.0
         errors = [self._error(rest * share, spent + rest * (1 - share), spent) for share in SHARES]
+        if self.target is None and min(errors) > WORTH_ASKING * errors[0]:
+            return 0.0
         return max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
 
     def _error(self, for_pairs: float, for_columns: float, spent: float) -> float:
         """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
         variance = np.mean([v * len(self.known.proportions[c]) ** 2 for c, v in self.known.variance.items()])
         columns = MEAN_ABSOLUTE * float(np.sqrt(variance * spent / for_columns))
-        return columns + self.expected_pair_error(for_pairs)
+        return float(np.hypot(columns, self.expected_pair_error(for_pairs)))
 
     def expected_pair_error(self, rho: float) -> float:
         """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
