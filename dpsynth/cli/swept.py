@@ -101,7 +101,12 @@ def _shown(found: "Sweep") -> None:
 
     means = found.summary().pivot_table(index=["model", "epsilon"], columns="measure", values="mean", sort=False)
     arms = [f"{name}{arm}" for name in MEASURES for arm in ("", ":real", ":floor") if f"{name}{arm}" in means.columns]
-    rows = []
-    for (model, epsilon), row in means[arms].iterrows():
-        rows.append((str(model), f"{epsilon:g}", *("-" if math.isnan(value) else f"{value:.3f}" for value in row)))
+    rows = [
+        (str(row["model"]), f"{row['epsilon']:g}", *(_number(row[arm]) for arm in arms))
+        for row in means.reset_index().to_dict(orient="records")
+    ]
     table("means over fits", ("model", "epsilon", *arms), rows, caption="real: ceiling; floor: independent columns")
+
+
+def _number(value: float) -> str:
+    return "-" if math.isnan(value) else f"{value:.3f}"
