@@ -12,6 +12,7 @@ Examples
 """
 
 import argparse
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -29,7 +30,7 @@ RESULTS = Path(__file__).parent / "results"
 MODELS = ("independent", "mst", "aim", "prism")
 LOOKS = {"independent": ("#444444", "o"), "mst": ("#6b4c9a", "s"), "aim": ("#2e7d4f", "D"), "prism": ("#b5402a", "^")}
 LEARNER = "gradient boosting"
-COLUMNS = ["model", "epsilon", "fit", "measure", "group", "value"]
+COLUMNS = ["model", "epsilon", "fit", "code", "measure", "group", "value"]
 SHOWN = {
     "auroc": "AUROC of gradient boosting",
     "worst_change": "Change of AUROC, worst group",
@@ -38,10 +39,10 @@ SHOWN = {
 }
 
 
-def rows(run: Run, fit: int) -> Iterator[tuple[object, ...]]:
+def rows(run: Run, fit: int, code: str) -> Iterator[tuple[object, ...]]:
     """Yield the rows of one fit: a measure, overall or of a group, of the cohort or of an arm (``auroc:real``)."""
     found = Results(run.results)
-    keys = (run.model, run.epsilon, fit)
+    keys = (run.model, run.epsilon, fit, code)
     for one in found.select(["auroc", "group_auroc"], subject=LEARNER):
         if one.ok and one.arm in ("synthetic", "real", "floor"):
             group = one.group if one.metric == "group_auroc" else ""
@@ -54,11 +55,21 @@ def rows(run: Run, fit: int) -> Iterator[tuple[object, ...]]:
             yield *keys, measure, "", value
 
 
-def kept(path: Path, run: Run) -> pd.DataFrame:
+def commit() -> str:
+    """Return the commit that is checked out, with a plus where files differ from it."""
+    command = ["git", "-C", str(RESULTS), "describe", "--always", "--dirty=+"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+
+
+def kept(path: Path, run: Run, code: str) -> pd.DataFrame:
     """Add a fit to the CSV and return all of it."""
-    there = pd.read_csv(path, keep_default_na=False) if path.exists() else pd.DataFrame(columns=COLUMNS)
+    there = (
+        pd.read_csv(path, keep_default_na=False, dtype={"code": "str"})
+        if path.exists()
+        else pd.DataFrame(columns=COLUMNS)
+    )
     mine = there[(there["model"] == run.model) & (there["epsilon"] == run.epsilon)]
-    new = pd.DataFrame(rows(run, 1 + int(mine["fit"].max()) if len(mine) else 0), columns=COLUMNS)
+    new = pd.DataFrame(rows(run, 1 + int(mine["fit"].max()) if len(mine) else 0, code), columns=COLUMNS)
     frame = pd.concat([there, new]) if len(there) else new
     order = frame["model"].map(MODELS.index)
     frame = frame.assign(order=order).sort_values(["order", "epsilon", "fit"], kind="stable").drop(columns="order")
@@ -89,6 +100,10 @@ def page(frame: pd.DataFrame) -> str:
     """Return the Markdown file."""
     there = list(frame.loc[frame["measure"] == "auroc", "group"].unique())
     groups = [group for group in there if group and "&" not in group and "," not in group]
+    states = [
+        f"{model}: {', '.join(sorted(part['code'].astype(str).unique()))}"
+        for model, part in frame.groupby("model", sort=False)
+    ]
     head = ["model", "fits", "AUROC", *groups, "worst group's change", "representation slope", "TVD, pairs"]
     lines = [
         "# Sweep: SUPPORT2",
@@ -101,6 +116,8 @@ def page(frame: pd.DataFrame) -> str:
         "alone makes it negative. *Representation slope*: of log(synthetic / real share) on log(size), the largest in",
         "size over race and sex & race; negative: small groups grow. *TVD, pairs*: mean over all pairs of columns",
         "between the real test patients and the cohort; that of the real training patients is chance.",
+        "",
+        f"Commits at which the fits were made: {'; '.join(states)}.",
         "",
         "![the same as a figure](sweep_support2.svg)",
     ]
@@ -133,7 +150,9 @@ def figure(frame: pd.DataFrame) -> str:
             axes.set_xlabel("epsilon")
             axes.set_ylabel(title)
         panels[0, 0].legend()
-        return to_svg(drawing, "sweep", "SUPPORT2 against epsilon", "Dashed: real patients, or no change.")
+        svg = to_svg(drawing, "sweep", "SUPPORT2 against epsilon", "Dashed: real patients, or no change.")
+    spaces = 'xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"'
+    return svg.replace("<svg", f"<svg {spaces}", 1)
 
 
 def main() -> None:
@@ -142,12 +161,13 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
     parser.add_argument("--epsilon", nargs="+", type=float, default=[0.3, 1.0, 3.0, 10.0])
     parser.add_argument("--fits", type=int, default=5, help="further fits of each model and epsilon")
+    parser.add_argument("--code", default="", help="state of the code, for the table; default: the commit")
     parser.add_argument("--results", type=Path, default=RESULTS)
     asked = parser.parse_args()
     path = asked.results / "sweep_support2.csv"
     for run in sweep(load_support2(), asked.epsilon, models=asked.models, seeds=asked.fits):
         with FileLock(path.with_suffix(".lock")):  # two may run at once
-            frame = kept(path, run)
+            frame = kept(path, run, asked.code or commit())
             path.with_suffix(".md").write_text(page(frame), encoding="utf-8")
             path.with_suffix(".svg").write_text(figure(frame), encoding="utf-8")
         print(run.model, run.epsilon, {name: round(value, 4) for name, value in run.measures().items()}, flush=True)
