@@ -17,7 +17,8 @@ The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables 
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
 A column's own counts enter all d - 1 of its pairs, so its weight is d - 1. What the pairs may cost is settled after
 the columns were counted, when the number of rows is known: where the noise would drown a typical association, a part
-of it, up to all, goes into counting the columns once more. That keeps PRISM from losing to independent columns.
+of it, up to all, goes into counting the columns once more; a small probe first sees whether pairs are much stronger
+than that. It keeps PRISM from losing to independent columns.
 
 Every question is Gaussian, so the exact Gaussian accounting holds although later questions depend on earlier answers.
 Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et al. 2023) for the residual basis.
@@ -63,6 +64,10 @@ PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
 PAIRS_ARE_WORTH = 1.1
 """Rise of the expected two-way error that is accepted for the sake of associations, on which classifiers live."""
+PROBE = 0.07
+"""Share of what is left that is spent to see whether pairs are worth asking after all, where nobody would expect it."""
+CLEAR = 3.5
+"""Standard deviations of noise from which on the probe's mean energy is believed."""
 WORTH_ASKING = 0.8
 """Without a target, pairs are asked only where that lowers the expected error at least to this share of it. On NMES the
 expectation falls to .86 at epsilon .3, where nothing was gained, and to .69 at .5, where 10 % was."""
@@ -113,15 +118,22 @@ class Prism(Synthesizer):
         report("counting columns", 0.0)
         known = one_way.measure(session, for_columns, bins=self.bins)
         stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity)
-        rest = rho - for_columns
-        for_pairs = rest * stage.best_share(rest, for_columns)
-        if rest > for_pairs:
-            known = one_way.measure_again(session, known, rest - for_pairs)
-            stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity)
-        measured = self._measure_pairs(session, stage, for_pairs, report) if for_pairs > 0 else []
+        rest, probed = rho - for_columns, {}
+        share = stage.best_share(rest, for_columns)
+        if share == 0 and stage.weights:
+            probed = stage.ask(session, stage.probe(PROBE * rest))
+            rest *= 1 - PROBE
+            stage.typical = clear_strength(probed)
+            share = stage.best_share(rest, for_columns) if stage.typical > 0 else 0.0
+        if rest * (1 - share) > 0:
+            known = one_way.measure_again(session, known, rest * (1 - share))
+            stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity, stage.typical)
+        measured = self._measure_pairs(session, stage, rest * share, probed, report) if share > 0 else []
         return fit_model(session, stage.known, measured, report)
 
-    def _measure_pairs(self, session: Session, stage: "Stage", rho: float, report: Progress) -> list[Measurement]:
+    def _measure_pairs(
+        self, session: Session, stage: "Stage", rho: float, probed: Mapping[Pair, Interaction], report: Progress
+    ) -> list[Measurement]:
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
@@ -132,7 +144,7 @@ class Prism(Synthesizer):
         refinement = stage.ask(session, stage.refine(rho, refined, strength))
         kept = [*stage.must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        return [m for batch in (with_target, refinement, scan) for m in _measurements(batch, set(kept))]
+        return [m for batch in (with_target, refinement, scan, probed) for m in _measurements(batch, set(kept))]
 
     def _affordable(self, stage: "Stage", must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
         """Return the best ranked pairs that the junction tree can hold beside what it must."""
@@ -158,14 +170,9 @@ class Prism(Synthesizer):
         known = even_one_way(schema, codec, self.bins, rows, for_columns)
         stage = Stage(schema, codec, known.merged(codec, self.states), schema.max_rows_per_patient)
         for_pairs = (rho - for_columns) * stage.best_share(rho - for_columns, for_columns)
-        ordinary = stage.ordinary[: STARS * len(stage.columns)]
-        typical = dict.fromkeys(stage.ordinary, TYPICAL)
-        batches = {
-            "pairs with the target": stage.with_target(for_pairs),
-            "other pairs, scanned coarsely": stage.scan(for_pairs),
-            "pairs that these find important": stage.refine(for_pairs, ordinary, typical),
-        }
-        items = [stage.item(what, questions) for what, questions in batches.items() if questions and for_pairs > 0]
+        items = [
+            stage.item(what, asked) for what, asked in stage.planned(for_pairs, PROBE * (rho - for_columns)).items()
+        ]
         return plan_of(self, schema, budget, rows, known, items=items, pair_error=stage.expected_pair_error(for_pairs))
 
 
@@ -180,10 +187,15 @@ class Stage:
         One-way counts over the states that the joint model tells apart.
     sensitivity
         Rows a patient may have.
+    typical
+        Total variation from independence that pairs are expected to have.
     """
 
-    def __init__(self, schema: Schema, codec: Codec, known: OneWay, sensitivity: float) -> None:
+    def __init__(
+        self, schema: Schema, codec: Codec, known: OneWay, sensitivity: float, typical: float = TYPICAL
+    ) -> None:
         self.known = known
+        self.typical = typical
         self.domain = known.bins.shape
         self.sensitivity = sensitivity
         self.columns = {
@@ -208,6 +220,11 @@ class Stage:
     def _needs(self) -> "_Needs":
         return _Needs.of(self.weights, self.target, len(self.columns))
 
+    def probe(self, rho: float) -> list[Question]:
+        """Questions on 2 x 2 groups of every pair, to see whether there is association that this budget could show."""
+        price = rho / len(self.weights)
+        return [Question(pair, Resolution((2, 2), 1, self.typical), price) for pair in self.weights]
+
     def with_target(self, rho: float) -> list[Question]:
         """Questions about the pairs with the target."""
         return self._questions(rho * self._needs.target, self.special, {})
@@ -216,7 +233,7 @@ class Stage:
         """Questions of the scan: every other pair, at prices that allow groups of about 2 x 2."""
         prices = _shared(rho * self._needs.scan, [self.weights[pair] for pair in self.ordinary])
         return [
-            Question(pair, self.resolve(pair, TYPICAL, price), price)
+            Question(pair, self.resolve(pair, self.typical, price), price)
             for pair, price in zip(self.ordinary, prices, strict=True)
         ]
 
@@ -229,7 +246,7 @@ class Stage:
 
         Free cells depend on the resolution and that on the price, so prices are settled in two rounds.
         """
-        known = [max(strength.get(pair, TYPICAL), TYPICAL / 5) for pair in pairs]
+        known = [max(strength.get(pair, self.typical), self.typical / 5) for pair in pairs]
         found: list[Resolution] = []
         prices = _shared(rho, [self.weights[pair] for pair in pairs])
         for _ in range(2):
@@ -262,10 +279,24 @@ class Stage:
     def expected_pair_error(self, rho: float) -> float:
         """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
         if rho <= 0 or not self.weights:
-            return TYPICAL
+            return self.typical
         price = rho / len(self.weights)
         sample = list(self.weights)[:: max(1, len(self.weights) // 200)]
-        return float(np.mean([min(self.resolve(pair, TYPICAL, price).error, TYPICAL) for pair in sample]))
+        return float(np.mean([min(self.resolve(pair, self.typical, price).error, self.typical) for pair in sample]))
+
+    def planned(self, for_pairs: float, for_probe: float) -> dict[str, list[Question]]:
+        """Kinds of questions about pairs; only the probe, where typical associations are not worth more."""
+        if for_pairs <= 0:
+            return (
+                {"probe of all pairs; more is asked only if it is clear": self.probe(for_probe)} if self.weights else {}
+            )
+        some = self.ordinary[: STARS * len(self.columns)]
+        batches = {
+            "pairs with the target": self.with_target(for_pairs),
+            "other pairs, scanned coarsely": self.scan(for_pairs),
+            "pairs that these find important": self.refine(for_pairs, some, {}),
+        }
+        return {what: questions for what, questions in batches.items() if questions}
 
     def item(self, what: str, questions: Sequence[Question]) -> PlanItem:
         """One line of a plan."""
@@ -328,6 +359,17 @@ def _shared(budget: float, needs: Sequence[float]) -> list[float]:
 def _ordered(codec: Codec, name: str, bins: int) -> int:
     code = codec.columns[name]
     return bins - (code.size - code.ordered) if code.ordered else 0
+
+
+def clear_strength(probed: Mapping[Pair, Interaction]) -> float:
+    """Return the mean strength of probed pairs where it stands out of the noise, else 0."""
+    if not probed:
+        return 0.0
+    energy = float(np.mean([found.energy for found in probed.values()]))
+    noise = float(np.sqrt(sum(2 * found.freedom * found.variance**2 for found in probed.values()))) / len(probed)
+    if energy <= CLEAR * noise:
+        return 0.0
+    return float(np.mean([found.strength(energy) for found in probed.values()]))
 
 
 def strengths(measured: Mapping[Pair, Interaction]) -> dict[Pair, float]:
