@@ -34,7 +34,7 @@ COLUMNS = ["model", "epsilon", "fit", "code", "measure", "group", "value"]
 SHOWN = {
     "auroc": "AUROC of gradient boosting",
     "worst_change": "Change of AUROC, worst group",
-    "representation_slope": "Representation slope, race",
+    "representation_slope": "Representation slope",
     "tvd_2way": "TVD, pairs",
 }
 

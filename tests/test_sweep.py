@@ -48,6 +48,9 @@ def test_a_sweep_writes_a_page_with_its_numbers(place: Path) -> None:
     done = _run("--sweep", "0.5,5", "--seeds", 2, "--model", "double", "--public")
     assert done.exit_code == 0, done.output
     assert "nothing here is covered by epsilon" in done.output
+    assert "real patients" in done.output
+    assert done.output.count("double") == 2
+    assert "…" not in done.output
     with (place / "sweep.csv").open(encoding="utf-8") as file:
         table = list(csv.DictReader(file))
     assert {(row["model"], row["epsilon"], row["seed"]) for row in table} == {

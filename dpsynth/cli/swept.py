@@ -95,18 +95,25 @@ def _written(runs: "list[Run]", out: Path) -> "Sweep | None":
     return found
 
 
+_COLUMNS = {"auroc": "score", "worst_change": "worst group", "representation_slope": "slope", "tvd_2way": "TVD, pairs"}
+
+
 def _shown(found: "Sweep") -> None:
-    """Print the means, a row for each model and epsilon."""
-    from dpsynth.evaluation.sweep import MEASURES
+    """Print the means: real patients, then at each epsilon the floor and the models."""
+    summary = found.summary()
+    means = {
+        (row["model"], row["epsilon"], row["measure"]): float(row["mean"]) for row in summary.to_dict(orient="records")
+    }
+    cells = list(dict.fromkeys((model, epsilon) for model, epsilon, _ in means))
+    rows = [("real patients", "", *_numbers(means, *cells[0], ":real"))]
+    for epsilon in dict.fromkeys(epsilon for _, epsilon in cells):
+        mine = [model for model, other in cells if other == epsilon]
+        rows.append(("floor", f"{epsilon:g}", *_numbers(means, mine[0], epsilon, ":floor")))
+        rows += [(model, f"{epsilon:g}", *_numbers(means, model, epsilon)) for model in mine]
+    words = "score: AUROC or R² on real patients; worst group: its change against the real-trained model; means"
+    table("against epsilon", ("", "epsilon", *_COLUMNS.values()), rows, caption=words)
 
-    means = found.summary().pivot_table(index=["model", "epsilon"], columns="measure", values="mean", sort=False)
-    arms = [f"{name}{arm}" for name in MEASURES for arm in ("", ":real", ":floor") if f"{name}{arm}" in means.columns]
-    rows = [
-        (str(row["model"]), f"{row['epsilon']:g}", *(_number(row[arm]) for arm in arms))
-        for row in means.reset_index().to_dict(orient="records")
-    ]
-    table("means over fits", ("model", "epsilon", *arms), rows, caption="real: ceiling; floor: independent columns")
 
-
-def _number(value: float) -> str:
-    return "-" if math.isnan(value) else f"{value:.3f}"
+def _numbers(means: dict[tuple[str, float, str], float], model: str, epsilon: float, arm: str = "") -> list[str]:
+    found = [means.get((model, epsilon, f"{measure}{arm}")) for measure in _COLUMNS]
+    return ["-" if value is None else f"{value:.3f}" for value in found]
