@@ -52,6 +52,25 @@ class Block(Protocol):
         ...
 
 
+class _Floor:
+    """Keeps cells of a marginal above the floor in the model's tables, and remembers where they truly are."""
+
+    def __init__(self, shape: tuple[int, ...]):
+        # Log of a cell's true probability over that in the tables.
+        self.sunk = np.zeros(shape)
+
+    def logs(self, marginal: Array) -> Array:
+        """Return true log probabilities; minus infinity where a cell is impossible."""
+        with np.errstate(divide="ignore"):
+            return np.asarray(np.log(marginal) + self.sunk)
+
+    def factor(self, marginal: Array, logs: Array) -> Array:
+        """Return by what the marginal changes when the true log probabilities become `logs`."""
+        live = marginal > 0
+        self.sunk[live] = np.minimum(logs[live] - FLOOR, 0)
+        return np.divide(np.exp(np.maximum(logs, FLOOR)), marginal, out=np.ones_like(marginal), where=live)
+
+
 class CellBlock:
     """One plain marginal, solved in closed form.
 
@@ -74,30 +93,28 @@ class CellBlock:
         self._index = index
         self._values = values
         self._slack = measurement.slack
-        # Log of the cell's true probability over that in the tables, which never falls below the floor.
-        self._sunk = np.zeros(values.shape)
+        self._floor = _Floor(values.shape)
 
     def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
         """Minimise the dual over the marginal's parameters."""
         before, live = parameters[self._index], marginal > 0
         values, slack = self._values, self._slack
-        logs = np.log(marginal, where=live, out=np.zeros_like(marginal)) + self._sunk
+        logs = self._floor.logs(marginal)
         start = (values / slack - before + logs - np.log(slack))[live]
         omega, log_partition = _unit_sum(start, slack)
-        log_chance = np.log(slack) + start - log_partition - omega
-        change = np.zeros_like(marginal)
-        change[live] = log_chance + log_partition - logs[live]
-        after = before + change
-        parameters[self._index] = after
-        self._sunk[live] = np.minimum(log_chance - FLOOR, 0)
-        factor = np.ones_like(marginal)
-        factor[live] = np.exp(np.maximum(log_chance, FLOOR)) / marginal[live]
+        # Equal, but the difference of large numbers would lose the digits of a probability.
+        log_omega = np.where(omega > 1, np.log(np.maximum(omega, 1)), start - log_partition - omega)
+        change, after = np.zeros_like(logs), logs.copy()
+        after[live] = np.log(slack) + log_omega
+        change[live] = after[live] - logs[live] + log_partition
+        parameters[self._index] = before + change
         gain = float((change * values).sum()) - log_partition
-        return factor, gain - 0.5 * slack * float((after**2).sum() - (before**2).sum())
+        gain -= 0.5 * slack * float((change * (2 * before + change)).sum())
+        return self._floor.factor(marginal, after), gain
 
     def restart(self) -> None:
         """Forget what is below the floor."""
-        self._sunk = np.zeros_like(self._sunk)
+        self._floor = _Floor(self._values.shape)
 
 
 def _unit_sum(start: Array, slack: float) -> tuple[Array, float]:
@@ -141,34 +158,38 @@ class JointBlock:
         values: Sequence[Array],
     ):
         self.columns = columns
+        self._shape = shape
         self._indices = list(indices)
         self._design = np.concatenate([_design(m, columns, shape) for m in measurements])
         self._values = np.concatenate([v.ravel() for v in values])
         self._slack = np.concatenate([np.full(v.size, m.slack) for m, v in zip(measurements, values, strict=True)])
         self._cuts = np.cumsum([v.size for v in values])[:-1]
         self._shapes = [v.shape for v in values]
+        self._floor = _Floor(shape)
 
     def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
         """Minimise the dual over the parameters of all measurements of the block."""
         known = np.concatenate([parameters[i].ravel() for i in self._indices])
-        chances = (marginal / marginal.sum()).ravel()
+        logs = self._floor.logs(marginal).ravel()
+        logs -= np.log(np.exp(logs).sum())
         gain = 0.0
         for _ in range(INNER_STEPS):
+            chances = np.exp(logs)
             gradient = self._design @ chances - self._values + self._slack * known
             step = self._direction(chances, gradient)
             slope = float(gradient @ step)
             if slope > -SETTLED:
                 break
-            step, chances, less = self._search(known, step, chances, slope)
+            step, logs, less = self._search(known, step, logs, slope)
             known = known + step
             gain += less
         for i, table, shape in zip(self._indices, np.split(known, self._cuts), self._shapes, strict=True):
             parameters[i] = table.reshape(shape)
-        after = chances.reshape(marginal.shape)
-        return np.divide(after, marginal, out=np.ones_like(marginal), where=marginal > 0), gain
+        return self._floor.factor(marginal, logs.reshape(self._shape)), gain
 
     def restart(self) -> None:
-        """Nothing is remembered between fits."""
+        """Forget what is below the floor."""
+        self._floor = _Floor(self._shape)
 
     def _direction(self, chances: Array, gradient: Array) -> Array:
         weighted = self._design * chances
@@ -179,20 +200,19 @@ class JointBlock:
         hessian[np.diag_indices(len(mean))] += self._slack
         return np.asarray(-np.linalg.solve(hessian, gradient))
 
-    def _search(self, known: Array, step: Array, chances: Array, slope: float) -> tuple[Array, Array, float]:
-        """Halve the step until the dual falls; returns the step, the chances after it and the decrease."""
-        lift = np.where(chances > 0, step @ self._design, -np.inf)
+    def _search(self, known: Array, step: Array, logs: Array, slope: float) -> tuple[Array, Array, float]:
+        """Halve the step until the dual falls; returns the step, the log chances after it and the decrease."""
+        lift = step @ self._design
         for halvings in range(40):
             share = 0.5**halvings
-            top = share * float(lift.max())
-            weights = chances * np.exp(share * lift - top)
-            total = float(weights.sum())
-            moved = known + share * step
-            rise = top + np.log(total) - share * float(step @ self._values)
-            rise += 0.5 * float((self._slack * (moved - known)) @ (moved + known))
+            moved = logs + share * lift
+            top = float(moved.max())
+            log_partition = top + float(np.log(np.exp(moved - top).sum()))
+            part = share * step
+            rise = log_partition - float(part @ (self._values - self._slack * (known + 0.5 * part)))
             if rise <= 1e-4 * share * slope:
-                return share * step, weights / total, -rise
-        return np.zeros_like(step), chances, 0.0
+                return part, moved - log_partition, -rise
+        return np.zeros_like(step), logs, 0.0
 
 
 def _design(m: Measurement, columns: Clique, shape: tuple[int, ...]) -> Array:

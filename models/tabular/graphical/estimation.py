@@ -103,23 +103,26 @@ class _Problem:
     def _blocks(self, zeros: Sequence[Clique]) -> list[Block]:
         """Plain marginals one by one; together what hangs together by an interaction or a structural zero."""
         tied = [*zeros, *(m.columns for m in self.measurements if not m.plain)]
-        groups = dict.fromkeys(tuple(c for c in self.tree.domain if c in columns) for columns in tied)
-        joint = {}
-        for group in (g for g in groups if not any(set(g) < set(other) for other in groups)):
-            members = [i for i, m in enumerate(self.measurements) if set(m.columns) <= set(group)]
-            for columns, some in self._manageable(group, members):
-                joint[columns, some] = self._joint(columns, some)
-        covered = {i for _, some in joint for i in some}
+        groups: list[Clique] = []
+        for columns in sorted({*zeros, *(m.columns for m in self.measurements)}, key=len, reverse=True):
+            group = tuple(c for c in self.tree.domain if c in columns)
+            if any(set(t) <= set(group) for t in tied) and not any(set(group) <= set(g) for g in groups):
+                groups += [group] if 0 < self._work(group) <= JOINT_WORK else []
+        joint = [self._joint(group, self._inside(group)) for group in groups]
+        covered = {i for group in groups for i in self._inside(group)}
         alone = [i for i in range(len(self.measurements)) if i not in covered]
-        cells = [CellBlock(i, self.measurements[i], self.values[i]) for i in alone]
-        return [*sorted(cells, key=lambda b: len(b.columns)), *joint.values()]
+        joint += [self._joint(self.measurements[i].columns, [i]) for i in alone if not self.measurements[i].plain]
+        plain = [i for i in alone if self.measurements[i].plain]
+        cells = [CellBlock(i, self.measurements[i], self.values[i]) for i in plain]
+        return [*sorted(cells, key=lambda b: len(b.columns)), *joint]
 
-    def _manageable(self, group: Clique, members: Sequence[int]) -> list[tuple[Clique, tuple[int, ...]]]:
-        """Say what of a group is solved together: all, or each interaction alone where all would cost too much."""
-        parameters = sum(self.values[i].size for i in members)
-        if members and parameters**2 * prod(self.tree.domain[c] for c in group) <= JOINT_WORK:
-            return [(group, tuple(members))]
-        return [(self.measurements[i].columns, (i,)) for i in members if not self.measurements[i].plain]
+    def _inside(self, group: Clique) -> list[int]:
+        return [i for i, m in enumerate(self.measurements) if set(m.columns) <= set(group)]
+
+    def _work(self, group: Clique) -> int:
+        """Multiplications that a Newton step over all measurements inside a group would cost."""
+        parameters = sum(self.values[i].size for i in self._inside(group))
+        return parameters**2 * prod(self.tree.domain[c] for c in group)
 
     def _joint(self, columns: Clique, members: Sequence[int]) -> JointBlock:
         shape = tuple(self.tree.domain[c] for c in columns)
