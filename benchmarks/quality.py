@@ -15,6 +15,7 @@ Examples
 
 import argparse
 import dataclasses
+import subprocess
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -152,7 +153,21 @@ def fitted(task: Task, model: str, epsilon: float, seed: int, *, seeded: bool) -
     if task.train.schema.rows is not None:
         same = judged(task, learned.sample(task.train.schema.rows, seed=1000 + seed))
         figures |= {f"{name}, n rows": value for name, value in same.items()}
-    return {"arm": task.arm, "model": model, "epsilon": epsilon, "seed": seed, "noise": noise(seeded), **figures}
+    return {
+        "arm": task.arm,
+        "model": model,
+        "epsilon": epsilon,
+        "seed": seed,
+        "noise": noise(seeded),
+        "code": code(),
+        **figures,
+    }
+
+
+def code() -> str:
+    """Return the short commit of the repository that this script stands in, empty where there is none."""
+    command = ["git", "-C", str(HERE), "log", "-1", "--format=%h", "--", "../models", "../dpsynth"]
+    return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
 
 def noise(seeded: bool) -> str:
@@ -164,7 +179,7 @@ def kept(path: Path, new: list[dict[str, Any]]) -> pd.DataFrame:
     """Add rows to a CSV, in place of earlier ones with the same keys, and return all of it."""
     frame = pd.DataFrame(new)
     if path.exists():
-        frame = pd.concat([pd.read_csv(path, dtype={"arm": "str"}).fillna({"arm": ""}), frame])
+        frame = pd.concat([pd.read_csv(path, dtype={"arm": "str", "code": "str"}).fillna({"arm": ""}), frame])
     frame = frame.drop_duplicates(KEYS, keep="last").sort_values(KEYS, kind="stable", key=_order)
     path.parent.mkdir(parents=True, exist_ok=True)
     frame.to_csv(path, index=False, float_format="%.6g")
@@ -184,7 +199,9 @@ def cell(values: "pd.Series[float]", digits: int) -> str:
 
 def blocks(frame: pd.DataFrame) -> Iterator[str]:
     """Yield a Markdown table for each arm and budget."""
-    figures = [name for name in frame.columns if name not in (*KEYS, "noise", "fit s", "fit + sample s", "CPU s")]
+    figures = [
+        name for name in frame.columns if name not in (*KEYS, "noise", "code", "fit s", "fit + sample s", "CPU s")
+    ]
     budgets = sorted(value for value in frame["epsilon"].unique() if np.isfinite(value))
     for arm in frame["arm"].unique():
         mine = frame[frame["arm"] == arm]
@@ -196,11 +213,12 @@ def blocks(frame: pd.DataFrame) -> Iterator[str]:
 def table(frame: pd.DataFrame, figures: list[str]) -> str:
     """Return one Markdown table, a line a model."""
     used = [name for name in figures if frame[name].notna().any()]
-    lines = ["| model | fits | fit + sample, s | of it CPU, s | " + " | ".join(used) + " |"]
-    lines.append("|---" * (len(used) + 4) + "|")
+    lines = ["| model | code | fits | fit + sample, s | of it CPU, s | " + " | ".join(used) + " |"]
+    lines.append("|---" * (len(used) + 5) + "|")
     for model, rows in frame.groupby("model", sort=False):
         real = model == "real patients"
-        times = ["", "", ""] if real else [str(len(rows)), *(cell(rows[n], 1) for n in ("fit + sample s", "CPU s"))]
+        made = ", ".join(sorted(rows["code"].dropna().unique()))
+        times = [""] * 4 if real else [made, str(len(rows)), *(cell(rows[n], 1) for n in ("fit + sample s", "CPU s"))]
         cells = [
             cell(rows[name].dropna(), 4 if "way" in name else 3) if rows[name].notna().any() else "" for name in used
         ]
@@ -220,7 +238,7 @@ def page(dataset: str, frame: pd.DataFrame) -> str:
         f"TVD: mean over all marginals of 1, 2 and 3 columns between {ROWS:,} synthetic rows and the real training",
         "patients, missing and special values as cells of their own. Seconds are of a machine with two cores that",
         "others may have used at the same time, therefore the CPU seconds beside them. *fits*: each with its own",
-        "noise, on the same patients; slow models have fewer than others where time was short.",
+        "noise, on the same patients; slow models have fewer than others where time was short. *code*: commit.",
     ]
     if "1-way (public cells)" in frame.columns:
         head += [
