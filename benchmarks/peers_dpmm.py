@@ -182,7 +182,7 @@ def page(frame: Any) -> str:
         f"({platform.machine()}), BLAS threads: {threads}; fits of both libraries in one session, each in a fresh",
         f"process. Seconds are of fit and {ROWS:,} sampled rows, without reading; dpmm is imported before the clock",
         "starts, dpsynth loads most of what it needs when it is first used, so its seconds hold that too. Others used",
-        "the machine at the same time, which stretches the long fits most: compare the CPU seconds, not the wall clock.",
+        "the machine at the same time, which stretches long fits most: compare the CPU seconds, not the wall clock.",
         "Mean (least–most) over fits; noise of the operating system in both.",  # noqa: RUF001  (a range's dash)
         f"TVD: mean over all marginals of 1, 2 and 3 columns between {ROWS:,} synthetic rows (*n rows*: as many as",
         "there are real ones) and the real rows; the same code judges both.",
