@@ -6,6 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
+from dpsynth.models.tabular.graphical.pairs import Pairs
+from dpsynth.models.tabular.graphical.products import sum_product, take
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
 
 Codes = NDArray[np.int64]
@@ -32,51 +34,48 @@ class GraphicalModel:
         return self.tree.domain
 
     def marginal(self, columns: Sequence[str]) -> Array:
-        """Probabilities of the combinations of `columns`, in their order; also where no clique holds them all.
+        """Return the probabilities of the combinations of `columns`, in their order.
 
         Columns that no clique holds together are joined along the tree by variable elimination: only the asked
         columns and the separators that are still open are carried.
         """
         home = self.tree.home(columns)
         if home is not None:
-            return _take(np.exp(self.beliefs[home]), self.tree.cliques[home], tuple(columns))
-        wanted = set(columns)
-        carried: dict[int, tuple[Clique, Array]] = {}
-        keep = self._subtree(wanted)
+            return take(np.exp(self.beliefs[home]), self.tree.cliques[home], tuple(columns))
+        wanted, keep = set(columns), self._subtree(columns)
+        carried: dict[int, list[tuple[Array, Clique]]] = {i: [] for i in keep}
         for i in sorted(keep, reverse=True):
-            table, names = self._conditional(i, is_root=self.tree.parents[i] not in keep)
-            for child in (j for j in keep if self.tree.parents[j] == i):
-                below, message = carried.pop(child)
-                table, names = _multiply(table, names, message, below)
-            open_columns = self.tree.separators[i] if self.tree.parents[i] in keep else ()
-            staying = tuple(c for c in names if c in wanted or c in open_columns)
-            carried[i] = (staying, _take(table, names, staying))
-        names, table = carried[min(keep)]
-        return _take(table, names, tuple(columns))
+            above = self.tree.separators[i] if self.tree.parents[i] in keep else ()
+            table, clique = self._conditional(i, is_root=not above and self.tree.parents[i] not in keep)
+            needed = wanted.union(above, *(names for _, names in carried[i]))
+            names = tuple(c for c in clique if c in needed)
+            operands = [(take(table, clique, names), names), *carried[i]]
+            staying = tuple(dict.fromkeys(c for _, some in operands for c in some if c in wanted or c in above))
+            if self.tree.parents[i] not in keep:
+                return sum_product(operands, tuple(columns))
+            carried[self.tree.parents[i]].append((sum_product(operands, staying), staying))
+        raise AssertionError("a subtree has a root")
 
-    def _subtree(self, wanted: set[str]) -> set[int]:
-        """Cliques of a connected part of the tree that together hold the `wanted` columns."""
-        keep = set(range(len(self.tree.cliques)))
-        while True:
-            inner = {self.tree.parents[i] for i in keep} - {-1}
-            leaf = next((i for i in sorted(keep - inner, reverse=True) if self._spare(i, keep, wanted)), None)
-            if leaf is None:
-                return self._trim_root(keep, wanted)
-            keep.remove(leaf)
-
-    def _spare(self, leaf: int, keep: set[int], wanted: set[str]) -> bool:
-        if len(keep) == 1:
-            return False
-        return not (wanted & set(self.tree.cliques[leaf])) - set(self.tree.separators[leaf])
-
-    def _trim_root(self, keep: set[int], wanted: set[str]) -> set[int]:
-        while len(keep) > 1:
-            root = min(keep)
+    def _subtree(self, columns: Sequence[str]) -> set[int]:
+        """Cliques of a connected part of the tree that together hold the columns, without spare ones at its ends."""
+        wanted, cliques = set(columns), [set(clique) for clique in self.tree.cliques]
+        keep: set[int] = set()
+        for column in columns:
+            i = next(k for k, clique in enumerate(cliques) if column in clique)
+            while i >= 0 and i not in keep:
+                keep.add(i)
+                i = self.tree.parents[i]
+        root = min(keep)
+        while True:  # down from the root, as long as all that is wanted is below
             children = [i for i in keep if self.tree.parents[i] == root]
-            if len(children) != 1 or (wanted & set(self.tree.cliques[root])) - set(self.tree.separators[children[0]]):
+            if len(children) != 1 or not wanted & cliques[root] <= cliques[children[0]]:
                 return keep
-            keep = keep - {root}
-        return keep
+            keep.remove(root)
+            root = children[0]
+
+    def pairs(self) -> dict[tuple[str, str], Array]:
+        """Return the marginals of all pairs of columns, at far less cost than as many calls of `marginal`."""
+        return Pairs(self.tree, self.beliefs).all()
 
     def _conditional(self, i: int, *, is_root: bool) -> tuple[Array, Clique]:
         """Return the clique's table given its separator (the joint table for the root)."""
@@ -132,18 +131,19 @@ class GraphicalModel:
 
     def _extend(self, drawn: dict[str, Codes], i: int, new: Clique, n: int, rng: np.random.Generator) -> None:
         separator = self.tree.separators[i]
-        table = _take(np.exp(self.beliefs[i]), self.tree.cliques[i], separator + new)
+        table = take(np.exp(self.beliefs[i]), self.tree.cliques[i], separator + new)
         split = len(separator)
         groups = np.zeros(n, dtype=np.int64)
         if separator:
             groups = np.ravel_multi_index([drawn[c] for c in separator], table.shape[:split])
         flat = table.reshape(int(np.prod(table.shape[:split])), -1)
-        present, member = np.unique(groups, return_inverse=True)
-        sizes = np.bincount(member, minlength=len(present))
-        cells = np.repeat(
-            np.tile(np.arange(flat.shape[1]), len(present)), _whole_counts(flat[present], sizes, rng).ravel()
-        )
-        by_group = np.lexsort((rng.random(n), member))
+        sizes = np.bincount(groups, minlength=len(flat))
+        present = np.flatnonzero(sizes)
+        counts = _whole_counts(flat[present], sizes[present], rng)
+        cells = np.repeat(np.tile(np.arange(flat.shape[1]), len(present)), counts.ravel())
+        shuffled = rng.permutation(n)
+        small = groups.astype(np.min_scalar_type(len(flat)))  # numpy sorts 16 bits by radix, several times faster
+        by_group = shuffled[np.argsort(small[shuffled], kind="stable")]
         codes = np.empty(n, dtype=np.int64)
         codes[by_group] = cells
         for column, values in zip(new, np.unravel_index(codes, table.shape[split:]), strict=True):
@@ -151,30 +151,14 @@ class GraphicalModel:
 
 
 def _whole_counts(weights: Array, sizes: NDArray[np.int64], rng: np.random.Generator) -> NDArray[np.int64]:
-    """Integer counts, a row of `weights` each, that sum to `sizes` and whose mean is proportional to the weights."""
-    total = weights.sum(axis=1, keepdims=True)
-    blank = total[:, 0] <= 0
-    if blank.any():
-        weights = np.where(blank[:, None], 1.0, weights)
-        total = weights.sum(axis=1, keepdims=True)
-    ends = np.cumsum(weights, axis=1) * (sizes[:, None] / total)
-    ends[:, -1] = sizes
-    ends = np.floor(ends + rng.random((len(sizes), 1)))
-    ends[:, -1] = sizes
-    ends = np.minimum(ends, sizes[:, None])
+    """Integer counts, a row of `weights` each, that sum to `sizes` and whose mean is proportional to the weights.
+
+    Systematic sampling: every count is its expectation rounded up or down.
+    """
+    sums = np.cumsum(weights, axis=1)
+    if (sums[:, -1] <= 0).any():
+        sums = np.where(sums[:, -1:] > 0, sums, np.arange(1, weights.shape[1] + 1))
+    ends = np.floor(sums * (sizes[:, None] / sums[:, -1:]) + rng.random((len(sizes), 1)))
+    # From the last cell with any weight on the sum is exact: rounding must not leave a crumb to cells without.
+    ends = np.where(sums >= sums[:, -1:], sizes[:, None], np.minimum(ends, sizes[:, None]))
     return np.asarray(np.diff(ends, axis=1, prepend=0), dtype=np.int64)
-
-
-def _take(table: Array, names: Clique, wanted: Clique) -> Array:
-    """Sum a table over `names` down to `wanted`, in the order of `wanted`."""
-    axes = tuple(i for i, c in enumerate(names) if c not in wanted)
-    left = tuple(c for c in names if c in wanted)
-    return np.asarray(np.transpose(table.sum(axis=axes), [left.index(c) for c in wanted]))
-
-
-def _multiply(table: Array, names: Clique, other: Array, other_names: Clique) -> tuple[Array, Clique]:
-    joined = names + tuple(c for c in other_names if c not in names)
-    sizes = dict(zip(other_names, other.shape, strict=True))
-    turned = other.transpose(sorted(range(other.ndim), key=lambda axis: joined.index(other_names[axis])))
-    left = table.reshape(*table.shape, *(1 for _ in joined[len(names) :]))
-    return left * turned.reshape([sizes.get(c, 1) for c in joined]), joined
