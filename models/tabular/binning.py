@@ -7,12 +7,22 @@ bin the same histogram says how the fine codes share the bin's mass.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpsynth.models.tabular.graphical.shuffling import shuffled_by_group
+
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+
+FINEST = 256
+"""Cells that are smoothed one by one; the time grows with their third power."""
+CLEAR = 4.0
+"""Standard deviations from which on a cell is taken for a spike of its own."""
+PASSES = 4
+"""How often spikes are looked for."""
 
 
 @dataclass(frozen=True)
@@ -35,19 +45,21 @@ class Bins:
         object.__setattr__(self, "shape", {name: int(codes.max()) + 1 for name, codes in self.maps.items()})
 
     def refine(self, column: str, bins: Codes, mask: NDArray[np.bool_] | None, rng: np.random.Generator) -> Codes:
-        """Fine codes for rows whose bins are known; where there is a mask, only codes that it allows.
+        """Draw fine codes for rows whose bins are known; where there is a mask, only codes that it allows.
 
         Within each bin the draw is stratified: shares are met as closely as whole rows can.
         """
-        codes = self.maps[column]
         weights = self.weights[column] if mask is None else self.weights[column] * mask
-        order = np.argsort(codes, kind="stable")
-        mass = totals(codes, weights, self.shape[column])
-        share = np.cumsum(weights[order] / np.maximum(mass, 1e-300)[codes[order]])
-        ends = share - np.concatenate([[0.0], np.cumsum(mass > 0)])[codes[order]] + codes[order]
-        places = np.searchsorted(ends, bins + _stratified(bins, rng), side="right")
-        last = np.flatnonzero(weights[order] > 0)
-        return np.asarray(order[last[np.searchsorted(last, np.minimum(places, last[-1]))]], dtype=np.int64)
+        codes = np.argsort(self.maps[column], kind="stable")
+        codes = codes[weights[codes] > 0]
+        own = self.maps[column][codes]
+        sums = np.cumsum(weights[codes] / totals(own, weights[codes])[own])
+        # Where each bin's codes begin and end; a bin without any takes a neighbour's, and only a mask makes such bins.
+        first, end = (np.searchsorted(own, np.arange(self.shape[column]), side) for side in ("left", "right"))
+        low, high = np.concatenate([[0.0], sums])[np.stack([first, end])]
+        target = low[bins] + _stratified(bins, self.shape[column], rng) * (high - low)[bins]
+        places = np.clip(np.searchsorted(sums, target, side="right"), first[bins], end[bins] - 1)
+        return np.asarray(codes[np.maximum(places, 0)], dtype=np.int64)
 
     def impossible(self, columns: Sequence[str], table: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the combinations of bins of which every combination of fine codes is impossible.
@@ -70,14 +82,13 @@ class Bins:
         return totals(self.maps[column], self.weights[column] * mask, self.shape[column])
 
 
-def _stratified(bins: Codes, rng: np.random.Generator) -> Array:
+def _stratified(bins: Codes, count: int, rng: np.random.Generator) -> Array:
     """One number in [0, 1) a row, evenly spread among the rows of each bin and in random order."""
-    order = np.lexsort((rng.random(len(bins)), bins))
-    sizes = np.bincount(bins)
+    sizes = np.bincount(bins, minlength=count)
     rank = np.arange(len(bins)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
     spread = np.empty(len(bins))
-    spread[order] = (rank + rng.random(len(bins))) / np.repeat(sizes, sizes)
-    return np.asarray(np.minimum(spread, 1 - 1e-12))
+    spread[shuffled_by_group(bins, count, rng)] = (rank + rng.random(len(bins))) / np.repeat(sizes, sizes)
+    return spread
 
 
 def totals(codes: Codes, mass: Array, size: int = 0) -> Array:
@@ -101,7 +112,8 @@ def smooth(counts: Array, sigma: float, widths: Array) -> Array:
 
     The density ``f`` (counts over widths) is a smooth part with prior ``exp(-|D f|^2 / 2 a^2)`` on its second
     differences, plus spikes of variance ``b^2`` a cell (people write 20, not 19). The noise is known; a and b maximise
-    the marginal likelihood (empirical Bayes), and the posterior mean is returned.
+    the marginal likelihood (empirical Bayes), and the posterior mean is returned. Spikes that are far out of the
+    others' law stay as they are and do not count for a and b.
 
     Parameters
     ----------
@@ -117,31 +129,56 @@ def smooth(counts: Array, sigma: float, widths: Array) -> Array:
     size = len(counts)
     if size < 8:
         return counts
+    if size > FINEST:
+        return _smooth_coarsely(counts, sigma, widths)
     difference = np.diff(np.eye(size), n=2, axis=0)
     # In noise units; the small ridge makes the prior proper and leaves level and slope all but free.
     prior = np.asarray(np.linalg.inv(difference.T @ difference + 1e-8 * np.eye(size)), dtype=np.float64)
     scaled: Array = np.asarray(counts / sigma, dtype=np.float64)
     shares = widths * size
-    best = max((_posterior(scaled, prior, shares, b) for b in (0.0, 0.3, 1.0, 4.0, 16.0)), key=_first)
-    return best[1] * sigma
+    sizes = [0.0, *(0.3 * 4.0 ** np.arange(1 + np.log2(1 + np.abs(scaled).max())))]
+    clear = np.zeros(size, dtype=bool)
+    for _ in range(PASSES):
+        found = max((_posterior(scaled, prior, shares, b, clear) for b in sizes), key=lambda p: p.evidence)
+        outside = np.abs(scaled - found.even) > CLEAR * found.noise
+        if not (outside & ~clear).any():
+            break
+        clear |= outside
+    return found.mean * sigma
 
 
-def _posterior(scaled: Array, prior: Array, widths: Array, spike: float) -> tuple[float, Array]:
-    """Log marginal likelihood and posterior mean for one size of spikes and the best smoothness."""
+def _smooth_coarsely(counts: Array, sigma: float, widths: Array) -> Array:
+    """Smooth blocks of neighbouring cells, whose number bounds the time; of single cells keep what is no noise."""
+    blocks = np.arange(len(counts)) * FINEST // len(counts)
+    root = np.sqrt(np.bincount(blocks))  # noise of a block's sum over that of a cell
+    shares = totals(blocks, widths)
+    known = root * smooth(totals(blocks, counts) / root, sigma, shares / root / (shares / root).sum())
+    even = (known / shares)[blocks] * widths
+    return np.asarray(np.where(np.abs(counts - even) > CLEAR * sigma, counts, even))
+
+
+class _Posterior(NamedTuple):
+    """Log marginal likelihood, posterior mean, its smooth part, and the deviation of cells from that."""
+
+    evidence: float
+    mean: Array
+    even: Array
+    noise: Array
+
+
+def _posterior(scaled: Array, prior: Array, widths: Array, spike: float, clear: NDArray[np.bool_]) -> _Posterior:
+    """Posterior for one size of spikes and the best smoothness; cells that are `clear` say nothing of the others."""
     # Given the spikes, noise in noise units has variance 1 + b w^2; divided by it the rest is diagonal in one basis.
     noise = np.sqrt(1 + spike * widths**2)
-    values, vectors = np.linalg.eigh(prior * np.outer(widths / noise, widths / noise))
-    waves = vectors.T @ (scaled / noise)
-    scales = np.clip(values, 0, None) * np.geomspace(1e-7, 1e3, 31)[:, None]
+    wide = np.where(clear, 1e6 * noise, noise)
+    values, vectors = np.linalg.eigh(prior * np.outer(widths / wide, widths / wide))
+    waves = vectors.T @ (scaled / wide)
+    scales = np.clip(values, 0, None) * np.geomspace(1e-7, 1e12, 58)[:, None]
     evidence = -0.5 * (waves**2 / (1 + scales) + np.log1p(scales)).sum(axis=1)
     best = int(np.argmax(evidence))
-    even = noise * (vectors @ (scales[best] / (1 + scales[best]) * waves))
-    mean = even + (1 - 1 / noise**2) * (scaled - even)
-    return float(evidence[best] - np.log(noise).sum()), mean
-
-
-def _first(pair: tuple[float, Array]) -> float:
-    return pair[0]
+    even = wide * (vectors @ (scales[best] / (1 + scales[best]) * waves))
+    mean = even + (1 - 1 / wide**2) * (scaled - even)
+    return _Posterior(float(evidence[best] - np.log(wide).sum()), mean, even, noise)
 
 
 def group(mass: Array, ordered: int, size: int, cuts: Sequence[int] = ()) -> Codes:

@@ -12,11 +12,15 @@ from dpsynth.models.base import Model, Released
 from dpsynth.models.tabular.binning import Bins
 from dpsynth.models.tabular.graphical.junction_tree import JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
+from dpsynth.models.tabular.graphical.products import take
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
 SCARCE = 1e-6
 """Conditions whose probability under the model is below this are refused: the rows would be made of rounding."""
+
+CALIBRATED = 1e-6
+"""By how much probabilities in a file may be off."""
 
 
 class MarginalModel(Model):
@@ -110,11 +114,11 @@ class MarginalModel(Model):
         bins = Bins(maps, weights)
         tree = _read_tree(bins.shape, config)
         beliefs = [arrays[f"belief.{i}"].astype(np.float64) for i in range(len(tree.cliques))]
-        for clique, belief in zip(tree.cliques, beliefs, strict=True):
-            if belief.shape != tuple(bins.shape[c] for c in clique) or not np.isfinite(belief).all():
-                raise ValueError("a belief does not fit its clique")
-        graph, counts = GraphicalModel(tree, beliefs), _read_counts(codec, config["counts"], arrays)
-        return cls(codec, statement, graph=graph, bins=bins, rows=int(config["rows"]), counts=counts)
+        _check_beliefs(tree, beliefs)
+        rows, counts = int(config["rows"]), _read_counts(codec, config["counts"], arrays)
+        if rows < 1:
+            raise ValueError("the number of rows is not positive")
+        return cls(codec, statement, graph=GraphicalModel(tree, beliefs), bins=bins, rows=rows, counts=counts)
 
 
 def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> None:
@@ -147,6 +151,22 @@ def _read_tree(domain: dict[str, int], config: dict[str, Any]) -> JunctionTree:
         raise ValueError("the cliques do not cover the columns")
     if any(list(clique) != sorted(set(clique), key=order.__getitem__) for clique in cliques):
         raise ValueError("a clique is not in column order")
-    if parents[0] != -1 or any(not 0 <= p < i for i, p in enumerate(parents) if i):
+    if len(parents) != len(cliques) or parents[0] != -1 or any(not 0 <= p < i for i, p in enumerate(parents) if i):
         raise ValueError("parents do not come before their children")
-    return JunctionTree(domain, cliques, parents)
+    tree = JunctionTree(domain, cliques, parents)
+    new = [c for clique, separator in zip(cliques, tree.separators, strict=True) for c in clique if c not in separator]
+    if len(new) != len(set(new)):
+        raise ValueError("the cliques of a column are not connected")
+    return tree
+
+
+def _check_beliefs(tree: JunctionTree, beliefs: Sequence[NDArray[np.float64]]) -> None:
+    for clique, belief in zip(tree.cliques, beliefs, strict=True):
+        if belief.shape != tuple(tree.domain[c] for c in clique):
+            raise ValueError("a belief does not fit its clique")
+        if not np.isfinite(belief).all() or belief.max() > CALIBRATED or abs(np.exp(belief).sum() - 1) > CALIBRATED:
+            raise ValueError("a belief is not the logarithm of probabilities")
+    for i, separator in enumerate(tree.separators):
+        here, above = (take(np.exp(beliefs[j]), tree.cliques[j], separator) for j in (i, max(tree.parents[i], 0)))
+        if not np.allclose(here, above, rtol=0, atol=CALIBRATED):
+            raise ValueError("neighbouring beliefs do not agree")

@@ -62,10 +62,12 @@ class OneWay:
         What is known of the merged bins stays in how the fine codes share them.
         """
         maps, within, proportions, variance = {}, {}, {}, {}
+        cuts = _constraint_cuts(codec)
         for name, fine in self.bins.maps.items():
             code, known = codec.columns[name], self.proportions[name]
             alone = code.size - code.ordered if code.ordered else 0
-            codes = group(known, len(known) - alone if code.ordered else 0, size + alone)
+            starts = [int(fine[cut]) for cut in cuts[name] if cut < code.ordered]
+            codes = group(known, len(known) - alone if code.ordered else 0, size + alone, starts)
             maps[name] = codes[fine]
             within[name] = _within(maps[name], self.bins.weights[name] * known[fine])
             proportions[name] = totals(codes, known)

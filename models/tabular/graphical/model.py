@@ -9,6 +9,7 @@ from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.pairs import Pairs
 from dpsynth.models.tabular.graphical.products import sum_product, take
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
+from dpsynth.models.tabular.graphical.shuffling import shuffled_by_group
 
 Codes = NDArray[np.int64]
 
@@ -141,9 +142,7 @@ class GraphicalModel:
         present = np.flatnonzero(sizes)
         counts = _whole_counts(flat[present], sizes[present], rng)
         cells = np.repeat(np.tile(np.arange(flat.shape[1]), len(present)), counts.ravel())
-        shuffled = rng.permutation(n)
-        small = groups.astype(np.min_scalar_type(len(flat)))  # numpy sorts 16 bits by radix, several times faster
-        by_group = shuffled[np.argsort(small[shuffled], kind="stable")]
+        by_group = shuffled_by_group(groups, len(flat), rng)
         codes = np.empty(n, dtype=np.int64)
         codes[by_group] = cells
         for column, values in zip(new, np.unravel_index(codes, table.shape[split:]), strict=True):
