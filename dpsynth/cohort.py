@@ -1,6 +1,6 @@
 """A cohort: a table of patients that keeps what its schema says."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.errors import DataError, FileError
+from dpsynth.imaging import ImageSet, check_images, row_numbers
 from dpsynth.schema import Schema
 
 if TYPE_CHECKING:
@@ -35,11 +36,13 @@ class Cohort:
         Whether the data are public, so that nothing needs to be spent on them.
     synthetic
         Whether the rows were generated.
+    images
+        The images of its rows, where the schema declares some.
 
     Notes
     -----
-    Privacy contract: `repr` shows the schema's name and the columns; the number of rows only where the cohort is
-    public or synthetic.
+    Privacy contract: `repr` shows the schema's name, the columns and the size of images; the numbers of rows and
+    images only where the cohort is public or synthetic.
     """
 
     schema: Schema
@@ -47,6 +50,11 @@ class Cohort:
     source: Path | None = None
     public: bool = False
     synthetic: bool = False
+    images: ImageSet | None = None
+
+    def __post_init__(self) -> None:
+        if self.images is not None:
+            check_images(self.images, self.schema.images, self.table.num_rows)
 
     @classmethod
     def read(cls, path: str | Path, schema: Schema, *, public: bool = False, synthetic: bool = False) -> "Cohort":
@@ -106,8 +114,15 @@ class Cohort:
 
     def __repr__(self) -> str:
         kind = "synthetic, " if self.synthetic else "public, " if self.public else ""
-        rows = f"{len(self)} rows, " if self.synthetic or self.public else ""
-        return f"Cohort({self.schema.name!r}: {kind}{rows}columns {', '.join(self.columns)})"
+        shown = self.synthetic or self.public
+        rows = f"{len(self)} rows, " if shown else ""
+        return f"Cohort({self.schema.name!r}: {kind}{rows}columns {', '.join(self.columns)}{self._images(shown)})"
+
+    def _images(self, shown: bool) -> str:
+        if self.images is None:
+            return ""
+        number = f"{len(self.images)} " if shown else ""
+        return f", {number}images of {' x '.join(map(str, self.images.size))}"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -115,7 +130,7 @@ class Cohort:
         return tuple(self.table.column_names)
 
     def take(self, row_indices: npt.ArrayLike) -> "Cohort":
-        """Return the cohort of the given rows.
+        """Return the cohort of the given rows, with their images.
 
         Its schema declares no `rows`: the public number was that of the whole, and how many rows a part has is private.
 
@@ -124,11 +139,11 @@ class Cohort:
         row_indices
             (k,) integers from 0 to rows - 1, or (rows,) booleans.
         """
-        indices = np.asarray(row_indices)
-        indices = np.flatnonzero(indices) if indices.dtype == bool else indices.astype(np.int64)
+        indices = row_numbers(row_indices)
         table = self.table.take(indices).combine_chunks()
         part = self.schema.model_copy(update={"rows": None})
-        return Cohort(part, table, source=self.source, public=self.public, synthetic=self.synthetic)
+        images = self.images.take(indices) if self.images is not None else None
+        return replace(self, schema=part, table=table, images=images)
 
     def patients(self) -> npt.NDArray[np.int64]:
         """Return (rows,) for each row the number of its patient, 0 to patients - 1, by first appearance.

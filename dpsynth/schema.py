@@ -1,6 +1,7 @@
 """The schema: what is publicly known about a cohort before anybody looks at it."""
 
 import difflib
+import math
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
@@ -18,9 +19,15 @@ __all__ = ["Boolean", "Categorical", "Column", "Datetime", "Identifier", "Images
 DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 """How files commonly write a missing value; a declared category of the same spelling goes before."""
 
+MAX_VALUES = 2**27
+"""Most values (channels times sides) of one image, and of one image file before it is resized: 512 x 512 x 512."""
+
+IMAGE_COLUMNS = ("image", "patient")
+"""Columns that the index of an image cohort adds; no modelled column may have these names beside images."""
+
 
 class Images(BaseModel):
-    """The images of a cohort: all of one size."""
+    """The images of a cohort: all of one size, with values in one public range."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -28,15 +35,36 @@ class Images(BaseModel):
         min_length=2, max_length=3, description="Height and width, or three sides of a volume."
     )
     channels: int = Field(default=1, ge=1, le=64, description="Channels, such as 1 for grey or 3 for colour.")
-    range: tuple[Number, Number] = Field(default=(0.0, 255.0), description="Least and greatest value of a pixel.")
+    range: tuple[Number, Number] = Field(
+        default=(0.0, 255.0), description="Least and greatest value of a pixel; others are clipped. The window of CT."
+    )
+    resize: bool = Field(default=False, description="Whether images of another size are resized; else they are errors.")
+    max_per_patient: int = Field(default=1, ge=1, description="Images of a patient beyond this are dropped at random.")
+    labels: tuple[str, ...] = Field(
+        default=(), description="Columns that the labels of an .npz fill, in order; label, or label_0 and so on."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Images":
         if any(side < 1 for side in self.size):
             raise ValueError("each side of size must be at least 1")
+        if math.prod(self.shape) > MAX_VALUES:
+            raise ValueError(f"an image would have more than {MAX_VALUES} values; declare a smaller size and resize")
         if self.range[0] >= self.range[1]:
             raise ValueError("range must rise")
+        if len(set(self.labels)) < len(self.labels):
+            raise ValueError("labels: a column is named twice")
         return self
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Channels and sides of one image."""
+        return (self.channels, *self.size)
+
+    @property
+    def dtype(self) -> str:
+        """How pixels are held: uint8 where the range is 0 to 255, else float32."""
+        return "uint8" if self.range == (0.0, 255.0) else "float32"
 
 
 class Schema(BaseModel):
@@ -82,7 +110,7 @@ class Schema(BaseModel):
     drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
     constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
-    images: Images | None = Field(default=None, description="The images, where each row has one.")
+    images: Images | None = Field(default=None, description="The images, where patients have some.")
 
     @model_validator(mode="after")
     def _check(self) -> "Schema":
@@ -92,6 +120,7 @@ class Schema(BaseModel):
         self._check_patient()
         self._check_roles()
         self._check_missing_values()
+        self._check_images()
         check_constraints(self.columns, self.constraints)
         return self
 
@@ -142,6 +171,16 @@ class Schema(BaseModel):
                 raise ValueError(
                     f"missing_values: {text!r} is a number; declare it as special of the columns that use it"
                 )
+
+    def _check_images(self) -> None:
+        if self.images is None:
+            return
+        self._check_known("images: labels", self.images.labels, modelled=True)
+        taken = [name for name in IMAGE_COLUMNS if name in self.modelled]
+        if taken or "image" in self.columns:
+            raise ValueError(
+                f"columns: {(taken or ['image'])[0]!r} is a column of the index of images; rename the column"
+            )
 
     @property
     def modelled(self) -> tuple[str, ...]:
