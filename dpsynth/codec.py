@@ -1,7 +1,7 @@
 """A cohort as small integers, and back: one fine code for each cell, category and state of every modelled column."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -212,7 +212,7 @@ class Codec:
             If a column is not there, lengths differ, a code is out of bounds, or no row keeps the constraints.
         """
         rows = self._check_codes(codes)
-        limits = {name: self._meaning(name, condition) for name, condition in (where or {}).items()}
+        limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
         kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, limits)
         drawn = self._rules.orders.draw(kept, rng, limits)
         arrays = {}
@@ -264,11 +264,29 @@ class Codec:
         """
         masks = {}
         for name, condition in conditions.items():
-            meaning = self._meaning(name, condition)
-            masks[name] = self._coders[name].mask(meaning, partly=partly)
+            meaning = self._limit(name, condition) if partly else self._meaning(name, condition)
+            masks[name] = self._coders[name].share(meaning) > 0 if partly else self._coders[name].mask(meaning)
             if not masks[name].any():
                 raise InputError(f"where: {name!r} has no code for which the whole condition holds; widen it.")
         return masks
+
+    def shares(self, conditions: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
+        """Return for each named column (size,) which share of each code's values fulfils its condition.
+
+        It is 0 or 1 but in cells that a range cuts in two; arguments and errors as for `where`.
+        """
+        limits = {name: self._limit(name, condition) for name, condition in conditions.items()}
+        return {name: self._coders[name].share(limit) for name, limit in limits.items()}
+
+    def _limit(self, name: str, condition: Any) -> Meaning:
+        """Return a condition's meaning with a single value written as the range that it is: it narrows a cell."""
+        meaning, coder = self._meaning(name, condition), self._coders[name]
+        if not isinstance(coder, GridCoder) or meaning.ranges:
+            return meaning
+        inside = [point for point in meaning.points if point not in coder.grid.atoms]
+        if len(inside) != 1:
+            return meaning
+        return replace(meaning, ranges=((inside[0], inside[0]),))
 
     def _meaning(self, name: str, condition: Any) -> Meaning:
         self._check_column(name)

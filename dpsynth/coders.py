@@ -69,6 +69,17 @@ class GridCoder:
         held = meaning.covers(self.grid, partly=partly)
         return np.append(held, meaning.missing) if self.column.missing else held
 
+    def share(self, meaning: Meaning) -> npt.NDArray[np.float64]:
+        """Return (size,) which share of each code's values lies in a condition, when values are even in their cell."""
+        shares = self.mask(meaning).astype(np.float64)
+        if len(meaning.ranges) == 1:
+            grid, (start, end) = self.grid, meaning.ranges[0]
+            low = grid.position_up(np.clip(grid.lower[: grid.ordered], start, None))
+            high = grid.position_down(np.clip(grid.upper[: grid.ordered], None, end))
+            inside = np.clip(high - low + 1, 0, None) / np.diff(grid.boundaries)
+            shares[: grid.ordered] = np.maximum(shares[: grid.ordered], inside)
+        return shares
+
 
 class ListCoder:
     """Codes of a categorical or boolean column: its categories, then missing.
@@ -117,6 +128,10 @@ class ListCoder:
         """Return (size,) which codes hold in a condition."""
         held = meaning.holds(np.arange(self.states, dtype=np.int64), np.ones(self.states, dtype=bool))
         return np.append(held, meaning.missing) if self.column.missing else held
+
+    def share(self, meaning: Meaning) -> npt.NDArray[np.float64]:
+        """Return (size,) 1 for each code that holds in a condition, else 0."""
+        return self.mask(meaning).astype(np.float64)
 
 
 Coder = GridCoder | ListCoder

@@ -7,7 +7,7 @@ from them; the model holds those answers and nothing else, so sampling, saving a
 import abc
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
+from dpsynth.models.drawing import Part, Proportions, Support, kept, parts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -30,6 +31,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Plan", "PlanItem", "Progress", "Released", "Synthesizer", "available", "make", "synthesizer"]
 
 GROUP = "dpsynth.models"
+FEW = 64
+"""Rows that are drawn at least where there are constraints; the first of them are taken."""
 Progress = Callable[[str, float], None]
 """Called with the name of the phase and the share of it that is done, 0 to 1."""
 
@@ -193,7 +196,19 @@ class Model(abc.ABC):
         """Return the noisy counts that the model keeps, for the public report; by default it keeps none."""
         return []
 
-    def sample(self, n: int, *, where: Mapping[str, Any] | None = None, seed: int | None = None) -> "Cohort":
+    def support(self, where: Mapping[str, Any]) -> Support | None:  # noqa: ARG002  (for those that can tell)
+        """Return how many training rows meet a condition, by the model, and the noise; None where it cannot tell."""
+        return None
+
+    def sample(
+        self,
+        n: int,
+        *,
+        where: Mapping[str, Any] | None = None,
+        proportions: Proportions | None = None,
+        scarce: bool = False,
+        seed: int | None = None,
+    ) -> "Cohort":
         """Draw synthetic rows. Post-processing: costs no budget, however often it is called.
 
         Parameters
@@ -202,6 +217,15 @@ class Model(abc.ABC):
             Number of rows, at least 1.
         where : mapping, optional
             Conditions that every row keeps, as `Codec.where` reads them: ``{"race": "black", "age": {"min": 80}}``.
+            Ranges may cut the cells of a number: values are then drawn from the part inside.
+        proportions : mapping or sequence, optional
+            Shares of the rows, met as closely as whole rows can: ``{"race": {"black": 0.5, "white": 0.5}}``, of an
+            intersection ``{("sex", "race"): {("female", "black"): 0.5}}``, or any conditions that exclude each other
+            with a share each, ``[({"age": {"min": 80}}, 0.5)]``. Shares that sum to 1 leave no other rows; where they
+            sum to less, the rest meets none of the conditions, in the proportions of the model.
+        scarce : bool
+            Draw also where the noise is larger than the number of training rows that meet a condition. The rows are
+            then the model's guess from other patients.
         seed : int, optional
             Makes the draw repeatable. The model is public, so this weakens nothing.
 
@@ -213,13 +237,36 @@ class Model(abc.ABC):
         Raises
         ------
         InputError
-            If `n` is not a positive integer, or a condition names an unknown column or value.
+            If `n` is not a positive integer, a condition names an unknown column or value, or holds for so few rows
+            that the model cannot tell them from none.
         """
         if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
             raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
         rng = np.random.default_rng(seed)
-        codes = self.sample_codes(int(n), self.codec.where(where or {}), rng)
-        return self.codec.decode(codes, rng)
+        parts = parts_of(self.codec, int(n), where or {}, proportions)
+        if not scarce:
+            for part in parts:
+                self._check_support(part.where)
+        drawn = [self._drawn(part, rng) for part in parts]
+        return drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng)
+
+    def _drawn(self, part: Part, rng: np.random.Generator) -> "Cohort":
+        masks = self.codec.where(part.where, partly=True)
+        # A row that breaks a constraint takes codes of another row: there must be others, under the same condition.
+        rows = max(part.rows, FEW) if self.schema.constraints else part.rows
+        wanted = dataclasses.replace(part, rows=rows)
+        codes = kept(self.codec, wanted, lambda size: self.sample_codes(size, masks, rng), rng)
+        cohort = self.codec.decode(codes, rng, where=part.where)
+        return cohort if rows == part.rows else dataclasses.replace(cohort, table=cohort.table.slice(0, part.rows))
+
+    def _check_support(self, where: Mapping[str, Any]) -> None:
+        found = self.support(where) if where else None
+        if found is not None and found.scarce:
+            raise InputError(
+                f"where: by the model {found.rows:,.0f} training rows meet the condition on {', '.join(where)}, fewer "
+                f"than the noise on their number ({found.noise:,.0f}): too scarce to be drawn honestly. Widen it, "
+                "leave a column out, or take the model's guess from other patients with scarce=True (--scarce)."
+            )
 
     def save(self, folder: "str | Path") -> None:
         """Write ``config.json``, ``schema.json``, ``ledger.json`` and ``model.safetensors`` to a new folder.
@@ -235,6 +282,15 @@ class Model(abc.ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.schema.name!r}: {len(self.codec.columns)} columns>"
+
+
+def _shuffled(drawn: Sequence["Cohort"], rng: np.random.Generator) -> "Cohort":
+    """Return the rows of several draws together, in random order."""
+    import pyarrow as pa
+
+    table = pa.concat_tables([cohort.table for cohort in drawn])
+    order = rng.permutation(table.num_rows)
+    return dataclasses.replace(drawn[0], table=table.take(order).combine_chunks())
 
 
 class Synthesizer(abc.ABC):

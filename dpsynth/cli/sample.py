@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
-from dpsynth.cli.where import parse_conditions
+from dpsynth.cli.where import parse_conditions, parse_proportions
 from dpsynth.errors import FileError, InputError
 
 
@@ -21,6 +21,16 @@ def run(
         list[str] | None,
         typer.Option("--where", "-w", help="Condition that every row keeps; may be repeated. See below."),
     ] = None,
+    proportions: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--proportions", "-p", metavar="CONDITION: SHARE", help="Share of the rows; may be repeated. See below."
+        ),
+    ] = None,
+    scarce: Annotated[
+        bool,
+        typer.Option("--scarce", help="Draw also where the noise exceeds the training rows that meet a condition."),
+    ] = False,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="File to write, .csv or .parquet; - writes CSV to the output stream.")
     ] = Path("synthetic.csv"),
@@ -31,17 +41,24 @@ def run(
     """Draw synthetic rows from a model. Costs no budget, however often it is done.
 
     Conditions have the forms COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE] and
-    COLUMN is missing. A column with odd characters in its name stands in quotes.
+    COLUMN is missing; several are joined by and. A column with odd characters in its name stands in quotes.
+
+    Proportions are a condition, a colon and a share. Conditions exclude each other; where the shares sum to less than
+    1, the rest of the rows meets none of them. A condition that fewer training rows meet, by the model, than the noise
+    on their number is refused; --scarce takes the model's guess from other patients.
 
     For example:
 
         dpsynth sample release/model -n 1000
 
-        dpsynth sample model -n 500 --where "race == 'black'" --where "age >= 80" --out old.parquet
+        dpsynth sample model -n 500 --where "race == 'black' and age >= 80" --out old.parquet
+
+        dpsynth sample model -n 500 -p "race == 'black': 0.5" -p "race == 'white': 0.5" --out balanced.csv
     """
     from dpsynth.models import load_model
 
     conditions = parse_conditions(where or ())
+    shares = parse_proportions(proportions) if proportions else None
     stream = str(out) == "-"
     if stream and json:
         raise InputError("--json: cannot go with --out -, because both write to the output stream.")
@@ -51,7 +68,7 @@ def run(
         report("reading", 0.0)
         fitted = load_model(model)
         report("sampling", 0.0)
-        drawn = fitted.sample(rows, where=conditions, seed=seed)
+        drawn = fitted.sample(rows, where=conditions, proportions=shares, scarce=scarce, seed=seed)
         report("writing", 0.0)
         if not stream:
             drawn.write(out)

@@ -3,13 +3,14 @@
 A tiny parser and no `eval`: a condition is a column, one operator and literal values, nothing else.
 """
 
+import itertools
 import re
 from collections.abc import Iterable
 from typing import Any
 
 from dpsynth.errors import InputError
 
-__all__ = ["literal", "parse_conditions"]
+__all__ = ["literal", "parse_conditions", "parse_proportions"]
 
 _COLUMN = r"""(?: "(?P<double>[^"]+)" | '(?P<single>[^']+)' | `(?P<tick>[^`]+)` | (?P<bare>[^\s"'`=<>!][^=<>!]*?) )"""
 _CONDITION = re.compile(
@@ -24,6 +25,8 @@ _LITERAL = re.compile(
 _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]+)?")
+_AND = re.compile(r"\s+and\s+")
+_TOKEN = re.compile(r"""\s+and\s+|"[^"]*"|'[^']*'|`[^`]*`|.""", re.DOTALL)
 _FORMS = "COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE], COLUMN is missing"
 _BOUND = {">=": "min", "<=": "max"}
 
@@ -34,8 +37,9 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
     Parameters
     ----------
     texts : iterable of str
-        One condition each. A column with operators or leading blanks in its name stands in quotes or backticks. Values
-        in quotes are text; without, they are read as a number, ``true``, ``false`` or else text.
+        One condition each, or several joined by ``and``. A column with operators or leading blanks in its name stands
+        in quotes or backticks. Values in quotes are text; without, they are read as a number, ``true``, ``false`` or
+        else text.
 
     Returns
     -------
@@ -49,17 +53,56 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
 
     Examples
     --------
-    >>> parse_conditions(["age >= 80", "age <= 90", "race == 'black'", "edu is missing"])
+    >>> parse_conditions(["age >= 80 and age <= 90", "race == 'black'", "edu is missing"])
     {'age': {'min': 80, 'max': 90}, 'race': 'black', 'edu': None}
     """
     conditions: dict[str, Any] = {}
-    for text in texts:
+    for text in itertools.chain.from_iterable(map(_pieces, texts)):
         column, condition = _parse(text)
         if column not in conditions:
             conditions[column] = condition
         else:
             conditions[column] = _join(column, conditions[column], condition)
     return conditions
+
+
+def parse_proportions(texts: Iterable[str]) -> list[tuple[dict[str, Any], float]]:
+    """Turn ``CONDITION: SHARE`` into the pairs that `Model.sample` takes as proportions.
+
+    Raises
+    ------
+    InputError
+        If there is no share behind the last colon, or what stands before it is no condition.
+
+    Examples
+    --------
+    >>> parse_proportions(["race == 'black': 0.5", "race == 'white' and age >= 80: 0.25"])
+    [({'race': 'black'}, 0.5), ({'race': 'white', 'age': {'min': 80}}, 0.25)]
+    """
+    found = []
+    for text in texts:
+        condition, colon, share = text.rpartition(":")
+        if not colon or not _DECIMAL.fullmatch(share.strip()):
+            raise InputError(f"--proportions {text!r}: expected CONDITION: SHARE, such as \"race == 'black': 0.5\".")
+        found.append((parse_conditions([condition]), float(share)))
+    return found
+
+
+def _pieces(text: str) -> list[str]:
+    """Split at each ``and`` outside quotes behind which another condition begins."""
+    pieces = [""]
+    for token in _TOKEN.findall(text):
+        if _AND.fullmatch(token):
+            pieces.append("")
+        else:
+            pieces[-1] += token
+    joined = pieces[:1]
+    for piece in pieces[1:]:
+        if _CONDITION.fullmatch(piece):
+            joined.append(piece)
+        else:
+            joined[-1] += " and " + piece
+    return joined
 
 
 def _parse(text: str) -> tuple[str, Any]:

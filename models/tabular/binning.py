@@ -77,8 +77,8 @@ class Bins:
             table = np.moveaxis(merged, 0, axis)
         return table
 
-    def evidence(self, column: str, mask: NDArray[np.bool_]) -> Array:
-        """Probability that a row of each bin has a code that the mask allows."""
+    def evidence(self, column: str, mask: NDArray[np.bool_] | Array) -> Array:
+        """Probability that a row of each bin has a code that the mask allows (or, of shares, allows in part)."""
         return totals(self.maps[column], self.weights[column] * mask, self.shape[column])
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Released
+from dpsynth.models.drawing import Support
 from dpsynth.models.tabular.binning import Bins
 from dpsynth.models.tabular.graphical.junction_tree import JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
@@ -74,6 +75,13 @@ class MarginalModel(Model):
         graph = self._given(masks) if masks else self.graph
         drawn = graph.sample(n, rng)
         return {name: self.bins.refine(name, drawn[name], masks.get(name), rng) for name in self.codec.columns}
+
+    def support(self, where: Mapping[str, Any]) -> Support | None:
+        """Return how many training rows meet a condition, by the model, and the noise of the noisiest column's cell."""
+        shares = self.codec.shares(where)
+        chance = self.graph.given({name: self.bins.evidence(name, share) for name, share in shares.items()})[1]
+        noise = max((table.sigma for table in self._counts if table.columns[0] in shares), default=0.0)
+        return Support(chance * self._rows, noise)
 
     def _given(self, masks: Masks) -> GraphicalModel:
         graph, chance = self.graph.given({name: self.bins.evidence(name, mask) for name, mask in masks.items()})
