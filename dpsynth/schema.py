@@ -13,8 +13,9 @@ from dpsynth import yamltext
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Number, Numeric
 from dpsynth.constraints import Constraint
 from dpsynth.errors import FileError, SchemaError
+from dpsynth.policies import Fairness
 
-__all__ = ["Boolean", "Categorical", "Column", "Datetime", "Identifier", "Images", "Numeric", "Schema"]
+__all__ = ["Boolean", "Categorical", "Column", "Datetime", "Fairness", "Identifier", "Images", "Numeric", "Schema"]
 
 DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 """How files commonly write a missing value; a declared category of the same spelling goes before."""
@@ -104,6 +105,9 @@ class Schema(BaseModel):
     target: str | None = Field(default=None, description="Column that models trained on the cohort predict.")
     subgroups: tuple[str, ...] = Field(default=(), description="Columns whose groups are judged one by one.")
     intersections: tuple[tuple[str, ...], ...] = Field(default=(), description="Subgroup columns judged together.")
+    fairness: Fairness | None = Field(
+        default=None, description="Groups that a model must measure well, and the share of the budget for it."
+    )
     missing_values: tuple[str, ...] = Field(
         default=DEFAULT_MISSING_VALUES, description="How the file writes a missing value."
     )
@@ -153,6 +157,17 @@ class Schema(BaseModel):
                 raise ValueError("intersections: each is a list of two or more different columns")
         if len(set(self.subgroups)) < len(self.subgroups):
             raise ValueError("subgroups: a column is named twice")
+        self._check_fairness()
+
+    def _check_fairness(self) -> None:
+        names = self.fairness.columns if self.fairness is not None else ()
+        self._check_known("fairness", names, modelled=True)
+        if len(set(names)) < len(names):
+            raise ValueError("fairness: a column is named twice")
+        if self.target in names:
+            raise ValueError(
+                f"fairness: {self.target!r} is the target; name the columns that divide patients in groups"
+            )
 
     def _check_known(self, field: str, names: tuple[str, ...] | list[str], *, modelled: bool = False) -> None:
         for name in names:
