@@ -57,15 +57,27 @@ class Cohort:
             check_images(self.images, self.schema.images, self.table.num_rows)
 
     @classmethod
-    def read(cls, path: str | Path, schema: Schema, *, public: bool = False, synthetic: bool = False) -> "Cohort":
-        """Read a CSV or Parquet file and check it.
+    def read(
+        cls,
+        path: str | Path,
+        schema: Schema,
+        *,
+        part: str | None = None,
+        public: bool = False,
+        synthetic: bool = False,
+    ) -> "Cohort":
+        """Read a table, an image set or a folder of images, and check it; which of them it is, its content says.
 
         Parameters
         ----------
         path
-            CSV in UTF-8 with a header line, or Parquet; which of the two it is, its content says.
+            CSV in UTF-8 with a header line, or Parquet; an ``.npz`` in the layout of MedMNIST
+            (`dpsynth.images.archive`); or a folder with an index of image files, and for patients a table
+            (`dpsynth.images.folder`).
         schema
             The schema; it need not be confirmed for reading.
+        part
+            Of an ``.npz``: ``"train"`` (the default), ``"val"`` or ``"test"``. They share one ledger.
         public
             Say that the data are public.
         synthetic
@@ -76,13 +88,16 @@ class Cohort:
         FileError
             If the file cannot be read.
         DataError
-            If the columns or values are not what the schema says; no message holds a value.
+            If the columns, values or images are not what the schema says; no message holds a value.
+        InputError
+            If a part is named that there is not.
         """
-        from dpsynth.reading import read_table
+        from dpsynth.images import dataset_of, read_source
 
         path = Path(path)
-        table = read_table(path, schema, synthetic=synthetic)
-        return cls._checked(table, schema, source=path, public=public, synthetic=synthetic)
+        table, images = read_source(path, schema, part=part, synthetic=synthetic)
+        cohort = cls._checked(table, schema, source=dataset_of(path), public=public, synthetic=synthetic)
+        return cohort if images is None else replace(cohort, images=images())
 
     @classmethod
     def from_pandas(
@@ -195,6 +210,32 @@ class Cohort:
                 write_csv(self, partial, guard_formulas=guard_formulas)
             else:
                 write_parquet(self, partial)
+
+    def write_folder(self, folder: str | Path, *, force: bool = False) -> None:
+        """Write a cohort with images as a folder that `read` reads; whole or not there.
+
+        It holds ``patients.parquet``, ``index.parquet`` and ``images/``: PNG for 8-bit pixels of 1, 3 or 4 channels,
+        NIfTI for volumes, ``.npy`` for the rest. Files are named by numbers.
+
+        Parameters
+        ----------
+        folder
+            A new folder; its parent must be there.
+        force
+            Replace a folder that is there.
+
+        Raises
+        ------
+        InputError
+            If the cohort has no images, or a patient has several rows without each having one image.
+        FileError
+            If the folder is there (without `force`) or cannot be written.
+        """
+        from dpsynth.files import new_folder
+        from dpsynth.images.writing import write_cohort
+
+        with new_folder(folder, force=force) as fresh:
+            write_cohort(self, fresh)
 
 
 def _plain(array: Any) -> Any:

@@ -40,7 +40,7 @@ class ImageSet:
 
     def __post_init__(self) -> None:
         if self.pixels.dtype not in (np.uint8, np.float32) or self.pixels.ndim not in (4, 5):
-            raise InputError("images: expected pixels of shape (images, channels, sides of one image), uint8 or float32.")
+            raise InputError("images: expected uint8 or float32 pixels of shape (images, channels, 2 or 3 sides).")
         if self.row.dtype != np.int64 or self.row.shape != self.pixels.shape[:1]:
             raise InputError("images: expected one row number (int64) for each image.")
         if self.row.size and (self.row[0] < 0 or (np.diff(self.row) < 0).any()):

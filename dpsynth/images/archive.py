@@ -1,0 +1,290 @@
+"""Image sets in one ``.npz`` file, in the layout of MedMNIST, or in that of Keras' data sets.
+
+Of the part that is read, ``train`` for example, these arrays are taken and no others:
+
+- ``train_images`` or ``x_train``: (images, sides) or (images, sides, channels);
+- ``train_labels`` or ``y_train``: (images,), (images, 1) or (images, labels);
+- ``train_<column>``: (images,) or (images, 1), for any other column that the schema declares.
+
+Labels that are whole numbers stand for the declared values by position, unless one of the values is itself a number.
+"""
+
+import math
+import zipfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.columns import Boolean, Categorical
+from dpsynth.errors import DataError, DpsynthError, FileError, InputError
+from dpsynth.images.arrays import Header, read_array, read_header
+from dpsynth.images.limits import check_memory
+from dpsynth.images.pixels import as_declared, check_depth, sides_of
+from dpsynth.imaging import ImageSet
+from dpsynth.reading import wanted_columns
+from dpsynth.schema import Images, Schema
+
+__all__ = ["PARTS", "Archive", "is_archive", "read_archive"]
+
+PARTS = ("train", "val", "test")
+"""The parts of a published image set."""
+
+_DENSEST = 1100
+"""Deflate packs at most 1032 bytes into one; what claims more is no honest file."""
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether a file is a zip file that holds NumPy arrays."""
+    try:
+        with zipfile.ZipFile(path) as packed:
+            return any(name.endswith(".npy") for name in packed.namelist())
+    except Exception:  # zipfile raises more than it documents
+        return False
+
+
+def read_archive(
+    path: Path, schema: Schema, *, part: str | None, synthetic: bool
+) -> tuple[Any, Callable[[], ImageSet]]:
+    """Read one part of an image set.
+
+    Parameters
+    ----------
+    path
+        The file.
+    schema
+        Its schema, which declares images.
+    part
+        ``"train"`` (also where it is left out), ``"val"`` or ``"test"``.
+    synthetic
+        Whether identifiers may be left out.
+
+    Returns
+    -------
+    pyarrow.Table
+        The declared columns, one row an image, not yet checked value by value.
+    callable
+        Reads the images; raises the same.
+
+    Raises
+    ------
+    FileError
+        If the file cannot be read.
+    DataError
+        If it is no such file, or its arrays are not the declared ones.
+    InputError
+        If there is no such part.
+    """
+    if part not in (None, *PARTS):
+        raise InputError(f"part {part!r}: expected one of {', '.join(PARTS)}.")
+    declared = schema.images
+    if declared is None:
+        raise DataError(f"{path.name}: holds images, and the schema declares none; add images with size and channels.")
+    archive, wanted = Archive(path), part or PARTS[0]
+    rows = archive.rows(wanted, declared)
+    table = _table(archive, wanted, schema, rows, synthetic=synthetic)
+    return table, lambda: ImageSet(archive.pixels(wanted, declared), np.arange(rows, dtype=np.int64))
+
+
+class Archive:
+    """The arrays of an ``.npz`` file; each is read only when it is asked for, and after its header was checked.
+
+    Parameters
+    ----------
+    path
+        The file.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read.
+    DataError
+        If it is not a whole ``.npz`` file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._headers: dict[str, Header] = {}
+        self._inside: dict[str, zipfile.ZipInfo] = {}
+        with _Opened(path) as packed:
+            for entry in packed.infolist():
+                if entry.filename.endswith(".npy"):
+                    self._take(entry)
+
+    def _take(self, entry: zipfile.ZipInfo) -> None:
+        name = entry.filename.removesuffix(".npy")
+        if name in self._inside or entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError("an array stands twice, or is packed in an unknown way")
+        if entry.file_size > _DENSEST * (entry.compress_size + 1) or entry.compress_size > self.path.stat().st_size:
+            raise ValueError("an array claims to be larger than it can be")
+        self._inside[name] = entry
+
+    def has(self, name: str) -> bool:
+        """Return whether there is an array of this name."""
+        return name in self._inside
+
+    def header(self, name: str) -> Header:
+        """Return shape and type of an array; raises as the class does."""
+        if name not in self._headers:
+            with _Opened(self.path) as packed, packed.open(self._inside[name]) as file:
+                self._headers[name] = read_header(file, self._inside[name].file_size)
+        return self._headers[name]
+
+    def array(self, name: str) -> npt.NDArray[Any]:
+        """Return an array; raises as the class does, also where it would not fit in memory."""
+        check_memory(self._inside[name].file_size)
+        self.header(name)
+        with _Opened(self.path) as packed, packed.open(self._inside[name]) as file:
+            return read_array(file)
+
+    def images_of(self, part: str) -> str:
+        """Return the name of the array that holds the images of a part.
+
+        Raises
+        ------
+        DataError
+            If there is none.
+        """
+        names = (f"{part}_images", f"x_{part}")
+        found = [name for name in names if self.has(name)]
+        if len(found) != 1:
+            raise DataError(f"{self.path.name}: expected one array of images, {names[0]} or {names[1]}.")
+        return found[0]
+
+    def rows(self, part: str, images: Images) -> int:
+        """Return how many images a part has, after checking that they are what is declared and fit in memory.
+
+        Raises
+        ------
+        DataError
+            If they do not.
+        """
+        name = self.images_of(part)
+        header = self.header(name)
+        _check_shape(name, header.shape, images)
+        check_depth(header.dtype, images)
+        check_memory(header.shape[0] * math.prod(images.shape) * np.dtype(images.dtype).itemsize)
+        return header.shape[0]
+
+    def pixels(self, part: str, images: Images) -> npt.NDArray[Any]:
+        """Return the images of a part as declared; raises as `rows`."""
+        return as_declared(self.array(self.images_of(part)), images)
+
+    def labels(self, part: str, images: Images | None) -> dict[str, npt.NDArray[Any]]:
+        """Return the labels of a part by column: those that `images` names, else label, or label_0 and so on.
+
+        Raises
+        ------
+        DataError
+            If they are no labels, or the schema names another number of columns.
+        """
+        name = next((name for name in (f"{part}_labels", f"y_{part}") if self.has(name)), None)
+        if name is None:
+            return {}
+        array = self.array(name)
+        if array.ndim not in (1, 2) or 0 in array.shape[1:]:
+            raise DataError(f"{name}: expected one label an image, or one row of labels an image.")
+        array = array.reshape(len(array), -1)
+        width = array.shape[1]
+        numbered = ("label",) if width == 1 else tuple(f"label_{k}" for k in range(width))
+        columns = (images.labels if images is not None else ()) or numbered
+        if len(columns) != width:
+            raise DataError(
+                f"{name}: has {width} labels an image, and the schema (images: labels) names {len(columns)}."
+            )
+        return {column: array[:, k] for k, column in enumerate(columns)}
+
+    def column(self, part: str, column: str) -> npt.NDArray[Any] | None:
+        """Return a further column of a part, or None where there is none.
+
+        Raises
+        ------
+        DataError
+            If it has more than one value an image.
+        """
+        name = f"{part}_{column}"
+        if not self.has(name) or column in ("images", "labels"):
+            return None
+        array = self.array(name)
+        if array.shape not in ((len(array),), (len(array), 1)):
+            raise DataError(f"column {column!r}: expected one value an image in the array {name}.")
+        return array.reshape(len(array))
+
+
+class _Opened:
+    """A zip file that is open; what goes wrong with it is told without what it holds."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __enter__(self) -> zipfile.ZipFile:
+        try:
+            self._file = zipfile.ZipFile(self._path)
+        except OSError as error:
+            raise FileError(f"{self._path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
+        except Exception:  # zipfile raises more than it documents
+            raise self._damaged() from None
+        return self._file
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _trace: object) -> None:
+        self._file.close()
+        if isinstance(error, Exception) and not isinstance(error, DpsynthError):
+            raise self._damaged() from None
+
+    def _damaged(self) -> DataError:
+        return DataError(
+            f"{self._path.name}: is not a whole .npz file of numbers and text; write it again with numpy.savez."
+        )
+
+
+def _check_shape(name: str, shape: tuple[int, ...], images: Images) -> None:
+    """Refuse images of another size by what the header says, which holds for all of them."""
+    sides, channels = len(images.size), images.channels
+    found = shape[1:]
+    fits = (len(found) == sides and channels == 1) or (len(found) == sides + 1 and found[-1] == channels)
+    if not fits or (found[:sides] != images.size and not images.resize):
+        raise DataError(
+            f"{name}: found images of shape {sides_of(found) or 'nothing'}, expected {sides_of(images.size)} and "
+            f"{channels} channel{'s' if channels > 1 else ''}. Correct size and channels in the schema, or declare "
+            "resize: true."
+        )
+
+
+def _table(archive: Archive, part: str, schema: Schema, rows: int, *, synthetic: bool) -> Any:
+    import pyarrow as pa
+
+    arrays = archive.labels(part, schema.images)
+    for name in schema.columns:
+        further = None if name in arrays else archive.column(part, name)
+        if further is not None:
+            arrays[name] = further
+    if any(len(array) != rows for array in arrays.values()):
+        raise DataError(f"{archive.path.name}: there are more or fewer labels, or values of a column, than images.")
+    names = wanted_columns(list(arrays), schema, synthetic=synthetic)
+    return pa.table({name: _values(name, arrays, schema) for name in names})
+
+
+def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema) -> Any:
+    """Return one column for Arrow; positions are put into words where the schema's values are words."""
+    import pyarrow as pa
+
+    array, column = arrays[name], schema.columns[name]
+    if isinstance(column, Categorical | Boolean) and array.dtype.kind in "biu" and _are_words(column):
+        words = [str(value) for value in column.categories]
+        return pa.array([words[code] if 0 <= code < len(words) else str(code) for code in array.astype(int).tolist()])
+    return pa.array(array.tolist(), pa.string()) if array.dtype.kind == "U" else pa.array(array, from_pandas=True)
+
+
+def _are_words(column: Categorical | Boolean) -> bool:
+    """Return whether no value of a column is a number, so that a number in its place can only be a position."""
+    return bool(column.categories) and not any(_is_number(value) for value in column.categories)
+
+
+def _is_number(value: object) -> bool:
+    try:
+        float(str(value))
+    except ValueError:
+        return False
+    return True

@@ -1,0 +1,216 @@
+"""Cohorts in a folder: image files, an index that says whose they are, and for patients a table.
+
+Two layouts:
+
+- A set of images: ``index.csv`` (or ``index.parquet``) with a row an image: the column ``image`` and all declared
+  columns.
+- A cohort: ``patients.csv`` (or ``.parquet``) with a row a patient, and an index with the columns ``image`` and the
+  patient's identifier. Where the table has no identifier, as in a release, the index has the column ``patient`` with
+  the number of the table's row, from 0. A patient may have no image, one or several.
+
+``image`` is a path relative to the folder, which it cannot leave.
+"""
+
+import math
+import stat
+from collections.abc import Callable, Sequence
+from pathlib import Path, PurePosixPath, PureWindowsPath
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.columns import Identifier
+from dpsynth.errors import DataError, FileError
+from dpsynth.images.formats import read_images
+from dpsynth.images.limits import check_memory
+from dpsynth.imaging import ImageSet
+from dpsynth.reading import read_all, read_table
+from dpsynth.schema import Images, Schema
+from dpsynth.values import typed, whole
+
+__all__ = ["dataset_of", "index_of", "is_image_folder", "patients_of", "places", "read_folder"]
+
+
+def index_of(folder: Path) -> Path | None:
+    """Return the index of a folder of images, or None."""
+    return _table_of(folder, "index")
+
+
+def patients_of(folder: Path) -> Path | None:
+    """Return the table of patients in a folder, or None."""
+    return _table_of(folder, "patients")
+
+
+def _table_of(folder: Path, stem: str) -> Path | None:
+    return next((path for path in (folder / f"{stem}.parquet", folder / f"{stem}.csv") if path.is_file()), None)
+
+
+def is_image_folder(path: Path) -> bool:
+    """Return whether a path is a folder of images with an index, or a cohort that lacks its index."""
+    return path.is_dir() and (index_of(path) is not None or patients_of(path) is not None)
+
+
+def dataset_of(path: Path) -> Path:
+    """Return the folder of a cohort for any of its tables, else the path itself: its patients have one ledger."""
+    folder = path.parent
+    if path.is_dir() or path.stem not in ("index", "patients"):
+        return path
+    cohort = index_of(folder) is not None and (patients_of(folder) is not None or (folder / "images").is_dir())
+    return folder if cohort else path
+
+
+def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, Callable[[], ImageSet]]:
+    """Read a folder of either layout.
+
+    Parameters
+    ----------
+    folder
+        Where ``index`` is, and ``patients`` for a cohort.
+    schema
+        Its schema, which declares images.
+    synthetic
+        Whether identifiers may be left out.
+
+    Returns
+    -------
+    pyarrow.Table
+        The declared columns, not yet checked value by value.
+    callable
+        Reads the images; raises the same.
+
+    Raises
+    ------
+    FileError
+        If a file is not there or cannot be read.
+    DataError
+        If index, table or an image is not what the schema says; no message holds a value or the name of an image.
+    """
+    declared = schema.images
+    if declared is None:
+        raise DataError(
+            f"{folder.name}: is a folder of images, and the schema declares none. Add images with size, channels and "
+            "range, or give the table of patients itself."
+        )
+    index, patients = index_of(folder), patients_of(folder)
+    if index is None:
+        raise FileError(f"{folder.name}: has no index.csv or index.parquet, which says whose each image is.")
+    if patients is None:
+        table, names = _image_set(index, schema, synthetic=synthetic)
+        row = np.arange(len(names), dtype=np.int64)
+    else:
+        table = read_table(patients, schema, synthetic=synthetic)
+        names, row = _joined(read_all(index), table, schema)
+    return table, lambda: ImageSet(_pixels(folder, names, declared), row)
+
+
+def _image_set(index: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, list[str]]:
+    """Return the declared columns of an index, and its images."""
+    columns = {**schema.columns, "image": Identifier()}
+    table = read_table(index, schema.model_copy(update={"columns": columns}), synthetic=synthetic)
+    if "image" not in table.column_names:
+        raise _no_column("image")
+    return table.drop_columns(["image"]), _names(table["image"], schema)
+
+
+def _joined(index: Any, table: Any, schema: Schema) -> tuple[list[str], npt.NDArray[np.int64]]:
+    """Return the images in the order of the table's rows, and the row of each."""
+    named = schema.patient is not None and schema.patient in table.column_names
+    key = schema.patient if named and schema.patient else "patient"
+    for name in ("image", key):
+        if name not in index.column_names:
+            raise _no_column(name)
+    row = _rows_of(index[key], table[key], key) if named else _numbered(index[key], table.num_rows)
+    order = np.argsort(row, kind="stable")
+    names = _names(index["image"], schema)
+    return [names[place] for place in order], row[order]
+
+
+def _no_column(name: str) -> DataError:
+    return DataError(f"column {name!r}: is not in the index of images; expected image (a path) and the patient.")
+
+
+def _names(array: Any, schema: Schema) -> list[str]:
+    """Return the paths of an index; each image stands in it once."""
+    names: list[str] = typed("image", Identifier(), _text(array), schema.missing_values).to_pylist()
+    if any(name is None for name in names):
+        raise DataError("column 'image': a row of the index names no image; expected a path in every row.")
+    names = [name.replace("\\", "/") for name in names]
+    if len({PurePosixPath(name) for name in names}) < len(names):
+        raise DataError("column 'image': an image stands twice in the index; expected each once, with its patient.")
+    return names
+
+
+def _text(array: Any) -> Any:
+    import pyarrow as pa
+
+    array = whole(array)
+    if pa.types.is_dictionary(array.type):
+        array = array.cast(array.type.value_type)
+    try:
+        return array.cast(pa.string())
+    except pa.ArrowException:
+        raise DataError("columns 'image' and of the patient: expected text or whole numbers.") from None
+
+
+def _rows_of(wanted: Any, patients: Any, key: str) -> npt.NDArray[np.int64]:
+    """Return for each image of the index the row of its patient."""
+    import pyarrow.compute as pc
+
+    known = _text(patients)
+    if pc.count_distinct(known, mode="all").as_py() < len(known):
+        raise DataError(f"column {key!r}: a patient has more than one row; beside images expected one row a patient.")
+    row = pc.index_in(_text(wanted), value_set=known, skip_nulls=True)
+    if row.null_count:
+        raise DataError(f"column {key!r}: an image of the index belongs to no patient of the table.")
+    return np.asarray(row.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def _numbered(array: Any, rows: int) -> npt.NDArray[np.int64]:
+    """Return the row numbers that the index gives."""
+    import pyarrow as pa
+
+    try:
+        numbers = _text(array).cast(pa.int64())
+    except pa.ArrowException:
+        numbers = None
+    if numbers is None or numbers.null_count:
+        raise DataError("column 'patient': expected the number of a row of the table, from 0, in every row.")
+    row = np.asarray(numbers.to_numpy(zero_copy_only=False), dtype=np.int64)
+    if row.size and (row.min() < 0 or row.max() >= rows):
+        raise DataError("column 'patient': an image of the index belongs to a row that the table does not have.")
+    return row
+
+
+def _pixels(folder: Path, names: Sequence[str], images: Images) -> npt.NDArray[Any]:
+    check_memory(len(names) * math.prod(images.shape) * np.dtype(images.dtype).itemsize)
+    return read_images(places(folder, names), images)
+
+
+def places(folder: Path, names: Sequence[str]) -> list[Path]:
+    """Return where the images of an index lie.
+
+    Raises
+    ------
+    DataError
+        If one lies outside the folder, by its path or by a link.
+    FileError
+        If one is not there.
+    """
+    root = folder.resolve()
+    return [_place(root, name) for name in names]
+
+
+def _place(root: Path, name: str) -> Path:
+    leaves = PurePosixPath(name).is_absolute() or PureWindowsPath(name).anchor or ".." in PurePosixPath(name).parts
+    try:
+        path = (root / name).resolve()
+        leaves = leaves or not path.is_relative_to(root)
+        regular = not leaves and stat.S_ISREG(path.stat().st_mode)
+    except (OSError, ValueError, RuntimeError):  # not there, a zero byte, a loop of links
+        raise FileError("column 'image': a file that the index names is not there or cannot be read.") from None
+    if leaves:
+        raise DataError("column 'image': a path leads out of the folder; expected paths relative to it, without dots.")
+    if not regular:
+        raise DataError("column 'image': a path of the index is no file.")
+    return path
