@@ -6,9 +6,19 @@ from collections.abc import Sequence
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
-from dpsynth.privacy.accounting import ROUNDING, Accounting, Event, rho_for, total_delta, total_price
+from dpsynth.privacy.accounting import (
+    ROUNDING,
+    Accounting,
+    Event,
+    epsilon_at,
+    rho_for,
+    total_delta,
+    total_price,
+    trainings,
+)
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger, Spent
+from dpsynth.privacy.training import TrainingPlan
 
 log = logging.getLogger(__name__)
 
@@ -22,22 +32,42 @@ class Account:
         What was granted, and how it is priced.
     delta_for_discovery
         The part of delta that only key discovery may spend.
+    training
+        A training that the budget is to pay; its own ``rho`` is what is left for questions.
 
     Attributes
     ----------
     rho
-        The price that the budget can pay.
+        The price that questions can pay.
+
+    Raises
+    ------
+    InputError
+        When training and questions together would cost more than the budget.
     events
         What was paid for.
     earlier
         What the dataset's earlier runs spent; None without a ledger.
     """
 
-    def __init__(self, budget: Budget, accounting: Accounting, *, delta_for_discovery: float) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        accounting: Accounting,
+        *,
+        delta_for_discovery: float,
+        training: TrainingPlan | None = None,
+    ) -> None:
         self.budget = budget
         self.accounting = accounting
         self.delta_for_discovery = delta_for_discovery
+        self.training = training
         self.rho = rho_for(budget, accounting, reserved_delta=delta_for_discovery)
+        if training is not None:
+            event, left = training.event, budget.delta - delta_for_discovery
+            if epsilon_at(training.rho, accounting, left, [event]) > budget.epsilon * (1 + ROUNDING):
+                raise InputError("training: it costs more than the budget; make the plan with TrainingPlan.within.")
+            self.rho = training.rho
         self.events: list[Event] = []
         self.earlier: Spent | None = None
         self._ledger: Ledger | None = None
@@ -62,6 +92,11 @@ class Account:
             if self._closed:
                 raise BudgetExceeded("this session is closed: open another one, which needs a budget of its own.")
             after = [*self.events, *events]
+            if trainings(after) not in ((), (self.training and self.training.event,)):
+                raise BudgetExceeded(
+                    "a session pays the one training that it was opened for, once; nothing was looked at. Open another "
+                    "session with training=, which needs a budget of its own."
+                )
             if total_price(after, self.accounting) > self.rho * (1 + ROUNDING):
                 raise BudgetExceeded(
                     f"the question costs rho {total_price(events, self.accounting):.6g} and {self.rho_left:.6g} of "
@@ -93,6 +128,7 @@ class Account:
             unit=unit,
             label=label,
             private=private,
+            training=None if self.training is None else self.training.event,
         )
         self._ledger = ledger
 

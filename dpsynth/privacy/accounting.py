@@ -13,6 +13,10 @@ later questions depend on earlier answers.
     and the conversion to (epsilon, delta) is exact instead of a bound: the same budget buys a third more.
     Adaptively chosen prices still add (Smith & Thakurta 2022). A selection costs more, see `selection_mu`.
 
+A private training (`dpsynth.privacy.training`) has no price that adds: a Gaussian on a Poisson sample of the patients,
+repeated, is composed numerically with one Gaussian that stands for all questions, see `dpsynth.privacy.sampled`. It is
+fixed before the first question is asked, and only ``gaussian`` accounting knows it.
+
 Derivations
 -----------
 **Selection in Gaussian DP.** Let the exponential mechanism's privacy loss lie in an interval ``[t - eps, t]`` for a
@@ -52,7 +56,8 @@ from dpsynth.errors import InputError
 from dpsynth.privacy.budget import Budget
 
 Accounting = Literal["gaussian", "zcdp"]
-Kind = Literal["gaussian", "selection"]
+Kind = Literal["gaussian", "selection", "sampled_gaussian"]
+KINDS = ("gaussian", "selection", "sampled_gaussian")
 
 SLACK = 1e-7
 ROUNDING = 1e-9
@@ -65,17 +70,20 @@ class Event:
     Parameters
     ----------
     kind
-        ``"gaussian"`` (a vector of numbers with integer Gaussian noise) or ``"selection"`` (exponential mechanism).
+        ``"gaussian"`` (a vector of numbers with integer Gaussian noise), ``"selection"`` (exponential mechanism) or
+        ``"sampled_gaussian"`` (a step of a training: a clipped sum over a Poisson sample of patients, with noise).
     what
         A public description.
     sensitivity
-        How far one patient can move the answer: L2 norm for ``gaussian``, largest score change for ``selection``.
+        How far one patient can move the answer: L2 norm, or the largest score change for ``selection``.
     scale
         Standard deviation of the Gaussian noise, or the scale of the Gumbel noise.
     count
-        How often this very question was asked.
+        How often this very question was asked; the steps of a training.
     delta
         Probability, of each, that the event's own bound fails (key discovery).
+    sampling_rate
+        The chance of each patient to be in a step of a training; 1 for everything else.
     """
 
     kind: Kind
@@ -84,9 +92,17 @@ class Event:
     scale: float
     count: int = 1
     delta: float = 0.0
+    sampling_rate: float = 1.0
+
+    @property
+    def sampled(self) -> bool:
+        """Whether it is a training, which is composed numerically and has no price."""
+        return self.kind == "sampled_gaussian"
 
     def price(self, accounting: Accounting) -> float:
-        """Return the price rho of all ``count`` of them."""
+        """Return the price rho of all ``count`` of them; `ValueError` for a training, whose cost does not add."""
+        if self.sampled:
+            raise ValueError("a training has no price that adds; use epsilon_of")
         return self.count * _mu_squared(self, accounting) / 2
 
     def to_json(self) -> dict[str, Any]:
@@ -98,33 +114,40 @@ class Event:
             "scale": self.scale,
             "count": self.count,
             "delta": self.delta,
+            **({"sampling_rate": self.sampling_rate} if self.sampled else {}),
         }
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
         """Read what `to_json` wrote; `KeyError`, `TypeError` or `ValueError` when it is something else."""
         kind = facts["kind"]
-        if kind not in ("gaussian", "selection"):
+        if kind not in KINDS:
             raise ValueError("unknown kind of event")
         numbers = [float(facts[name]) for name in ("sensitivity", "scale", "delta")]
         count = int(facts["count"])
-        if not all(math.isfinite(x) and x >= 0 for x in numbers) or numbers[1] == 0 or count < 1:
+        rate = float(facts["sampling_rate"]) if kind == "sampled_gaussian" else 1.0
+        if not all(math.isfinite(x) and x >= 0 for x in numbers) or numbers[1] == 0 or count < 1 or not 0 < rate <= 1:
             raise ValueError("numbers out of range")
-        return cls(kind, str(facts["what"]), numbers[0], numbers[1], count, numbers[2])
+        return cls(kind, str(facts["what"]), numbers[0], numbers[1], count, numbers[2], rate)
 
 
 def grouped(events: Iterable[Event]) -> list[Event]:
     """Return the events with identical ones merged, in the order of first appearance."""
     totals: dict[tuple[Any, ...], int] = {}
     for e in events:
-        key = (e.kind, e.what, e.sensitivity, e.scale, e.delta)
+        key = (e.kind, e.what, e.sensitivity, e.scale, e.delta, e.sampling_rate)
         totals[key] = totals.get(key, 0) + e.count
-    return [Event(k[0], k[1], k[2], k[3], n, k[4]) for k, n in totals.items()]
+    return [Event(k[0], k[1], k[2], k[3], n, k[4], k[5]) for k, n in totals.items()]
 
 
 def total_price(events: Iterable[Event], accounting: Accounting) -> float:
-    """Return the price of all events together: prices add, also adaptively."""
-    return math.fsum(e.price(accounting) for e in events)
+    """Return the price of all questions together: prices add, also adaptively. Trainings have none, see `trainings`."""
+    return math.fsum(e.price(accounting) for e in events if not e.sampled)
+
+
+def trainings(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Return the events that are composed numerically."""
+    return tuple(e for e in events if e.sampled)
 
 
 def total_delta(events: Iterable[Event]) -> float:
@@ -159,7 +182,9 @@ def selection_mu(epsilon: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def rho_for(budget: Budget, accounting: Accounting, *, reserved_delta: float = 0.0) -> float:
+def rho_for(
+    budget: Budget, accounting: Accounting, *, reserved_delta: float = 0.0, trained: tuple[Event, ...] = ()
+) -> float:
     """Return the price that a budget can pay.
 
     Parameters
@@ -170,6 +195,8 @@ def rho_for(budget: Budget, accounting: Accounting, *, reserved_delta: float = 0
         ``"gaussian"`` or ``"zcdp"``.
     reserved_delta
         The part of the budget's delta that key discovery will spend.
+    trained
+        Trainings that the budget pays, too; the price is then found to one part in a thousand.
 
     Returns
     -------
@@ -184,25 +211,32 @@ def rho_for(budget: Budget, accounting: Accounting, *, reserved_delta: float = 0
     if not 0 <= reserved_delta < budget.delta:
         raise InputError("delta: key discovery would spend all of it; leave some for the counts.")
     delta = budget.delta - reserved_delta
-    low, high = 1e-18, 1.0
-    while epsilon_at(high, accounting, delta) < budget.epsilon:
+    low, high = (1e-6, 1.0) if trained else (1e-18, 1.0)
+    if trained and epsilon_at(low, accounting, delta, trained) > budget.epsilon:
+        return 0.0
+    while epsilon_at(high, accounting, delta, trained) < budget.epsilon:
         high *= 2
-    while high > low * (1 + 1e-12):
+    while high > low * (1 + (1e-3 if trained else 1e-12)):
         middle = math.sqrt(low * high)
-        if epsilon_at(middle, accounting, delta) <= budget.epsilon:
+        if epsilon_at(middle, accounting, delta, trained) <= budget.epsilon:
             low = middle
         else:
             high = middle
     return low
 
 
-def epsilon_at(rho: float, accounting: Accounting, delta: float) -> float:
-    """Return the epsilon of a total price at a delta, lattice and rounding included."""
-    if rho <= 0:
+def epsilon_at(rho: float, accounting: Accounting, delta: float, trained: Sequence[Event] = ()) -> float:
+    """Return the epsilon of a total price, and of trainings beside it, at a delta; lattice and rounding included."""
+    if rho <= 0 and not trained:
         return 0.0
     if not delta > 0:
         return math.inf
     priced, delta = rho * (1 + ROUNDING), delta * (1 - SLACK)
+    if trained:
+        from dpsynth.privacy.sampled import epsilon_sampled
+
+        _check_sampled(accounting)
+        return epsilon_sampled(priced, tuple(trained), delta) + SLACK
     if accounting == "zcdp":
         return _zcdp_epsilon(priced, delta) + SLACK
     from dp_accounting.gaussian_mechanism import get_epsilon_gaussian
@@ -231,35 +265,41 @@ def epsilon_of(events: Sequence[Event], delta: float, accounting: Accounting, *,
         Infinite when nothing of delta is left.
     """
     left = delta - total_delta(events) - extra_delta
-    return epsilon_at(total_price(events, accounting), accounting, left)
+    return epsilon_at(total_price(events, accounting), accounting, left, trainings(events))
 
 
-def trade_off(rho: float, accounting: Accounting, *, extra_delta: float = 0.0) -> list[dict[str, float]]:
+def trade_off(
+    rho: float, accounting: Accounting, *, extra_delta: float = 0.0, trained: Sequence[Event] = ()
+) -> list[dict[str, float]]:
     """Return how well an attacker can do: for a false positive rate, the lowest false negative rate.
 
     The attacker knows all patients but one and tests whether that one is in the data. Without any privacy the false
     negative rate is 0; with perfect privacy the two rates add up to 1.
     """
-    rates = (0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5)
+    rates = np.array([0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5])
+    if rho <= 0 and not trained:
+        lowest = 1 - rates - extra_delta
+    elif accounting == "gaussian" and not trained:
+        norm, mu = _norm(), math.sqrt(2 * rho * (1 + ROUNDING))
+        lowest = norm.cdf(norm.isf(np.minimum(1.0, rates + extra_delta)) - mu) - extra_delta - SLACK
+    else:
+        lowest = _from_privacy_curve(rates, rho, accounting, extra_delta, trained)
     return [
-        {"false_positive_rate": a, "min_false_negative_rate": _floor4(_lowest_fnr(a, rho, accounting, extra_delta))}
-        for a in rates
+        {"false_positive_rate": float(a), "min_false_negative_rate": math.floor(max(0.0, float(b)) * 1e4) / 1e4}
+        for a, b in zip(rates, lowest, strict=True)
     ]
 
 
-def _lowest_fnr(alpha: float, rho: float, accounting: Accounting, extra_delta: float) -> float:
-    if rho <= 0:
-        return max(0.0, 1 - alpha - extra_delta)
-    if accounting == "gaussian":
-        norm, mu = _norm(), math.sqrt(2 * rho * (1 + ROUNDING))
-        return max(0.0, float(norm.cdf(norm.isf(min(1.0, alpha + extra_delta)) - mu)) - extra_delta - SLACK)
-    best = 0.0
-    for exponent in range(1, 13):  # each (epsilon, delta) of the privacy curve bounds the trade-off (Wasserman & Zhou)
-        delta = 10.0**-exponent
-        e = epsilon_at(rho, accounting, delta)
+def _from_privacy_curve(
+    rates: Any, rho: float, accounting: Accounting, extra_delta: float, trained: Sequence[Event]
+) -> Any:
+    """Return the best of the bounds that each (epsilon, delta) of the curve gives (Wasserman & Zhou 2010)."""
+    bounds = [np.zeros_like(rates)]
+    for delta in 10.0 ** -np.arange(0.25, 10, 0.25):
+        e = epsilon_at(rho, accounting, float(delta), trained)
         kept = 1 - delta - extra_delta
-        best = max(best, kept - math.exp(e) * alpha, math.exp(-e) * (kept - alpha))
-    return best
+        bounds += [kept - math.exp(e) * rates, math.exp(-e) * (kept - rates)]
+    return np.max(bounds, axis=0)
 
 
 def _zcdp_epsilon(rho: float, delta: float) -> float:
@@ -280,6 +320,11 @@ def _orders(rho: float, delta: float) -> list[float]:
     return [1 + middle * 1.015**i for i in range(-100, 101)]
 
 
+def _check_sampled(accounting: Accounting) -> None:
+    if accounting != "gaussian":
+        raise InputError(f"accounting: found {accounting!r}, expected 'gaussian', which a private training needs.")
+
+
 def _mu_squared(event: Event, accounting: Accounting) -> float:
     """Twice the price of one event: mu^2 in Gaussian DP, 2 rho in zCDP."""
     if event.kind == "gaussian":
@@ -288,10 +333,6 @@ def _mu_squared(event: Event, accounting: Accounting) -> float:
     # mechanism with eps = 2 D / b.
     epsilon = 2 * event.sensitivity / event.scale
     return selection_mu(epsilon) ** 2 if accounting == "gaussian" else epsilon**2 / 4
-
-
-def _floor4(x: float) -> float:
-    return math.floor(x * 1e4) / 1e4
 
 
 def _norm() -> Any:

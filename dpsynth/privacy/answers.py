@@ -26,17 +26,25 @@ Keys of a column
     are covered by the threshold, see `dpsynth.privacy.discovery`.
 """
 
-from collections.abc import Callable, Hashable, Sequence
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.errors import DpsynthError
+from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
+from dpsynth.privacy.patients import of_images, of_rows
+from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
+from dpsynth.privacy.training import TrainingPlan
+
+if TYPE_CHECKING:
+    from dpsynth.imaging import ImageSet
+    from dpsynth.privacy.dpsgd import Backend, Objective
 
 T = TypeVar("T")
 
@@ -96,6 +104,20 @@ class Answers(Protocol):
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         ...
 
+    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
+        """Return (groups, dimension) sums of clipped features plus Gaussian noise."""
+        ...
+
+    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
+        """Return (groups, dimension, dimension) sums of products of clipped features plus Gaussian noise."""
+        ...
+
+    def gradients(
+        self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
+    ) -> Iterable[None]:
+        """Yield once a step, with a noisy mean gradient in each parameter's ``grad``."""
+        ...
+
 
 class PrivateAnswers:
     """Noisy answers from a cohort.
@@ -117,6 +139,7 @@ class PrivateAnswers:
         self._cohort = _shielded(
             "reading the cohort", lambda: cohort.take(kept_rows(cohort.patients(), cap, noise.generator()))
         )
+        self._images = _shielded("reading the images", self._kept_images)
 
     def __repr__(self) -> str:
         return "PrivateAnswers(...)"
@@ -172,6 +195,66 @@ class PrivateAnswers:
     def keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         return _shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
+
+    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
+        """Return sums of clipped features by group plus Gaussian noise."""
+        return _shielded("summing images", lambda: self._noisy_sums(groups, features, sigma))
+
+    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
+        """Return sums of products of clipped features by group plus Gaussian noise."""
+        return _shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
+
+    def gradients(
+        self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
+    ) -> Iterable[None]:
+        """Return the noisy gradients of a training."""
+        from dpsynth.privacy.dpsgd import Gradients
+
+        def made() -> Gradients:
+            patients = (
+                of_rows(self._cohort, self._codes)
+                if records == "rows" or self._images is None
+                else of_images(self._cohort, self._images, self._codes)
+            )
+            return Gradients(objective, patients, plan, self._noise, expected=expected, backend=backend)
+
+        return _shielded("training", made)
+
+    def _kept_images(self) -> "ImageSet | None":
+        """Return the images of the kept rows, at most as many of a patient as the schema says."""
+        from dpsynth.imaging import ImageSet
+
+        images, declared = self._cohort.images, self._cohort.schema.images
+        if images is None or declared is None:
+            return None
+        patients = self._cohort.patients()[images.row]
+        kept = kept_rows(patients, declared.max_per_patient, self._noise.generator())
+        return images if len(kept) == len(images) else ImageSet(images.pixels[kept], images.row[kept])
+
+    def _grouped_images(self, groups: Query) -> GroupedImages:
+        """Return the kept images with the group of each."""
+        images, declared = self._images, self._cohort.schema.images
+        if images is None or declared is None:
+            raise InputError("images: the cohort has none, though the schema declares them.")
+        place = np.zeros(len(images), dtype=np.intp)
+        for name, mapping, cells in zip(groups.columns, groups.maps, groups.shape, strict=True):
+            place = place * cells + mapping[self._codes[name][images.row]]
+        _, patient, sizes = np.unique(self._cohort.patients()[images.row], return_inverse=True, return_counts=True)
+        return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size)
+
+    def _noisy_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
+        exact = group_sums(self._grouped_images(groups), features)
+        return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
+
+    def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
+        """Add noise to the upper triangles, whose entries off the diagonal stand for two (`dpsynth.privacy.sums`)."""
+        exact = group_products(self._grouped_images(groups), features)
+        unit, d = PRODUCT_UNIT**2, features.dimension
+        same, (i, j) = np.arange(d), np.triu_indices(d, 1)
+        noisy = np.zeros(exact.shape)
+        noisy[:, same, same] = self._noise.gaussian(exact[:, same, same], sigma * unit)
+        noisy[:, i, j] = noisy[:, j, i] = self._noise.gaussian(exact[:, i, j], sigma * unit / np.sqrt(2))
+        return noisy / unit
 
     def _noisy(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Integers]:
         """Add noise to integer tables; one noise call for all of equal sigma."""

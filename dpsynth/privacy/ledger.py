@@ -25,7 +25,7 @@ from typing import Any, Self
 
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, rho_for
-from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.budget import MIN_EPSILON, Budget
 from dpsynth.privacy.records import (
     RESTORE,
     Run,
@@ -114,6 +114,7 @@ class Ledger:
         unit: str = "patient",
         label: str = "",
         private: bool = True,
+        training: Event | None = None,
     ) -> str:
         """Write down, and bring to the disk, all that a run may spend; only then may it touch the data.
 
@@ -125,6 +126,8 @@ class Ledger:
             The budget's price and the part of its delta that key discovery may spend.
         unit, label, private
             Facts for the reader: what is protected, a name, and False for a seeded test run.
+        training
+            A training that the run will pay beside its price rho.
 
         Returns
         -------
@@ -138,7 +141,7 @@ class Ledger:
         LedgerError
             When the file cannot be trusted or written; nothing may be spent.
         """
-        run = Run(secrets.token_hex(8), now(), label, budget, accounting, rho, extra_delta, unit, private)
+        run = Run(secrets.token_hex(8), now(), label, budget, accounting, rho, extra_delta, unit, private, training)
         with self._locked() as state:
             limit = state.limit or budget
             _check_limit(state.runs, run, limit)
@@ -250,14 +253,29 @@ class Ledger:
 
 def _common_accounting(runs: Sequence[Run]) -> Accounting:
     """Return the accounting in which all runs are added; which one a run uses is public and fixed in advance."""
-    return "gaussian" if all(r.accounting == "gaussian" for r in runs) else "zcdp"
+    return "gaussian" if _trained(runs) or all(r.accounting == "gaussian" for r in runs) else "zcdp"
 
 
 def _total(runs: Sequence[Run], delta: float) -> float:
     """Return the epsilon of all runs together at the limit's delta."""
-    accounting = _common_accounting(runs)
-    left = delta - math.fsum(r.delta() for r in runs)
-    return epsilon_at(math.fsum(r.price(accounting) for r in runs), accounting, left)
+    joint, apart = _composed(runs)
+    accounting = _common_accounting(joint)
+    left = delta - math.fsum(r.delta() for r in joint) - math.fsum(r.budget.delta for r in apart)
+    price = math.fsum(r.price(accounting) for r in joint)
+    return epsilon_at(price, accounting, left, _trained(joint)) + math.fsum(r.budget.epsilon for r in apart)
+
+
+def _trained(runs: Sequence[Run]) -> tuple[Event, ...]:
+    return tuple(event for r in runs for event in r.trained())
+
+
+def _composed(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
+    """Return the runs that are composed by their events, and those whose epsilons and deltas are added.
+
+    A training is composed with Gaussian prices; an open reservation under ``zcdp`` has none.
+    """
+    apart = [r for r in runs if not r.closed and r.accounting == "zcdp"] if _trained(runs) else []
+    return [r for r in runs if r not in apart], apart
 
 
 def _spent(runs: Sequence[Run], limit: Budget) -> Spent:
@@ -281,12 +299,14 @@ def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:
 
 def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
     """Return the epsilon that a run of this accounting could still ask, at its own delta."""
-    accounting = _common_accounting(runs)
-    others = [r for r in runs if r is not run]
-    used = math.fsum(r.delta() for r in others) + run.extra_delta
-    if used >= limit.delta or run.budget.delta <= run.extra_delta:
+    others, apart = _composed([r for r in runs if r is not run])
+    accounting = _common_accounting([*others, run])
+    used = math.fsum(r.delta() for r in others) + math.fsum(r.budget.delta for r in apart) + run.extra_delta
+    epsilon = limit.epsilon - math.fsum(r.budget.epsilon for r in apart)
+    if used >= limit.delta or run.budget.delta <= run.extra_delta or epsilon < MIN_EPSILON:
         return 0.0
-    rho = rho_for(limit, accounting, reserved_delta=used) - math.fsum(r.price(accounting) for r in others)
+    free = rho_for(Budget(epsilon, limit.delta), accounting, reserved_delta=used, trained=_trained(others))
+    rho = free - math.fsum(r.price(accounting) for r in others)
     return epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)
 
 

@@ -38,6 +38,14 @@ class Noise(Protocol):
         """Return the positions of the k largest scores after adding Gumbel noise of this scale to each."""
         ...
 
+    def rounded_gaussian(self, values: Floats, sigma: float) -> Floats:
+        """Return whole numbers, held as floats, plus Gaussian noise rounded to whole numbers; for long vectors."""
+        ...
+
+    def uniform(self, n: int) -> Floats:
+        """Return n numbers in [0, 1) that nobody can predict: who is in a Poisson sample."""
+        ...
+
     def generator(self) -> np.random.Generator:
         """Return a generator for choices that need no privacy of their own (which rows over the cap are dropped)."""
         ...
@@ -84,6 +92,30 @@ class SystemNoise:
         _check_price(mechanism.map(1.0), k * (2 / scale) ** 2 / 8)
         return [int(i) for i in mechanism(scores.tolist())]
 
+    def rounded_gaussian(self, values: Floats, sigma: float) -> Floats:
+        """Return ``round(values + N(0, sigma^2))`` for whole ``values``: what a gradient of many numbers gets.
+
+        A whole number is added to a rounded normal, so no low bits of a private float reach the result (Mironov 2012).
+        opendp's exact sampler takes about 10 microseconds a number, too slow for a network's gradient at every step;
+        here the normal is the inverse distribution function of 64 bits of the operating system's entropy.
+
+        What remains of floating point: `ndtri` is right to about 1e-15 of its value and the uniform numbers are
+        multiples of 2^-64. Each moves a boundary between two results by at most sigma 1e-14, so a result's probability
+        by a factor of at most ``1 + 1e-13`` for ``sigma >= 1`` within 9 standard deviations, beyond which lies less
+        than 2^-62 of the mass. Over 1e6 numbers and 1e4 steps that is 1e-3 of epsilon in the worst case that one could
+        imagine (every error in one direction); it is stated, not charged.
+        """
+        if not 1 <= sigma <= MAX_SIGMA:
+            raise DpsynthError(f"noise of standard deviation {sigma:g} is outside what was derived for gradients.")
+        drawn = np.empty(values.shape)
+        for start in range(0, values.size, BATCH):  # the cache holds a batch's steps
+            drawn[start : start + BATCH] = _normal(min(BATCH, values.size - start))
+        return values + np.rint(sigma * drawn)
+
+    def uniform(self, n: int) -> Floats:
+        """Return n multiples of 2^-53 in [0, 1) from the operating system's entropy."""
+        return (_bits(n) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
     def generator(self) -> np.random.Generator:
         """Return a generator seeded by the operating system."""
         return np.random.default_rng()
@@ -108,9 +140,31 @@ class SeededNoise:
         noisy = scores + self._rng.gumbel(0, scale, scores.shape)
         return [int(i) for i in np.argsort(-noisy, kind="stable")[:k]]
 
+    def rounded_gaussian(self, values: Floats, sigma: float) -> Floats:
+        """Return ``values`` plus rounded floating-point normals."""
+        return values + np.rint(self._rng.normal(0, sigma, values.shape))
+
+    def uniform(self, n: int) -> Floats:
+        """Return n numbers of the seeded generator."""
+        return self._rng.random(n)
+
     def generator(self) -> np.random.Generator:
         """Return the seeded generator itself."""
         return self._rng
+
+
+def _bits(n: int) -> NDArray[np.uint64]:
+    """Return n times 64 bits of the operating system's entropy."""
+    return np.frombuffer(os.urandom(8 * n), dtype=np.uint64)
+
+
+def _normal(n: int) -> Floats:
+    """Return n standard normals: 63 bits choose the distance from 0, so that both tails are fine, and 1 the side."""
+    from scipy.special import ndtri
+
+    bits = _bits(n)
+    below = ((bits >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64  # in (0, 1/2]
+    return np.where(bits & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5))
 
 
 def _batches(values: Integers) -> list[Integers]:

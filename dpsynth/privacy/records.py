@@ -9,10 +9,11 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from dpsynth.errors import LedgerError
-from dpsynth.privacy.accounting import Accounting, Event, grouped, total_delta, total_price
+from dpsynth.privacy.accounting import Accounting, Event, grouped, total_delta, total_price, trainings
 from dpsynth.privacy.budget import Budget
 
-VERSION = 1
+VERSION = 2
+"""2: runs may reserve a training; a reader of version 1 would not count it."""
 RESTORE = "Restore it from a backup; a ledger is never repaired by guessing, because a guess could forget a spend."
 
 
@@ -29,6 +30,7 @@ class Run:
     extra_delta: float
     unit: str
     private: bool
+    training: Event | None = None
     events: tuple[Event, ...] | None = None
 
     @property
@@ -42,6 +44,12 @@ class Run:
         A reservation's price holds under its own accounting, and a ``gaussian`` price is never below the ``zcdp`` one.
         """
         return self.rho if self.events is None else total_price(self.events, accounting)
+
+    def trained(self) -> tuple[Event, ...]:
+        """Return the trainings that count against the dataset beside the price."""
+        if self.events is not None:
+            return trainings(self.events)
+        return () if self.training is None else (self.training,)
 
     def delta(self) -> float:
         """Return the deltas of key discovery that count against the dataset."""
@@ -89,6 +97,7 @@ def reserve_record(run: Run) -> dict[str, Any]:
         "extra_delta": run.extra_delta,
         "unit": run.unit,
         "private": run.private,
+        **({} if run.training is None else {"training": run.training.to_json()}),
     }
 
 
@@ -168,6 +177,9 @@ def _run(state: State, record: Mapping[str, Any]) -> Run:
         raise ValueError("reservation out of order or out of range")
     if record["accounting"] not in ("gaussian", "zcdp"):
         raise ValueError("unknown accounting")
+    training = Event.from_json(record["training"]) if "training" in record else None
+    if training is not None and not (training.sampled and record["accounting"] == "gaussian"):
+        raise ValueError("not a training that can be reserved")
     return Run(
         run=str(record["run"]),
         time=str(record["time"]),
@@ -178,6 +190,7 @@ def _run(state: State, record: Mapping[str, Any]) -> Run:
         extra_delta=extra,
         unit=str(record["unit"]),
         private=bool(record["private"]),
+        training=training,
     )
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_of, grouped, total_delta, trade_off
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Spent
+from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
 LIBRARIES = ("dpsynth", "dp-accounting", "numpy", "opendp")
@@ -19,6 +20,7 @@ def statement(
     budget: Budget,
     accounting: Accounting,
     rho: float,
+    training: TrainingPlan | None,
     reserved_delta: float,
     events: Sequence[Event],
     private: bool,
@@ -38,10 +40,12 @@ def statement(
         "neighbours": "add or remove one patient with all of their rows",
         "unit": "patient" if schema.patient is not None else "row (the schema says that a row is a patient)",
         "max_rows_per_patient": schema.max_rows_per_patient,
-        "accountant": _accountant(accounting),
+        "accountant": _accountant(accounting, trained=training is not None),
         "events": [_priced(e, accounting) for e in grouped(events)],
-        "trade_off": trade_off(rho, accounting, extra_delta=reserved_delta),
-        "not_protected": not_protected(schema, rows_public=rows_public),
+        "trade_off": trade_off(
+            rho, accounting, extra_delta=reserved_delta, trained=() if training is None else (training.event,)
+        ),
+        "not_protected": [*not_protected(schema, rows_public=rows_public), *([] if training is None else [FLOATING])],
         "randomness": randomness,
         "libraries": {**{name: version(name) for name in LIBRARIES}, "python": platform.python_version()},
         "earlier_releases": _earlier(earlier),
@@ -81,17 +85,30 @@ def _guarantee(budget: Budget, *, private: bool) -> str:
     )
 
 
-def _accountant(accounting: Accounting) -> dict[str, str]:
+FLOATING = (
+    "Float arithmetic of the training: gradients are clipped with a margin, then summed and noised in whole numbers "
+    "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats, whose rounding may "
+    "differ with who else is in a batch. No attack on this is known; a proof is not known either."
+)
+
+
+def _accountant(accounting: Accounting, *, trained: bool) -> dict[str, str]:
     method = {
         "gaussian": "Gaussian differential privacy, exact conversion; adaptive composition (Smith & Thakurta 2022)",
         "zcdp": "zero-concentrated differential privacy, best Renyi order (Canonne, Kamath & Steinke 2020)",
     }[accounting]
+    if trained:
+        method = "privacy loss distributions, rounded up: sampled Gaussian steps and one Gaussian for all questions"
     return {"name": "dp-accounting", "version": version("dp-accounting"), "method": method, "accounting": accounting}
 
 
 def _priced(event: Event, accounting: Accounting) -> dict[str, Any]:
-    noise = "integer Gaussian" if event.kind == "gaussian" else "Gumbel (exponential mechanism)"
-    return {**event.to_json(), "noise": noise, "rho": event.price(accounting)}
+    noise = {
+        "gaussian": "integer Gaussian",
+        "selection": "Gumbel (exponential mechanism)",
+        "sampled_gaussian": "Gaussian, rounded to whole numbers, each step",
+    }[event.kind]
+    return {**event.to_json(), "noise": noise, "rho": None if event.sampled else event.price(accounting)}
 
 
 def _earlier(earlier: Spent | None) -> dict[str, Any]:

@@ -286,8 +286,8 @@ def test_records_that_make_no_sense_are_refused(ledger: Ledger, chain: list[dict
 
 
 def test_a_newer_version_is_refused_with_that_reason(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A ledger of version 2 says to upgrade."""
-    monkeypatch.setattr(records, "VERSION", 2)
+    """A ledger of a later version says to upgrade."""
+    monkeypatch.setattr(records, "VERSION", records.VERSION + 1)
     filled(ledger)
     monkeypatch.undo()
     assert "newer dpsynth" in refused(ledger)

@@ -1,0 +1,37 @@
+"""What every kind of question needs of its session."""
+
+import abc
+
+from dpsynth.codec import Codec
+from dpsynth.privacy.account import Account
+from dpsynth.privacy.accounting import Accounting
+from dpsynth.privacy.answers import Answers
+from dpsynth.privacy.budget import Budget
+from dpsynth.schema import Schema
+
+
+class Asking(abc.ABC):
+    """The public facts of a session, its account and its answers."""
+
+    schema: Schema
+    budget: Budget
+    accounting: Accounting
+    rows: int | None
+    codec: Codec
+    _account: Account
+    _columns_to_discover: int
+
+    @property
+    @abc.abstractmethod
+    def sensitivity(self) -> int:
+        """The most that one patient can add to a marginal, in any norm."""
+
+    @property
+    @abc.abstractmethod
+    def to_discover(self) -> list[str]:
+        """Columns whose values must still be discovered."""
+
+    @property
+    @abc.abstractmethod
+    def _asked(self) -> Answers:
+        """What answers."""

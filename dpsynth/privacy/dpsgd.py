@@ -1,0 +1,326 @@
+"""The one door through which a network learns from patients: clipped, noised sums of per-patient gradients (DP-SGD).
+
+Formal guarantee: before noise, a step of `Gradients` moves by at most ``plan.clipping_norm`` in the L2 norm when one
+patient is added or removed. Why, in the order of the code:
+
+- A patient is in the sample or not; nothing else of a batch depends on them (no shuffling, no batch statistics).
+- The objective gives one loss a patient, the mean over their records and noise levels. `check_objective` refuses layers
+  whose output for one patient depends on another, and holds the backend's gradients against plain ones, patient by
+  patient, on made-up patients, each time before a private patient is touched.
+- Each patient's gradient is scaled to a norm of at most the clipping norm (less 2^-12, for float32), then cut toward
+  zero to whole multiples of ``clipping_norm / 2^30``: cutting only shortens. A gradient that is not finite counts as 0.
+- Whole numbers are summed exactly, so microbatches and the number of processes change nothing.
+- Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
+- The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
+
+What remains: float32 kernels may round one patient's gradient differently when another stands beside it in a
+microbatch, relative to it by about 1e-7. The 2^-12 that every contribution stays below the clipping norm is there for
+this; a bound for every network has not been proved, and the privacy statement says so.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from dpsynth.errors import DpsynthError, InputError
+from dpsynth.privacy.mechanisms import Noise
+from dpsynth.privacy.patients import Patients
+from dpsynth.privacy.training import TrainingPlan
+
+UNIT = 2.0**30
+FLOAT_MARGIN = 2.0**-12
+TOLERANCE = 1e-3
+BATCH_STATISTICS = (nn.modules.batchnorm._BatchNorm, nn.modules.instancenorm._InstanceNorm)  # noqa: SLF001
+RANDOM = (nn.modules.dropout._DropoutNd, nn.RReLU)  # noqa: SLF001
+
+Batch = dict[str, Tensor]
+
+
+class Objective(nn.Module):
+    """A network with its loss: what a private training minimises.
+
+    A subclass holds the network as a submodule. `forward` must treat each patient apart and be deterministic: whatever
+    is random (noise levels, latent vectors, samples of a generator) comes from `randomness`, as part of the batch.
+    """
+
+    def randomness(self, patients: int, generator: torch.Generator) -> Batch:  # noqa: ARG002
+        """Return tensors whose first axis is the patients; they are added to the batch. By default there are none."""
+        return {}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (patients,) losses of a batch as `dpsynth.privacy.patients.Patients.batch` gives it."""
+        raise NotImplementedError
+
+
+class Backend(Protocol):
+    """A way to find per-patient gradients."""
+
+    def __call__(self, objective: Objective, batch: Batch) -> dict[str, Tensor]:
+        """Return for each trainable parameter (patients, *shape) gradients of each patient's loss."""
+        ...
+
+
+def vmapped(objective: Objective, batch: Batch) -> dict[str, Tensor]:
+    """Return per-patient gradients by `torch.func`: right for every network whose forward treats patients apart."""
+    from torch.func import functional_call, grad, vmap
+
+    parameters = trainable(objective)
+    buffers = dict(objective.named_buffers())
+
+    def loss(weights: dict[str, Tensor], one: Batch) -> Tensor:
+        alone = {name: value.unsqueeze(0) for name, value in one.items()}
+        found: Tensor = functional_call(objective, (weights, buffers), (alone,))
+        return found.sum()
+
+    found: dict[str, Tensor] = vmap(grad(loss), in_dims=(None, 0))(
+        {k: p.detach() for k, p in parameters.items()}, batch
+    )
+    return found
+
+
+def looped(objective: Objective, batch: Batch) -> dict[str, Tensor]:
+    """Return per-patient gradients patient by patient with plain autograd: slow, and the reference for the others."""
+    parameters = trainable(objective)
+    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    for place in range(len(batch["weights"])):
+        loss = objective({name: value[place : place + 1] for name, value in batch.items()}).sum()
+        parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for (name, parameter), part in zip(parameters.items(), parts, strict=True):
+            found[name].append(torch.zeros_like(parameter) if part is None else part)
+    return {name: torch.stack(parts) for name, parts in found.items()}
+
+
+def trainable(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+
+def check_objective(objective: Objective, backend: Backend, example: Batch, generator: torch.Generator) -> None:
+    """Refuse an objective whose per-patient gradients are not known to be right; touches no private patient.
+
+    Parameters
+    ----------
+    objective, backend
+        What will be trained, and how.
+    example
+        A batch of made-up patients.
+    generator
+        For `Objective.randomness`.
+
+    Raises
+    ------
+    InputError
+        When a layer mixes patients or draws at random, buffers change, the losses are not one a patient, or the
+        backend's gradients differ from plain ones. The message says what to use.
+    """
+    _check_layers(objective)
+    patients = len(example["weights"])
+    batch = {**example, **_moved(objective.randomness(patients, generator), example["weights"].device)}
+    before = {name: value.clone() for name, value in objective.named_buffers()}
+    losses = objective(batch)
+    if losses.shape != (patients,):
+        raise InputError(f"objective: its losses have shape {tuple(losses.shape)}, expected one a patient.")
+    reference, found = looped(objective, batch), backend(objective, batch)
+    if any(not torch.equal(before[name], value) for name, value in objective.named_buffers()):
+        raise InputError("objective: a buffer changed in a forward pass; use layers without running statistics.")
+    for name, expected in reference.items():
+        got = found.get(name)
+        size = float(expected.norm()) + 1e-8
+        if got is None or got.shape != expected.shape or not float((got - expected).norm()) <= TOLERANCE * size:
+            raise InputError(
+                f"objective: the per-patient gradients of {name!r} are not those of plain autograd, so clipping would "
+                "not bound a patient's contribution. Use layers that treat patients apart, contiguous activations, or "
+                "the backend 'vmap'."
+            )
+
+
+def check_on_made_up(objective: Objective, backend: Backend, shape: Mapping[str, Any]) -> None:
+    """Run `check_objective` on made-up patients of a public shape, on the device of the objective."""
+    device = next(iter(trainable(objective).values()), torch.zeros(0)).device
+    generator = torch.Generator().manual_seed(0)
+    check_objective(objective, backend, _moved(example_batch(3, **shape), device), generator)
+
+
+def _check_layers(objective: nn.Module) -> None:
+    for name, layer in objective.named_modules():
+        if isinstance(layer, BATCH_STATISTICS):
+            raise InputError(
+                f"objective: {name!r} is a {type(layer).__name__}, which mixes patients; use GroupNorm or LayerNorm."
+            )
+        if isinstance(layer, RANDOM) and layer.training:
+            raise InputError(
+                f"objective: {name!r} is a {type(layer).__name__}, which draws at random; leave it out, or draw in "
+                "Objective.randomness."
+            )
+    if not trainable(objective):
+        raise InputError("objective: there is no parameter to train.")
+
+
+class Gradients:
+    """Noisy gradients of a cohort under a plan; each may be taken once.
+
+    Parameters
+    ----------
+    objective
+        The network with its loss, on the device where it is to be trained.
+    patients
+        The private records.
+    plan
+        What was paid for.
+    noise
+        What is added.
+    expected
+        Expected number of patients of the cohort: public, or paid for.
+    backend
+        How per-patient gradients are found.
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        patients: Patients,
+        plan: TrainingPlan,
+        noise: Noise,
+        *,
+        expected: float,
+        backend: Backend = vmapped,
+    ) -> None:
+        self._objective = objective
+        self._patients = patients
+        self._plan = plan
+        self._noise = noise
+        self._normaliser = plan.sampling_rate * expected
+        self._backend = backend
+        self._generator = torch.Generator().manual_seed(int(noise.generator().integers(2**62)))
+        self._parameters = trainable(objective)
+        self._device = next(iter(self._parameters.values())).device
+
+    def __repr__(self) -> str:
+        return "Gradients(...)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
+    def __iter__(self) -> Iterator[None]:
+        """Yield once a step, with the noisy mean gradient in each parameter's ``grad``."""
+        for chosen in self._plan.draws(len(self._patients), self._noise.uniform):
+            total = self._joined(self._exact(chosen))
+            noisy = self._noised(total) * (self._plan.clipping_norm / UNIT / self._normaliser)
+            start = 0
+            for parameter in self._parameters.values():
+                part = noisy[start : start + parameter.numel()]
+                parameter.grad = part.reshape(parameter.shape).to(parameter.dtype)
+                start += parameter.numel()
+            yield
+
+    def _exact(self, chosen: Any) -> Tensor:
+        """Return the sum of the clipped gradients of the chosen patients, in whole multiples of the unit."""
+        sizes = {name: p.numel() for name, p in self._parameters.items()}
+        total = torch.zeros(sum(sizes.values()), dtype=torch.float64, device=self._device)
+        for start in range(0, len(chosen), self._plan.microbatch):
+            part = chosen[start : start + self._plan.microbatch]
+            batch = _moved(self._patients.batch(part), self._device)
+            batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
+            add_clipped(total, self._backend(self._objective, batch), sizes, self._plan.clipping_norm)
+        return total
+
+    def _joined(self, total: Tensor) -> Tensor:
+        """Return the sum over all processes, where there are several (each has a part of the patients)."""
+        if _processes() > 1:
+            torch.distributed.all_reduce(total)
+        return total
+
+    def _noised(self, total: Tensor) -> Tensor:
+        """Add noise once: in the first process, which gives the result to the others."""
+        if _processes() == 1 or torch.distributed.get_rank() == 0:
+            sigma = self._plan.noise_multiplier * UNIT
+            values = total.cpu().numpy()
+            total = torch.from_numpy(self._noise.rounded_gaussian(values, sigma)).to(total.device)
+        if _processes() > 1:
+            torch.distributed.broadcast(total, 0)
+        return total
+
+
+def add_clipped(total: Tensor, gradients: Mapping[str, Tensor], sizes: Mapping[str, int], clipping_norm: float) -> None:
+    """Add the clipped gradients of a microbatch to a flat sum, in whole multiples of ``clipping_norm / UNIT``.
+
+    Parameters
+    ----------
+    total
+        (all parameters,) float64, changed in place.
+    gradients
+        For each parameter (patients, *shape).
+    sizes
+        The numbers of each parameter, in the order of ``total``.
+    clipping_norm
+        The largest L2 norm of a patient's gradient.
+    """
+    parts = {name: gradients[name].flatten(1) for name in sizes}
+    squares = torch.stack([part.double().square().sum(1) for part in parts.values()]).sum(0)
+    finite = torch.isfinite(squares)
+    scale = UNIT * (1 - FLOAT_MARGIN) / torch.clamp(squares.sqrt(), min=clipping_norm)
+    scale = torch.where(finite, scale, 0.0).float()
+    start = 0
+    for name, part in parts.items():
+        kept = part if bool(finite.all()) else torch.nan_to_num(part, nan=0.0, posinf=0.0, neginf=0.0)
+        whole = (kept * scale[:, None]).trunc_()
+        total[start : start + sizes[name]] += whole.sum(0, dtype=torch.float64)
+        start += sizes[name]
+
+
+def _processes() -> int:
+    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return torch.distributed.get_world_size() if ready else 1
+
+
+def _moved(batch: Batch, device: torch.device) -> Batch:
+    return {name: value.to(device, non_blocking=True) for name, value in batch.items()}
+
+
+BACKENDS: dict[str, Callable[[Objective, Batch], dict[str, Tensor]]] = {"vmap": vmapped}
+
+
+def backend_of(name: str) -> Backend:
+    """Return the backend of that name; `InputError` when there is none."""
+    if name not in BACKENDS:
+        raise InputError(f"backend: found {name!r}, expected one of {', '.join(BACKENDS)}.")
+    return BACKENDS[name]
+
+
+def example_batch(
+    patients: int, records: int, columns: list[int], images: tuple[int, ...] | None, pixels: "np.dtype[Any] | None"
+) -> Batch:
+    """Return made-up patients of the public shape: codes within their columns' sizes, images of noise."""
+    generator = torch.Generator().manual_seed(0)
+    shape = (patients, records)
+    codes = [torch.randint(size, shape, generator=generator) for size in columns]
+    weights = torch.full(shape, 1 / records)
+    found = {
+        "codes": torch.stack(codes, dim=-1) if codes else torch.zeros((*shape, 0), dtype=torch.int64),
+        "weights": weights,
+    }
+    if images is not None:
+        noise = torch.rand((*shape, *images), generator=generator)
+        found["images"] = (noise * 255).to(torch.uint8) if pixels == np.uint8 else noise
+    return found
+
+
+def shielded_step(steps: Iterator[None]) -> bool:
+    """Take the next noisy gradient; False at the end. No foreign error leaves: its text may hold a patient's value."""
+    try:
+        next(steps)
+    except StopIteration:
+        return False
+    except DpsynthError:
+        raise
+    except Exception as error:  # whatever it is, it must not carry private values out
+        kind = type(error).__name__
+    else:
+        return True
+    raise DpsynthError(
+        f"the kernel failed in a training step ({kind}); details are withheld because they could hold a patient's "
+        "values. What was debited stays spent."
+    )

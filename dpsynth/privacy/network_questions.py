@@ -1,0 +1,164 @@
+"""What may be asked for a network: noisy sums over images, and noisy gradients."""
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from dpsynth.errors import InputError
+from dpsynth.privacy import checks
+from dpsynth.privacy.accounting import Event
+from dpsynth.privacy.asking import Asking
+from dpsynth.privacy.counting import Query
+from dpsynth.privacy.features import Features
+from dpsynth.privacy.mechanisms import Floats
+from dpsynth.privacy.sums import check_features
+
+if TYPE_CHECKING:
+    from dpsynth.privacy.dpsgd import Objective
+
+Records = Literal["rows", "images"]
+
+
+class NetworkQuestions(Asking):
+    """Questions about images, and the training of a network; all are debited before the data is looked at."""
+
+    def image_sums(self, groups: Query, features: Features, rho: float) -> Floats:
+        """Sum the features of images by group.
+
+        Each image's features are clipped to norm 1 and a patient's images are averaged, so that a patient moves all
+        groups together by at most 1 (derived in `dpsynth.privacy.sums`).
+
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups, such as label by subgroup; without columns all images are one group.
+        features
+            The public map.
+        rho
+            What it may cost.
+
+        Returns
+        -------
+        float64 array, shape (groups.size, dimension)
+            Sums in patients, with Gaussian noise of standard deviation ``1 / sqrt(2 rho)`` in each number.
+
+        Raises
+        ------
+        InputError
+            When the schema declares no images, or the groups or features do not fit.
+        BudgetExceeded
+            When it costs more than is left; nothing was looked at.
+        """
+        sigma = self._checked_sums(groups, features, rho)
+        self._account.debit([Event("gaussian", checks.describe("image sums by ", groups), 1.0, sigma)])
+        return self._asked.image_sums(groups, features, sigma)
+
+    def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
+        """Sum the products ``z z'`` of the features of images by group; arguments and errors as for `image_sums`.
+
+        Returns
+        -------
+        float64 array, shape (groups.size, dimension, dimension)
+            Symmetric; noise of standard deviation ``1 / sqrt(2 rho)`` on the diagonal and ``1 / sqrt(4 rho)`` off it.
+        """
+        sigma = self._checked_sums(groups, features, rho)
+        self._account.debit([Event("gaussian", checks.describe("image products by ", groups), 1.0, sigma)])
+        return self._asked.image_products(groups, features, sigma)
+
+    def image_counts(self, groups: Query, rho: float) -> Floats:
+        """Count the patients who have images, by group; a patient with images in several groups counts in parts.
+
+        Arguments and errors as for `image_sums`.
+
+        Returns
+        -------
+        float64 array, shape (groups.size,)
+            With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
+        """
+        return self.image_sums(groups, _One(self._inputs), rho)[:, 0]
+
+    def train(
+        self,
+        objective: "Objective",
+        update: Callable[[int], None],
+        *,
+        expected: float,
+        records: Records = "rows",
+        backend: str = "auto",
+    ) -> None:
+        """Train a network by DP-SGD, under the plan that the session was opened with; once.
+
+        Parameters
+        ----------
+        objective
+            The network with its loss; `dpsynth.privacy.dpsgd.Objective` says what it must keep.
+        update
+            Called after each step with its number, when the noisy mean gradient is in each parameter's ``grad``: steps
+            an optimiser, a schedule, an average of weights, or a generator that sees no patient.
+        expected
+            Expected number of patients: the schema's, or an estimate that was paid for.
+        records
+            What a patient's loss is the mean of.
+        backend
+            How per-patient gradients are found, see `dpsynth.privacy.dpsgd.BACKENDS`; all give the same numbers.
+
+        Raises
+        ------
+        InputError
+            When an argument is out of range, or the objective's per-patient gradients are not known to be right.
+        BudgetExceeded
+            When the session was not opened for a training, or it was run already; nothing was looked at.
+        """
+        from dpsynth.privacy import dpsgd
+
+        plan = self._account.training
+        if plan is None:
+            raise InputError("train: the session was opened without a plan; give Session.open one (training=).")
+        if not (math.isfinite(expected) and expected >= 1):
+            raise InputError(f"train: found {expected} expected patients, expected a number of 1 or more.")
+        if records == "images" and self.schema.images is None:
+            raise InputError("train: the schema declares no images; train on rows.")
+        chosen = dpsgd.backend_of(backend)
+        dpsgd.check_on_made_up(objective, chosen, self._example(records))
+        self._account.debit([plan.event])
+        steps = iter(self._asked.gradients(objective, plan, records=records, expected=expected, backend=chosen))
+        for step in range(plan.steps):
+            dpsgd.shielded_step(steps)
+            update(step)
+
+    def _example(self, records: Records) -> dict[str, object]:
+        """Return the public shape of a batch, for made-up patients."""
+        images = self.schema.images if records == "images" else None
+        most = self.sensitivity if images is None else images.max_per_patient
+        return {
+            "records": min(most, 3),
+            "columns": [code.size for code in self.codec.columns.values()],
+            "images": None if images is None else images.shape,
+            "pixels": None if images is None else images.dtype,
+        }
+
+    @property
+    def _inputs(self) -> int:
+        if self.schema.images is None:
+            raise InputError("images: the schema declares none; add images with size, channels and range.")
+        return math.prod(self.schema.images.shape)
+
+    def _checked_sums(self, groups: Query, features: Features, rho: float) -> float:
+        check_features(features, self._inputs)
+        if groups.columns:
+            checks.queries_fit([groups], self.codec)
+        return checks.noise_scale(1.0, rho)
+
+
+class _One:
+    """The feature that is 1 for every image: its sums are counts."""
+
+    dimension = 1
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+
+    def __call__(self, levels: Floats, _top: int) -> Floats:
+        return np.ones((len(levels), 1))

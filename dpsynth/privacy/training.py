@@ -1,0 +1,153 @@
+"""The plan of a private training: one object says what is sampled, clipped and noised, and what that costs.
+
+A step (DP-SGD, Abadi et al. 2016) draws each *patient* with probability ``sampling_rate``, takes the gradient of the
+mean loss over at most so many of their records, clips it once to ``clipping_norm``, and releases the sum over the drawn
+patients plus Gaussian noise of standard deviation ``noise_multiplier * clipping_norm``. A patient more or less moves that
+sum by at most the clipping norm, whatever the number of their records and of the noise levels of a diffusion loss.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.privacy.accounting import Event, epsilon_at, rho_for
+from dpsynth.privacy.budget import Budget
+
+MAX_NOISE = 1e4
+
+
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A private training, fixed before the data is touched; make one with `within`.
+
+    Privacy contract: `event` is the whole cost of ``steps`` calls of the kernel's gradient door, which takes its sample
+    from `draws` and its clipping and noise from here.
+
+    Parameters
+    ----------
+    sampling_rate
+        The chance of each patient to be in a step, in (0, 1]; a public number, never a share of the private row count.
+    steps
+        Logical steps, at least 1.
+    noise_multiplier
+        Standard deviation of the noise on the summed gradient, in clipping norms.
+    clipping_norm
+        The L2 norm to which a patient's gradient is clipped.
+    rho
+        The price that questions beside the training may have in all.
+    microbatch
+        Patients whose gradients are held in memory at once; a public matter of speed, without effect on the result.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range.
+    """
+
+    sampling_rate: float
+    steps: int
+    noise_multiplier: float
+    clipping_norm: float = 1.0
+    rho: float = 0.0
+    microbatch: int = 128
+
+    def __post_init__(self) -> None:
+        _check("sampling_rate", self.sampling_rate, 0, 1)
+        _check("steps", self.steps, 0, 10**7)
+        _check("noise_multiplier", self.noise_multiplier, 0, MAX_NOISE)
+        _check("clipping_norm", self.clipping_norm, 0, 1e6)
+        _check("microbatch", self.microbatch, 0, 2**20)
+        if not (math.isfinite(self.rho) and self.rho >= 0):
+            raise InputError(f"training: found rho {self.rho}, expected 0 or more.")
+
+    @classmethod
+    def within(
+        cls,
+        budget: Budget,
+        *,
+        sampling_rate: float,
+        steps: int,
+        questions: float = 0.0,
+        reserved_delta: float = 0.0,
+        clipping_norm: float = 1.0,
+        microbatch: int = 128,
+    ) -> Self:
+        """Return the plan with the least noise that a budget pays.
+
+        Parameters
+        ----------
+        budget
+            What a person grants, for training and questions together.
+        sampling_rate, steps, clipping_norm, microbatch
+            As for the plan.
+        questions
+            Share of the budget's price that is kept for questions, in [0, 1).
+        reserved_delta
+            The part of the budget's delta that key discovery will spend.
+
+        Raises
+        ------
+        InputError
+            When a number is out of range, or no noise is large enough.
+
+        Examples
+        --------
+        >>> plan = TrainingPlan.within(Budget(1.0, 1e-5), sampling_rate=0.0512, steps=400)
+        >>> round(plan.noise_multiplier, 2)
+        3.96
+        """
+        if not 0 <= questions < 1:
+            raise InputError(f"training: found questions {questions}, expected a share in [0, 1).")
+        rho = questions * rho_for(budget, "gaussian", reserved_delta=reserved_delta)
+
+        def plan(noise: float) -> Self:
+            return cls(sampling_rate, steps, noise, clipping_norm, rho, microbatch)
+
+        def fits(noise: float) -> bool:
+            left = budget.delta - reserved_delta
+            return epsilon_at(rho, "gaussian", left, [plan(noise).event]) <= budget.epsilon
+
+        return plan(_least_noise(fits))
+
+    @property
+    def event(self) -> Event:
+        """What the training costs."""
+        return Event(
+            "sampled_gaussian",
+            "clipped gradients of a Poisson sample of patients",
+            self.clipping_norm,
+            self.noise_multiplier * self.clipping_norm,
+            count=self.steps,
+            sampling_rate=self.sampling_rate,
+        )
+
+    def draws(self, patients: int, uniform: Callable[[int], NDArray[np.float64]]) -> Iterator[NDArray[np.intp]]:
+        """Yield, for each step, the patients in it: each with probability `sampling_rate`, apart from the others."""
+        for _ in range(self.steps):
+            yield np.flatnonzero(uniform(patients) < self.sampling_rate)
+
+
+def _least_noise(fits: Callable[[float], bool]) -> float:
+    """Return the least noise multiplier that fits, to one part in 10,000, from above."""
+    high = 1.0
+    while not fits(high):
+        high *= 2
+        if high > MAX_NOISE:
+            raise InputError("training: no noise is large enough; ask for fewer steps, a lower rate or more epsilon.")
+    low = high / 2
+    while low > 1e-3 and fits(low):
+        low, high = low / 2, low
+    while high > low * (1 + 1e-4):
+        middle = math.sqrt(low * high)
+        low, high = (low, middle) if fits(middle) else (middle, high)
+    return high
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not (math.isfinite(value) and low < value <= high):
+        raise InputError(f"training: found {name} {value:g}, expected a number above {low:g} and up to {high:g}.")
