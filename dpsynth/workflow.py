@@ -112,7 +112,15 @@ def fit(
         _set_limit(book, limit, budget)
     report = progress or _silent
     report("opening the cohort", 0.0)
-    with Session.open(cohort, budget, accounting=maker.accounting, ledger=book, label=label, seed=seed) as session:
+    with Session.open(
+        cohort,
+        budget,
+        accounting=maker.accounting,
+        ledger=book,
+        label=label,
+        seed=seed,
+        training=maker.training(cohort.schema, budget),
+    ) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)
     fitted.statement = {"model": {"name": maker.name, "options": maker.options()}, **fitted.statement}

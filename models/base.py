@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.privacy.budget import Budget
     from dpsynth.privacy.session import Session
+    from dpsynth.privacy.training import TrainingPlan
     from dpsynth.schema import Schema
 
 __all__ = ["Model", "Plan", "PlanItem", "Progress", "Released", "Synthesizer", "available", "make", "synthesizer"]
@@ -313,6 +314,13 @@ class Synthesizer(abc.ABC):
         """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""
         kept = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters if hasattr(self, key)}
         return {k: v if v is None or isinstance(v, bool | int | float | str) else str(v) for k, v in kept.items()}
+
+    def training(self, schema: "Schema", budget: "Budget") -> "TrainingPlan | None":  # noqa: ARG002
+        """Return the private training that a fit runs, known before the data is touched; None where there is none.
+
+        A subclass that trains a network by DP-SGD makes it with `TrainingPlan.within`; the session is opened for it.
+        """
+        return None
 
     @abc.abstractmethod
     def plan(self, schema: "Schema", budget: "Budget", rows: int) -> Plan:
