@@ -46,12 +46,16 @@ class Objective(nn.Module):
     is random (noise levels, latent vectors, samples of a generator) comes from `randomness`, as part of the batch.
     """
 
+    def prepare(self, batch: Batch) -> Batch:
+        """Return what `forward` takes of a batch, without parameters: floats of pixels, one-hot codes. Default: all."""
+        return batch
+
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:  # noqa: ARG002
         """Return tensors whose first axis is the patients; they are added to the batch. By default there are none."""
         return {}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses of a batch as `dpsynth.privacy.patients.Patients.batch` gives it."""
+        """Return (patients,) losses of a batch: `prepare` of `Patients.batch`, and `randomness`."""
         raise NotImplementedError
 
 
@@ -85,7 +89,7 @@ def looped(objective: Objective, batch: Batch) -> dict[str, Tensor]:
     """Return per-patient gradients patient by patient with plain autograd: slow, and the reference for the others."""
     parameters = trainable(objective)
     found: dict[str, list[Tensor]] = {name: [] for name in parameters}
-    for place in range(len(batch["weights"])):
+    for place in range(len(next(iter(batch.values())))):
         loss = objective({name: value[place : place + 1] for name, value in batch.items()}).sum()
         parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         for (name, parameter), part in zip(parameters.items(), parts, strict=True):
@@ -118,7 +122,12 @@ def check_objective(objective: Objective, backend: Backend, example: Batch, gene
     """
     _check_layers(objective)
     patients = len(example["weights"])
-    batch = {**example, **_moved(objective.randomness(patients, generator), example["weights"].device)}
+    prepared = objective.prepare(example)
+    for place in range(patients):
+        alone = objective.prepare({name: value[place : place + 1] for name, value in example.items()})
+        if any(not torch.equal(value[place : place + 1], alone[name]) for name, value in prepared.items()):
+            raise InputError("objective: prepare gives a patient something else beside others than alone.")
+    batch = {**prepared, **_moved(objective.randomness(patients, generator), example["weights"].device)}
     before = {name: value.clone() for name, value in objective.named_buffers()}
     losses = objective(batch)
     if losses.shape != (patients,):
@@ -222,7 +231,7 @@ class Gradients:
         total = torch.zeros(sum(sizes.values()), dtype=torch.float64, device=self._device)
         for start in range(0, len(chosen), self._plan.microbatch):
             part = chosen[start : start + self._plan.microbatch]
-            batch = _moved(self._patients.batch(part), self._device)
+            batch = self._objective.prepare(_moved(self._patients.batch(part), self._device))
             batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
             add_clipped(total, self._backend(self._objective, batch), sizes, self._plan.clipping_norm)
         return total

@@ -86,7 +86,7 @@ class NetworkQuestions(Asking):
         *,
         expected: float,
         records: Records = "rows",
-        backend: str = "auto",
+        backend: str = "vmap",
     ) -> None:
         """Train a network by DP-SGD, under the plan that the session was opened with; once.
 

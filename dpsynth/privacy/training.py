@@ -2,7 +2,7 @@
 
 A step (DP-SGD, Abadi et al. 2016) draws each *patient* with probability ``sampling_rate``, takes the gradient of the
 mean loss over at most so many of their records, clips it once to ``clipping_norm``, and releases the sum over the drawn
-patients plus Gaussian noise of standard deviation ``noise_multiplier * clipping_norm``. A patient more or less moves that
+patients plus Gaussian noise of standard deviation ``noise_multiplier * clipping_norm``. One patient more or less moves
 sum by at most the clipping norm, whatever the number of their records and of the noise levels of a diffusion loss.
 """
 
