@@ -4,7 +4,7 @@ Every fit reads the patients again. Nothing here is kept in a ledger, so private
 """
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from dpsynth.privacy.budget import Budget, default_delta
 from dpsynth.workflow import DEFAULT_MODEL, fit
 
 if TYPE_CHECKING:
+    from dpsynth.evaluation.classifiers import Classifier
     from dpsynth.evaluation.sweep import Run, Sweep
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ def sweep(
     seeds: int = 5,
     target: str | None = None,
     subgroups: Sequence[str | Sequence[str]] | None = None,
+    classifier: "Callable[[Cohort, Budget], Classifier] | None" = None,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> "Iterator[Run]":
@@ -57,6 +59,9 @@ def sweep(
         The outcome; default: the schema's.
     subgroups : sequence, optional
         Columns, or several of them together, whose groups are judged; default: the schema's.
+    classifier : callable, optional
+        Fits a DP classifier on the training patients with a budget, once for each epsilon and repetition: the yardstick
+        for whether synthesis is worth it.
     seed : int
         Seed of what the evaluation draws.
     progress : callable, optional
@@ -91,7 +96,7 @@ def sweep(
     _check_columns(cohort, target, subgroups)
     cells = list(itertools.product(range(seeds), budgets, names))
     asked = {"target": target, "subgroups": subgroups, "seed": seed}
-    return _runs(cohort, cells, asked, progress or (lambda _phase, _share: None))
+    return _runs(cohort, cells, asked, classifier, progress or (lambda _phase, _share: None))
 
 
 def write_sweep(found: "Sweep", page: Path) -> list[Path]:
@@ -147,6 +152,7 @@ def _runs(
     cohort: Cohort,
     cells: Sequence[tuple[int, Budget, str]],
     asked: dict[str, Any],
+    classifier: "Callable[[Cohort, Budget], Classifier] | None",
     say: Progress,
 ) -> "Iterator[Run]":
     from dpsynth.evaluation.following import follow
@@ -154,18 +160,26 @@ def _runs(
     from dpsynth.evaluation.sweep import Run
 
     train, test = split(cohort, TEST)
-    floors: dict[tuple[int, float], Cohort] = {}
+    beside: dict[tuple[int, float], dict[str, Any]] = {}
     each = len(cells) // (1 + cells[-1][0])
     for place, (repetition, budget, model) in enumerate(cells):
         say(f"repetition {repetition + 1}", place % each / each)
         key = (repetition, budget.epsilon)
-        if key not in floors and FLOOR in available():
-            floors = {key: _drawn(train, FLOOR, budget)}
-        floor = floors.get(key)
+        if key not in beside:
+            beside = {key: _beside(train, budget, classifier)}
+        floor = beside[key]["floor"]
         synthetic = floor if model == FLOOR and floor is not None else _drawn(train, model, budget)
-        results = follow(test, train, synthetic, floor=floor, **asked)
+        results = follow(test, train, synthetic, **beside[key], **asked)
         say(f"repetition {repetition + 1}", (place % each + 1) / each)
         yield Run(model, budget.epsilon, repetition, results)
+
+
+def _beside(
+    train: Cohort, budget: Budget, classifier: "Callable[[Cohort, Budget], Classifier] | None"
+) -> dict[str, Any]:
+    """Fit what all models of one epsilon and repetition stand beside: the floor, and the DP classifier if asked for."""
+    floor = _drawn(train, FLOOR, budget) if FLOOR in available() else None
+    return {"floor": floor, "classifiers": [] if classifier is None else [classifier(train, budget)]}
 
 
 def _drawn(train: Cohort, model: str, budget: Budget) -> Cohort:

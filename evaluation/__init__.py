@@ -4,6 +4,7 @@
 what may be published without any real patient. `split` keeps patients apart for testing.
 """
 
+from dpsynth.evaluation.classifiers import Classifier
 from dpsynth.evaluation.glance import first_look
 from dpsynth.evaluation.inference import Regression
 from dpsynth.evaluation.judge import Evaluation, describe, evaluate
@@ -13,6 +14,7 @@ from dpsynth.evaluation.results import Disclosure, DisclosureError, Interval, Pu
 from dpsynth.evaluation.sweep import Run, Sweep
 
 __all__ = [
+    "Classifier",
     "Disclosure",
     "DisclosureError",
     "Evaluation",

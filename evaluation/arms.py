@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.bootstrap import percentile
-from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, fit_predict
+from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, fit_predict, named
 from dpsynth.evaluation.protocol import Progress, Protocol
 from dpsynth.evaluation.results import Interval
 from dpsynth.evaluation.scores import Weights, ones
@@ -153,11 +153,6 @@ def train_all(arms: Mapping[str, Sequence[Table]], exam: Exam, progress: Progres
         progress(f"training {learner} on {arm}", place / len(jobs))
         found.append(_train(arm, arms[arm], learner, exam))
     return found
-
-
-def named(learner: str, task: Task) -> str:
-    """Return what a learner is called: the linear one is a ridge regression where a number is predicted."""
-    return "ridge regression" if task.kind == "numeric" and learner == "logistic regression" else learner
 
 
 def _train(arm: str, draws: Sequence[Table], learner: str, exam: Exam) -> Trained:

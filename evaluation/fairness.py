@@ -112,7 +112,8 @@ class Judged:
     cells : tuple of Cell
         The groups that have a test patient.
     trained : dict of str to Trained
-        One learner's arms ``real`` and ``synthetic``, those of them that could be trained.
+        One learner's arms ``real`` and ``synthetic``, those of them that could be trained, and the arm
+        ``dp_classifier`` where there is one.
     """
 
     grouping: Grouping
@@ -150,11 +151,15 @@ class Judged:
 
 
 def judge(one: Grouping, trained: Sequence[Trained], exam: Exam, learner: str) -> Judged:
-    """Return a grouping with what is needed to judge one learner's arms ``real`` and ``synthetic`` in each group."""
+    """Return a grouping with what is needed to judge one learner's arms in each group, and a DP classifier's."""
     codes = one.codes(exam.test)
     cells = tuple(Cell.of(one.labels[code], np.flatnonzero(codes == code), exam) for code in np.unique(codes))
-    arms = {item.arm: item for item in trained if item.learner == learner and item.predictions}
-    return Judged(one, exam, cells, {arm: arms[arm] for arm in ("real", "synthetic") if arm in arms})
+    ranked = sorted((item for item in trained if item.predictions), key=lambda item: item.learner != learner)
+    arms: dict[str, Trained] = {}
+    for item in ranked:
+        if item.learner == learner or item.arm == "dp_classifier":
+            arms.setdefault(item.arm, item)
+    return Judged(one, exam, cells, {arm: arms[arm] for arm in ("real", "synthetic", "dp_classifier") if arm in arms})
 
 
 def group_results(judged: Judged) -> list[Result]:

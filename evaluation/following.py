@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import Exam, train_all
 from dpsynth.evaluation.bins import Bins
+from dpsynth.evaluation.classifiers import Answers, Classifier, answers, examined
 from dpsynth.evaluation.fairness import group_results, judge
 from dpsynth.evaluation.gaps import change_results
 from dpsynth.evaluation.groups import Grouping, grouping
-from dpsynth.evaluation.learners import task_of
+from dpsynth.evaluation.learners import Task, task_of
 from dpsynth.evaluation.marginals import mean_tvd
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.representation import representation
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 __all__ = ["follow"]
 
 #: Bootstrap draws of a run: a sweep shows the range over fits, not the interval of one.
-DRAWS = 100
+DRAWS = 200
 
 
 def follow(
@@ -34,6 +35,7 @@ def follow(
     synthetic: "Cohort",
     *,
     floor: "Cohort | None" = None,
+    classifiers: Sequence[Classifier] = (),
     target: str | None = None,
     subgroups: Sequence[str | Sequence[str]] | None = None,
     seed: int = 0,
@@ -47,6 +49,8 @@ def follow(
     synthetic : Cohort
     floor : Cohort, optional
         Independent columns at the same epsilon.
+    classifiers : sequence of Classifier
+        DP classifiers that were fitted directly on `real_train`, at the same epsilon.
     target, subgroups
         As for `evaluate`.
     seed : int
@@ -66,6 +70,8 @@ def follow(
     arms = {"real": real_train, "synthetic": synthetic} | ({} if floor is None else {"floor": floor})
     found = tables({"test": real_test, **arms})
     test = found.pop("test")
+    task = task_of(test, target)
+    said = [answers(one, real_test, real_train, task, seed) for one in classifiers]
     schema = real_test.schema
     wanted = (*schema.subgroups, *schema.intersections) if subgroups is None else subgroups
     groupings = [grouping(test, columns) for columns in wanted]
@@ -73,7 +79,7 @@ def follow(
         [
             *_pairs(test, found, terms),
             *representation(found["real"], [found["synthetic"]], groupings, terms),
-            *_learned(test, found, target, groupings, terms),
+            *_learned(test, found, task, groupings, terms, said=said),
         ]
     )
 
@@ -90,14 +96,19 @@ def _pairs(test: Table, arms: dict[str, Table], terms: Protocol) -> list[Result]
 
 
 def _learned(
-    test: Table, arms: dict[str, Table], target: str, groupings: Sequence[Grouping], terms: Protocol
+    test: Table,
+    arms: dict[str, Table],
+    task: Task,
+    groupings: Sequence[Grouping],
+    terms: Protocol,
+    *,
+    said: Sequence[Answers],
 ) -> list[Result]:
     """Return scores of every learner and arm, and what the groups gain or lose."""
-    task = task_of(test, target)
     rows = min(terms.rows, *(len(one) for one in arms.values()))
     training = {arm: [one.at_most(rows, terms.seed)] for arm, one in arms.items()}
     exam = Exam(task, task.known(test).at_most(terms.rows, terms.seed), tuple(training["synthetic"]), terms)
-    trained = train_all(training, exam, lambda _phase, _share: None)
+    trained = train_all(training, exam, lambda _phase, _share: None) + examined(said, arms["real"], exam)
     results = utility(trained, exam)
     for one in groupings:
         judged = judge(one, trained, exam, LEARNER)

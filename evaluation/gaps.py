@@ -16,6 +16,8 @@ from dpsynth.evaluation.table import Floats, Ints
 __all__ = ["change_results", "gap_results", "holm", "parity_results"]
 
 PERMUTED = 4_000_000
+#: The arms whose difference is a change.
+PAIR = ("real", "synthetic")
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -44,7 +46,7 @@ def change_results(judged: Judged) -> list[Result]:
     The difference in differences of each group has a two-sided p value from its bootstrap standard error (`p` in
     `detail`); `with_holm` adjusts these over all groupings. The largest is tested by permutation of the groups.
     """
-    if set(judged.trained) != {"real", "synthetic"}:
+    if not set(PAIR) <= set(judged.trained):
         return []
     results: list[Result] = []
     for place in range(len(judged.cells)):
@@ -68,7 +70,7 @@ def _changes(judged: Judged, place: int) -> list[Result]:
     rest = np.setdiff1d(np.arange(len(judged.exam.test)), cell.rows)
     if len(rest) == 0 or not _both_classes(judged, rest):
         return [*results, not_estimable("did", "there are no other patients to compare with", **fields)]
-    others = {arm: judged.score(one, rest, only_main=True) for arm, one in judged.trained.items()}
+    others = {arm: judged.score(judged.trained[arm], rest, only_main=True) for arm in PAIR}
     elsewhere = sign * (others["synthetic"].value[metric] - others["real"].value[metric])
     drawn = drawn - sign * (others["synthetic"].draws[metric] - others["real"].draws[metric])
     extra = synthetic.between[metric] + others["synthetic"].between[metric]
@@ -134,8 +136,8 @@ def _change(judged: Judged, metric: str, times: NDArray[np.float32]) -> Floats:
     """Return the change of the main score of the mean over draws, for weights that pick patients."""
     exam = judged.exam
     found: dict[str, Floats] = {}
-    for arm, one in judged.trained.items():
-        draws: list[Prediction] = list(one.predictions)
+    for arm in PAIR:
+        draws: list[Prediction] = list(judged.trained[arm].predictions)
         found[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
     change: Floats = found["synthetic"] - found["real"]
     return change

@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.errors import InputError
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
+from dpsynth.evaluation.classifiers import Answers, Classifier, answers
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.inference import Regression, default_regression
+from dpsynth.evaluation.learners import task_of
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
 from dpsynth.evaluation.released import ReleasedCounts, released_results
 from dpsynth.evaluation.representation import synthetic_shares
@@ -122,6 +124,7 @@ def evaluate(
     target: str | None = None,
     subgroups: Groups | None = None,
     arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
+    classifiers: Sequence[Classifier] = (),
     regression: Regression | None = None,
     released: Sequence[ReleasedCounts] = (),
     statement: Mapping[str, Any] | None = None,
@@ -147,6 +150,9 @@ def evaluate(
         Columns, and intersections of columns, whose groups are judged; the schema's where left out.
     arms : mapping of str to Cohort or draws, optional
         ``floor`` (independent columns at the same epsilon) and ``noiseless`` (the same model without noise).
+    classifiers : sequence of Classifier
+        DP classifiers that were fitted directly on `real_train`, at the same epsilon: an arm beside the learners that
+        are trained here. Several beside one learner are taken for several fits of it.
     regression : Regression, optional
         Named before looking; `default_regression` of the schema where left out.
     released : sequence of ReleasedCounts
@@ -171,7 +177,8 @@ def evaluate(
     Raises
     ------
     InputError
-        If a name is not a modelled column, an arm is unknown, or a cohort has too few patients.
+        If a name is not a modelled column, an arm is unknown, a cohort has too few patients, or a classifier's
+        predictions are not of the form that `Classifier` says.
     DataError
         If the cohorts do not have the same columns.
     """
@@ -196,7 +203,8 @@ def evaluate(
     found = tables(flat)
     others = {arm: [found[f"{arm} {place}"] for place in range(len(given))] for arm, given in drawn.items()}
     cohorts = {"real": real_test, "synthetic": drawn["synthetic"][0]}
-    study = Study(found["test"], found["train"], others, terms, say)
+    said = _answers(classifiers, real_test, real_train, found["test"], target=target, seed=seed)
+    study = Study(found["test"], found["train"], others, terms, say, said)
     groupings = _groupings(found["test"], schema, subgroups)
     regression = regression or default_regression(schema)
     results = [
@@ -217,6 +225,16 @@ def evaluate(
         "real_data": "public" if public else "private",
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _answers(
+    classifiers: Sequence[Classifier], test: "Cohort", train: "Cohort", table: Table, *, target: str | None, seed: int
+) -> list[Answers]:
+    if not classifiers:
+        return []
+    if target is None:
+        raise InputError("classifiers: there is no outcome for them to predict; name a target.")
+    return [answers(one, test, train, task_of(table, target), seed) for one in classifiers]
 
 
 def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:

@@ -22,8 +22,10 @@ __all__ = [
     "boosting",
     "dense_features",
     "fit_predict",
+    "named",
     "one_thread",
     "task_of",
+    "threshold",
     "tree_features",
 ]
 
@@ -218,6 +220,11 @@ LEARNERS: Mapping[str, Callable[[Table, Task, int], tuple[Any, Encoder]]] = {
 """The learners by name; for a numeric target the second is a ridge regression."""
 
 
+def named(learner: str, task: Task) -> str:
+    """Return what a learner is called: the linear one is a ridge regression where a number is predicted."""
+    return "ridge regression" if task.kind == "numeric" and learner == "logistic regression" else learner
+
+
 def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted:
     """Train a learner on the rows of `train` whose outcome is known; return what predicts for a table.
 
@@ -241,13 +248,11 @@ def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted
     model, encode = LEARNERS[learner](train, task, seed)
     with one_thread():
         model.fit(encode(train), truth)
-    threshold = 0.5
-    if task.kind == "binary":
-        threshold = _threshold(_risks(model, encode(train)), float(truth.mean()))
-    return partial(_predict, model, encode, task, threshold)
+    limit = threshold(_risks(model, encode(train)), float(truth.mean())) if task.kind == "binary" else 0.5
+    return partial(_predict, model, encode, task, limit)
 
 
-def _threshold(risks: Floats, share: float) -> float:
+def threshold(risks: Floats, share: float) -> float:
     """Return the risk above which the training arm has as many alarms as it has patients with the outcome."""
     return float(np.quantile(risks, 1 - share))
 
@@ -258,11 +263,11 @@ def _risks(model: Any, features: Floats) -> Floats:
     return risks
 
 
-def _predict(model: Any, encode: Encoder, task: Task, threshold: float, table: Table) -> Prediction:
+def _predict(model: Any, encode: Encoder, task: Task, limit: float, table: Table) -> Prediction:
     features = encode(table)
     if task.kind == "binary":
         risks = _risks(model, features)
-        return Prediction(risks, (risks > threshold).astype(np.int64))
+        return Prediction(risks, (risks > limit).astype(np.int64))
     with one_thread():
         found = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
     if task.kind == "numeric":

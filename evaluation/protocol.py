@@ -14,6 +14,7 @@ from dpsynth.evaluation.table import Floats
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
+    from dpsynth.imaging import ImageSet
 
 __all__ = ["Margins", "Progress", "Protocol", "split"]
 
@@ -97,8 +98,8 @@ def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple
         Expected share of test patients, in (0, 1).
     key : str
         Another key gives another division. With a patient column, a patient's side depends on the key and their
-        identifier only: not on the order of rows, nor on who else is there. Without one, on the row's values, so that
-        equal rows fall on one side.
+        identifier only: not on the order of rows, nor on who else is there. Without one, on the row's values and
+        images, so that equal rows fall on one side.
 
     Returns
     -------
@@ -125,7 +126,16 @@ def _identities(cohort: "Cohort") -> NDArray[np.uint64]:
     patient = cohort.schema.patient
     frame = cohort.to_pandas()
     wanted: Any = frame[[patient]].astype(str) if patient is not None else frame
-    return np.asarray(pd.util.hash_pandas_object(wanted, index=False), dtype=np.uint64)
+    hashed = np.asarray(pd.util.hash_pandas_object(wanted, index=False), dtype=np.uint64)
+    return hashed if patient is not None or cohort.images is None else hashed ^ _of_images(cohort.images, len(cohort))
+
+
+def _of_images(images: "ImageSet", rows: int) -> NDArray[np.uint64]:
+    """Return a 64-bit number per row that depends on its images only."""
+    hashed = [hashlib.blake2b(pixels.tobytes(), digest_size=8).digest() for pixels in images.pixels]
+    found = np.zeros(rows, dtype=np.uint64)
+    np.add.at(found, images.row, np.frombuffer(b"".join(hashed), dtype=np.uint64))  # the order of images is no matter
+    return found
 
 
 def _uniform(identities: NDArray[np.uint64], key: str) -> Floats:

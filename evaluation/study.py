@@ -8,6 +8,7 @@ from typing import Any
 from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import duplicate_results
+from dpsynth.evaluation.classifiers import Answers, examined
 from dpsynth.evaluation.fairness import Judged, group_results, judge
 from dpsynth.evaluation.fidelity import fidelity
 from dpsynth.evaluation.gaps import change_results, gap_results, parity_results, with_holm
@@ -46,6 +47,8 @@ class Study:
     terms : Protocol
     say : callable
         Told of each phase.
+    answers : sequence of Answers
+        What classifiers that were fitted elsewhere say about the rows of `test` and `train`.
     """
 
     test: Table
@@ -53,6 +56,7 @@ class Study:
     drawn: dict[str, list[Table]]
     terms: Protocol
     say: Progress
+    answers: Sequence[Answers] = ()
 
     @cached_property
     def real(self) -> Table:
@@ -87,7 +91,7 @@ class Study:
         test = task.known(self.test).at_most(terms.rows, terms.seed)
         exam = Exam(task, test, tuple(training["synthetic"]), terms)
         trained = train_all(training, exam, lambda phase, share: self.say(phase, 0.35 + 0.35 * share))
-        trained.append(prevalence(training["real"][0], exam))
+        trained += [*examined(self.answers, self.train, exam), prevalence(training["real"][0], exam)]
         self.say("scoring", 0.7)
         return [*utility(trained, exam), *self._groups(groupings, trained, exam)]
 

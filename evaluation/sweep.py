@@ -26,6 +26,8 @@ MEASURES: Mapping[str, str] = {
 }
 """What is followed over epsilon, and what it is called."""
 
+ARMS = ("synthetic", "real", "floor", "dp_classifier")
+
 
 @dataclass(frozen=True)
 class Run:
@@ -57,15 +59,15 @@ class Run:
         if slopes:
             values["representation_slope"] = max(slopes, key=abs)
         for one in found.select("tvd_2way"):
-            if one.ok and one.arm in ("synthetic", "real", "floor"):
+            if one.ok and one.arm in ARMS:
                 values["tvd_2way" if one.arm == "synthetic" else f"tvd_2way:{one.arm}"] = one.number
         return values
 
 
 def _scores(found: Results) -> Iterable[tuple[str, float]]:
-    """Return the mean over learners of the main score of the cohort, the ceiling and the floor."""
+    """Return the mean over learners of the main score of each arm."""
     metric = "auroc" if len(found.select("auroc")) else "r2"
-    for arm in ("synthetic", "real", "floor"):
+    for arm in ARMS:
         scores = [one.number for one in found.select(metric, arm=arm) if one.ok]
         if scores:
             yield "auroc" if arm == "synthetic" else f"auroc:{arm}", sum(scores) / len(scores)

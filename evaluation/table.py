@@ -98,11 +98,14 @@ class Table:
         Dense patient index of each row.
     public : bool
         Whether every value may be published: a synthetic cohort, or real data that is public.
+    origin : ndarray of int, shape (rows,), optional
+        See `places`; None where the rows are the whole cohort.
     """
 
     variables: dict[str, Variable]
     patients: Ints
     public: bool = False
+    origin: Ints | None = None
 
     def __len__(self) -> int:
         return len(self.patients)
@@ -115,10 +118,15 @@ class Table:
         """The columns' names in order."""
         return list(self.variables)
 
+    @cached_property
+    def places(self) -> Ints:
+        """Place of each row in the cohort that the table was made from."""
+        return np.arange(len(self)) if self.origin is None else self.origin
+
     def take(self, rows: NDArray[Any]) -> "Table":
         """Return the table at these rows (indices or mask)."""
         columns = {name: variable.take(rows) for name, variable in self.variables.items()}
-        return Table(columns, _dense(self.patients[rows]), self.public)
+        return Table(columns, _dense(self.patients[rows]), self.public, self.places[rows])
 
     def at_most(self, limit: int, seed: int) -> "Table":
         """Return all rows, or those of a random subset of patients with about `limit` rows when there are more."""

@@ -1,6 +1,6 @@
 """The part of the page on groups of patients."""
 
-from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, kept
@@ -38,7 +38,7 @@ def fairness(results: Results, margins: Margins) -> Section:
         words.append(NOTHING)
     drawn = kept([_representation(mine), _group_changes(mine, margins)])
     tables = kept([_shares(mine), _tests(mine), _gaps(mine)])
-    more = kept([_group_table(mine, arm) for arm in ("real", "synthetic")])
+    more = kept([_group_table(mine, arm) for arm in ("real", "synthetic", "dp_classifier")])
     return Section("fairness", "For whom?", words, drawn, tables, more)
 
 
@@ -113,13 +113,15 @@ def _tests(results: Results) -> Grid | None:
 
 def _gaps(results: Results) -> Grid | None:
     rows = []
+    direct = ["dp_classifier"] if len(results.select("gap", arm="dp_classifier")) else []
+    more = [SHORT[arm] for arm in direct]
     for metric in ("worst_group", "gap", "equalized_odds", "demographic_parity"):
         for grouping in dict.fromkeys(one.group for one in results.select(metric)):
             found = {one.arm: one for one in results.select(metric, group=grouping)}
-            cells = [_gap(found.get(arm)) for arm in ("real", "synthetic")]
+            cells = [_gap(found.get(arm)) for arm in ("real", "synthetic", *direct)]
             first = next(iter(found.values()))
             rows.append((f"{METRICS[metric].title}, {grouping}", *cells, number(first.n)))
-    head = ("Metric, grouping", "Trained on real patients", "Trained on the cohort", "Groups")
+    head = ("Metric, grouping", "Trained on real patients", "Trained on the cohort", *more, "Groups")
     caption = "Gaps between groups. Intervals of a largest gap lie high where groups are small."
     return Grid(caption, head, rows) if rows else None
 
@@ -141,4 +143,4 @@ def _group_table(results: Results, arm: str) -> Grid | None:
         sizes = (number(first.n), number(first.detail.get("positives")))
         rows.append((group, *sizes, *(shown(mine[metric]) if metric in mine else "n/a" for metric in metrics)))
     head = ("Group", "n", "with outcome", *(METRICS[metric].title for metric in metrics))
-    return Grid(f"Scores by group, trained on {ARMS[arm]}", head, rows) if rows else None
+    return Grid(f"Scores by group: {ARMS[arm]}", head, rows) if rows else None

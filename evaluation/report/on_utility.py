@@ -24,15 +24,29 @@ def utility(results: Results, target: str | None) -> Section:
         return Section("utility", title, [NOTHING])
     words = (
         f"Models that predict {target} are trained on each arm, with the same number of rows, and tested on the same "
-        "real patients. Trained on real patients is the ceiling; independent columns are the floor. A DP classifier "
-        "that is trained directly on the real patients at the same epsilon, the yardstick for whether synthesis is "
-        "worth it, is not part of this version."
+        f"real patients. Trained on real patients is the ceiling. {_floor(mine)} {_direct(mine)}"
     )
     learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
     drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
     tables = kept([_changes(mine)])
     more = kept([_scores(mine, learner) for learner in learners])
     return Section("utility", title, [words], drawn, tables, more)
+
+
+def _floor(results: Results) -> str:
+    if len(results.select(arm="floor")):
+        return "Independent columns at the same epsilon are the floor."
+    return (
+        "The floor (independent columns at the same epsilon) was not given: fitting it to private patients would have "
+        "to be paid for as well."
+    )
+
+
+def _direct(results: Results) -> str:
+    words = "A DP classifier that is trained directly on the real patients at the same epsilon"
+    if len(results.select(arm="dp_classifier")):
+        return f"{words} shows how well this question alone can be answered at that price without synthesis."
+    return f"{words}, the yardstick for whether synthesis is worth it, was not given."
 
 
 def _ordered(results: Sequence[Result]) -> list[Result]:

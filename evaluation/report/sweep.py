@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.evaluation.catalogue import SHORT
 from dpsynth.evaluation.report.page import environment, style
 from dpsynth.evaluation.report.parts import Figure
 from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 __all__ = ["render"]
 
+#: Arms that are drawn as lines: colour and dashes.
+LINES = {"real": (REAL, (4, 3)), "floor": (INK, (4, 3)), "dp_classifier": (INK, (1, 2))}
 MARKERS = "osD^vP"
 COLOURS = ("#b5402a", "#6b4c9a", "#2e7d4f", "#8a6d00", "#0f7c8c", "#444444")
 
@@ -31,11 +34,14 @@ def render(sweep: "Sweep", audience: str) -> str:
 
 
 def _figure(table: "pd.DataFrame", measure: str, title: str) -> Figure:
-    lines = {arm: table[table.measure == f"{measure}:{arm}"] for arm in ("real", "floor")}
+    lines = {arm: table[table.measure == f"{measure}:{arm}"] for arm in LINES}
     mine = table[table.measure == measure]
-    rows = _rows(mine, "") + _rows(lines["real"], "real patients, ") + _rows(lines["floor"], "independent columns, ")
+    rows = _rows(mine, "") + [row for arm, part in lines.items() for row in _rows(part, f"{SHORT[arm]}, ")]
     grid = Grid(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
-    caption = "Points: mean over seeds. Bars: least to greatest. Dashed: ceiling and floor, where there are."
+    caption = (
+        "Points: mean over seeds. Bars: least to greatest. Dashed: ceiling and floor, where there are; dotted: a DP "
+        "classifier that was trained on the real patients at the same epsilon, where there is one."
+    )
     return Figure(measure, f"{title} against epsilon", caption, [("", _drawing(mine, lines, measure, title))], grid)
 
 
@@ -62,7 +68,8 @@ def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: st
         for arm, part in lines.items():
             if len(part):
                 by_epsilon = part.groupby("epsilon")["mean"].mean()
-                axes.plot(by_epsilon.index, by_epsilon, color=REAL if arm == "real" else INK, lw=0.9, ls=(0, (4, 3)))
+                colour, pattern = LINES[arm]
+                axes.plot(by_epsilon.index, by_epsilon, color=colour, lw=0.9, ls=(0, pattern))
         axes.set_xscale("log")
         ticks = sorted(mine["epsilon"].unique())
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

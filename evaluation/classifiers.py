@@ -1,0 +1,130 @@
+"""Classifiers that were fitted elsewhere, as arms of their own.
+
+Is synthesis worth it? A DP classifier that learned from the real patients directly, at the same epsilon, answers one
+question; a synthetic cohort answers many. Such a classifier comes as what predicts for a cohort, and is judged on the
+same test patients with the same bootstrap draws as the learners that are trained here.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.arms import Exam, Trained
+from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, named, threshold
+from dpsynth.evaluation.table import Floats, Table
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+__all__ = ["ARM", "Answers", "Classifier", "answers", "examined"]
+
+ARM = "dp_classifier"
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A classifier (or regressor) that was fitted elsewhere on the real training patients.
+
+    Parameters
+    ----------
+    predict : callable
+        From a `Cohort` of n rows under the schema to what is predicted for each row: P(the last class of the target's
+        list), shape (n,), for two classes; a probability per class in the list's order, shape (n, classes), for
+        several; the number itself, shape (n,), for a numeric target. It is called with test and with training patients
+        whose outcomes were shuffled, so that one that reads the outcome gains nothing by it.
+    beside : str
+        The learner that it is shown beside and whose real-trained arm it is compared with: ``logistic regression`` or
+        ``gradient boosting``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> by_age = Classifier(lambda cohort: np.asarray(cohort.table["age"], dtype=float) / 110)
+    >>> by_age.beside
+    'logistic regression'
+    """
+
+    predict: "Callable[[Cohort], NDArray[Any]]"
+    beside: str = "logistic regression"
+
+    def __post_init__(self) -> None:
+        if self.beside not in LEARNERS:
+            raise InputError(f"classifier: beside is {self.beside!r}, expected {' or '.join(map(repr, LEARNERS))}.")
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What one classifier says about all rows of the test and of the training cohort.
+
+    Parameters
+    ----------
+    beside : str
+    test, train : ndarray, shape (rows,) or (rows, classes)
+    """
+
+    beside: str
+    test: Floats
+    train: Floats
+
+
+def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> Answers:
+    """Ask a classifier about test and training patients.
+
+    Raises
+    ------
+    InputError
+        If an answer has the wrong shape, is not finite, or is no probability where one is expected.
+    """
+    return Answers(one.beside, *(_asked(one, cohort, task, seed) for cohort in (test, train)))
+
+
+def _asked(one: Classifier, cohort: "Cohort", task: Task, seed: int) -> Floats:
+    found = np.asarray(one.predict(_shuffled(cohort, task.target, seed)), dtype=np.float64)
+    shape = (len(cohort), len(task.classes)) if task.kind == "multiclass" else (len(cohort),)
+    if found.shape != shape:
+        raise InputError(f"classifier: predicts an array of shape {found.shape}, expected {shape}.")
+    if not np.isfinite(found).all():
+        raise InputError("classifier: a prediction is not finite; expected a number for every row.")
+    if task.kind != "numeric" and not ((found >= 0) & (found <= 1)).all():
+        raise InputError("classifier: a prediction lies outside 0 to 1; expected probabilities.")
+    return found
+
+
+def _shuffled(cohort: "Cohort", target: str, seed: int) -> "Cohort":
+    """Return the cohort with its outcomes shuffled among the rows."""
+    place = cohort.table.column_names.index(target)
+    order = np.random.default_rng(seed).permutation(len(cohort))
+    mixed = cohort.table.column(target).take(order)
+    return replace(cohort, table=cohort.table.set_column(place, cohort.table.field(place), mixed))
+
+
+def examined(found: Sequence[Answers], train: Table, exam: Exam) -> list[Trained]:
+    """Return an arm for each learner that classifiers stand beside, several fits of one being its draws.
+
+    Parameters
+    ----------
+    found : sequence of Answers
+    train : Table
+        All real training patients: their risks set the threshold of an alarm as for learners trained here.
+    exam : Exam
+    """
+    return [
+        Trained(ARM, named(beside, exam.task), tuple(_prediction(one, train, exam) for one in mine), len(train))
+        for beside in dict.fromkeys(one.beside for one in found)
+        if (mine := [one for one in found if one.beside == beside])
+    ]
+
+
+def _prediction(one: Answers, train: Table, exam: Exam) -> Prediction:
+    task, scores = exam.task, one.test[exam.test.places]
+    if task.kind == "numeric":
+        return Prediction(scores, scores)
+    if task.kind == "multiclass":
+        return Prediction(scores, scores.argmax(axis=1))
+    known = task.known(train)
+    limit = threshold(one.train[known.places], float(task.truth(known).mean()))
+    return Prediction(scores, (scores > limit).astype(np.int64))
