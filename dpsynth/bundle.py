@@ -2,18 +2,20 @@
 
 ```
 README.md  croissant.json  privacy.json  data/patients.parquet  data/patients.csv  model/  report.html
+and where there are images:  data/images/  data/index.parquet
 ```
 
 Privacy contract: everything here is made from a model (paid for), a synthetic cohort (post-processing) and the schema
 (public). There is no hash of private data, no path, user name or host name in it, and no clock time but the day.
 """
 
+import dataclasses
 import datetime as dt
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.card import LIMITS, NOT_PRIVATE, Facts, dataset_card, title
+from dpsynth.card import NOT_PRIVATE, Facts, dataset_card, limits, title
 from dpsynth.errors import ModelFormatError
 from dpsynth.files import new_folder, write_json
 
@@ -43,7 +45,7 @@ def write_bundle(
     model : Model
         The fitted model; it goes into the release.
     synthetic : Cohort
-        Rows that it sampled.
+        Rows, and images, that it sampled.
     folder : path
         A new folder; its parent must be there.
     licence : str
@@ -69,13 +71,14 @@ def write_bundle(
     from dpsynth.models.storage import write_model
 
     folder = Path(folder)
-    facts = _facts(model.statement, rows=len(synthetic), licence=licence)
+    facts = _with_images(_facts(model.statement, rows=len(synthetic), licence=licence), synthetic)
     columns, schema = list(synthetic.columns), model.schema
     with new_folder(folder, force=force) as fresh:
         (fresh / "data").mkdir()
         (fresh / "model").mkdir()
         synthetic.write(fresh / "data" / "patients.parquet")
         synthetic.write(fresh / "data" / "patients.csv", guard_formulas=True)
+        _write_images(synthetic, fresh / "data")
         write_model(model, fresh / "model")
         statement = _statement(model.statement, facts)
         write_json(fresh / "privacy.json", statement)
@@ -86,9 +89,10 @@ def write_bundle(
             fresh,
             title=title(schema),
             description=f"{schema.description} Synthetic records drawn under differential privacy.".strip(),
-            limits=LIMITS if facts.private else f"{NOT_PRIVATE} {LIMITS}",
+            limits=limits(facts) if facts.private else f"{NOT_PRIVATE} {limits(facts)}",
             date=_today(),
             licence=licence,
+            ending=facts.ending,
         )
         write_json(fresh / "croissant.json", card)
         if report is not None:
@@ -118,6 +122,21 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
         raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None
 
 
+def _with_images(facts: Facts, synthetic: "Cohort") -> Facts:
+    if synthetic.images is None:
+        return facts
+    from dpsynth.images.writing import ending
+
+    return dataclasses.replace(facts, images=len(synthetic.images), ending=ending(synthetic.images.pixels))
+
+
+def _write_images(synthetic: "Cohort", folder: Path) -> None:
+    if synthetic.images is not None:
+        from dpsynth.images.writing import write_images
+
+        write_images(synthetic, folder)
+
+
 def _power(trade_off: list[dict[str, float]]) -> float | None:
     """Return the highest true positive rate at a false positive rate of 1 %."""
     return next((1 - p["min_false_negative_rate"] for p in trade_off if p["false_positive_rate"] == 0.01), None)
@@ -127,7 +146,8 @@ def _statement(statement: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
     from dpsynth import __version__
 
     release = {"rows": facts.rows, "date": _today(), "dpsynth": __version__, "licence": facts.licence or None}
-    return {**statement, "release": release}
+    images = {"images": facts.images} if facts.ending else {}
+    return {**statement, "release": release | images}
 
 
 def _today() -> str:

@@ -7,7 +7,7 @@ from typing import Any
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.schema import Schema
 
-__all__ = ["LIMITS", "NOT_PRIVATE", "Facts", "dataset_card", "describe", "title"]
+__all__ = ["IMAGE_LIMITS", "LIMITS", "NOT_PRIVATE", "Facts", "dataset_card", "describe", "title"]
 
 NOT_PRIVATE = "NOT PRIVATE: this was made with a fixed seed, for tests. Do not publish it."
 LIMITS = (
@@ -15,6 +15,10 @@ LIMITS = (
     "noise and may be wrong or missing; relations that the model did not measure are absent; tests and intervals "
     "computed as if the rows were patients are too optimistic. Do not use it for decisions about a person, and confirm "
     "a finding on real data before acting on it."
+)
+IMAGE_LIMITS = (
+    "The images are samples of a model too, not scans: what looks like a finding in one is not a finding, detail that "
+    "is small or rare among patients is blurred or absent, and no image was taken of anybody."
 )
 _MEANING = (
     "These two numbers cover everything that touched the private data. They bound what anyone, whatever else they "
@@ -54,6 +58,10 @@ class Facts:
         Sentences.
     version : str
         Of dpsynth.
+    images : int
+        Released images.
+    ending : str
+        Suffix of the image files; empty where there are none.
     """
 
     model: str
@@ -67,6 +75,8 @@ class Facts:
     licence: str
     not_protected: tuple[str, ...]
     version: str
+    images: int = 0
+    ending: str = ""
 
 
 def title(schema: Schema) -> str:
@@ -92,9 +102,10 @@ def dataset_card(schema: Schema, columns: list[str], facts: Facts) -> str:
         "" if facts.private else f"> **{NOT_PRIVATE}**\n",
         _opening(schema, facts),
         _privacy(facts),
-        _files(),
+        _files(facts),
         _columns(schema, columns),
-        f"## What it is not good for\n\n{LIMITS}\n",
+        _images(schema, facts),
+        f"## What it is not good for\n\n{limits(facts)}\n",
     ]
     return "\n".join(part for part in parts if part)
 
@@ -105,8 +116,8 @@ def _front_matter(schema: Schema, facts: Facts) -> str:
     head: dict[str, Any] = {
         "pretty_name": title(schema),
         "license": facts.licence or "unknown",
-        "tags": ["synthetic", "differential-privacy", "tabular", "medical"],
-        "task_categories": ["tabular-classification"] if _has_classes(schema) else None,
+        "tags": ["synthetic", "differential-privacy", "tabular", *(["image"] if facts.ending else []), "medical"],
+        "task_categories": _tasks(schema, facts),
         "size_categories": [next((name for limit, name in _SIZES if facts.rows < limit), "n>10M")],
         "configs": [{"config_name": "default", "data_files": "data/patients.parquet"}],
     }
@@ -118,11 +129,23 @@ def _has_classes(schema: Schema) -> bool:
     return schema.target is not None and isinstance(schema.columns[schema.target], Categorical | Boolean)
 
 
+def _tasks(schema: Schema, facts: Facts) -> list[str] | None:
+    if not _has_classes(schema):
+        return None
+    return ["tabular-classification", *(["image-classification"] if facts.ending else [])]
+
+
+def limits(facts: Facts) -> str:
+    """Return what the release is not good for."""
+    return f"{LIMITS} {IMAGE_LIMITS}" if facts.ending else LIMITS
+
+
 def _opening(schema: Schema, facts: Facts) -> str:
     about = f" {_plain(schema.description)}" if schema.description else ""
+    images = f" with {facts.images:,} synthetic images" if facts.ending else ""
     return (
-        f"{facts.rows:,} synthetic records in the form of the cohort *{_plain(schema.name)}*.{about} No row is a "
-        f"person: the records were drawn from a model (`{facts.model}`) that learned the cohort under differential "
+        f"{facts.rows:,} synthetic records{images} in the form of the cohort *{_plain(schema.name)}*.{about} No row is "
+        f"a person: the records were drawn from a model (`{facts.model}`) that learned the cohort under differential "
         f"privacy, with dpsynth {facts.version}.\n"
     )
 
@@ -149,12 +172,18 @@ def _privacy(facts: Facts) -> str:
     return "\n".join(lines)
 
 
-def _files() -> str:
+def _files(facts: Facts) -> str:
+    images = (
+        f"- `data/images/`: the images, as `{facts.ending}` files named by numbers.\n"
+        "- `data/index.parquet`: for each image its path (`image`), its row in `data/patients.parquet` from 0 "
+        "(`patient`), and the columns of that row.\n"
+    )
     return (
         "## Files\n\n"
         "- `data/patients.parquet`: the records, typed. Use this one.\n"
         "- `data/patients.csv`: the same as text. A text cell or column name that a spreadsheet would run as a "
         "formula has an apostrophe before it.\n"
+        f"{images if facts.ending else ''}"
         "- `croissant.json`: files and columns for machines (Croissant 1.0).\n"
         "- `privacy.json`: the privacy statement.\n"
         "- `report.html`: the same in words and figures, and the records beside the noisy counts that were paid for.\n"
@@ -173,6 +202,16 @@ def _columns(schema: Schema, columns: list[str]) -> str:
     return (
         "\n".join(lines)
         + f"\n\nBounds and categories were declared as public knowledge before the data was read.{bounds}\n"
+    )
+
+
+def _images(schema: Schema, facts: Facts) -> str:
+    if schema.images is None or not facts.ending:
+        return ""
+    size, (low, high) = " x ".join(map(str, schema.images.size)), schema.images.range
+    return (
+        f"## Images\n\nEach has {size} pixels, channels: {schema.images.channels}, values from {low:g} to {high:g}. "
+        "Size and range were declared before the data was read.\n"
     )
 
 

@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import quote
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
-from dpsynth.schema import Schema
+from dpsynth.schema import Images, Schema
 
 __all__ = ["croissant"]
 
@@ -29,7 +29,10 @@ _CONTEXT: Mapping[str, Any] = {
     **{name: f"cr:{name}" for name in _TERMS},
     "conformsTo": "dct:conformsTo",
 }
-_FILES = {"data/patients.parquet": "application/x-parquet", "data/patients.csv": "text/csv"}
+_PATIENTS = "data/patients.parquet"
+_FILES = {_PATIENTS: "application/x-parquet", "data/patients.csv": "text/csv"}
+_INDEX = "data/index.parquet"
+_FORMATS = {".png": "image/png", ".nii.gz": "application/gzip", ".npy": "application/octet-stream"}
 
 
 def croissant(
@@ -42,6 +45,7 @@ def croissant(
     limits: str,
     date: str,
     licence: str,
+    ending: str = "",
 ) -> dict[str, Any]:
     """Return the JSON-LD of a release.
 
@@ -59,6 +63,8 @@ def croissant(
         Day of the release, ISO.
     licence : str
         SPDX name or URL; may be empty.
+    ending : str
+        Suffix of the image files; empty where there are none.
     """
     card: dict[str, Any] = {
         "@context": dict(_CONTEXT),
@@ -83,7 +89,57 @@ def croissant(
             }
         ],
     }
+    if ending and schema.images is not None:
+        card["distribution"] += [_file(folder, _INDEX, "application/x-parquet"), _image_files(ending)]
+        card["recordSet"].append(_image_records(schema, schema.images, columns, ending))
     return card | ({"license": licence} if licence else {})
+
+
+def _image_files(ending: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:FileSet",
+        "@id": "image-files",
+        "name": "image-files",
+        "description": "The images, named by numbers.",
+        "encodingFormat": _FORMATS[ending],
+        "includes": f"data/images/*{ending}",
+    }
+
+
+def _image_records(schema: Schema, images: Images, columns: list[str], ending: str) -> dict[str, Any]:
+    """Describe the index; pictures that loaders open come with their content, others with their path."""
+    path = _index_field("image", "Path of the image, relative to data/.", "sc:Text")
+    fields = [path, _index_field("patient", "Row of data/patients.parquet, from 0.", "sc:Integer")]
+    fields += [
+        _index_field(name, schema.columns[name].description or name, _data_type(schema.columns[name]))
+        for name in columns
+    ]
+    if ending == ".png":
+        files: dict[str, Any] = {"fileSet": {"@id": "image-files"}}
+        path["source"]["transform"] = {"regex": "(?:.*/)?([^/]+)$"}
+        path["references"] = {**files, "extract": {"fileProperty": "filename"}}
+        content = {"dataType": "sc:ImageObject", "source": {**files, "extract": {"fileProperty": "content"}}}
+        fields.append({**_index_field("image", "The picture.", ""), "@id": "images/image/content", **content})
+    size = " x ".join(map(str, images.size))
+    return {
+        "@type": "cr:RecordSet",
+        "@id": "images",
+        "name": "images",
+        "description": f"One synthetic image a row, {size}, channels: {images.channels}.",
+        "key": {"@id": "images/image"},
+        "field": fields,
+    }
+
+
+def _index_field(name: str, description: str, data_type: str) -> dict[str, Any]:
+    return {
+        "@type": "cr:Field",
+        "@id": f"images/{quote(name, safe='')}",
+        "name": name,
+        "description": description,
+        "dataType": data_type,
+        "source": {"fileObject": {"@id": _INDEX}, "extract": {"column": name}},
+    }
 
 
 def _file(folder: Path, path: str, form: str) -> dict[str, Any]:
@@ -107,7 +163,7 @@ def _field(schema: Schema, name: str) -> dict[str, Any]:
         "name": name,
         "description": column.description or name,
         "dataType": _data_type(column),
-        "source": {"fileObject": {"@id": "data/patients.parquet"}, "extract": {"column": name}},
+        "source": {"fileObject": {"@id": _PATIENTS}, "extract": {"column": name}},
     }
 
 

@@ -1,9 +1,9 @@
 """A first schema, drafted from a file: for a person to correct, never to be used as it is."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -11,6 +11,9 @@ from dpsynth import yamltext
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+
+if TYPE_CHECKING:
+    from dpsynth.images.drafting import Found
 
 __all__ = ["Draft", "draft", "draft_schema"]
 
@@ -40,23 +43,30 @@ class Draft:
         What the file begins with.
     label
         Where the guesses come from.
+    image_notes
+        What was guessed of the images.
     """
 
     schema: Schema
     notes: dict[str, tuple[str, ...]] = field(default_factory=dict)
     head: tuple[str, ...] = _WARNING
     label: str = "from data"
+    image_notes: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """Return the schema as YAML with the notes as comments; `Schema.parse` gives the same schema back."""
         document = {"name": self.schema.name, "confirmed": False, "source": "", **self.schema.to_dict()}
-        columns = document.pop("columns")
+        columns, images = document.pop("columns"), document.pop("images", None)
         lines = [f"# {line}" for line in self.head]
         lines += [yamltext.dumps(document).rstrip("\n"), "columns:"]
         for name, column in columns.items():
             lines += ["  " + line for line in yamltext.dumps(yamltext.one_line({name: column})).splitlines()]
             if self.notes.get(name):
                 lines[-1] += f"  # {self.label}: {', '.join(self.notes[name])}"
+        if images is not None:
+            plain = {"channels": 1, "range": [0, 255]}  # what stands here by default is to be checked, too
+            shown = yamltext.dumps(yamltext.one_line({"images": plain | images})).rstrip("\n")
+            lines.append(f"{shown}  # {self.label}: {', '.join(self.image_notes)}" if self.image_notes else shown)
         return "\n".join(lines) + "\n"
 
 
@@ -66,12 +76,12 @@ def draft_schema(path: str | Path) -> Schema:
 
 
 def draft(path: str | Path) -> Draft:
-    """Draft a schema from a CSV or Parquet file.
+    """Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
 
     Parameters
     ----------
     path
-        The file.
+        The file or folder.
 
     Returns
     -------
@@ -92,13 +102,35 @@ def draft(path: str | Path) -> Draft:
     from dpsynth.reading import read_all
 
     path = Path(path)
-    table = read_all(path)
+    found = _found_images(path)
+    table = read_all(path) if found is None else found.table
     if table.num_rows == 0:
         raise DataError(f"{path.name}: has no rows; expected at least one.")
     texts = {name: _as_text(name, table[name]) for name in table.column_names}
     missing_values = _missing_values(texts.values())
     guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
-    return _as_draft(path.stem, guesses, missing_values)
+    if found is None:
+        return _as_draft(path.stem, guesses, missing_values)
+    guesses |= {name: Guess(fields, ["values"]) for name, fields in found.labels.items()}
+    return _with_images(_as_draft(path.stem, guesses, missing_values, images=found.images), found)
+
+
+def _found_images(path: Path) -> "Found | None":
+    """Return what is found of images; None for a table."""
+    from dpsynth.images import is_archive, is_image_folder
+    from dpsynth.images.drafting import found_in_archive, found_in_folder
+
+    if is_image_folder(path):
+        return found_in_folder(path)
+    return found_in_archive(path) if path.is_file() and is_archive(path) else None
+
+
+def _with_images(made: Draft, found: "Found") -> Draft:
+    """Add the notes on images, and the label as the target where there is one."""
+    schema = made.schema
+    if len(found.labels) == 1:
+        schema = schema.model_copy(update={"target": next(iter(found.labels))})
+    return replace(made, schema=schema, image_notes=tuple(found.notes))
 
 
 def _as_text(name: str, array: Any) -> Any:
@@ -131,10 +163,14 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows, rows=rows)
 
 
-def _as_draft(name: str, guesses: dict[str, Guess], missing_values: tuple[str, ...]) -> Draft:
+def _as_draft(
+    name: str, guesses: dict[str, Guess], missing_values: tuple[str, ...], *, images: dict[str, Any] | None = None
+) -> Draft:
     notes = {column: tuple(found.notes) for column, found in guesses.items()}
     document: dict[str, Any] = {"name": name, "missing_values": missing_values}
     document["columns"] = {column: found.fields for column, found in guesses.items()}
+    if images is not None:
+        document["images"] = images
     patient = next((column for column, found in guesses.items() if found.fields["type"] == "identifier"), None)
     if patient is not None:
         notes[patient] += ("patient (is this the column that tells patients apart?)",)

@@ -1,7 +1,7 @@
 """The whole way in one call: hold out, fit, sample, write ``release/``, judge, write ``internal/``."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target, new_folder, read_json
+from dpsynth.images.writing import check_writable
 from dpsynth.models.base import Model, Progress, Synthesizer
-from dpsynth.privacy.budget import default_delta
+from dpsynth.privacy.budget import MAX_EPSILON, default_delta
 from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
 
 if TYPE_CHECKING:
@@ -20,6 +21,15 @@ __all__ = ["Published", "demo", "publish", "republish"]
 
 DEMO_EPSILON = 1.0
 DEMO_HOLDOUT = 0.3
+DRAWS = 3
+"""Cohorts that are drawn from a model to be judged, the released one among them."""
+MOST = 200_000
+"""Rows of a cohort that is drawn to be judged only."""
+FLOOR = "independent"
+QUICK = ("prism", "mst")
+"""Models that take seconds at any epsilon."""
+LEDGER = ("ledger", "limit", "label", "seed")
+"""Arguments of `fit` that are not the model's."""
 
 
 @dataclass(frozen=True)
@@ -71,8 +81,9 @@ def publish(
         Gets the two folders; made where it is not there.
     model, epsilon, delta : see `fit`
     holdout : float, optional
-        Share of patients that the model never sees and the cohort is judged on; default: all patients train the model
-        and nothing is judged.
+        Share of patients that the model never sees and the cohort is judged on, with further draws of the model beside
+        the released one; default: all patients train the model and nothing is judged. Where the cohort is public,
+        independent columns at the same epsilon, and a quick model at the largest epsilon, are judged beside it.
     rows, licence, force : see `release`
     progress : callable, optional
         Called with a phase and the share of it that is done.
@@ -85,6 +96,7 @@ def publish(
         As `fit` and `release`. What can be refused is refused before the budget is spent.
     """
     check_rows(rows)
+    check_writable(cohort)
     with _outer(Path(folder)):
         places = _places(Path(folder), force=force, judged=holdout is not None)
         train, test = _split(cohort, holdout)
@@ -94,9 +106,30 @@ def publish(
     if test is None:
         return Published(fitted, synthetic, made)
     statement = read_json(made / "privacy.json")
-    found = evaluate(test, synthetic, train=train, statement=statement, progress=_judging(progress))
+    beside = _beside(train, model, fitted, len(synthetic), settings) if cohort.public else {}
+    draws = [synthetic, *_again(fitted, len(synthetic))]
+    found = evaluate(test, draws, train=train, arms=beside, statement=statement, progress=_judging(progress))
     _write_internal(found, places["internal"], force=force)
     return Published(fitted, synthetic, made, places["internal"], found)
+
+
+def _again(fitted: Model, rows: int) -> list[Cohort]:
+    """Draw again from the model, so that intervals cover the drawing of rows; costs nothing. Not of images: slow."""
+    return [] if fitted.schema.images is not None else [fitted.sample(min(rows, MOST)) for _ in range(DRAWS - 1)]
+
+
+def _beside(
+    train: Cohort, model: str | Synthesizer, fitted: Model, rows: int, settings: Mapping[str, Any]
+) -> dict[str, Cohort]:
+    """Fit the floor, and a quick model with next to no noise, to public patients, on whom nothing is spent."""
+    if train.schema.images is not None:
+        return {}
+    budget, rows = fitted.statement, min(rows, MOST)
+    found = {"floor": fit(train, FLOOR, epsilon=budget["epsilon"], delta=budget["delta"]).sample(rows)}
+    if budget["model"]["name"] in QUICK:
+        options = {name: given for name, given in settings.items() if name not in LEDGER}
+        found["noiseless"] = fit(train, model, epsilon=MAX_EPSILON, delta=budget["delta"], **options).sample(rows)
+    return found
 
 
 def republish(

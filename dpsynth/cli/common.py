@@ -44,7 +44,7 @@ __all__ = [
 INTERRUPTED = 130
 DEBUG = "DPSYNTH_DEBUG"
 
-DataArgument = Annotated[Path, typer.Argument(help="CSV or Parquet file of patients.")]
+DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz of images, or image folder.")]
 SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]
 SchemaOption = Annotated[Path, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")]
 EpsilonOption = Annotated[

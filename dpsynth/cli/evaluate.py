@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 @guarded
 def run(
     *,
-    real: Annotated[Path, typer.Option("--real", help="CSV or Parquet of real patients that no model has seen.")],
+    real: Annotated[
+        Path,
+        typer.Option(
+            "--real", help="Real patients that no model has seen: CSV, Parquet, image folder, or .npz (its test part)."
+        ),
+    ],
     schema: SchemaOption,
     synthetic: Annotated[
         Path | None,
-        typer.Option("--synthetic", help="CSV or Parquet of synthetic rows, or a release folder. Not with --sweep."),
+        typer.Option("--synthetic", help="Synthetic rows (as --real), or a release folder. Not with --sweep."),
     ] = None,
     train: Annotated[
         Path | None,
@@ -79,6 +84,7 @@ def run(
         dpsynth evaluate --real open.csv -s open.yaml --sweep 0.3,1,3 --seeds 5 --model prism --model mst --public
     """
     from dpsynth.cohort import Cohort
+    from dpsynth.images import is_archive
     from dpsynth.schema import Schema
     from dpsynth.workflow import evaluate
 
@@ -97,7 +103,7 @@ def run(
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
         report("reading", 0.0)
-        cohort = Cohort.read(real, facts)
+        cohort = Cohort.read(real, facts, part="test" if is_archive(real) else None)
         fake = _synthetic(synthetic, facts)
         trained = Cohort.read(train, facts) if train is not None else None
         found = evaluate(
@@ -137,6 +143,9 @@ def _statement(path: Path) -> "dict[str, Any] | None":
 
 def _synthetic(path: Path, schema: "Schema") -> "Cohort":
     from dpsynth.cohort import Cohort
+    from dpsynth.images import index_of
 
-    inside = path / "data" / "patients.parquet"
-    return Cohort.read(inside if path.is_dir() else path, schema, synthetic=True)
+    inside = path / "data"
+    if path.is_dir() and inside.is_dir():
+        path = inside if schema.images is not None and index_of(inside) else inside / "patients.parquet"
+    return Cohort.read(path, schema, synthetic=True)

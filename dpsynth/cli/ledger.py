@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over all runs.")
 
 DataArgument = Annotated[
-    Path | None, typer.Argument(help="The data file (its ledger lies beside it), or a ledger file.", show_default=False)
+    Path | None,
+    typer.Argument(help="The data file or folder (its ledger lies beside it), or a ledger file.", show_default=False),
 ]
 
 
@@ -94,7 +95,9 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
     elif data is not None and data.name.endswith(".jsonl"):
         found = Ledger(data)
     else:
-        found = Ledger.beside(data or Path())
+        from dpsynth.images import dataset_of
+
+        found = Ledger.beside(dataset_of(data or Path()))
     if not found.path.exists():
         raise FileError(
             f"{found.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
 
 @guarded
 def run(
-    data: Annotated[Path, typer.Argument(help="CSV or Parquet file of patients, or the folder of a saved model.")],
+    data: Annotated[
+        Path,
+        typer.Argument(help="Patients: CSV, Parquet, .npz of images or image folder; or the folder of a saved model."),
+    ],
     *,
     schema: Annotated[
         Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")
@@ -73,6 +76,8 @@ def run(
 
         dpsynth release ward.csv -s ward.yaml -e 1 --holdout 0.2 --out study
 
+        dpsynth release scans.npz -s scans.yaml -e 10
+
         dpsynth release model --rows 5000
     """
     budget: dict[str, Any] = {
@@ -80,13 +85,22 @@ def run(
         "ledger": ledger, "limit": limit, "label": label or None, "seed": seed,
     }  # fmt: skip
     with progress(quiet=json) as report:
-        if data.is_dir():
+        if _is_model(data):
             _refuse(budget)
             made = _from_model(data, out, rows=rows, licence=licence, force=force, progress=report)
         else:
             given = _from_table_options(budget)
             made = _from_table(data, out, given, rows=rows, licence=licence, force=force, progress=report)
     announce(made, json=json)
+
+
+def _is_model(path: Path) -> bool:
+    """Return whether a path is a folder that holds no images."""
+    if not path.is_dir():
+        return False
+    from dpsynth.images import is_image_folder
+
+    return not is_image_folder(path)
 
 
 def _refuse(budget: dict[str, Any]) -> None:

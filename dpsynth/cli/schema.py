@@ -70,7 +70,9 @@ def check(
 
         Cohort.read(data, found)
     if json:
-        emit({"name": found.name, "confirmed": found.confirmed, "columns": found.to_dict()["columns"]})
+        written = found.to_dict()
+        images = {"images": written["images"]} if found.images is not None else {}
+        emit({"name": found.name, "confirmed": found.confirmed, "columns": written["columns"], **images})
         return
     _show(found)
     if data is not None:
@@ -152,4 +154,5 @@ def _show(schema: "Schema") -> None:
         f"{schema.name}: {state}, {len(schema.modelled)} modelled columns",
         ("column", "type", "values", "missing"),
         rows,
+        caption=f"images of {' x '.join(map(str, schema.images.size))}" if schema.images is not None else None,
     )

@@ -196,6 +196,11 @@ class Archive:
             )
         return {column: array[:, k] for k, column in enumerate(columns)}
 
+    def columns(self, part: str) -> list[str]:
+        """Return the names of all further columns of a part."""
+        names = [name.removeprefix(f"{part}_") for name in self._inside if name.startswith(f"{part}_")]
+        return [name for name in names if name not in ("images", "labels")]
+
     def column(self, part: str, column: str) -> npt.NDArray[Any] | None:
         """Return a further column of a part, or None where there is none.
 

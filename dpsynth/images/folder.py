@@ -26,10 +26,10 @@ from dpsynth.images.formats import read_images
 from dpsynth.images.limits import check_memory
 from dpsynth.imaging import ImageSet
 from dpsynth.reading import read_all, read_table
-from dpsynth.schema import Images, Schema
+from dpsynth.schema import DEFAULT_MISSING_VALUES, Images, Schema
 from dpsynth.values import typed, whole
 
-__all__ = ["dataset_of", "index_of", "is_image_folder", "patients_of", "places", "read_folder"]
+__all__ = ["dataset_of", "index_of", "is_image_folder", "names_of", "patients_of", "places", "read_folder"]
 
 
 def index_of(folder: Path) -> Path | None:
@@ -110,7 +110,7 @@ def _image_set(index: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, li
     table = read_table(index, schema.model_copy(update={"columns": columns}), synthetic=synthetic)
     if "image" not in table.column_names:
         raise _no_column("image")
-    return table.drop_columns(["image"]), _names(table["image"], schema)
+    return table.drop_columns(["image"]), names_of(table["image"], schema.missing_values)
 
 
 def _joined(index: Any, table: Any, schema: Schema) -> tuple[list[str], npt.NDArray[np.int64]]:
@@ -122,7 +122,7 @@ def _joined(index: Any, table: Any, schema: Schema) -> tuple[list[str], npt.NDAr
             raise _no_column(name)
     row = _rows_of(index[key], table[key], key) if named else _numbered(index[key], table.num_rows)
     order = np.argsort(row, kind="stable")
-    names = _names(index["image"], schema)
+    names = names_of(index["image"], schema.missing_values)
     return [names[place] for place in order], row[order]
 
 
@@ -130,9 +130,9 @@ def _no_column(name: str) -> DataError:
     return DataError(f"column {name!r}: is not in the index of images; expected image (a path) and the patient.")
 
 
-def _names(array: Any, schema: Schema) -> list[str]:
+def names_of(array: Any, missing_values: Sequence[str] = DEFAULT_MISSING_VALUES) -> list[str]:
     """Return the paths of an index; each image stands in it once."""
-    names: list[str] = typed("image", Identifier(), _text(array), schema.missing_values).to_pylist()
+    names: list[str] = typed("image", Identifier(), _text(array), missing_values).to_pylist()
     if any(name is None for name in names):
         raise DataError("column 'image': a row of the index names no image; expected a path in every row.")
     names = [name.replace("\\", "/") for name in names]

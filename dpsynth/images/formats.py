@@ -23,16 +23,19 @@ from dpsynth.images.arrays import read_array, read_header
 from dpsynth.images.pixels import as_declared, check_depth
 from dpsynth.schema import MAX_VALUES, Images
 
-__all__ = ["read_images", "stored_shape"]
+__all__ = ["read_images", "stored"]
 
 MAX_FILE = 2**31
 """Largest image file, bytes."""
 _MAX_OFFSET = 2**24
 """Most bytes before the voxels of a NIfTI file."""
 _PICTURES = {1: "L", 3: "RGB", 4: "RGBA"}
+_GREYS = ("1", "L", "LA", "I", "I;16", "I;16B")
 _LOGGERS = ("pydicom", "PIL")
 
 Pixels = npt.NDArray[Any]
+Decoder = Callable[[Path, Images | None], Pixels]
+"""Decodes a file as the schema says; as it is stored where there is none yet."""
 
 
 def read_images(paths: Sequence[Path], images: Images) -> Pixels:
@@ -66,13 +69,13 @@ def read_images(paths: Sequence[Path], images: Images) -> Pixels:
     return pixels
 
 
-def stored_shape(path: Path, images: Images) -> tuple[int, ...]:
-    """Return the sides of the image of a file as they are stored, and its channels where it has that axis."""
+def stored(path: Path) -> Pixels:
+    """Return the image of a file as it is stored: its sides, then its channels where it has several."""
     with _silence():
-        return tuple(_decoded(path, images).shape)
+        return _decoded(path, None)
 
 
-def _decoded(path: Path, images: Images) -> Pixels:
+def _decoded(path: Path, images: Images | None) -> Pixels:
     decode = _decoder(path)
     try:
         return decode(path, images)
@@ -88,7 +91,7 @@ def _decoded(path: Path, images: Images) -> Pixels:
         ) from None
 
 
-def _decoder(path: Path) -> Callable[[Path, Images], Pixels]:
+def _decoder(path: Path) -> Decoder:
     try:
         facts = path.stat()
         if not stat.S_ISREG(facts.st_mode) or facts.st_size > MAX_FILE:
@@ -125,11 +128,11 @@ def _silence() -> Iterator[None]:
             logger.setLevel(level)
 
 
-def _picture(path: Path, images: Images) -> Pixels:
+def _picture(path: Path, images: Images | None) -> Pixels:
     """Decode PNG or JPEG; colour and grey become each other as the schema's channels say, an alpha channel is left."""
     from PIL import Image, ImageOps
 
-    if images.channels not in _PICTURES:
+    if images is not None and images.channels not in _PICTURES:
         raise DataError(
             f"images: PNG and JPEG hold 1, 3 or 4 channels, the schema declares {images.channels}; use NIfTI or .npy."
         )
@@ -138,13 +141,14 @@ def _picture(path: Path, images: Images) -> Pixels:
         if getattr(picture, "n_frames", 1) > 1:
             raise DataError("images: an image file holds several pictures; expected one.")
         upright = ImageOps.exif_transpose(picture)
-        if upright.mode.startswith("I") and images.channels == 1:  # 16 bits
+        channels = images.channels if images is not None else 1 if upright.mode in _GREYS else 3
+        if upright.mode.startswith("I") and channels == 1:  # 16 bits
             return np.asarray(upright)
         check_depth(np.dtype(np.uint8), images)
-        return np.asarray(upright.convert(_PICTURES[images.channels]))
+        return np.asarray(upright.convert(_PICTURES[channels]))
 
 
-def _dicom(path: Path, images: Images) -> Pixels:
+def _dicom(path: Path, images: Images | None) -> Pixels:
     import pydicom
     from pydicom.filereader import read_file_meta_info
     from pydicom.pixels import apply_modality_lut, pixel_array
@@ -159,20 +163,20 @@ def _dicom(path: Path, images: Images) -> Pixels:
             raise DataError("images: a DICOM file has palette colours; expected MONOCHROME1, MONOCHROME2 or RGB.")
         return np.asarray(pixel_array(file))
     values = np.asarray(apply_modality_lut(pixel_array(file), file), np.float64)
-    return sum(images.range) - values if kind == "MONOCHROME1" else values
+    return sum(images.range) - values if kind == "MONOCHROME1" and images is not None else values
 
 
-def _nifti(path: Path, images: Images) -> Pixels:
+def _nifti(path: Path, images: Images | None) -> Pixels:
     with path.open("rb") as file:
         return _voxels(file, images)
 
 
-def _zipped_nifti(path: Path, images: Images) -> Pixels:
+def _zipped_nifti(path: Path, images: Images | None) -> Pixels:
     with gzip.open(path) as file:
         return _voxels(cast("IO[bytes]", file), images)
 
 
-def _voxels(file: IO[bytes], images: Images) -> Pixels:
+def _voxels(file: IO[bytes], images: Images | None) -> Pixels:
     """Return what the header promises, and not a byte more is unpacked."""
     import nibabel as nib
 
@@ -192,13 +196,14 @@ def _voxels(file: IO[bytes], images: Images) -> Pixels:
     slope, intercept = header.get_slope_inter()
     if slope is not None and (slope, intercept) != (1, 0):
         values = values * float(slope) + float(intercept)
-    if len(images.size) == 3:
+    volume = len(images.size) == 3 if images is not None else values.ndim > 2 and values.shape[2] > 1
+    if volume:
         axes = nib.orientations.io_orientation(header.get_best_affine())
         return np.asarray(nib.orientations.apply_orientation(values, axes))
     return values[:, :, 0] if values.ndim > 2 and values.shape[2] == 1 else values
 
 
-def _numpy(path: Path, images: Images) -> Pixels:
+def _numpy(path: Path, images: Images | None) -> Pixels:
     with path.open("rb") as file:
         header = read_header(file, path.stat().st_size)
         _check_values(math.prod(header.shape))
@@ -207,7 +212,7 @@ def _numpy(path: Path, images: Images) -> Pixels:
         return read_array(file)
 
 
-_SIGNATURES: tuple[tuple[bytes, int, Callable[[Path, Images], Pixels]], ...] = (
+_SIGNATURES: tuple[tuple[bytes, int, Decoder], ...] = (
     (b"\x89PNG\r\n\x1a\n", 0, _picture),
     (b"\xff\xd8\xff", 0, _picture),
     (b"DICM", 128, _dicom),

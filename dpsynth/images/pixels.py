@@ -62,7 +62,7 @@ def sides_of(size: tuple[int, ...]) -> str:
     return " x ".join(map(str, size))
 
 
-def check_depth(dtype: np.dtype[Any], images: Images) -> None:
+def check_depth(dtype: np.dtype[Any], images: Images | None) -> None:
     """Refuse 8-bit images under a range that ends at 1: all of their pixels would be clipped to one value.
 
     Raises
@@ -70,7 +70,7 @@ def check_depth(dtype: np.dtype[Any], images: Images) -> None:
     DataError
         Naming the range to declare.
     """
-    if dtype == np.uint8 and images.range[1] <= 1:
+    if images is not None and dtype == np.uint8 and images.range[1] <= 1:
         raise DataError(
             f"images: pixels are stored as whole numbers from 0 to 255, and the declared range ends at "
             f"{images.range[1]:g}, to which all would be clipped. Declare range: [0, 255]; store masks as booleans."

@@ -5,6 +5,7 @@ would round, NumPy's ``.npy``. All of them read back exactly. Files are named by
 """
 
 import gzip
+import importlib.util
 import io
 from collections.abc import Callable
 from pathlib import Path
@@ -18,7 +19,7 @@ from dpsynth.errors import InputError
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["ending", "write_cohort", "write_images"]
+__all__ = ["check_writable", "ending", "write_cohort", "write_images"]
 
 Pixels = npt.NDArray[Any]
 
@@ -64,6 +65,7 @@ def write_images(cohort: "Cohort", folder: Path, *, key: str | None = "patient",
     import pyarrow.parquet as pq
 
     images = _images(cohort)
+    check_writable(cohort)
     (folder / "images").mkdir()
     write, suffix = _writer(images.pixels), ending(images.pixels)
     width = max(6, len(str(len(images))))
@@ -74,6 +76,19 @@ def write_images(cohort: "Cohort", folder: Path, *, key: str | None = "patient",
     if numbered and key not in cohort.columns:
         columns["patient"] = pa.array(images.row)
     pq.write_table(pa.table(columns | _repeated(cohort, images.row)), folder / "index.parquet")
+
+
+def check_writable(cohort: "Cohort") -> None:
+    """Refuse images of which no file can be written here, before anything is spent for them.
+
+    Raises
+    ------
+    InputError
+        If the package that writes them is not installed.
+    """
+    package = {".nii.gz": "nibabel", ".png": "PIL"}.get(ending(cohort.images.pixels)) if cohort.images else None
+    if package is not None and importlib.util.find_spec(package) is None:
+        raise InputError(f"images: to write them the package {package} is needed; pip install 'dpsynth[image]'.")
 
 
 def _images(cohort: "Cohort") -> Any:
