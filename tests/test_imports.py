@@ -14,6 +14,7 @@ FOLDERS = {"dpsynth": ROOT / "dpsynth", "dpsynth.models": ROOT / "models", "dpsy
 # the higher, the later in the way of the data; a module may import from its own floor and from lower ones
 FLOORS = {
     "dpsynth.cli": 4,
+    "dpsynth.auditing": 3,
     "dpsynth.publishing": 3,
     "dpsynth.sweeping": 3,
     "dpsynth.workflow": 3,
