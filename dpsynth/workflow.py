@@ -15,6 +15,8 @@ from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 
 if TYPE_CHECKING:
+    from dpsynth.evaluation.bins import BinKind
+    from dpsynth.evaluation.classifiers import Classifier
     from dpsynth.evaluation.judge import Evaluation
 
 __all__ = ["DEFAULT_MODEL", "bundle", "draw", "evaluate", "fit", "plan", "release"]
@@ -232,6 +234,9 @@ def evaluate(
     train: Cohort | None = None,
     target: str | None = None,
     subgroups: Sequence[str | Sequence[str]] | None = None,
+    arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
+    classifiers: "Sequence[Classifier]" = (),
+    bins: "BinKind" = "quantile",
     statement: Mapping[str, Any] | None = None,
     seed: int = 0,
     progress: Progress | None = None,
@@ -251,6 +256,13 @@ def evaluate(
         The outcome; default: the schema's.
     subgroups : sequence, optional
         Columns, or several of them together, whose groups are judged; default: the schema's.
+    arms : mapping, optional
+        Cohorts to compare with: ``floor`` (independent columns at the same epsilon), ``noiseless`` (the same model
+        without noise).
+    classifiers : sequence of dpsynth.evaluation.Classifier
+        DP classifiers that were fitted directly on `train`, at the same epsilon, as an arm of their own.
+    bins : {"quantile", "public"}
+        Cells of numbers in tables of counts: cut from `real`, or from the schema's public ranges.
     statement : mapping, optional
         The privacy statement of the release, for the report.
     seed : int
@@ -271,6 +283,9 @@ def evaluate(
         real_train=train,
         target=target,
         subgroups=subgroups,
+        arms=arms,
+        classifiers=classifiers,
+        bins=bins,
         statement=statement,
         seed=seed,
         progress=progress,

@@ -107,7 +107,7 @@ ARMS: dict[str, str] = {
     "real": "real patients (ceiling)",
     "synthetic": "synthetic cohort",
     "real+synthetic": "real and synthetic together",
-    "noiseless": "same model without noise",
+    "noiseless": "same model without noise (or ε = 100)",
     "floor": "independent columns, same ε (floor)",
     "dp_classifier": "DP classifier on real patients, same ε",
     "prevalence": "no model (prevalence)",
