@@ -186,7 +186,7 @@ class Archive:
         array = self.array(name)
         if array.ndim not in (1, 2) or 0 in array.shape[1:]:
             raise DataError(f"{name}: expected one label an image, or one row of labels an image.")
-        array = array.reshape(len(array), -1)
+        array = array if array.ndim == 2 else array[:, None]
         width = array.shape[1]
         numbered = ("label",) if width == 1 else tuple(f"label_{k}" for k in range(width))
         columns = (images.labels if images is not None else ()) or numbered
