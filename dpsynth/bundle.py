@@ -1,7 +1,7 @@
 """The release on disk: a folder that is safe to publish, whole or not there.
 
 ```
-README.md  croissant.json  privacy.json  data/patients.parquet  data/patients.csv  model/  report.html
+README.md  croissant.json  privacy.json  data/patients.parquet  data/patients.csv  model/  report.html  report.json
 and where there are images:  data/images/  data/index.parquet
 ```
 
@@ -53,7 +53,7 @@ def write_bundle(
     force : bool
         Replace a folder that is there, in one step, once the new one is whole.
     report : callable, optional
-        Writes ``report.html``; it must refuse numbers that are not public.
+        Writes ``report.html`` and ``report.json``; it must refuse numbers that are not public.
 
     Returns
     -------

@@ -186,7 +186,8 @@ def _files(facts: Facts) -> str:
         f"{images if facts.ending else ''}"
         "- `croissant.json`: files and columns for machines (Croissant 1.0).\n"
         "- `privacy.json`: the privacy statement.\n"
-        "- `report.html`: the same in words and figures, and the records beside the noisy counts that were paid for.\n"
+        "- `report.html`: the same in words and figures, and the records beside the noisy counts that were paid for; "
+        "`report.json` for machines.\n"
         "- `model/`: the model; `dpsynth sample model -n 1000` draws more records and costs no privacy.\n\n"
         "```python\nimport pandas as pd\n\npatients = pd.read_parquet('data/patients.parquet')\n```\n"
     )

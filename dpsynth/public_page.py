@@ -23,7 +23,7 @@ READABLE = 12
 
 
 def public_page(model: Model, synthetic: Cohort) -> Page:
-    """Return what writes the page.
+    """Return what writes the page, and beside it the same numbers as JSON.
 
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
     every number that is not.
@@ -33,7 +33,9 @@ def public_page(model: Model, synthetic: Cohort) -> Page:
     released = _released(model, synthetic)
 
     def write(path: Path, statement: Mapping[str, Any]) -> None:
-        describe(synthetic, released=released, statement=statement).write_html(path, public=True)
+        found = describe(synthetic, released=released, statement=statement)
+        found.write_html(path, public=True)
+        found.write_json(path.with_suffix(".json"), public=True)
 
     return write
 

@@ -15,7 +15,7 @@ from dpsynth.evaluation.inference import Regression, default_regression
 from dpsynth.evaluation.learners import task_of
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
 from dpsynth.evaluation.released import ReleasedCounts, released_results
-from dpsynth.evaluation.representation import synthetic_shares
+from dpsynth.evaluation.representation import released_shares, synthetic_shares
 from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
 from dpsynth.evaluation.study import Study
 from dpsynth.evaluation.table import Table, tables
@@ -265,11 +265,13 @@ def describe(
     schema, terms = synthetic.schema, Protocol(disclosure=Disclosure.PUBLIC, margins=margins or Margins())
     cohorts = {"synthetic": synthetic}
     table = tables(cohorts)["synthetic"]
+    groupings = _groupings(table, schema, subgroups)
     results = [
         *size_results(cohorts, terms),
         *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
         *released_results(released, terms),
-        *synthetic_shares(table, _groupings(table, schema, subgroups)),
+        *synthetic_shares(table, groupings),
+        *released_shares(released, groupings, terms),
     ]
     about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic), "real_data": "none"}
     return Evaluation(Results(results).public(), schema, terms, dict(statement or {}), about)

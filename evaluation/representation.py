@@ -12,10 +12,11 @@ import numpy as np
 from dpsynth.evaluation.bootstrap import percentile
 from dpsynth.evaluation.groups import Grouping
 from dpsynth.evaluation.protocol import Protocol
+from dpsynth.evaluation.released import ReleasedCounts
 from dpsynth.evaluation.results import Disclosure, Interval, Result, estimate, not_estimable
 from dpsynth.evaluation.table import Floats, Table
 
-__all__ = ["log_ratio", "representation", "slope", "synthetic_shares"]
+__all__ = ["log_ratio", "released_shares", "representation", "slope", "synthetic_shares"]
 
 DRAWS = 2_000
 
@@ -78,6 +79,58 @@ def synthetic_shares(synthetic: Table, groupings: Sequence[Grouping]) -> list[Re
             fields |= {"disclosure": Disclosure.PUBLIC, "detail": {"grouping": one.name}}
             results.append(estimate("share", counts[place] / len(synthetic), **fields))
     return results
+
+
+def released_shares(released: Sequence[ReleasedCounts], groupings: Sequence[Grouping], terms: Protocol) -> list[Result]:
+    """Return the log ratio of shares of each group whose counts the budget paid for, against those noisy counts.
+
+    Notes
+    -----
+    Privacy contract: post-processing of released counts and of the synthetic cohort; the results are public.
+    """
+    tables = {table.columns: table for table in released if table.labels}
+    results: list[Result] = []
+    for one in groupings:
+        table = tables.get(one.columns)
+        if table is not None and not one.edges and float(table.counts.sum()) > 0 and table.synthetic.sum() > 0:
+            results += _released_ratios(one, table, terms)
+    return results
+
+
+def _released_ratios(one: Grouping, table: ReleasedCounts, terms: Protocol) -> list[Result]:
+    """Compare shares of the release with noisy shares.
+
+    With independent noise of standard deviation sigma on each of k counts that add up to C, the share p of a cell has
+    variance sigma^2 ((1 - p)^2 + (k - 1) p^2) / C^2 (delta method), and its logarithm that over p^2.
+    """
+    from scipy.stats import norm
+
+    reach = float(norm.ppf(0.5 + terms.level / 2))
+    noisy, mine = (np.asarray(side, dtype=np.float64).ravel() for side in (table.counts, table.synthetic))
+    results: list[Result] = []
+    for label, count, own in zip(table.labels, noisy, mine, strict=True):
+        fields: dict[str, Any] = {"group": _named(one, label), "n": max(0, round(count))}
+        fields["disclosure"] = Disclosure.PUBLIC
+        if count <= reach * table.sigma or own == 0:
+            reason = "the released count is within its noise of 0" if own else "no synthetic patient is in this group"
+            results.append(not_estimable("representation", reason, **fields))
+            continue
+        share, total = count / noisy.sum(), noisy.sum()
+        error = table.sigma * np.sqrt((1 - share) ** 2 + (len(noisy) - 1) * share**2) / (share * total)
+        value = float(np.log(own / mine.sum()) - np.log(share))
+        interval = Interval(
+            value - reach * error, value + reach * error, terms.level, ("noise of the counts",), "delta"
+        )
+        detail = {"grouping": one.name, "source": "released counts", "real_rows": round(count), "real_share": share}
+        detail |= {"synthetic_rows": int(own), "synthetic_share": own / mine.sum()}
+        results.append(estimate("representation", value, interval=interval, detail=detail, **fields))
+    return results
+
+
+def _named(one: Grouping, label: str) -> str:
+    """Return the name that a grouping gives the cell that a released table calls `label`."""
+    joined = " & ".join(f"{name}={part}" for name, part in zip(one.columns, label.split(", "), strict=False))
+    return joined if joined in one.labels else label
 
 
 def _ratios(name: str, labels: list[str], real: Floats, synthetic: Floats, terms: Protocol) -> list[Result]:

@@ -27,6 +27,7 @@ from dpsynth.privacy.session import Session
 
 FILES = {
     "report.html",
+    "report.json",
     "README.md",
     "croissant.json",
     "privacy.json",

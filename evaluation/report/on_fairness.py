@@ -34,7 +34,13 @@ def fairness(results: Results, margins: Margins) -> Section:
             f"outcome. A rate needs ten patients of its kind; below that it is not estimable. The dashed line is the "
             f"margin chosen beforehand ({margins.loss:g})."
         )
-    elif not len(mine.select("representation")):
+    elif len(mine.select("share")):
+        words.append(
+            "How models learned from the cohort do in each group may not be shown here: it would touch private data "
+            "without noise. What may be is how many rows of the cohort each group has, beside counts that the budget "
+            "paid for where there are any."
+        )
+    else:
         words.append(NOTHING)
     drawn = kept([_representation(mine), _group_changes(mine, margins)])
     tables = kept([_shares(mine), _tests(mine), _gaps(mine)])
@@ -43,36 +49,35 @@ def fairness(results: Results, margins: Margins) -> Section:
 
 
 def _shares(results: Results) -> Grid | None:
-    if len(results.select("representation")):
-        return None
-    rows = [(one.group, number(one.n), percent(one.number)) for one in results.select("share") if one.ok]
-    return Grid("Groups in the synthetic cohort", ("Group", "Rows", "Share"), rows) if rows else None
+    known = {one.group for one in results.select("representation")}
+    others = [one for one in results.select("share") if one.ok and one.group not in known]
+    rows = [(one.group, number(one.n), percent(one.number)) for one in others]
+    caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if known else "")
+    return Grid(caption, ("Group", "Rows", "Share"), rows) if rows else None
+
+
+def _sizes(one: Result) -> tuple[str, str, str, str]:
+    if "real_rows" not in one.detail:
+        return number(one.n), "n/a", "n/a", "n/a"
+    real, synthetic = number(one.detail["real_rows"]), number(one.detail["synthetic_rows"])
+    return real, percent(one.detail["real_share"]), synthetic, percent(one.detail["synthetic_share"])
 
 
 def _representation(results: Results) -> Figure | None:
     found = list(results.select("representation"))
     if not found:
         return None
-    rows = [
-        (
-            one.group,
-            number(one.detail["real_rows"]),
-            percent(one.detail["real_share"]),
-            number(one.detail["synthetic_rows"]),
-            percent(one.detail["synthetic_share"]),
-            shown(one),
-        )
-        for one in found
-    ]
+    rows = [(one.group, *_sizes(one), shown(one)) for one in found]
     rows += [
         (f"slope over groups of {one.group}", "", "", "", "", shown(one))
         for one in results.select("representation_slope")
     ]
     head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Log ratio of shares")
-    caption = (
-        "Above 1: the group is larger in the cohort than among real patients. A slope below 0 means that small groups "
-        "grow, above 0 that they shrink."
-    )
+    caption = "Above 1: the group is larger in the cohort than among real patients."
+    if len(results.select("representation_slope")):
+        caption += " A slope below 0 means that small groups grow, above 0 that they shrink."
+    if any(one.detail.get("source") for one in found):
+        caption += " Real rows are the noisy counts that the budget paid for; the intervals are those of their noise."
     drawing = figures.scatter(found, "representation")
     return Figure("representation", "Does each group have its share?", caption, [("", drawing)], Grid("", head, rows))
 

@@ -43,7 +43,7 @@ _REAL = {"real": "real patients", "synthetic": ARMS["synthetic"]}
 def _distances(results: Results) -> Grid | None:
     metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key not in _ELSEWHERE]
     caption = "Distances from the reference patients"
-    return by_arm(results, metrics, caption, _NAMES, absent="the yardstick")
+    return by_arm(results, metrics, caption, _NAMES, absent="the yardstick", first=("synthetic",))
 
 
 def _checks(results: Results) -> Grid | None:

@@ -7,7 +7,7 @@ from dpsynth.evaluation.report.parts import Section
 from dpsynth.evaluation.report.text import Grid
 from dpsynth.evaluation.results import Result, Results, Status
 
-__all__ = ["UNSUPPORTED", "failures", "glossary"]
+__all__ = ["failures", "glossary", "unsupported"]
 
 
 _BETTER = {
@@ -18,13 +18,15 @@ _BETTER = {
     "none": "a description",
 }
 
-#: Uses that no result on the page could make safe.
-UNSUPPORTED = (
-    "Linking rows with other data to learn about real people: no row is a person.",
-    "Rare combinations: counts of a few patients are mostly noise at any epsilon that protects them.",
-    "Time series, free text, images: not part of this cohort.",
-    "Calling counts of equal rows, or distances to the nearest real row, a measure of privacy.",
-)
+
+def unsupported(*, images: bool) -> list[str]:
+    """Return the uses that no result on the page could make safe."""
+    return [
+        "Linking rows with other data to learn about real people: no row is a person.",
+        "Rare combinations: counts of a few patients are mostly noise at any epsilon that protects them.",
+        f"Time series, free text{'' if images else ', images'}: not part of this cohort.",
+        "Calling counts of equal rows, or distances to the nearest real row, a measure of privacy.",
+    ]
 
 
 def failures(results: Results, *, withheld: bool) -> Section:

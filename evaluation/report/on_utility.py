@@ -23,14 +23,19 @@ def utility(results: Results, target: str | None) -> Section:
     if not len(mine):
         return Section("utility", title, [NOTHING])
     words = (
-        f"Models that predict {target} are trained on each arm, with the same number of rows, and tested on the same "
-        f"real patients. Trained on real patients is the ceiling. {_floor(mine)} {_direct(mine)}"
+        f"Models that predict {target} are trained on each arm, with the same number of rows{_rows(mine)}, and tested "
+        f"on the same real patients. Trained on real patients is the ceiling. {_floor(mine)} {_direct(mine)}"
     )
     learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
     drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
     tables = kept([_changes(mine)])
     more = kept([_scores(mine, learner) for learner in learners])
     return Section("utility", title, [words], drawn, tables, more)
+
+
+def _rows(results: Results) -> str:
+    found = [one.detail["trained_rows"] for one in results.select(arm="synthetic") if "trained_rows" in one.detail]
+    return f" ({number(found[0])})" if found else ""
 
 
 def _floor(results: Results) -> str:

@@ -9,9 +9,10 @@ from dpsynth.evaluation.report.annex import annex
 from dpsynth.evaluation.report.on_fairness import fairness
 from dpsynth.evaluation.report.on_fidelity import fidelity
 from dpsynth.evaluation.report.on_inference import inference
-from dpsynth.evaluation.report.on_limits import UNSUPPORTED, failures, glossary
+from dpsynth.evaluation.report.on_limits import failures, glossary, unsupported
 from dpsynth.evaluation.report.on_utility import utility
 from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
+from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import Grid
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
 from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
@@ -68,7 +69,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
     from markupsafe import Markup
 
     results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
-    groups = group_verdicts(results, margins)
+    groups, answers = group_verdicts(results, margins), verdicts(results, margins, target)
     statement = privacy(evaluation.statement)
     withheld = isinstance(results, PublicResults) and evaluation.about.get("real_data") != "public"
     return {
@@ -77,7 +78,8 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
         "schema": evaluation.schema,
         "privacy": statement,
         "power": Markup(_power(statement.power)),  # noqa: S704  (an SVG of ours: its texts are escaped)
-        "verdicts": verdicts(results, margins, target),
+        "verdicts": answers,
+        "outcome": _described(evaluation, target),
         "groups": _sentences(groups),
         "group_table": _group_grid(groups),
         "margins": margins,
@@ -88,7 +90,8 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
             fairness(results, margins),
             failures(results, withheld=withheld),
         ],
-        "unsupported": UNSUPPORTED,
+        "unsupported": unsupported(images=evaluation.schema.images is not None),
+        "statements": signable(answers, evaluation.statement, results),
         "ledger": ledger_grid(evaluation.statement),
         "ledger_summary": ledger_summary(evaluation.statement),
         "annex": annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation)),
@@ -119,18 +122,32 @@ def _has_fairness(evaluation: "Evaluation") -> bool:
     return any(one.ok for one in evaluation.results.select("group_change"))
 
 
-_WORDS = {
+_LEARNING = {
     Answer.YES: "Models learned from the cohort hold up, within the margin, in",
     Answer.NO: "They do worse than the margin allows in",
     Answer.NOT_SHOWN: "The test patients are too few, or the result too close to the margin, to tell in",
-    Answer.UNKNOWN: "Nothing can be said (too few patients, or no number that may be shown here) of",
+    Answer.UNKNOWN: "Nothing can be said of models (too few patients, or no number that may be shown here) in",
+}
+_SHARE = {
+    Answer.YES: "The cohort has as many as it should, within the margin, of",
+    Answer.NO: "It has far too many or far too few of",
+    Answer.NOT_SHOWN: "The group is too small, or the result too close to the margin, to tell whether it has enough of",
+    Answer.UNKNOWN: "Nothing can be said of the share of",
 }
 
 
 def _sentences(groups: list[GroupVerdict]) -> list[tuple[str, list[str]]]:
-    """Return for each answer the groups that it is about."""
-    found = [(words, [one.group for one in groups if one.learning is answer]) for answer, words in _WORDS.items()]
+    """Return for each answer the groups that it is about: first on learning, then on their share."""
+    found = [(words, [one.group for one in groups if one.learning is answer]) for answer, words in _LEARNING.items()]
+    found += [(words, [one.group for one in groups if one.share is answer]) for answer, words in _SHARE.items()]
     return [(words, names) for words, names in found if names]
+
+
+def _described(evaluation: "Evaluation", target: str | None) -> str:
+    """Return the outcome with the schema's words for it."""
+    column = evaluation.schema.columns.get(target or "")
+    words = getattr(column, "description", "")
+    return f"{target} ({words})" if words else target or ""
 
 
 def _group_grid(groups: list[GroupVerdict]) -> Grid | None:

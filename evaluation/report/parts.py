@@ -80,18 +80,20 @@ def by_arm(
     metrics: Sequence[str],
     caption: str,
     names: Mapping[str, str] = ARMS,
+    *,
     absent: str = "not computed",
+    first: Sequence[str] = (),
 ) -> Grid | None:
-    """Return a table with a row per metric and a column per arm."""
+    """Return a table with a row per metric and a column per arm, those of `first` before the others."""
     found = results.select([metric for metric in metrics if metric in METRICS])
-    arms = arms_of(found)
+    arms = sorted(arms_of(found), key=lambda arm: arm not in first)
     rows = []
     for metric in metrics:
         mine = {one.arm: shown(one) for one in found.select(metric)}
         if mine:
             n = next((one.n for one in found.select(metric) if one.n is not None), None)
-            rows.append((METRICS[metric].title, number(n), *(mine.get(arm, absent) for arm in arms)))
-    return Grid(caption, ("Metric", "n", *(names[arm] for arm in arms)), rows) if rows else None
+            rows.append((METRICS[metric].title, *(mine.get(arm, absent) for arm in arms), number(n)))
+    return Grid(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
 
 T = TypeVar("T")

@@ -69,8 +69,14 @@ def privacy(statement: Statement) -> Privacy:
         _facts(statement),
         _gains(epsilon),
         _power(statement.get("trade_off")),
-        [str(item) for item in statement.get("not_protected") or ()],
+        [_in_words(str(item), statement) for item in statement.get("not_protected") or ()],
     )
+
+
+def _in_words(sentence: str, statement: Statement) -> str:
+    """Return a sentence of the statement with words of the page for names of fields."""
+    most = _maybe(statement.get("max_rows_per_patient"))
+    return sentence.replace("(see earlier_releases)", "(see earlier runs, below)").replace("max_rows_per_patient", most)
 
 
 def _real(value: Any) -> float | None:
@@ -192,4 +198,5 @@ def ledger_summary(statement: Statement) -> Grid | None:
         entry[0] += count
         entry[1] += count * rho
     rows = [(noise, number(count), f"{price:.4g}") for noise, (count, price) in sums.items()]
+    rows.append(("all", number(sum(count for count, _ in sums.values())), f"{sum(p for _, p in sums.values()):.4g}"))
     return Grid("Questions by kind of noise", ("Noise", "Questions", "Price together (rho)"), rows)

@@ -253,7 +253,8 @@ def _as_ratio(result: Result) -> str:
         return shown(result)
     detail = result.detail
     ends = _exp(result.interval.low), _exp(result.interval.high)
-    shares = f"{percent(detail['real_share'])} of real, {percent(detail['synthetic_share'])} of synthetic"
+    whose = detail.get("source", "real")
+    shares = f"{percent(detail['real_share'])} of {whose}, {percent(detail['synthetic_share'])} of synthetic"
     return f"{_exp(result.number)} times ({ends[0]} to {ends[1]}): {shares}"
 
 

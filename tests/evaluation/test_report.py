@@ -9,11 +9,22 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Margins, PublicResults, Results, evaluate
+from dpsynth.evaluation import (
+    Disclosure,
+    DisclosureError,
+    Evaluation,
+    Margins,
+    PublicResults,
+    ReleasedCounts,
+    Results,
+    describe,
+    evaluate,
+)
 from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.report import json_schema, render_public
 from dpsynth.evaluation.report.annex import annex
 from dpsynth.evaluation.report.privacy import posterior, privacy
+from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import number
 from dpsynth.evaluation.report.verdicts import Answer, group_verdicts, verdicts
 from dpsynth.evaluation.results import Interval, estimate, failed
@@ -120,8 +131,8 @@ def test_every_drawing_has_a_name_and_every_figure_a_table(private: Evaluation) 
 
 
 def test_the_page_reads_in_its_order(private: Evaluation) -> None:
-    """Privacy first, then uses, fidelity, utility, inference, groups, failures, ledger, annex."""
-    keys = ["privacy", "uses", "fidelity", "utility", "inference", "fairness", "limits", "ledger", "annex"]
+    """Privacy first, then uses, fidelity, utility, inference, groups, failures, ledger, what can be signed, annex."""
+    keys = ["privacy", "uses", "fidelity", "utility", "inference", "fairness", "limits", "ledger", "signing", "annex"]
     page = private.html()
     places = [page.index(f'<section id="{key}">') for key in keys]
     assert places == sorted(places)
@@ -313,3 +324,27 @@ def test_a_cohort_without_ledger_events_says_so() -> None:
 def test_an_internal_page_of_a_frame_with_odd_floats_renders() -> None:
     """Cohorts that were read from a data frame with missing values render without warnings."""
     assert "<svg" in evaluate(cohort(frame(90)), cohort(frame(90, 1), synthetic=True)).html()
+
+
+def test_what_can_be_signed_follows_from_the_answers(private: Evaluation) -> None:
+    """A yes can be signed, a no cannot, what is unknown is left open; without a statement nothing about privacy."""
+    found = verdicts(private.results, private.terms.margins, "died")
+    said = dict(signable(found, STATEMENT, private.results))
+    signed, refused, still = (said[words] for words in said)
+    assert "factor of more than 2.72" in signed[0]
+    for one in found:
+        place = {Answer.YES: signed, Answer.NO: refused}.get(one.answer, still)
+        assert any(one.use in sentence for sentence in place)
+    assert not any("odds" in one for _, each in signable(found, {}, private.results) for one in each)
+    assert not any("internal report" in sentence for sentence in still)
+    assert any("internal report" in one for _, each in signable(found, STATEMENT, PublicResults()) for one in each)
+
+
+def test_the_public_page_says_of_each_group_whether_it_has_its_share() -> None:
+    """From the counts that were paid for: post-processing, and the page says so."""
+    released = [ReleasedCounts(("sex",), np.array([310, 290]), 12.0, np.array([300, 300]), ("f", "m"))]
+    found = describe(ward(600, synthetic=True), released=released, statement=STATEMENT)
+    assert {one.group for one in found.results.select("representation")} == {"sex=f", "sex=m"}
+    page = found.html(public=True)
+    assert "noisy counts that the budget paid for" in page
+    assert "The cohort has as many as it should" in page

@@ -1,0 +1,63 @@
+"""What somebody who has the page only can sign: sentences that follow from its answers, and what they do not cover."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from dpsynth.evaluation.report.text import number
+from dpsynth.evaluation.report.verdicts import Answer, Verdict
+from dpsynth.evaluation.results import PublicResults, Results
+
+__all__ = ["signable"]
+
+
+def signable(
+    verdicts: Sequence[Verdict], statement: Mapping[str, Any], results: Results
+) -> list[tuple[str, list[str]]]:
+    """Return headings, each with its sentences; a heading without sentences is left out.
+
+    Parameters
+    ----------
+    verdicts : sequence of Verdict
+    statement : mapping
+        ``privacy.json``; empty where there is none.
+    results : Results
+        The page's; public ones make a page that can be published.
+    """
+    said = {answer: [one for one in verdicts if one.answer is answer] for answer in Answer}
+    yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]]
+    no = [f"{one.use}." for one in said[Answer.NO]]
+    still = [f"{one.use}." for one in (*said[Answer.NOT_SHOWN], *said[Answer.UNKNOWN])]
+    found = [
+        ("Can be signed", [*_private(statement), *yes]),
+        ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
+        ("Left open: needs other evidence", [*still, *_beyond(results)]),
+    ]
+    return [(words, sentences) for words, sentences in found if sentences]
+
+
+def _private(statement: Mapping[str, Any]) -> list[str]:
+    if statement.get("private") is not True or not isinstance(statement.get("epsilon"), (int, float)):
+        return []
+    gain = number(math.exp(statement["epsilon"]), 2)
+    words = (
+        "By its privacy statement the release lets nobody change their odds that a given patient took part by a factor "
+        f"of more than {gain}, but for a case of probability about {statement.get('delta', 0):g}."
+    )
+    return [words]
+
+
+def _beyond(results: Results) -> list[str]:
+    """Return what no page of this kind can show."""
+    people = (
+        "That the data were collected lawfully, that all earlier releases are in the ledger, and that the schema was "
+        "written without looking at the data: ask the publisher."
+    )
+    found = [
+        "That the software does what its privacy statement says: ask for its audit.",
+        people,
+        "That another fit would do as well: no interval covers it.",
+    ]
+    if isinstance(results, PublicResults):
+        found.append("Everything that needs real patients: ask the publisher for the internal report.")
+    return found
