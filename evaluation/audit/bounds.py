@@ -26,6 +26,7 @@ __all__ = [
     "Bound",
     "Curve",
     "Errors",
+    "bound_of",
     "ceiling",
     "clopper_pearson",
     "curve_bound",
@@ -50,7 +51,8 @@ CELLS = 48
 UNSURE = 1e-5
 """Berger & Boos 1994: the false positive rate is looked for in its interval of this error, which is added to p."""
 LARGEST = 200.0
-GAUSSIAN = "the mechanism's trade-off curve is Gaussian"
+ASSUMPTION = "the mechanism's trade-off curve is Gaussian"
+CLOPPER_PEARSON, CURVE, GAUSSIAN, ONE_RUN = "Clopper-Pearson", "trade-off curve", "Gaussian curve", "one run"
 
 
 @dataclass(frozen=True)
@@ -189,15 +191,7 @@ def clopper_pearson(out: ArrayLike, inside: ArrayLike, *, delta: float, confiden
         Each rate gets half of what is left.
     """
     errors = _held_out(*_scores(out, inside), _sure_epsilon(delta, confidence))
-    return Bound(
-        "Clopper-Pearson",
-        _clopper_pearson(errors, delta, confidence),
-        ceiling("Clopper-Pearson", errors.out, errors.inside, delta=delta, confidence=confidence),
-        confidence,
-        delta,
-        errors.out + errors.inside,
-        errors=errors,
-    )
+    return bound_of(CLOPPER_PEARSON, errors, delta=delta, confidence=confidence)
 
 
 def curve_bound(
@@ -213,15 +207,7 @@ def curve_bound(
         A threshold that was fixed before the runs were made: all runs are then counted. Else as `clopper_pearson`.
     """
     errors = _errors(out, inside, threshold, _sure_epsilon(delta, confidence))
-    return Bound(
-        "trade-off curve",
-        _inverted(errors, lambda e: dp_curve(e, delta), confidence),
-        ceiling("trade-off curve", errors.out, errors.inside, delta=delta, confidence=confidence),
-        confidence,
-        delta,
-        errors.out + errors.inside,
-        errors=errors,
-    )
+    return bound_of(CURVE, errors, delta=delta, confidence=confidence)
 
 
 def gaussian_bound(
@@ -233,18 +219,33 @@ def gaussian_bound(
     for a mechanism whose curve is Gaussian (all of its questions are Gaussian counts). Arguments as `curve_bound`.
     """
     errors = _errors(out, inside, threshold, _sure_separation(confidence))
+    return bound_of(GAUSSIAN, errors, delta=delta, confidence=confidence)
+
+
+def bound_of(method: str, errors: Errors, *, delta: float, confidence: float = 0.95) -> Bound:
+    """Return a two-world bound from counts of errors; counts of tests that were fixed beforehand may be added up.
+
+    Parameters
+    ----------
+    method
+        ``"Clopper-Pearson"``, ``"trade-off curve"`` or ``"Gaussian curve"``.
+    errors
+        Of a test that was fixed before these runs were made.
+    delta, confidence
+        As for `clopper_pearson`.
+
+    Raises
+    ------
+    InputError
+        If the method is unknown.
+    """
+    most = ceiling(method, errors.out, errors.inside, delta=delta, confidence=confidence)
+    settings: Any = {"ceiling": most, "confidence": confidence, "delta": delta, "runs": errors.out + errors.inside}
+    if method != GAUSSIAN:
+        return Bound(method, _shown(method, errors, delta, confidence), **settings, errors=errors)
     mu = _inverted(errors, gaussian_curve, confidence)
-    return Bound(
-        "Gaussian curve",
-        gaussian_epsilon(mu, delta),
-        ceiling("Gaussian curve", errors.out, errors.inside, delta=delta, confidence=confidence),
-        confidence,
-        delta,
-        errors.out + errors.inside,
-        mu=mu,
-        assumes=GAUSSIAN,
-        errors=errors,
-    )
+    epsilon = gaussian_epsilon(mu, delta)
+    return Bound(method, epsilon, **settings, mu=mu, assumes=ASSUMPTION, errors=errors)
 
 
 def p_value(errors: Errors, curve: Curve) -> float:
@@ -289,16 +290,19 @@ def ceiling(method: str, out: int, inside: int = 0, *, delta: float, confidence:
     >>> round(ceiling("one run", 100, 1000, delta=1e-5), 2)
     3.47
     """
-    if method == "one run":
+    if method == ONE_RUN:
         return _one_run(out, out, inside or out, delta, confidence)
-    perfect = Errors(0, out, 0, inside or out)
-    if method == "Clopper-Pearson":
-        return _clopper_pearson(perfect, delta, confidence)
-    if method == "trade-off curve":
-        return _inverted(perfect, lambda e: dp_curve(e, delta), confidence)
-    if method == "Gaussian curve":
-        return gaussian_epsilon(_inverted(perfect, gaussian_curve, confidence), delta)
-    raise InputError(f"ceiling: method {method!r} is not known.")
+    return _shown(method, Errors(0, out, 0, inside or out), delta, confidence)
+
+
+def _shown(method: str, errors: Errors, delta: float, confidence: float) -> float:
+    if method == CLOPPER_PEARSON:
+        return _clopper_pearson(errors, delta, confidence)
+    if method == CURVE:
+        return _inverted(errors, lambda e: dp_curve(e, delta), confidence)
+    if method == GAUSSIAN:
+        return gaussian_epsilon(_inverted(errors, gaussian_curve, confidence), delta)
+    raise InputError(f"audit: method {method!r} is not known.")
 
 
 def _sure_epsilon(delta: float, confidence: float) -> Choice:
@@ -420,9 +424,9 @@ def one_run(right: int, guesses: int, canaries: int, *, delta: float, confidence
     if not 0 <= right <= guesses <= canaries or guesses < 1:
         raise InputError(f"one run: found {right} right of {guesses} guesses of {canaries} canaries.")
     return Bound(
-        "one run",
+        ONE_RUN,
         _one_run(right, guesses, canaries, delta, confidence),
-        ceiling("one run", guesses, canaries, delta=delta, confidence=confidence),
+        ceiling(ONE_RUN, guesses, canaries, delta=delta, confidence=confidence),
         confidence,
         delta,
         guesses,

@@ -1,0 +1,224 @@
+"""Attack our own models: fit them many times with and without a made-up patient, and see whether the claim holds.
+
+Every fit reads the patients again and nothing is kept in a ledger, so only public cohorts are used.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from dpsynth.cohort import Cohort
+from dpsynth.errors import InputError
+from dpsynth.models.base import Model, Progress, Synthesizer, make
+from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.privacy.session import Session
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.audit.canaries import Canary
+    from dpsynth.evaluation.audit.games import Seen
+    from dpsynth.evaluation.audit.outcome import Attack, Audit, Check, Claim
+
+__all__ = ["ATTACKS", "Auditor", "FitGame", "claim_of", "demo_cohort"]
+
+ATTACKS = {
+    "white-box": "sees every noisy answer that the model got and knows all other patients; likelihood ratio",
+    "black-box": "sees the synthetic rows alone; linear test learned on half of the runs",
+}
+PATIENTS = 200
+"""Patients of the cohort that canaries are planted in: the fewer, the less there is to hide among."""
+RUNS = 500
+LEAST = 8
+"""Runs in each world from which on there is something to judge: half of them teach the black-box attack."""
+ROWS = 1000
+"""Synthetic rows that the black-box attack sees of each fit."""
+DEMO = ("sex", "ca", "hospdead")
+
+
+@dataclass(frozen=True)
+class FitGame:
+    """One fit of a model in one of two worlds, as `dpsynth.evaluation.audit.games.Game`.
+
+    Parameters
+    ----------
+    out, inside
+        The worlds: public cohorts that differ by one patient.
+    canary
+        That patient, over the modelled columns, as synthetic rows would show them.
+    model, options
+        A registered model and its options.
+    budget
+        The whole budget of a fit.
+    rows
+        Synthetic rows to draw for the black-box attack.
+    """
+
+    out: Cohort
+    inside: Cohort
+    canary: "Canary"
+    model: str
+    budget: Budget
+    options: Mapping[str, Any] = field(default_factory=dict)
+    rows: int = ROWS
+
+    def __call__(self, inside: bool) -> Mapping[str, ArrayLike]:
+        """Fit once; return the log-likelihood ratio of the answers, and what the synthetic rows show of the canary."""
+        from dpsynth.evaluation.audit.witness import Witness
+
+        maker, world = make(self.model, **self.options), self.inside if inside else self.out
+        cap = world.schema.max_rows_per_patient if world.schema.patient is not None else 1
+        witness = Witness(self.out, self.inside, in_it=inside, cap=cap)
+        with Session.open(world, self.budget, accounting=maker.accounting, answers=witness) as session:
+            fitted = maker.fit(session)
+        return {"white-box": witness.log_ratio, "black-box": self._rows_like_it(fitted)}
+
+    @cached_property
+    def _patient(self) -> Cohort:
+        return Cohort.from_pandas(self.canary.rows.iloc[[0]], self.inside.schema, public=True, synthetic=True)
+
+    def _rows_like_it(self, fitted: Model) -> NDArray[np.float64]:
+        """Return, as shares of the synthetic rows, how many are as the canary: column by column, and by all pairs."""
+        rows = fitted.codec.encode(fitted.sample(self.rows))
+        wanted = fitted.codec.encode(self._patient)
+        same = np.column_stack([rows[name] == wanted[name][0] for name in rows]).astype(np.float64)
+        pairs = (same.T @ same / len(same))[np.triu_indices(same.shape[1])]
+        return np.append(pairs, same.all(axis=1).mean())
+
+
+class Auditor:
+    """An audit of a model that can be stopped: what was played until then counts.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Public or simulated patients; the canaries are planted among the first `patients` of them.
+    model : str
+        A registered model.
+    epsilon, delta : float
+        The budget of each fit, which is the claim.
+    runs : int
+        Fits in each world, for each canary; at least 8.
+    canaries : sequence of str
+        Keys of `dpsynth.evaluation.audit.canaries.CANARIES`.
+    patients : int
+        See `cohort`.
+    confidence : float
+        Of the whole audit.
+    options : mapping, optional
+        Options of the model.
+
+    Raises
+    ------
+    InputError
+        If the cohort is not public, or an argument is unknown or out of range.
+    """
+
+    def __init__(
+        self,
+        cohort: Cohort,
+        model: str,
+        *,
+        epsilon: float,
+        delta: float | None = None,
+        runs: int = RUNS,
+        canaries: Sequence[str] = ("corner",),
+        patients: int = PATIENTS,
+        confidence: float = 0.95,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        from dpsynth.evaluation.audit.canaries import canary, capped, planted
+
+        _check(cohort, runs, patients, confidence)
+        budget = Budget(epsilon, default_delta() if delta is None else delta)
+        given = dict(options or {})
+        maker, base = make(model, **given), capped(cohort, patients)
+        ones = [canary(name, base) for name in dict.fromkeys(canaries)]
+        self.runs, self.confidence = runs, confidence
+        self.claim = claim_of(maker, cohort, budget)
+        self.games = [FitGame(base, planted(base, one), one, model, budget, given) for one in ones]
+        self.facts = {
+            "model": {"name": model, "options": maker.options()},
+            "cohort": {"name": cohort.schema.name, "rows": len(base), "columns": len(cohort.schema.modelled)},
+        }
+        self._seen: dict[str, Seen] = {}
+
+    def run(self, *, workers: int = 1, progress: Progress | None = None) -> None:
+        """Play all games. After an interruption `found` judges what was played.
+
+        Parameters
+        ----------
+        workers : int
+            Processes.
+        progress : callable, optional
+            Called with the canary and the share of its runs that are done.
+        """
+        from dpsynth.evaluation.audit.games import play
+
+        for game in self.games:
+            name = game.canary.name
+            report = partial(progress, f"canary {name}") if progress else None
+            for seen in play(game, self.runs, workers=workers, progress=report):
+                self._seen[name] = seen
+
+    def found(self, checks: "Sequence[Check]" = ()) -> "Audit":
+        """Judge what was played; what was not is *not run*.
+
+        Parameters
+        ----------
+        checks : sequence of Check
+            Checks of the release's own files, which stand beside the attacks.
+        """
+        from dpsynth.evaluation.audit.outcome import Audit
+
+        attacks = tuple(attack for game in self.games for attack in self._attacks(game.canary.name))
+        model = self.games[0].model
+        return Audit(model, self.claim, self.confidence, attacks, tuple(checks), self.facts)
+
+    def _attacks(self, name: str) -> "list[Attack]":
+        from dpsynth.evaluation.audit.games import separator
+        from dpsynth.evaluation.audit.outcome import Attack, attacked
+
+        seen = self._seen.get(name)
+        if seen is None or seen.runs < LEAST:
+            return [Attack(attack, name, reason="stopped before there were enough runs") for attack in ATTACKS]
+        learned = separator(*seen.scores("black-box"))
+        scores = {"white-box": seen.scores("white-box"), "black-box": (learned.out, learned.inside)}
+        each = 1 - (1 - self.confidence) / (len(self.games) * len(ATTACKS))
+        return [
+            attacked(attack, name, scores[attack], self.claim, runs=seen.runs, confidence=each) for attack in ATTACKS
+        ]
+
+
+def claim_of(maker: Synthesizer, cohort: Cohort, budget: Budget) -> "Claim":
+    """Return what a fit claims: a Gaussian curve where it is accounted so and no values are discovered."""
+    from dpsynth.evaluation.audit.outcome import Claim
+
+    discovers = any(getattr(cohort.schema.columns[name], "discover", False) for name in cohort.schema.modelled)
+    return Claim(budget.epsilon, budget.delta, gaussian=maker.accounting == "gaussian" and not discovers)
+
+
+def demo_cohort() -> Cohort:
+    """Return three columns of SUPPORT2, the cohort on which a model is audited where none is named."""
+    from dpsynth.datasets import load_support2
+    from dpsynth.schema import Schema
+
+    whole = load_support2()
+    facts = whole.schema.to_dict()
+    kept = {name: column for name, column in facts["columns"].items() if name in (*DEMO, facts["patient"])}
+    facts |= {"columns": kept, "constraints": [], "drop": [], "intersections": [], "subgroups": ["sex"]}
+    facts.pop("rows", None)
+    frame = whole.to_pandas()[list(kept)]
+    return Cohort.from_pandas(frame, Schema.parse(facts), public=True)
+
+
+def _check(cohort: Cohort, runs: int, patients: int, confidence: float) -> None:
+    if not cohort.public:
+        raise InputError("audit: every fit reads the patients again; only data declared public can be used (--public).")
+    cohort.schema.check_confirmed()
+    if runs < LEAST or patients < 2:
+        raise InputError(f"audit: found {runs} runs and {patients} patients, expected {LEAST} and 2 or more.")
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"confidence: found {confidence}, expected a number from 0.5 to below 1.")

@@ -1,0 +1,154 @@
+"""Canaries: made-up patients whose presence an attack looks for, and the two worlds that they make.
+
+Cohorts here are public: an audit plants patients in them and fits again and again, which no budget would pay for.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsynth.columns import Boolean, Categorical, Datetime, Numeric
+from dpsynth.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from dpsynth.cohort import Cohort
+
+__all__ = ["CANARIES", "Canary", "canary", "capped", "corner", "crowd", "planted", "rare"]
+
+NOBODY = "canary"
+
+
+@dataclass(frozen=True, eq=False)
+class Canary:
+    """One patient to plant.
+
+    Parameters
+    ----------
+    name
+        A key of `CANARIES`.
+    rows
+        The patient's rows over the modelled columns, all alike.
+    """
+
+    name: str
+    rows: "pd.DataFrame"
+
+
+def corner(cohort: "Cohort", rows: int = 1) -> Canary:
+    """Return a patient in an otherwise empty corner: in every column the value that the fewest patients have.
+
+    Numbers and dates are at the end of their public range that fewer patients reach.
+    """
+    import pandas as pd
+
+    frame = cohort.to_pandas()
+    values = {name: _rarest(cohort.schema.columns[name], frame[name]) for name in cohort.schema.modelled}
+    return Canary("corner", pd.DataFrame([values] * rows).astype(object))
+
+
+def crowd(cohort: "Cohort") -> Canary:
+    """Return the patient of `corner` with as many rows as a patient may have: what the cap has to cover."""
+    cap = cohort.schema.max_rows_per_patient if cohort.schema.patient is not None else 1
+    return Canary("crowd", corner(cohort, cap).rows)
+
+
+def rare(cohort: "Cohort") -> Canary:
+    """Return a patient like one of the smallest subgroup: a row of it, taken twice into the cohort.
+
+    Raises
+    ------
+    InputError
+        If the schema names no subgroups.
+    """
+    groups = [name for name in cohort.schema.subgroups if isinstance(name, str)]
+    if not groups:
+        raise InputError("canary 'rare': the schema names no subgroups; name one (subgroups: [sex]).")
+    frame = cohort.to_pandas()
+    keys = frame[groups].astype(str).agg("|".join, axis=1)
+    smallest = keys.map(keys.value_counts()).to_numpy().argmin()
+    return Canary("rare", frame[list(cohort.schema.modelled)].iloc[[int(smallest)]].astype(object))
+
+
+CANARIES = {"corner": corner, "crowd": crowd, "rare": rare}
+"""By name: a patient in an empty corner, one with as many rows as the cap allows, one of the smallest subgroup."""
+
+
+def canary(name: str, cohort: "Cohort") -> Canary:
+    """Return the canary of that name for a cohort; `InputError` if there is none."""
+    if name not in CANARIES:
+        raise InputError(f"canary {name!r}: is not known; expected one of {', '.join(CANARIES)}.")
+    made: Canary = CANARIES[name](cohort)
+    return made
+
+
+def planted(cohort: "Cohort", one: Canary) -> "Cohort":
+    """Return the cohort with the canary in it.
+
+    Raises
+    ------
+    InputError
+        If the cohort is not public.
+    """
+    import pandas as pd
+
+    from dpsynth.cohort import Cohort
+
+    if not cohort.public:
+        raise InputError("audit: patients are planted in public cohorts only (Cohort.read(..., public=True)).")
+    frame = cohort.to_pandas().astype(object)
+    fresh = one.rows.copy()
+    for name in frame.columns:
+        if name not in fresh:
+            fresh[name] = _new_identifier(frame[name])
+    both = pd.concat([frame, fresh[list(frame.columns)]], ignore_index=True)
+    return Cohort.from_pandas(both, cohort.schema, public=True)
+
+
+def capped(cohort: "Cohort", patients: int | None = None) -> "Cohort":
+    """Return at most so many patients, each with at most the capped number of rows.
+
+    No row is then over the cap, so nothing is dropped at random and two worlds differ by the canary alone.
+    """
+    people = cohort.patients()
+    order = np.argsort(people, kind="stable")
+    start = np.searchsorted(people[order], people[order])
+    place = np.empty(len(people), dtype=np.int64)
+    place[order] = np.arange(len(people)) - start
+    cap = cohort.schema.max_rows_per_patient if cohort.schema.patient is not None else 1
+    kept = (place < cap) & (people < (len(people) if patients is None else patients))
+    return cohort.take(np.flatnonzero(kept))
+
+
+def _rarest(column: Any, values: "pd.Series[Any]") -> Any:
+    """Return the public value of a column that the fewest rows have."""
+    if isinstance(column, Numeric | Datetime):
+        return _emptier_end(column, values)
+    known = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
+    if isinstance(column, Categorical) and column.discover:
+        known = sorted(values.dropna().unique(), key=str)
+    counts = values.map(str).value_counts()
+    if not known:
+        raise InputError("canary: a column has no value that a canary could take.")
+    return min(reversed(known), key=lambda one: int(counts.get(str(one), 0)))
+
+
+def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
+    """Return the end of a public range in whose half fewer rows lie."""
+    import pandas as pd
+
+    low, high = (pd.Timestamp(x) if isinstance(column, Datetime) else x for x in (column.min, column.max))
+    there = values.dropna()
+    upper = int((there - low > high - there).sum()) if len(there) else 0
+    return column.min if 2 * upper > len(there) else column.max
+
+
+def _new_identifier(values: "pd.Series[Any]") -> Any:
+    """Return an identifier that nobody has, of the column's own type."""
+    known = values.dropna()
+    if len(known) and isinstance(known.iloc[0], int | np.integer):
+        return int(known.max()) + 1
+    taken = set(known.map(str))
+    return next(name for name in (NOBODY + "x" * i for i in range(len(taken) + 1)) if name not in taken)

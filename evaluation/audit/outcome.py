@@ -1,0 +1,190 @@
+"""What an audit found: claim, bounds, checks, and a verdict that is never better than what was looked at."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from enum import StrEnum
+from typing import Any
+
+from numpy.typing import ArrayLike
+
+from dpsynth.evaluation.audit.bounds import (
+    Bound,
+    Curve,
+    curve_bound,
+    dp_curve,
+    gaussian_bound,
+    gaussian_curve,
+    gaussian_mu,
+    p_value,
+)
+
+__all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked"]
+
+
+class Verdict(StrEnum):
+    """What an audit may say. There is no fourth word: an audit cannot show that a claim holds."""
+
+    VIOLATION = "violation found"
+    NONE = "none found at this power"
+    NOT_RUN = "not run"
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What is claimed of a mechanism.
+
+    Parameters
+    ----------
+    epsilon, delta
+        The whole budget.
+    gaussian
+        Whether the claim is the Gaussian curve that gives this epsilon at delta, which says more.
+    """
+
+    epsilon: float
+    delta: float
+    gaussian: bool = False
+
+    @property
+    def mu(self) -> float | None:
+        """The mu of the Gaussian curve that is claimed; None where none is."""
+        return gaussian_mu(self.epsilon, self.delta) if self.gaussian else None
+
+    @property
+    def curve(self) -> Curve:
+        """The claimed trade-off curve."""
+        mu = self.mu
+        return dp_curve(self.epsilon, self.delta) if mu is None else gaussian_curve(mu)
+
+
+@dataclass(frozen=True)
+class Check:
+    """One claim of a release that its own files can refute.
+
+    Parameters
+    ----------
+    name
+        What was checked, in words.
+    verdict
+        `Verdict.NONE` where nothing contradicts it.
+    detail
+        What was found beside what was claimed, or why it was not run.
+    """
+
+    name: str
+    verdict: Verdict
+    detail: str
+
+
+@dataclass(frozen=True)
+class Attack:
+    """An attack, what it showed, and whether that contradicts the claim.
+
+    Parameters
+    ----------
+    name, canary
+        Who attacked, and which patient was looked for.
+    runs
+        Fits in each world.
+    bounds
+        Lower bounds on epsilon, each at the attack's confidence.
+    p
+        Probability of so few errors if the claimed curve held; None where nothing was run.
+    refuted
+        Whether p is below what the confidence leaves.
+    reason
+        Why it was not run.
+    """
+
+    name: str
+    canary: str
+    runs: int = 0
+    bounds: tuple[Bound, ...] = ()
+    p: float | None = None
+    refuted: bool = False
+    reason: str = ""
+
+    @property
+    def verdict(self) -> Verdict:
+        """What this attack says of the claim."""
+        if self.p is None:
+            return Verdict.NOT_RUN
+        return Verdict.VIOLATION if self.refuted else Verdict.NONE
+
+
+@dataclass(frozen=True)
+class Audit:
+    """An audit: every attack and check, and what they say together.
+
+    Parameters
+    ----------
+    subject
+        What was audited.
+    claim
+        What was claimed of it.
+    confidence
+        Of the whole audit: if all claims hold, the probability that nothing is called a violation. Each attack gets
+        an equal part of what is left.
+    attacks, checks
+        See there.
+    facts
+        Public facts for the reader: the cohort, model and options.
+    """
+
+    subject: str
+    claim: Claim
+    confidence: float
+    attacks: tuple[Attack, ...] = ()
+    checks: tuple[Check, ...] = ()
+    facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def verdict(self) -> Verdict:
+        """A violation if anything found one; none at this power if anything was run and found none; else not run."""
+        found = {one.verdict for one in (*self.attacks, *self.checks)}
+        return next((v for v in (Verdict.VIOLATION, Verdict.NONE) if v in found), Verdict.NOT_RUN)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the audit as JSON-able values."""
+        return {
+            "subject": self.subject,
+            "verdict": str(self.verdict),
+            "claim": {**asdict(self.claim), "mu": self.claim.mu},
+            "confidence": self.confidence,
+            "attacks": [
+                {**asdict(one), "verdict": str(one.verdict), "bounds": [bound.to_dict() for bound in one.bounds]}
+                for one in self.attacks
+            ],
+            "checks": [{"name": c.name, "verdict": str(c.verdict), "detail": c.detail} for c in self.checks],
+            **self.facts,
+        }
+
+
+def attacked(
+    name: str,
+    canary: str,
+    scores: tuple[ArrayLike, ArrayLike],
+    claim: Claim,
+    *,
+    runs: int,
+    confidence: float,
+) -> Attack:
+    """Judge scores whose threshold 0 was fixed before they were made.
+
+    Parameters
+    ----------
+    name, canary, runs
+        See `Attack`.
+    scores
+        Of runs without and with the canary; above 0 says inside.
+    claim
+        What is claimed.
+    confidence
+        Of this attack.
+    """
+    settings: dict[str, Any] = {"delta": claim.delta, "confidence": confidence, "threshold": 0.0}
+    plain = curve_bound(*scores, **settings)
+    bounds: Sequence[Bound] = (plain, gaussian_bound(*scores, **settings)) if claim.gaussian else (plain,)
+    assert plain.errors is not None  # noqa: S101  (a bound of two worlds has its counts)
+    p = p_value(plain.errors, claim.curve)
+    return Attack(name, canary, runs, tuple(bounds), p, refuted=p < 1 - confidence)
