@@ -75,13 +75,16 @@ def draft_schema(path: str | Path) -> Schema:
     return draft(path).schema
 
 
-def draft(path: str | Path) -> Draft:
+def draft(path: str | Path, *others: str | Path) -> Draft:
     """Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
 
     Parameters
     ----------
     path
         The file or folder.
+    *others
+        Further tables with the same columns, such as a synthetic cohort that is to be compared with the first: bounds
+        and categories are those of all of them. Identifiers are looked for in the first.
 
     Returns
     -------
@@ -109,6 +112,13 @@ def draft(path: str | Path) -> Draft:
     texts = {name: _as_text(name, table[name]) for name in table.column_names}
     missing_values = _missing_values(texts.values())
     guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
+    for other in map(read_all, map(Path, others)):
+        more = {name: _as_text(name, other[name]) for name in texts if name in other.column_names}
+        texts |= {name: _joined(texts[name], text) for name, text in more.items()}
+    if others:
+        missing_values = _missing_values(texts.values())
+        modelled = [name for name, found in guesses.items() if found.fields["type"] != "identifier"]
+        guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if found is None:
         return _as_draft(path.stem, guesses, missing_values)
     guesses |= {name: Guess(fields, ["values"]) for name, fields in found.labels.items()}
@@ -142,6 +152,12 @@ def _as_text(name: str, array: Any) -> Any:
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("s"), safe=False)
     return pc.utf8_trim_whitespace(array.cast(pa.string()))
+
+
+def _joined(one: Any, two: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.chunked_array([*one.chunks, *two.chunks])
 
 
 def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ __all__ = [
     "EpsilonOption",
     "ForceOption",
     "JsonOption",
+    "JudgedSchemaOption",
     "LabelOption",
     "LedgerOption",
     "LimitOption",
@@ -46,6 +47,15 @@ DEBUG = "DPSYNTH_DEBUG"
 
 DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz of images, or image folder.")]
 SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]
+JudgedSchemaOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--schema",
+        "-s",
+        help="Schema file (YAML); default: that of the release, or one drafted from the files, for judging only.",
+        show_default=False,
+    ),
+]
 SchemaOption = Annotated[Path, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")]
 EpsilonOption = Annotated[
     float,

@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.cli.common import ForceOption, JsonOption, SchemaOption, check_file, emit, guarded, note, progress
+from dpsynth.cli.common import ForceOption, JsonOption, JudgedSchemaOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.outcome import judged
 from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
 
@@ -24,10 +26,13 @@ def run(
             "--real", help="Real patients that no model has seen: CSV, Parquet, image folder, or .npz (its test part)."
         ),
     ],
-    schema: SchemaOption,
+    schema: JudgedSchemaOption = None,
     synthetic: Annotated[
-        Path | None,
-        typer.Option("--synthetic", help="Synthetic rows (as --real), or a release folder. Not with --sweep."),
+        list[Path] | None,
+        typer.Option(
+            "--synthetic",
+            help="Synthetic rows (as --real), or a release folder; further draws if repeated. Not with --sweep.",
+        ),
     ] = None,
     train: Annotated[
         Path | None,
@@ -43,8 +48,24 @@ def run(
         typer.Option(
             "--out",
             "-o",
-            help="Write the report as one HTML page; with --sweep (there by default sweep.html) also CSV and JSON.",
+            help="Write the report: one HTML page, JSON beside it; with --sweep (by default sweep.html) also CSV.",
             show_default=False,
+        ),
+    ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--arm",
+            metavar="NAME=FILE",
+            help="Rows to compare with: floor (independent columns, same epsilon), noiseless (same model, no noise).",
+        ),
+    ] = None,
+    bins: Annotated[
+        str | None,
+        typer.Option(
+            "--bins",
+            metavar="quantile|public",
+            help="Cells of numbers: quantiles of --real (the default), or of the schema's ranges.",
         ),
     ] = None,
     sweep: Annotated[
@@ -81,30 +102,36 @@ def run(
 
         dpsynth evaluate --real test.csv --train train.csv --synthetic fake.csv -s ward.yaml --json
 
+        dpsynth evaluate --real real.csv --synthetic fake.csv --target died --subgroup sex --out report.html
+
         dpsynth evaluate --real open.csv -s open.yaml --sweep 0.3,1,3 --seeds 5 --model prism --model mst --public
     """
     from dpsynth.cohort import Cohort
     from dpsynth.images import is_archive
-    from dpsynth.schema import Schema
     from dpsynth.workflow import evaluate
 
     subgroups = [name.split(",") if "," in name else name for name in subgroup] if subgroup else None
     if sweep is not None:
-        _refuse("it is not for --sweep", {"synthetic": synthetic, "train": train})
+        _refuse("it is not for --sweep", {"synthetic": synthetic or None, "train": train, "arm": arm, "bins": bins})
+        if schema is None:
+            raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
         given |= {"target": target, "subgroups": subgroups, "seed": seed}
         swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
         return
     _refuse("it is for --sweep", {"seeds": seeds, "model": model or None, "public": public or None})
-    if synthetic is None:
+    if not synthetic:
         raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
-    if out is not None:
-        check_file(out, force=force)
+    if bins not in (None, "quantile", "public"):
+        raise InputError(f"--bins {bins!r}: expected quantile or public.")
+    _check_out(out, force=force)
+    arms = dict(map(_named, arm or ()))
     with progress(quiet=json) as report:
-        facts = Schema.load(schema)
         report("reading", 0.0)
+        files = [real, *synthetic, *([train] if train is not None else []), *arms.values()]
+        facts = _facts(schema, files)
         cohort = Cohort.read(real, facts, part="test" if is_archive(real) else None)
-        fake = _synthetic(synthetic, facts)
+        fake = [_synthetic(path, facts) for path in synthetic]
         trained = Cohort.read(train, facts) if train is not None else None
         found = evaluate(
             cohort,
@@ -112,18 +139,52 @@ def run(
             train=trained,
             target=target,
             subgroups=subgroups,
-            statement=_statement(synthetic),
+            arms={name: _synthetic(path, facts) for name, path in arms.items()},
+            bins="public" if bins == "public" else "quantile",
+            statement=_statement(synthetic[0]),
             seed=seed,
             progress=report,
         )
         if out is not None:
             found.write_html(out)
+            found.write_json(out.with_suffix(".json"))
     if json:
         emit(found.to_dict())
         return
     judged(found)
     if out is not None:
         note(f"{out}: the report, internal: it holds numbers that touched real patients.")
+
+
+def _check_out(out: Path | None, *, force: bool) -> None:
+    if out is None:
+        return
+    if out.suffix == ".json":
+        raise InputError(f"--out {out.name!r}: is the page; the JSON is written beside it, so name it .html.")
+    for path in (out, out.with_suffix(".json")):
+        check_file(path, force=force)
+
+
+def _named(given: str) -> tuple[str, Path]:
+    """Split ``floor=independent.csv``."""
+    name, found, path = given.partition("=")
+    if not found or not path:
+        raise InputError(f"--arm {given!r}: expected NAME=FILE, such as floor=independent.csv.")
+    return name, Path(path)
+
+
+def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
+    """Return the schema that was named, that of the first release, or a draft from all files, for judging only."""
+    from dpsynth.drafting import draft
+    from dpsynth.schema import Schema
+
+    if schema is not None:
+        return Schema.load(schema)
+    inside = [path / "model" / "schema.json" for path in files if path.is_dir()]
+    if inside:
+        return Schema.load(inside[0])
+    note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
+    return draft(*files).schema
 
 
 def _refuse(reason: str, given: "dict[str, Any]") -> None:

@@ -61,7 +61,7 @@ def _close(results: "Results") -> None:
         if any(found.values()):
             rows.append((words, *(_shown(next(iter(items), None)) for items in found.values())))
     table(
-        "how close: mean total variation distance to the training patients (0 is equal)",
+        "how close: mean total variation distance to the real test patients (0 is equal)",
         ("tables of", "synthetic", "other real patients"),
         rows,
     )
