@@ -1,0 +1,188 @@
+"""Teachers that tell patients' rows from made ones, each from its own part of the patients (PATE).
+
+Formal guarantee, for one patient added or removed: a vote on m made rows moves by at most ``sqrt(m)`` in the L2 norm.
+Why, in the order of the code:
+
+- Every patient draws the number of one teacher, uniformly and apart from all others; the draws are part of the kernel's
+  randomness. Couple the two worlds by giving the patients that both have the same draws: then all teachers but one have
+  the same patients in both.
+- What a teacher learns is a function of its own patients' rows, of made rows and numbers that are public by then, and
+  of nothing else: it starts from 0, its steps are not random, and it is computed apart, so that not even the rounding
+  of a matrix product links two teachers. So all teachers but one are the same in both worlds, at every call, given the
+  same earlier answers.
+- A teacher casts one vote, 0 or 1, on each of the m rows. So each count of votes moves by at most 1, and the vector of
+  m counts by at most ``sqrt(m)`` in L2.
+- Integer Gaussian noise of standard deviation sigma on each count then costs ``rho = m / (2 sigma^2)``, as any other
+  counts of that sensitivity. Later calls depend on earlier answers: prices add (adaptive composition). The mixture over
+  the draws of the teachers' patients is covered by joint convexity: the bound holds for each fixed draw.
+
+Unlike PATE-GAN as it was published (Jordon, Yoon and van der Schaar 2019), nothing depends on how far the teachers
+agree: a data-dependent price is itself private and would have to be noised. Teachers never leave the kernel: they are
+held by `PrivateAnswers`, have no public attribute, and are not pickled.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.codec import Codec
+from dpsynth.errors import InputError
+from dpsynth.privacy.mechanisms import Floats, Integers, Noise
+
+MOST_TEACHERS = 100_000
+LARGEST_FEATURE = 1e3
+
+
+@dataclass(frozen=True, eq=False)
+class Panel:
+    """What the teachers are, fixed before the data is looked at; all of it is public.
+
+    Parameters
+    ----------
+    teachers
+        How many; each patient is in the part of one of them.
+    tables
+        For some columns (size of the column, width) what a teacher reads for each fine code; of all columns together
+        these are a row's features, in this order.
+    crossed
+        The same for columns whose features are multiplied with all of these: what a teacher learns is linear in a
+        row's features, in the crossed ones, and in the products.
+    steps
+        Gradient steps that every teacher takes each time, on its patients' rows and on made rows.
+    rate
+        Length of a step.
+    decay
+        Share by which a teacher's weights shrink in a step.
+
+    Raises
+    ------
+    InputError
+        When a number is out of range or a table is not one of finite numbers.
+    """
+
+    teachers: int
+    tables: Mapping[str, NDArray[np.float32]]
+    crossed: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    steps: int = 5
+    rate: float = 0.5
+    decay: float = 0.02
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.teachers <= MOST_TEACHERS:
+            raise InputError(f"teachers: found {self.teachers}, expected 1 to {MOST_TEACHERS:,}.")
+        if not (1 <= self.steps <= 1000 and 0 < self.rate <= 100 and 0 <= self.decay < 1):
+            raise InputError("teachers: steps, rate or decay are out of range.")
+        for name, table in [*self.tables.items(), *self.crossed.items()]:
+            if table.ndim != 2 or not np.isfinite(table).all() or np.abs(table).max(initial=0) > LARGEST_FEATURE:
+                raise InputError(f"teachers: the table of {name!r} must hold finite numbers in two dimensions.")
+        if not self.width:
+            raise InputError("teachers: there are no features.")
+
+    @property
+    def width(self) -> int:
+        """Features of a made row: those of the tables, then the crossed ones."""
+        return self._plain + self._extra
+
+    @property
+    def learned(self) -> int:
+        """Weights of a teacher: of features, crossed ones, products, and one alone."""
+        return self.width + self._plain * self._extra + 1
+
+    @property
+    def _plain(self) -> int:
+        return sum(table.shape[1] for table in self.tables.values())
+
+    @property
+    def _extra(self) -> int:
+        return sum(table.shape[1] for table in self.crossed.values())
+
+    def check(self, codec: Codec) -> None:
+        """Refuse tables that do not fit the codec with an `InputError`."""
+        for name, table in [*self.tables.items(), *self.crossed.items()]:
+            if name not in codec.columns or len(table) != codec.columns[name].size:
+                raise InputError(f"teachers: the table of {name!r} does not fit a modelled column.")
+
+    def rows(self, what: str, values: NDArray[Any]) -> NDArray[np.float32]:
+        """Return made rows as features; `InputError` when they are something else."""
+        found = np.asarray(values, dtype=np.float32)
+        if found.ndim != 2 or found.shape[1] != self.width or not len(found):
+            raise InputError(f"votes: {what} rows have shape {found.shape}, expected (rows, {self.width}).")
+        if not np.isfinite(found).all() or np.abs(found).max() > LARGEST_FEATURE:
+            raise InputError(f"votes: {what} rows must be finite numbers up to {LARGEST_FEATURE:g}.")
+        return found
+
+    def products(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (rows, learned) what a teacher is linear in."""
+        plain, extra = rows[:, : self._plain], rows[:, self._plain :]
+        both = (plain[:, :, None] * extra[:, None]).reshape(len(rows), -1)
+        return np.concatenate([rows, both, np.ones((len(rows), 1), dtype=np.float32)], axis=1)
+
+
+class Teachers:
+    """Logistic regressions on disjoint parts of the patients, internal to the kernel.
+
+    Parameters
+    ----------
+    panel
+        What they are.
+    codes
+        Fine codes of each column, each (rows,): private.
+    patients
+        (rows,) the patient of each row: private.
+    noise
+        Draws the teacher of each patient.
+    """
+
+    def __init__(
+        self, panel: Panel, codes: Mapping[str, NDArray[Any]], patients: NDArray[np.int64], noise: Noise
+    ) -> None:
+        self.panel = panel
+        _, patient, sizes = np.unique(patients, return_inverse=True, return_counts=True)
+        part = np.minimum((noise.uniform(len(sizes)) * panel.teachers).astype(np.int64), panel.teachers - 1)[patient]
+        order = np.argsort(part, kind="stable")
+        self._ends = np.searchsorted(part[order], np.arange(panel.teachers + 1))
+        self._codes = {name: codes[name][order] for name in (*panel.tables, *panel.crossed)}
+        self._rows = (1 / sizes[patient])[order].astype(np.float32)
+        self._weights = np.zeros((panel.teachers, panel.learned), dtype=np.float32)
+
+    def __repr__(self) -> str:
+        return "Teachers(...)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
+    def votes(self, made: NDArray[np.float32], asked: NDArray[np.float32]) -> Integers:
+        """Let every teacher learn on from its patients and made rows; return how many take each asked row for real.
+
+        **Exact: internal to the kernel.**
+        """
+        made, asked = self.panel.products(made), self.panel.products(asked)
+        found = np.zeros(len(asked), dtype=np.int64)
+        for teacher in range(self.panel.teachers):
+            self._learn(teacher, made)
+            found += asked @ self._weights[teacher] > 0
+        return found
+
+    def _learn(self, teacher: int, made: NDArray[np.float32]) -> None:
+        """Take steps down the logistic loss of one teacher: the mean over its patients, and that over made rows."""
+        here = slice(self._ends[teacher], self._ends[teacher + 1])
+        real = self._features(here)
+        share = self._rows[here] / max(float(self._rows[here].sum()), 1.0)
+        weights = self._weights[teacher]
+        for _ in range(self.panel.steps):
+            slope = made.T @ (_chance(made @ weights) / len(made))
+            slope -= real.T @ (share * _chance(-(real @ weights)))
+            weights *= 1 - self.panel.decay
+            weights -= self.panel.rate * slope
+
+    def _features(self, rows: slice) -> NDArray[np.float32]:
+        tables = [*self.panel.tables.items(), *self.panel.crossed.items()]
+        parts = [table[self._codes[name][rows]] for name, table in tables]
+        return self.panel.products(np.concatenate(parts, axis=1))
+
+
+def _chance(odds: Floats) -> Any:
+    return 1 / (1 + np.exp(-np.clip(odds, -30, 30)))
