@@ -8,7 +8,7 @@ import abc
 import dataclasses
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
@@ -85,6 +85,9 @@ class Plan:
         Expected time of the fit on two cores.
     warnings : tuple of str
         What a person should know before spending.
+    smallest_groups : mapping of str to float
+        For each subgroup column the rows that a group needs to be represented: from there on the noise is below half of
+        its count and below half of an evenly filled cell of the group with an outcome, where that is measured for sure.
     """
 
     model: str
@@ -96,10 +99,14 @@ class Plan:
     expected_error: Mapping[str, float]
     expected_seconds: float
     warnings: tuple[str, ...] = ()
+    smallest_groups: Mapping[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the plan as plain JSON-able values."""
-        return dataclasses.asdict(dataclasses.replace(self, expected_error=dict(self.expected_error)))
+        plain = dataclasses.replace(
+            self, expected_error=dict(self.expected_error), smallest_groups=dict(self.smallest_groups)
+        )
+        return dataclasses.asdict(plain)
 
 
 @dataclass(frozen=True, eq=False)

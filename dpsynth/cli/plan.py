@@ -64,5 +64,9 @@ def _show(plan: "Plan") -> None:
             typer.echo(f"- {item.what}: {item.note}")
     errors = [(f"mean TVD from noise, {order}", f"{value:.3f}") for order, value in plan.expected_error.items()]
     table("", ("what to expect", "value"), [*errors, ("seconds on two cores", f"{plan.expected_seconds:,.0f}")])
+    for column, size in plan.smallest_groups.items():
+        typer.echo(
+            f"- groups of {column!r} are represented from about {size:,.0f} rows on: below, noise is half of a cell"
+        )
     for warning in plan.warnings:
         note(f"warning: {warning}")

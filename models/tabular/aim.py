@@ -6,11 +6,12 @@ implementations are not repeated: the score is not monotone, so the exponential 
 the patient cap scales the sensitivity of selection and of measurement alike; both are in `Session`.
 
 Ours differ from the paper's choices in this: candidates are answered from a large sample of the model with nearly
-exact counts, and the schema's target and subgroups may weigh more in the workload.
+exact counts, the schema's target and subgroups may weigh more in the workload, and the tables that a fairness policy
+promises are counted before the first round.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 from math import prod
 from typing import ClassVar, Literal
@@ -18,12 +19,13 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.models.base import Plan, Progress, Synthesizer
+from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, silent, state_query, zeros_of
 from dpsynth.models.tabular.graphical.estimation import Fit, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
+from dpsynth.models.tabular.groups import group_columns, pooled_table
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.budget import Budget
@@ -95,9 +97,12 @@ class AIM(Synthesizer):
         d = len(states.proportions)
         if d == 1:
             return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)
-        share = (1 - COLUMNS) * (1 - SELECT) * rho
+        names, price = _promised(schema, (1 - COLUMNS) * rho)
+        share = (1 - SELECT) * ((1 - COLUMNS) * rho - len(names) * price)
         tables, error = noise_items(schema, states, "pairs, if as many rounds as columns are run", d, share)
-        return plan_of(self, schema, budget, rows, known, items=[tables], pair_error=error)
+        noise = dict.fromkeys(names, schema.max_rows_per_patient / float(np.sqrt(2 * price))) if names else {}
+        items = [PlanItem("groups of the fairness policy", len(names), 0, noise[names[0]])] if names else []
+        return plan_of(self, schema, budget, rows, known, items=[*items, tables], pair_error=error, group_noise=noise)
 
 
 @dataclass
@@ -118,7 +123,8 @@ class _Rounds:
         queries = {r: state_query(known, r) for r in candidates}
         rho = (1 - COLUMNS) * self.total / (self.options.rounds * len(domain))
         base = one_way_measurements(known)
-        fit = estimate(domain, base, zeros=zeros)
+        self.measured += self._groups()
+        fit = estimate(domain, [*base, *self.measured], zeros=zeros)
         while session.rho_left > 1e-9 * self.total:
             rho = session.rho_left if session.rho_left < 2 * rho else rho
             self.report("measuring the worst modelled pairs", 1 - session.rho_left / self.total)
@@ -130,6 +136,21 @@ class _Rounds:
             fit = estimate(domain, measured, zeros=zeros, warm=fit.parameters)
             rho = self._anneal(fit, chosen, answers[chosen], rho)
         return self.measured
+
+    def _groups(self) -> list[Measurement]:
+        """Count the tables of the fairness policy's groups with the target, and pool scarce groups partially."""
+        schema, known = self.session.schema, self.known
+        names, price = _promised(schema, (1 - COLUMNS) * self.total)
+        tables = [tuple(c for c in known.proportions if c in (name, schema.target)) for name in names]
+        if not tables:
+            return []
+        self.report("counting groups", 0.0)
+        measured = []
+        for m in count_tables(self.session, known, tables, [price] * len(tables)):
+            proportions = (known.proportions[m.columns[0]], known.proportions[m.columns[1]])
+            axis = int(m.columns[0] == schema.target)
+            measured.append(replace(m, values=pooled_table(m.values, m.slack, proportions, axis)))
+        return measured
 
     def _noise(self, rho: float) -> float:
         """Return the expected absolute noise of a cell that is measured in a round of this budget, in rows."""
@@ -185,6 +206,14 @@ class _Rounds:
         ]
 
 
+def _promised(schema: Schema, for_pairs: float) -> tuple[tuple[str, ...], float]:
+    """Columns that are counted with the target for the fairness policy, and the price of each table."""
+    if schema.fairness is None or schema.target is None or schema.fairness.floor == 0:
+        return (), 0.0
+    names = group_columns(schema)
+    return names, schema.fairness.floor * for_pairs / len(names)
+
+
 def _joining_costs(tree: JunctionTree, column: str) -> dict[str, float]:
     """Cells that are added when `column` joins each other column in a clique: it is carried along the tree's path."""
     grow = tree.domain[column] - 1
@@ -207,7 +236,7 @@ def _joining_costs(tree: JunctionTree, column: str) -> dict[str, float]:
 def workload_weights(schema: Schema, candidates: Sequence[Clique]) -> dict[Clique, float]:
     """Weight of each candidate, at most 1: what the workload of all pairs has of its columns, more with the target."""
     columns = {c for r in candidates for c in r}
-    heavy = {schema.target: TARGET_WEIGHT} | dict.fromkeys(schema.subgroups, 1.0)
+    heavy = {schema.target: TARGET_WEIGHT} | dict.fromkeys((*schema.subgroups, *group_columns(schema)), 1.0)
     pairs = {p: float(np.max([heavy.get(c, 1.0) for c in p])) for p in combinations(sorted(columns), 2)}
     raw = {r: sum(w * len(set(r) & set(p)) for p, w in pairs.items() if set(r) & set(p)) for r in candidates}
     most = max(raw.values())

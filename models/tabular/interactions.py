@@ -100,7 +100,9 @@ class Resolution:
     error: float
 
 
-def resolve(a: Column, b: Column, strength: float, sigma: float) -> Resolution:
+def resolve(
+    a: Column, b: Column, strength: float, sigma: float, *, whole: tuple[bool, bool] = (False, False)
+) -> Resolution:
     """Choose the groups for a pair whose association has this strength (total variation) under noise `sigma`.
 
     Parameters
@@ -111,8 +113,13 @@ def resolve(a: Column, b: Column, strength: float, sigma: float) -> Resolution:
         Expected total variation distance from independence.
     sigma
         Standard deviation of a cell's noise as a proportion, before it shrinks by the share that interactions cost.
+    whole
+        For each column whether it is asked state by state, whatever that costs.
     """
-    return _resolve(tuple(a.options().items()), tuple(b.options().items()), round(strength, 4), float(f"{sigma:.3g}"))
+    options = [
+        ((c.size, (c.size, 1.0)),) if w else tuple(c.options().items()) for c, w in zip((a, b), whole, strict=True)
+    ]
+    return _resolve(options[0], options[1], round(strength, 4), float(f"{sigma:.3g}"))
 
 
 Options = tuple[tuple[int, tuple[int, float]], ...]

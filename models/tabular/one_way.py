@@ -1,6 +1,6 @@
 """One-way counts: the first answers that every marginal-based mechanism needs, and the bins that they suggest."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.models.base import Released
 from dpsynth.models.tabular.binning import Bins, group, simplex, smooth, totals
+from dpsynth.models.tabular.groups import group_columns, present
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -82,6 +84,16 @@ def discover(session: Session) -> None:
         session.discover(column, DISCOVERY_SHARE * session.rho / len(columns))
 
 
+def column_shares(schema: Schema, columns: Sequence[str]) -> dict[str, float]:
+    """Share of the one-way budget of each column: equal, but at least the floor for those of the fairness policy."""
+    named = [name for name in group_columns(schema) if name in columns]
+    floor = schema.fairness.floor if schema.fairness is not None else 0.0
+    if not named or len(named) == len(columns) or len(named) >= floor * len(columns):
+        return dict.fromkeys(columns, 1 / len(columns))
+    others = (1 - floor) / (len(columns) - len(named))
+    return {name: floor / len(named) if name in named else others for name in columns}
+
+
 def many_cells(codec: Codec) -> list[str]:
     """Columns that are cut into bins before they are counted."""
     return [name for name, code in codec.columns.items() if code.ordered > MANY]
@@ -151,7 +163,8 @@ class _Shape:
 
 def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str, Look]:
     queries = [Query((name,), (codes,)) for name, codes in maps.items()]
-    answers = session.count(queries, [rho / len(queries)] * len(queries))
+    shares = column_shares(session.schema, list(maps))
+    answers = session.count(queries, [rho * shares[name] for name in maps])
     return {
         (name := a.columns[0]): Look(a.counts.astype(float), np.full(a.counts.shape, a.sigma**2), maps[name])
         for a in answers
@@ -167,7 +180,13 @@ def _average(one: Look, other: Look) -> Look:
 
 def _one_way(session: Session, bins: Bins, looks: dict[str, Look]) -> OneWay:
     rows = float(session.rows) if session.rows is not None else _rows(looks)
-    proportions = {name: simplex(look.counts / rows) for name, look in looks.items()}
+    groups = group_columns(session.schema)
+    proportions = {
+        name: present(look.counts / rows, np.sqrt(look.variance) / rows)
+        if name in groups
+        else simplex(look.counts / rows)
+        for name, look in looks.items()
+    }
     return OneWay(
         bins, proportions, {name: float(look.variance.mean()) / rows**2 for name, look in looks.items()}, rows, looks
     )

@@ -1,6 +1,6 @@
 """What a mechanism expects before it spends anything: noise, errors and time, from public facts alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,6 +8,7 @@ from dpsynth.codec import Codec
 from dpsynth.models.base import Plan, PlanItem, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.binning import Bins, group
+from dpsynth.models.tabular.groups import group_columns, smallest_group
 from dpsynth.models.tabular.interactions import MEAN_ABSOLUTE
 from dpsynth.models.tabular.one_way import DISCOVERY_SHARE, SHAPE_SHARE, Look, OneWay
 from dpsynth.privacy.accounting import Accounting, rho_for
@@ -46,14 +47,17 @@ def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float)
         alone = code.size - code.ordered
         maps[name] = group(spread, code.ordered, bins + alone) if name in many else np.arange(code.size)
     within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
-    columns = rho * (1 - SHAPE_SHARE * len(many) / len(maps)) / len(maps)
-    variance = (schema.max_rows_per_patient / rows) ** 2 / (2 * columns)
+    price = rho * (1 - SHAPE_SHARE * len(many) / len(maps))
+    variance = {
+        name: (schema.max_rows_per_patient / rows) ** 2 / (2 * price * share)
+        for name, share in one_way.column_shares(schema, list(maps)).items()
+    }
     looks, proportions = {}, {}
     for name, codes in maps.items():
         size = int(codes.max()) + 1
         proportions[name] = np.full(size, 1 / size)
-        looks[name] = Look(rows * proportions[name], np.full(size, variance * rows**2), codes)
-    return OneWay(Bins(maps, within), proportions, dict.fromkeys(maps, variance), float(rows), looks)
+        looks[name] = Look(rows * proportions[name], np.full(size, variance[name] * rows**2), codes)
+    return OneWay(Bins(maps, within), proportions, variance, float(rows), looks)
 
 
 def noise_items(schema: Schema, known: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
@@ -74,6 +78,7 @@ def plan_of(
     *,
     items: Sequence[PlanItem],
     pair_error: float | None,
+    group_noise: Mapping[str, float] | None = None,
 ) -> Plan:
     """Put a plan together.
 
@@ -85,6 +90,8 @@ def plan_of(
         The questions besides.
     pair_error
         Expected total variation error of a pair's association; None where pairs are not modelled.
+    group_noise
+        For each column the noise in rows on a cell of its interaction with the target, where that is measured for sure.
     """
     sigma = float(np.sqrt(np.mean(list(known.variance.values())))) * rows
     cells = sum(len(table) for table in known.proportions.values())
@@ -103,7 +110,18 @@ def plan_of(
         expected_error=errors,
         expected_seconds=_seconds(maker, len(known.proportions), rows),
         warnings=_warnings(schema, known, sigma),
+        smallest_groups=_smallest_groups(schema, known, group_noise or {}),
     )
+
+
+def _smallest_groups(schema: Schema, known: OneWay, noise: Mapping[str, float]) -> dict[str, float]:
+    """Size from which on a group is represented, by the columns of the schema's subgroups and policy."""
+    outcomes = len(known.proportions[schema.target]) if schema.target is not None else 1
+    found = {}
+    for name in dict.fromkeys((*schema.subgroups, *group_columns(schema))):
+        count = float(np.sqrt(known.variance[name])) * known.rows
+        found[name] = smallest_group(count, noise.get(name, 0.0), outcomes if name in noise else 1)
+    return found
 
 
 def _worth(known: OneWay, sigma: float) -> str:

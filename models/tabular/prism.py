@@ -12,6 +12,8 @@ What published mechanisms leave on the table on small cohorts, and what this one
 4. *Noise is not fitted.* A pair's energy S, the squared interaction above what noise explains, pooled over the pairs
    by empirical Bayes, sets how far the fit shrinks it: slack ``sigma^2 / S`` (`graphical.estimation`). Where there is
    no signal the model goes to independence.
+5. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
+   are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
@@ -38,6 +40,7 @@ from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.fitting import fit_model, silent
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
+from dpsynth.models.tabular.groups import group_columns, partly_pooled
 from dpsynth.models.tabular.interactions import (
     MEAN_ABSOLUTE,
     Column,
@@ -125,26 +128,54 @@ class Prism(Synthesizer):
             rest *= 1 - PROBE
             stage.typical = clear_strength(probed)
             share = stage.best_share(rest, for_columns) if stage.typical > 0 else 0.0
-        if rest * (1 - share) > 0:
-            known = one_way.measure_again(session, known, rest * (1 - share))
+        for_groups = stage.for_groups(rest, share)
+        again = rest - max(rest * share, for_groups)
+        if again > 0:
+            known = one_way.measure_again(session, known, again)
             stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity, stage.typical)
-        measured = self._measure_pairs(session, stage, rest * share, probed, report) if share > 0 else []
+        groups = self._ask_groups(session, stage, for_groups, report)
+        for_pairs = rest * share - for_groups if share > 0 else 0.0
+        measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, report=report)
         return fit_model(session, stage.known, measured, report)
 
-    def _measure_pairs(
-        self, session: Session, stage: "Stage", rho: float, probed: Mapping[Pair, Interaction], report: Progress
+    def _ask_groups(self, session: Session, stage: "Stage", rho: float, report: Progress) -> dict[Pair, Interaction]:
+        """Ask what the fairness policy names; pairs without the target stay where the junction tree can hold them."""
+        if rho <= 0:
+            return {}
+        report("counting groups", 0.0)
+        found = stage.pooled(stage.ask(session, stage.with_groups(rho)))
+        telling = [pair for pair, pooled in found.items() if pair not in stage.must and pooled.excess.any()]
+        kept = {*stage.must, *self._affordable(stage, stage.must, telling)}
+        return {pair: pooled for pair, pooled in found.items() if pair in kept}
+
+    def _ask_pairs(
+        self,
+        session: Session,
+        stage: "Stage",
+        rho: float,
+        *,
+        groups: Mapping[Pair, Interaction],
+        probed: Mapping[Pair, Interaction],
+        report: Progress,
     ) -> list[Measurement]:
+        # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
+        measured = [found.measurement(1.0) for found in groups.values()]
+        if rho <= 0:
+            return measured
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
+        must = [*stage.must, *groups]
         ranked = sorted(strength, key=lambda pair: stage.weights[pair] * strength[pair], reverse=True)
-        refined = self._affordable(stage, stage.must, ranked)[: STARS * len(stage.columns)]
+        refined = self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]
         report("refining pairs", 0.2)
         refinement = stage.ask(session, stage.refine(rho, refined, strength))
-        kept = [*stage.must, *refined]
+        kept = [*must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        return [m for batch in (with_target, refinement, scan, probed) for m in _measurements(batch, set(kept))]
+        return measured + [
+            m for batch in (with_target, refinement, scan, probed) for m in _measurements(batch, set(kept))
+        ]
 
     def _affordable(self, stage: "Stage", must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
         """Return the best ranked pairs that the junction tree can hold beside what it must."""
@@ -169,11 +200,21 @@ class Prism(Synthesizer):
         for_columns = rho * _column_share(schema, codec, self.bins)
         known = even_one_way(schema, codec, self.bins, rows, for_columns)
         stage = Stage(schema, codec, known.merged(codec, self.states), schema.max_rows_per_patient)
-        for_pairs = (rho - for_columns) * stage.best_share(rho - for_columns, for_columns)
-        items = [
-            stage.item(what, asked) for what, asked in stage.planned(for_pairs, PROBE * (rho - for_columns)).items()
-        ]
-        return plan_of(self, schema, budget, rows, known, items=items, pair_error=stage.expected_pair_error(for_pairs))
+        rest = rho - for_columns
+        share = stage.best_share(rest, for_columns)
+        for_groups = stage.for_groups(rest, share)
+        for_pairs = rest * share - for_groups if share > 0 else 0.0
+        batches = stage.planned(for_pairs, for_groups, PROBE * rest)
+        return plan_of(
+            self,
+            schema,
+            budget,
+            rows,
+            known,
+            items=[stage.item(what, asked) for what, asked in batches.items()],
+            pair_error=stage.expected_pair_error(for_pairs),
+            group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
+        )
 
 
 class Stage:
@@ -202,11 +243,16 @@ class Stage:
             name: Column(known.proportions[name], _ordered(codec, name, self.domain[name])) for name in self.domain
         }
         self.target = schema.target
+        self.grouping = tuple(name for name in group_columns(schema) if self.domain.get(name, 1) > 1)
+        self.floor = schema.fairness.floor if schema.fairness is not None and self.grouping else 0.0
         # A column with one state has no association to pay for.
         self.weights = pair_weights(schema, [name for name, states in self.domain.items() if states > 1])
-        self.special = [pair for pair in self.weights if schema.target in pair]
-        self.ordinary = [pair for pair in self.weights if schema.target not in pair]
-        self.must = [*self.special, *(columns for columns, _ in codec.forbidden())]
+        named = {*self.grouping, schema.target} if self.grouping else set()
+        self.fair = [pair for pair in self.weights if set(pair) <= named]
+        with_target = [pair for pair in self.weights if schema.target in pair]
+        self.special = [pair for pair in with_target if pair not in self.fair]
+        self.ordinary = [pair for pair in self.weights if schema.target not in pair and pair not in self.fair]
+        self.must = [*with_target, *(columns for columns, _ in codec.forbidden())]
 
     def sigma(self, rho: float) -> float:
         """Noise of a cell as a proportion, for a table of sensitivity 1 row that costs `rho`."""
@@ -214,11 +260,44 @@ class Stage:
 
     def resolve(self, pair: Pair, strength: float, rho: float) -> Resolution:
         """Best resolution for a pair of this strength at this price."""
-        return resolve(self.columns[pair[0]], self.columns[pair[1]], strength, self.sigma(rho))
+        first, second = pair
+        whole = pair in self.fair
+        return resolve(
+            self.columns[first],
+            self.columns[second],
+            strength,
+            self.sigma(rho),
+            whole=(whole and first in self.grouping, whole and second in self.grouping),
+        )
 
     @cached_property
     def _needs(self) -> "_Needs":
-        return _Needs.of(self.weights, self.target, len(self.columns))
+        others = {pair: self.weights[pair] for pair in (*self.special, *self.ordinary)}
+        return _Needs.of(others, self.target, len(self.columns))
+
+    def fair_share(self) -> float:
+        """Share of the pairs' budget for tables of the groups: what they need as any pair, and at least the floor."""
+        need = 0.0
+        for pair in self.fair:
+            freedom = np.prod([self.domain[c] - 1 if c in self.grouping else 1 for c in pair])
+            need += float((self.weights[pair] * freedom) ** (2 / 3))
+        return max(self.floor, need / (need + self._needs.total)) if self.fair else 0.0
+
+    def for_groups(self, rest: float, share: float) -> float:
+        """Price of the groups' tables when pairs get this share of the rest: the floor even where they get none."""
+        return rest * (share * self.fair_share() if share > 0 else self.floor if self.fair else 0.0)
+
+    def with_groups(self, rho: float) -> list[Question]:
+        """Questions about the pairs with a column of the fairness policy, group by group."""
+        return self._questions(rho, self.fair, {})
+
+    def pooled(self, found: Mapping[Pair, Interaction]) -> dict[Pair, Interaction]:
+        """Return the tables of the groups partly pooled, the strongest first."""
+        pooled = {}
+        for pair, interaction in found.items():
+            column = max((c for c in pair if c in self.grouping), key=lambda c: self.domain[c])
+            pooled[pair] = partly_pooled(interaction, column, self.known.proportions[column])
+        return dict(sorted(pooled.items(), key=lambda item: -float(np.abs(item[1].excess).sum())))
 
     def probe(self, rho: float) -> list[Question]:
         """Questions on 2 x 2 groups of every pair, to see whether there is association that this budget could show."""
@@ -284,19 +363,37 @@ class Stage:
         sample = list(self.weights)[:: max(1, len(self.weights) // 200)]
         return float(np.mean([min(self.resolve(pair, self.typical, price).error, self.typical) for pair in sample]))
 
-    def planned(self, for_pairs: float, for_probe: float) -> dict[str, list[Question]]:
+    def planned(self, for_pairs: float, for_groups: float, for_probe: float) -> dict[str, list[Question]]:
         """Kinds of questions about pairs; only the probe, where typical associations are not worth more."""
+        batches = {"groups of the fairness policy": self.with_groups(for_groups) if for_groups > 0 else []}
         if for_pairs <= 0:
-            return (
+            batches |= (
                 {"probe of all pairs; more is asked only if it is clear": self.probe(for_probe)} if self.weights else {}
             )
-        some = self.ordinary[: STARS * len(self.columns)]
-        batches = {
-            "pairs with the target": self.with_target(for_pairs),
-            "other pairs, scanned coarsely": self.scan(for_pairs),
-            "pairs that these find important": self.refine(for_pairs, some, {}),
-        }
+        else:
+            batches |= {
+                "pairs with the target": self.with_target(for_pairs),
+                "other pairs, scanned coarsely": self.scan(for_pairs),
+                "pairs that these find important": self.refine(
+                    for_pairs, self.ordinary[: STARS * len(self.columns)], {}
+                ),
+            }
         return {what: questions for what, questions in batches.items() if questions}
+
+    def group_noise(self, questions: Sequence[Question]) -> dict[str, float]:
+        """Noise in rows on a cell of each column's interaction with the target, where that is asked.
+
+        The price gives a cell ``sigma r``, ``r = sqrt((1 - 1/a)(1 - 1/b))``; without its margins ``sigma r^2`` is left.
+        """
+        found = {}
+        for q in questions:
+            if self.target in q.pair and q.resolution.error < np.inf:
+                groups = [
+                    int(self.columns[c].groups(n).max()) + 1 for c, n in zip(q.pair, q.resolution.sizes, strict=True)
+                ]
+                squared = float(np.prod([1 - 1 / n for n in groups]))
+                found[next(c for c in q.pair if c != self.target)] = self.sigma(q.rho) * self.known.rows * squared
+        return found
 
     def item(self, what: str, questions: Sequence[Question]) -> PlanItem:
         """One line of a plan."""
@@ -309,7 +406,7 @@ class Stage:
 
 def pair_weights(schema: Schema, columns: Sequence[str]) -> dict[Pair, float]:
     """Weight of each pair in the workload: pairs with the schema's target or a subgroup column count more."""
-    heavy = dict.fromkeys(schema.subgroups, SUBGROUP_WEIGHT)
+    heavy = dict.fromkeys((*schema.subgroups, *group_columns(schema)), SUBGROUP_WEIGHT)
     if schema.target is not None:
         heavy[schema.target] = TARGET_WEIGHT
     return {(a, b): heavy.get(a, 1.0) * heavy.get(b, 1.0) for a, b in combinations(columns, 2)}
