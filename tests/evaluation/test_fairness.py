@@ -8,7 +8,7 @@ from sklearn import metrics
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import Exam, Trained
 from dpsynth.evaluation.fairness import Judged, group_results, judge
-from dpsynth.evaluation.gaps import change_results, gap_results, holm, parity_results, with_holm
+from dpsynth.evaluation.gaps import _shuffles, change_results, gap_results, holm, parity_results, with_holm
 from dpsynth.evaluation.groups import grouping
 from dpsynth.evaluation.learners import Prediction, task_of
 from dpsynth.evaluation.protocol import Protocol
@@ -251,3 +251,63 @@ def test_a_released_count_within_its_noise_says_nothing_of_a_share() -> None:
     assert found.one("representation", group="race=race2").status is Status.NOT_ESTIMABLE
     assert released_shares([ReleasedCounts(("race",), counts, 10.0, counts)], [groups], TERMS) == []
     assert released_shares([ReleasedCounts(("sex",), counts, 10.0, counts, table.labels)], [groups], TERMS) == []
+
+
+def test_worst_group_and_gap_by_hand() -> None:
+    """The least AUROC of the groups, and the greatest less the least; scikit-learn's AUROC."""
+    one = judged(patients(), harm=1.0)
+    found = Results(gap_results(one))
+    truth, codes = one.exam.truth, one.exam.test["g"].values
+    for arm in ("real", "synthetic"):
+        risks = one.trained[arm].predictions[0].scores
+        each = [metrics.roc_auc_score(truth[codes == code], risks[codes == code]) for code in (0, 1)]
+        assert found.one("worst_group", arm=arm).number == pytest.approx(min(each))
+        assert found.one("gap", arm=arm).number == pytest.approx(max(each) - min(each))
+    assert found.one("worst_group", arm="synthetic").detail["worst"] == "g=b"
+
+
+@pytest.mark.parametrize(("target", "metric"), [("age", "group_mae"), ("stage", "group_accuracy")])
+def test_groups_of_a_number_and_of_several_classes_are_scored_by_hand(target: str, metric: str) -> None:
+    """Mean absolute error and accuracy among the group's rows; a change below 0 is a loss for both."""
+    rng = np.random.default_rng(4)
+    table = tables({"x": ward(300)})["x"]
+    exam = Exam(task_of(table, target), table, (), TERMS)
+    truth = exam.truth
+    good = truth + rng.normal(0, 1, 300) if target == "age" else np.where(rng.random(300) < 0.9, truth, 0)
+    bad = truth + rng.normal(0, 9, 300) if target == "age" else np.where(rng.random(300) < 0.3, truth, 0)
+    trained = [Trained(arm, "gb", (Prediction(one, one),), 1) for arm, one in (("real", good), ("synthetic", bad))]
+    one = judge(grouping(table, "sex"), trained, exam, "gb")
+    results = Results([*group_results(one), *change_results(one)])
+    women = table["sex"].values == 0
+    by_hand = [
+        np.abs(truth - each)[women].mean() if target == "age" else (truth == each)[women].mean() for each in (good, bad)
+    ]
+    for arm, expected in zip(("real", "synthetic"), by_hand, strict=True):
+        assert results.one(metric, arm=arm, group="sex=f").number == pytest.approx(expected)
+    assert results.one("group_change", group="sex=f").number == pytest.approx(-abs(by_hand[1] - by_hand[0]))
+
+
+def test_the_slope_is_that_of_least_squares() -> None:
+    """Numpy's polyfit on the logarithms, 0.5 added to each count."""
+    real, synthetic = np.array([500.0, 90.0, 12.0, 0.0]), np.array([480.0, 110.0, 5.0, 4.0])
+    sides = real + 0.5, synthetic + 0.5
+    ratio = np.log(sides[1] / sides[1].sum()) - np.log(sides[0] / sides[0].sum())
+    assert slope(real, synthetic) == pytest.approx(np.polyfit(np.log(sides[0]), ratio, 1)[0])
+
+
+def test_the_permutation_keeps_groups_and_outcomes_and_moves_whole_patients() -> None:
+    """In every shuffle each group has as many patients of each outcome; rows of a patient stay together."""
+    rng = np.random.default_rng(5)
+    owner = np.repeat(np.arange(60), 2)
+    codes, strata = rng.integers(0, 3, 60)[owner], rng.integers(0, 2, 60)[owner]
+    for shuffled in _shuffles(codes, strata, owner, 20, 0):
+        assert (shuffled[::2] == shuffled[1::2]).all()
+        for outcome in (0, 1):
+            counts = [np.bincount(one[strata == outcome], minlength=3).tolist() for one in (codes, shuffled)]
+            assert counts[0] == counts[1]
+
+
+def test_the_largest_gap_of_equal_groups_is_rarely_called_one() -> None:
+    """Of 40 cohorts without any harm at most 12 have a permutation p below 0.05 (by chance more has p < 1e-6)."""
+    found = [Results(change_results(judged(patients(200, seed), seed=seed))) for seed in range(40)]
+    assert sum(one.one("largest_did").detail["p_permutation"] < 0.05 for one in found) <= 12

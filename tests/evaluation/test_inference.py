@@ -142,3 +142,12 @@ def test_released_counts_without_any_patient_are_not_estimable() -> None:
     """Noise that adds up to nothing or less has no shares."""
     results = released_results([ReleasedCounts(("x",), np.array([-3, 1]), 5.0, np.array([1, 2]))], TERMS)
     assert {one.status for one in results} == {Status.NOT_ESTIMABLE}
+
+
+def test_released_counts_are_compared_by_hand() -> None:
+    """Counts 60 and 40, cohort 30 and 70 of 100: TVD 0.3; the cells, 30 apart, are within the 39 of sigma 20 and not the 10 of 5."""
+    for sigma, inside in ((20.0, 1.0), (5.0, 0.0)):
+        table = ReleasedCounts(("x",), np.array([60, 40]), sigma, np.array([30, 70]))
+        found = Results(released_results([table], Protocol()))
+        assert found.one("released_tvd").number == pytest.approx(0.3)
+        assert found.one("within_noise").number == inside

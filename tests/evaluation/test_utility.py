@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 from sklearn import metrics
+from sklearn.linear_model import LogisticRegression
 
 from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
 from dpsynth.evaluation.learners import Prediction, task_of
@@ -145,3 +146,17 @@ def test_a_number_is_judged_by_r2_and_its_change() -> None:
     assert results.one("r2", arm="real", subject="ridge regression").ok
     assert results.one("change", arm="synthetic", subject="ridge regression").detail["of"] == "r2"
     assert not len(results.select("calibration_slope"))
+
+
+def test_calibration_is_that_of_an_unpenalised_regression() -> None:
+    """Slope: scikit-learn's coefficient of the predicted log odds; intercept: where mean risk is the observed share."""
+    rng = np.random.default_rng(6)
+    odds = rng.normal(size=800)
+    labels = (rng.random(800) < 1 / (1 + np.exp(-0.6 * odds - 0.4))).astype(int)
+    table = tables({"x": cohort(frame(800).assign(died=labels))})["x"]
+    exam = Exam(task_of(table, "died"), table, (), TERMS)
+    results = Results(utility([Trained("real", "x", (Prediction(1 / (1 + np.exp(-odds)), labels),), 1)], exam))
+    fit = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1000).fit(odds[:, None], labels)
+    assert results.one("calibration_slope").number == pytest.approx(fit.coef_[0, 0], abs=1e-4)
+    shift = results.one("calibration_intercept").number
+    assert (1 / (1 + np.exp(-odds - shift))).mean() == pytest.approx(labels.mean(), abs=1e-6)
