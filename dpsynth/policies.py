@@ -10,9 +10,9 @@ class Fairness(BaseModel):
 
     The counts of these columns cost together at least `floor` of what counts of columns may cost; their tables with the
     target and with each other are always measured, group by group, and cost together at least `floor` of what pairs of
-    columns may cost. All groups of a table share its price (a patient is in one of them), so a scarce group's cells have
-    the same noise as the largest group's. `prism` and `aim` follow the policy in full, `mst` and `independent` in the
-    counts alone.
+    columns may cost. All groups of a table share its price (a patient is in one of them), so a scarce group's cells
+    have the same noise as the largest group's. `prism` and `aim` follow the policy in full, `mst` and `independent` in
+    the counts alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
