@@ -145,7 +145,7 @@ def test_released_counts_without_any_patient_are_not_estimable() -> None:
 
 
 def test_released_counts_are_compared_by_hand() -> None:
-    """Counts 60 and 40, cohort 30 and 70 of 100: TVD 0.3; the cells, 30 apart, are within the 39 of sigma 20 and not the 10 of 5."""
+    """Counts 60, 40 and cohort 30, 70: TVD 0.3; 30 apart is within 1.96 times sigma 20, not within that of 5."""
     for sigma, inside in ((20.0, 1.0), (5.0, 0.0)):
         table = ReleasedCounts(("x",), np.array([60, 40]), sigma, np.array([30, 70]))
         found = Results(released_results([table], Protocol()))
