@@ -121,7 +121,7 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if found is None:
         return _as_draft(path.stem, guesses, missing_values)
-    guesses |= {name: Guess(fields, ["values"]) for name, fields in found.labels.items()}
+    guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
     return _with_images(_as_draft(path.stem, guesses, missing_values, images=found.images), found)
 
 
@@ -137,10 +137,13 @@ def _found_images(path: Path) -> "Found | None":
 
 def _with_images(made: Draft, found: "Found") -> Draft:
     """Add the notes on images, and the label as the target where there is one."""
-    schema = made.schema
-    if len(found.labels) == 1:
-        schema = schema.model_copy(update={"target": next(iter(found.labels))})
+    schema = made.schema.model_copy(update={"target": found.target})
     return replace(made, schema=schema, image_notes=tuple(found.notes))
+
+
+def _known(fields: dict[str, Any], guessed: Guess) -> Guess:
+    """Return what is known of a column in place of the guess from its values."""
+    return Guess(fields, [next(name for name in ("values", "labels", "type") if name in fields)], guessed.repeats)
 
 
 def _as_text(name: str, array: Any) -> Any:

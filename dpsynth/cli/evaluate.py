@@ -180,7 +180,7 @@ def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
 
     if schema is not None:
         return Schema.load(schema)
-    inside = [path / "model" / "schema.json" for path in files if path.is_dir()]
+    inside = [found for path in files if (found := path / "model" / "schema.json").is_file()]
     if inside:
         return Schema.load(inside[0])
     note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")

@@ -34,14 +34,17 @@ class Found:
         Fields of `images` in a schema.
     notes
         What a person must check about them.
-    labels
-        Fields of the columns that are labels.
+    columns
+        Fields of columns that are known better than by their values: labels, and the patient.
+    target
+        The one label, where there is one.
     """
 
     table: Any
     images: dict[str, Any]
     notes: list[str]
-    labels: dict[str, dict[str, Any]]
+    columns: dict[str, dict[str, Any]]
+    target: str | None = None
 
 
 def found_in_archive(path: Path) -> Found:
@@ -65,7 +68,8 @@ def found_in_archive(path: Path) -> Found:
     images, notes = _images([header.shape[1:]], [pixels])
     columns = {name: _arrow(array) for name, array in (labels | further).items() if array is not None}
     codes = {name: _codes(array, single=len(labels) == 1) for name, array in labels.items()}
-    return Found(pa.table(columns), images, notes, {name: fields for name, fields in codes.items() if fields})
+    known = {name: fields for name, fields in codes.items() if fields}
+    return Found(pa.table(columns), images, notes, known, next(iter(known)) if len(known) == 1 else None)
 
 
 def found_in_folder(folder: Path) -> Found:
@@ -86,7 +90,20 @@ def found_in_folder(folder: Path) -> Found:
     if not looked:
         raise DataError(f"{index.name}: names no images; expected at least one.")
     images, notes = _images([array.shape for array in looked], looked)
-    return Found(listed.drop_columns(["image"]) if patients is None else read_all(patients), images, notes, {})
+    if patients is None:
+        return Found(listed.drop_columns(["image"]), images, notes, {})
+    return _of_patients(listed, read_all(patients), images, notes)
+
+
+def _of_patients(listed: Any, patients: Any, images: dict[str, Any], notes: list[str]) -> Found:
+    """Say which column tells patients apart: the one that index and table share; and how many images one has."""
+    shared = [name for name in patients.column_names if name in listed.column_names]
+    key = shared[0] if len(shared) == 1 else "patient"
+    if key in listed.column_names:
+        most = max(count["counts"] for count in listed[key].value_counts().to_pylist())
+        images["max_per_patient"] = int(nice_above(most))
+        notes.append("max_per_patient")
+    return Found(patients, images, notes, {key: {"type": "identifier"}} if len(shared) == 1 else {})
 
 
 def _images(shapes: Sequence[tuple[int, ...]], arrays: Sequence[npt.NDArray[Any]]) -> tuple[dict[str, Any], list[str]]:
