@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Silence", "Witness"]
 
+TABLES_ONLY = "audit: the white-box attack reads answers about tables; this model asks for images or gradients too."
+
 
 class Silence:
     """Noise that adds nothing and keeps the scores that a selection was made from: for public cohorts alone."""
@@ -125,6 +127,18 @@ class Witness:
             self.log_ratio += _log_key(released.get(value), new, sigma, threshold)
             self.log_ratio -= _log_key(released.get(value), old, sigma, threshold)
         return seen
+
+    def image_sums(self, *_asked: Any) -> Any:
+        """Refuse: this attacker reads tables."""
+        raise InputError(TABLES_ONLY)
+
+    def image_products(self, *_asked: Any) -> Any:
+        """Refuse: this attacker reads tables."""
+        raise InputError(TABLES_ONLY)
+
+    def gradients(self, *_asked: Any, **_more: Any) -> Any:
+        """Refuse: this attacker reads tables."""
+        raise InputError(TABLES_ONLY)
 
     def _gaussian(self, seen: Sequence[Any], exact: Sequence[Sequence[Any]], sigmas: Sequence[float]) -> None:
         """Add ``((seen - out)^2 - (seen - inside)^2) / (2 sigma^2)`` for every number."""

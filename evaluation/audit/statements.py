@@ -1,0 +1,229 @@
+"""What the files of a release say about themselves, recomputed by a second accountant.
+
+Formulas here are written down again from the papers, on purpose: they share no code with `dpsynth.privacy.accounting`.
+"""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.errors import InputError, ModelFormatError
+from dpsynth.evaluation.audit.bounds import gaussian_curve, gaussian_epsilon
+from dpsynth.evaluation.audit.outcome import Check, Claim, Verdict
+from dpsynth.privacy.budget import Budget
+
+if TYPE_CHECKING:
+    from dpsynth.schema import Schema
+
+__all__ = ["check_release", "check_statement", "claim_in", "recomposed"]
+
+TOLERANCE = 1e-6
+"""What rounding in a statement may be off by: it states epsilon with six digits, rounded up."""
+
+
+def check_release(folder: Path) -> list[Check]:
+    """Check a release folder against itself; needs no private data.
+
+    Parameters
+    ----------
+    folder
+        A folder that `dpsynth.release` wrote.
+
+    Raises
+    ------
+    ModelFormatError
+        If the folder has no privacy statement, or it is not one.
+    """
+    from dpsynth.files import read_json
+
+    folder = Path(folder)
+    if not (folder / "privacy.json").is_file():
+        raise ModelFormatError(f"{folder.name}: privacy.json is not there; expected the folder of a release.")
+    statement = read_json(folder / "privacy.json")
+    if not isinstance(statement, dict):
+        raise ModelFormatError("privacy.json: expected a JSON object.")
+    return [*check_statement(statement), _model_says_the_same(folder, statement), _rows_keep_the_schema(folder)]
+
+
+def check_statement(statement: Mapping[str, Any]) -> list[Check]:
+    """Check a privacy statement against itself.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not a privacy statement.
+    """
+    try:
+        return [
+            _noise_is_real(statement),
+            *_adds_up(statement),
+            _curve_is_kept(statement),
+            _discovery_is_within(statement),
+        ]
+    except (KeyError, TypeError, ValueError, OverflowError, ZeroDivisionError, AttributeError):
+        raise ModelFormatError("privacy.json: is not the privacy statement of a release.") from None
+
+
+def claim_in(statement: Mapping[str, Any]) -> Claim:
+    """Return what a statement claims; `ModelFormatError` if it is none."""
+    try:
+        gaussian = statement["accountant"]["accounting"] == "gaussian" and not float(statement["delta_for_discovery"])
+        budget = Budget(statement["epsilon"], statement["delta"])
+    except (KeyError, TypeError, ValueError):
+        raise ModelFormatError("privacy.json: is not the privacy statement of a release.") from None
+    return Claim(budget.epsilon, budget.delta, gaussian=gaussian)
+
+
+def recomposed(events: Sequence[Mapping[str, Any]], accounting: str, delta: float) -> float:
+    """Return the epsilon at delta of events, composed again.
+
+    ``gaussian``: squared mu add up (Dong, Roth & Su 2022, Corollary 3.3), one of counts is sensitivity over noise, one
+    of a selection ``2 Phi^-1(e^(eps/2) / (1 + e^(eps/2)))``; epsilon by the closed form of Balle & Wang 2018. ``zcdp``:
+    rho add up, a selection's is ``eps^2 / 8``; epsilon by the Renyi divergence of every order (Canonne, Kamath &
+    Steinke 2020, Proposition 12).
+    """
+    if not events:
+        return 0.0
+    own = math.fsum(int(e["count"]) * float(e["delta"]) for e in events)
+    if own >= delta:
+        return math.inf
+    if accounting == "gaussian":
+        return gaussian_epsilon(math.sqrt(math.fsum(int(e["count"]) * _mu(e) ** 2 for e in events)), delta - own)
+    return _renyi_epsilon(math.fsum(int(e["count"]) * _rho(e) for e in events), delta - own)
+
+
+def _mu(event: Mapping[str, Any]) -> float:
+    from scipy.stats import norm
+
+    ratio = float(event["sensitivity"]) / float(event["scale"])
+    return ratio if _kind(event) == "gaussian" else -2 * float(norm.ppf(1 / (1 + math.exp(ratio))))
+
+
+def _rho(event: Mapping[str, Any]) -> float:
+    ratio = float(event["sensitivity"]) / float(event["scale"])
+    return ratio**2 / 2 if _kind(event) == "gaussian" else (2 * ratio) ** 2 / 8
+
+
+def _kind(event: Mapping[str, Any]) -> str:
+    if event["kind"] not in ("gaussian", "selection"):
+        raise ValueError("unknown kind of event")
+    return str(event["kind"])
+
+
+def _renyi_epsilon(rho: float, delta: float) -> float:
+    """Return the least over a > 1 of ``rho a + log(1 - 1/a) - log(delta a) / (a - 1)``."""
+    from scipy.optimize import minimize_scalar
+
+    def bound(t: float) -> float:
+        a = 1 + math.exp(t)
+        return rho * a + math.log1p(-1 / a) - math.log(delta * a) / (a - 1)
+
+    return max(0.0, float(minimize_scalar(bound, bounds=(-8, 20), method="bounded", options={"xatol": 1e-9}).fun))
+
+
+def _verdict(refuted: bool) -> Verdict:
+    return Verdict.VIOLATION if refuted else Verdict.NONE
+
+
+def _noise_is_real(statement: Mapping[str, Any]) -> Check:
+    private = statement["private"] is True
+    detail = str(statement["randomness"]) if private else "it says itself that it is not private"
+    return Check("the noise is the operating system's", _verdict(not private), detail)
+
+
+def _adds_up(statement: Mapping[str, Any]) -> list[Check]:
+    events, epsilon, delta = statement["events"], float(statement["epsilon"]), float(statement["delta"])
+    unknown = sorted({str(e["kind"]) for e in events} - {"gaussian", "selection"})
+    names = (
+        "all events compose to at most the claimed epsilon",
+        "what is stated as spent is what the events compose to",
+    )
+    if unknown:
+        reason = f"events of kind {', '.join(unknown)} are beyond the second accountant"
+        return [Check(name, Verdict.NOT_RUN, reason) for name in names]
+    found = recomposed(events, str(statement["accountant"]["accounting"]), delta)
+    stated = float(statement["epsilon_spent"])
+    wide = TOLERANCE + 1e-4 * epsilon  # the accountant's own Renyi orders may cost so much
+    return [
+        Check(names[0], _verdict(not found <= epsilon + TOLERANCE), f"composed {found:.6g}, claimed {epsilon:g}"),
+        Check(names[1], _verdict(not abs(found - stated) <= wide), f"composed {found:.6g}, stated {stated:.6g}"),
+    ]
+
+
+def _curve_is_kept(statement: Mapping[str, Any]) -> Check:
+    """Compare the stated trade-off points, where they are Gaussian, with the curve of the events."""
+    import numpy as np
+
+    name, events = "the stated trade-off promises no more than the events keep", statement["events"]
+    simple = {str(e["kind"]) for e in events} <= {"gaussian", "selection"} and not float(
+        statement["delta_for_discovery"]
+    )
+    if str(statement["accountant"]["accounting"]) != "gaussian" or not simple:
+        return Check(name, Verdict.NOT_RUN, "the events have no Gaussian curve")
+    curve = gaussian_curve(math.sqrt(math.fsum(int(e["count"]) * _mu(e) ** 2 for e in events)))
+    points = [(float(p["false_positive_rate"]), float(p["min_false_negative_rate"])) for p in statement["trade_off"]]
+    above = [a for a, b in points if b > float(curve(np.array([a]))[0]) + TOLERANCE]
+    return Check(name, _verdict(bool(above)), f"{len(points)} points, {len(above)} above the curve")
+
+
+def _discovery_is_within(statement: Mapping[str, Any]) -> Check:
+    own = math.fsum(int(e["count"]) * float(e["delta"]) for e in statement["events"])
+    stated, delta = float(statement["delta_for_discovery"]), float(statement["delta"])
+    refuted = not (own <= delta and abs(own - stated) <= 1e-9 * delta)
+    return Check(
+        "discovery's deltas are within the claimed delta", _verdict(refuted), f"events {own:g}, delta {delta:g}"
+    )
+
+
+def _model_says_the_same(folder: Path, statement: Mapping[str, Any]) -> Check:
+    from dpsynth.files import read_json
+
+    name = "the model states the same as the release"
+    inside = folder / "model" / "ledger.json"
+    if not inside.is_file():
+        return Check(name, Verdict.NOT_RUN, "the release holds no model")
+    theirs = read_json(inside)
+    ours = {key: value for key, value in statement.items() if key != "release"}
+    same = json.dumps(theirs, sort_keys=True) == json.dumps(ours, sort_keys=True)
+    return Check(name, _verdict(not same), "equal" if same else "privacy.json and model/ledger.json differ")
+
+
+def _rows_keep_the_schema(folder: Path) -> Check:
+    """See whether the released rows hold a value that the public schema and paid-for discovery do not explain."""
+    name = "the rows hold only values that are public or paid for"
+    try:
+        schema = _schema_with_discovered(folder)
+        return Check(name, Verdict.NONE, f"read under the schema: {len(_rows(folder, schema)):,} rows")
+    except FileNotFoundError as lost:
+        return Check(name, Verdict.NOT_RUN, f"{Path(str(lost)).name} is not there")
+    except InputError as error:
+        return Check(name, Verdict.VIOLATION, str(error))
+
+
+def _rows(folder: Path, schema: "Schema") -> Any:
+    from dpsynth.cohort import Cohort
+
+    rows = folder / "data" / "patients.parquet"
+    if not rows.is_file():
+        raise FileNotFoundError(rows)
+    return Cohort.read(rows, schema, synthetic=True)
+
+
+def _schema_with_discovered(folder: Path) -> "Schema":
+    """Return the model's schema with what was discovered under the budget as closed lists."""
+    from dpsynth.files import read_json
+    from dpsynth.schema import Schema
+
+    for name in ("schema.json", "config.json"):
+        if not (folder / "model" / name).is_file():
+            raise FileNotFoundError(folder / "model" / name)
+    facts, config = read_json(folder / "model" / "schema.json"), read_json(folder / "model" / "config.json")
+    try:
+        for column, values in config["discovered"].items():
+            kept = {k: v for k, v in facts["columns"][column].items() if k not in ("discover", "max_values")}
+            facts["columns"][column] = {**kept, "values": list(values)}
+        return Schema.parse(facts)
+    except (KeyError, TypeError, AttributeError):
+        raise ModelFormatError("model: its files do not fit together.") from None

@@ -1,0 +1,1 @@
+"""Broken variants of dpsynth, and the tests that catch them."""

@@ -1,0 +1,283 @@
+"""Broken variants of our own code, as seen in published libraries: each breaks one guarantee and nothing else.
+
+A plant takes a monkeypatch and puts the fault in. Plants of DP-SGD stand in a module of their own beside this one.
+"""
+
+import math
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from dpsynth.codec import Codec
+from dpsynth.privacy.account import Account
+from dpsynth.privacy.accounting import gaussian_scale, selection_epsilon
+from dpsynth.privacy.answers import PrivateAnswers
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.mechanisms import BATCH, SystemNoise
+from dpsynth.privacy.quantiles import boundaries, tree_queries
+from dpsynth.privacy.session import Session
+
+Patch = pytest.MonkeyPatch
+GAUSSIAN = SystemNoise.gaussian
+
+
+# -- noise ------------------------------------------------------------------------------------------------------------
+
+
+def sigma_halved(patch: Patch) -> None:
+    """Draw half of the noise that was paid for."""
+    patch.setattr(SystemNoise, "gaussian", lambda self, values, sigma: GAUSSIAN(self, values, sigma / 2))
+
+
+def noise_predictable(patch: Patch) -> None:
+    """Draw from a default seed."""
+
+    def seeded(_self: Any, values: Any, sigma: float) -> Any:
+        return values + np.rint(np.random.default_rng(0).normal(0, sigma, values.shape)).astype(np.int64)
+
+    patch.setattr(SystemNoise, "gaussian", seeded)
+
+
+def noise_reused(patch: Patch) -> None:
+    """Draw for one batch and add the same noise to every batch: differences of answers are then exact."""
+
+    def tiled(self: Any, values: Any, sigma: float) -> Any:
+        drawn = GAUSSIAN(self, np.zeros(BATCH, dtype=np.int64), sigma)
+        return values + np.resize(drawn, values.shape)
+
+    patch.setattr(SystemNoise, "gaussian", tiled)
+
+
+def noise_in_a_try(patch: Patch) -> None:
+    """Go on without noise when drawing it fails."""
+
+    def trying(self: Any, values: Any, sigma: float) -> Any:
+        try:
+            return GAUSSIAN(self, values, sigma)
+        except Exception:
+            return values
+
+    patch.setattr(SystemNoise, "gaussian", trying)
+
+
+def noise_not_rounded_to_integers(patch: Patch) -> None:
+    """Add a floating-point normal and give the sum out: its low bits tell the exact count."""
+
+    def floating(_self: Any, values: Any, sigma: float) -> Any:
+        return values + np.random.default_rng().normal(0, sigma, values.shape)
+
+    patch.setattr(SystemNoise, "gaussian", floating)
+
+
+def rows_kept_by_a_seed(patch: Patch) -> None:
+    """Choose which rows over the cap are dropped by a fixed seed."""
+    patch.setattr(SystemNoise, "generator", lambda _self: np.random.default_rng(0))
+
+
+# -- sensitivity ------------------------------------------------------------------------------------------------------
+
+
+def cap_ignored_in_measurement(patch: Patch) -> None:
+    """Scale the noise of counts to a patient with one row."""
+    patch.setattr("dpsynth.privacy.checks.noise_scale", lambda _sensitivity, rho: gaussian_scale(1.0, rho))
+
+
+def cap_ignored_in_selection(patch: Patch) -> None:
+    """Scale the noise of selections to a patient with one row."""
+    patch.setattr(
+        "dpsynth.privacy.checks.selection_scale", lambda _sensitivity, rho, accounting: 2 / _epsilon(rho, accounting)
+    )
+
+
+def rows_over_the_cap_kept(patch: Patch) -> None:
+    """Count every row of a patient, while the noise covers the cap."""
+    patch.setattr("dpsynth.privacy.answers.kept_rows", lambda patients, _cap, _rng: np.arange(len(patients)))
+
+
+def selection_as_if_monotone(patch: Patch) -> None:
+    """Call the exponential mechanism without its factor 1/2, although an L1 error moves both ways."""
+    patch.setattr(
+        "dpsynth.privacy.checks.selection_scale",
+        lambda sensitivity, rho, accounting: sensitivity / _epsilon(rho, accounting),
+    )
+
+
+def interaction_norm_squared(patch: Patch) -> None:
+    """Take the squared norm of an interaction for its norm: too small, because it is below 1."""
+    patch.setattr("dpsynth.privacy.table_questions.math", SimpleNamespace(sqrt=lambda x: x, prod=math.prod))
+
+
+def joint_errors_as_one(patch: Patch) -> None:
+    """Forget that m errors move together, by sqrt(m)."""
+    patch.setattr("dpsynth.privacy.table_questions.math", SimpleNamespace(sqrt=lambda _: 1.0, prod=math.prod))
+
+
+def _epsilon(rho: float, accounting: Any) -> float:
+    return selection_epsilon(rho, accounting)
+
+
+# -- budget and ledger ------------------------------------------------------------------------------------------------
+
+
+def spends_without_refusing(patch: Patch) -> None:
+    """Note what is spent and stop nothing: the check that comes after."""
+    patch.setattr(Account, "debit", lambda self, events: self.events.extend(events))
+
+
+def quantiles_unpaid(patch: Patch) -> None:
+    """Take quantiles from counts that nobody debited."""
+
+    def free(self: Any, column: str, k: int, rho: float) -> Any:
+        code = self.codec.columns[column]
+        queries = tree_queries(column, code.size, code.ordered)
+        sigma = gaussian_scale(self.sensitivity, rho / len(queries))
+        return boundaries(self._asked.counts(queries, [sigma] * len(queries)), code.ordered, k)
+
+    patch.setattr(Session, "quantiles", free)
+
+
+def discovery_delta_not_charged(patch: Patch) -> None:
+    """Leave the deltas of key discovery out of the total."""
+    patch.setattr("dpsynth.privacy.account.total_delta", lambda _events: 0.0)
+
+
+def ledger_written_afterwards(patch: Patch) -> None:
+    """Write the reservation when the run ends: a killed run leaves no trace."""
+    reserve, close = Account.reserve, Account.close
+    patch.setattr(Account, "reserve", lambda self, ledger, **facts: setattr(self, "_late", (ledger, facts)))
+
+    def late(self: Any, *, failing: bool) -> None:
+        ledger, facts = self._late
+        reserve(self, ledger, **facts)
+        close(self, failing=failing)
+
+    patch.setattr(Account, "close", late)
+
+
+def tuning_not_counted(patch: Patch) -> None:
+    """Count the newest run of a dataset and forget the ones before it."""
+    from dpsynth.privacy import ledger
+
+    total = ledger._total
+    patch.setattr(ledger, "_total", lambda runs, delta: total(runs[-1:], delta))
+
+
+def killed_runs_are_free(patch: Patch) -> None:
+    """Count only runs that committed: after kill -9 the spend is gone."""
+    runs, spent = Ledger.runs, Ledger.spent
+    patch.setattr(Ledger, "runs", lambda self: [run for run in runs(self) if run.closed])
+    patch.setattr(Ledger, "spent", lambda self: _without_open(spent(self), runs(self)))
+
+
+def _without_open(spent: Any, runs: Any) -> Any:
+    return spent if all(run.closed for run in runs) else type(spent)(0.0, 0.0, 0, 0, 0)
+
+
+# -- what is known of the data ----------------------------------------------------------------------------------------
+
+
+def keys_without_noise(patch: Patch) -> None:
+    """Release every value that occurs."""
+
+    def exact(self: Any, column: str, _sigma: float, threshold: int) -> list[tuple[Any, int]]:
+        found = self._cohort.table.column(column).drop_null().value_counts().to_pylist()
+        return [(pair["values"], threshold + pair["counts"]) for pair in found]
+
+    patch.setattr(PrivateAnswers, "keys", exact)
+
+
+def threshold_for_another_delta(patch: Patch) -> None:
+    """Release discovered values from the threshold of ten times the delta that is charged."""
+    patch.setattr("dpsynth.privacy.discovery.SLACK", -9.0)
+
+
+def errors_carry_values(patch: Patch) -> None:
+    """Let foreign errors out of the kernel with their text."""
+    patch.setattr("dpsynth.privacy.answers._shielded", lambda _doing, question: question())
+
+
+def _open_with(patch: Patch, leak: Any) -> None:
+    """Let a session look at its cohort while it opens."""
+    opened = Session.open
+
+    def leaking(cohort: Any, *args: Any, **facts: Any) -> Any:
+        session = opened(cohort, *args, **facts)
+        leak(session, cohort)
+        return session
+
+    patch.setattr(Session, "open", leaking)
+
+
+def _narrowed(session: Any, changes: dict[str, dict[str, Any]]) -> None:
+    """Give a session the codec of a schema whose columns were changed."""
+    facts = {**session.schema.to_dict(), "constraints": []}
+    for name, change in changes.items():
+        facts["columns"][name] |= change
+    session.codec = Codec(type(session.schema).parse(facts), cells=session.codec.cells)
+
+
+def row_count_from_the_data(patch: Patch) -> None:
+    """Take the number of rows from the table."""
+    _open_with(patch, lambda session, cohort: setattr(session, "rows", len(cohort)))
+
+
+def bounds_from_the_data(patch: Patch) -> None:
+    """Cut a number between its least and greatest value."""
+
+    def leak(session: Any, cohort: Any) -> None:
+        ages = cohort.to_pandas()["age"]
+        _narrowed(session, {"age": {"min": int(ages.min()), "max": int(ages.max())}})
+
+    _open_with(patch, leak)
+
+
+def categories_from_the_data(patch: Patch) -> None:
+    """List the categories that occur."""
+
+    def leak(session: Any, cohort: Any) -> None:
+        found = set(cohort.to_pandas()["unit"].dropna())
+        declared = session.schema.columns["unit"]
+        _narrowed(session, {"unit": {"values": [v for v in declared.values if v in found]}})
+
+    _open_with(patch, leak)
+
+
+def missing_from_the_data(patch: Patch) -> None:
+    """Give a column a state for missing values where some are missing."""
+
+    def leak(session: Any, cohort: Any) -> None:
+        _narrowed(session, {"lab": {"missing": bool(cohort.to_pandas()["lab"].isna().any())}})
+
+    _open_with(patch, leak)
+
+
+# -- what is published ------------------------------------------------------------------------------------------------
+
+
+def statement_leaves_events_out(patch: Patch) -> None:
+    """State the first question and forget the others."""
+    from dpsynth.privacy import statement
+
+    grouped = statement.grouped
+    patch.setattr(statement, "grouped", lambda events: grouped(events)[:1])
+
+
+def statement_understates_epsilon(patch: Patch) -> None:
+    """State half of what was spent."""
+    from dpsynth.privacy import statement
+
+    patch.setattr(statement, "round_up", lambda epsilon: epsilon / 2)
+
+
+def public_page_takes_internal_numbers(patch: Patch) -> None:
+    """Let a number that touched private data into a public report."""
+    from dpsynth.evaluation.results import PublicResults, Results
+
+    patch.setattr(PublicResults, "__init__", lambda self, items=(): Results.__init__(self, items))
+
+
+def formulas_unguarded(patch: Patch) -> None:
+    """Write text to CSV as it is, also where a spreadsheet would run it."""
+    patch.setattr("dpsynth.writing._guarded", lambda text: text)
