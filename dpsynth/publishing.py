@@ -10,8 +10,9 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target, new_folder, read_json
 from dpsynth.images.writing import check_writable
-from dpsynth.models.base import Model, Progress, Synthesizer
+from dpsynth.models.base import Model, Progress, Synthesizer, available
 from dpsynth.privacy.budget import MAX_EPSILON, default_delta
+from dpsynth.sweeping import FLOOR
 from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
 
 if TYPE_CHECKING:
@@ -25,7 +26,6 @@ DRAWS = 3
 """Cohorts that are drawn from a model to be judged, the released one among them."""
 MOST = 200_000
 """Rows of a cohort that is drawn to be judged only."""
-FLOOR = "independent"
 QUICK = ("prism", "mst")
 """Models that take seconds at any epsilon."""
 LEDGER = ("ledger", "limit", "label", "seed")
@@ -125,7 +125,9 @@ def _beside(
     if train.schema.images is not None:
         return {}
     budget, rows = fitted.statement, min(rows, MOST)
-    found = {"floor": fit(train, FLOOR, epsilon=budget["epsilon"], delta=budget["delta"]).sample(rows)}
+    found = {}
+    if FLOOR in available():
+        found["floor"] = fit(train, FLOOR, epsilon=budget["epsilon"], delta=budget["delta"]).sample(rows)
     if budget["model"]["name"] in QUICK:
         options = {name: given for name, given in settings.items() if name not in LEDGER}
         found["noiseless"] = fit(train, model, epsilon=MAX_EPSILON, delta=budget["delta"], **options).sample(rows)

@@ -10,8 +10,10 @@ import pytest
 from doubles import ward
 from typer.testing import CliRunner, Result
 
+from dpsynth import Cohort, publishing
 from dpsynth.cli.app import app
 from dpsynth.drafting import draft
+from dpsynth.privacy.ledger import Ledger
 from dpsynth.schema import Schema
 
 
@@ -112,3 +114,16 @@ def test_what_has_no_meaning_is_refused(place: Path, given: tuple[str, ...], wor
     assert done.exit_code == 2
     assert words in " ".join(done.output.split())
     assert not list(place.glob("a.*"))
+
+
+@pytest.mark.parametrize("public", [True, False])
+def test_what_is_fitted_beside_a_release_is_fitted_to_public_patients_only(place: Path, *, public: bool) -> None:
+    """Floor and next to no noise where nothing is spent; of private patients further draws alone, which are free."""
+    cohort = Cohort.read("ward.csv", Schema.load("ward.yaml"), public=public)
+    made = publishing.publish(cohort, "out", "mst", epsilon=1.0, holdout=0.3, rows=200)
+    assert made.evaluation is not None
+    beside = ["floor", "noiseless"] if public else []
+    assert made.evaluation.about["arms"] == ["real", "synthetic", *beside]
+    assert made.evaluation.about["draws"] == 3
+    assert made.evaluation.results.one("rows", arm="synthetic").number == 200
+    assert [len(Ledger(book).runs) for book in place.glob("*.jsonl")] == ([] if public else [1])
