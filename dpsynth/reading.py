@@ -13,7 +13,7 @@ from dpsynth.schema import Schema, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["read_all", "read_frame", "read_header", "read_table"]
+__all__ = ["column_names", "read_all", "read_frame", "read_header", "read_table"]
 
 _BLOCK = 16 * 2**20
 _SIGNATURES = {
@@ -75,6 +75,19 @@ def read_all(path: Path) -> Any:
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
     _check_unique(table.column_names)
     return table
+
+
+def column_names(path: Path) -> list[str]:
+    """Return the names of the columns of a CSV or Parquet file; raises as `read_table`."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    if not first_bytes(path).startswith(b"PAR1"):
+        return read_header(path)
+    try:
+        return list(pq.read_schema(path).names)
+    except (pa.ArrowException, OSError):
+        raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
 
 
 def first_bytes(path: Path) -> bytes:

@@ -3,13 +3,19 @@
 import sys
 import tempfile
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.where import parse_conditions, parse_proportions
 from dpsynth.errors import FileError, InputError
+from dpsynth.files import check_target
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+_TABLES = (".csv", ".parquet")
 
 
 @guarded
@@ -32,8 +38,15 @@ def run(
         typer.Option("--scarce", help="Draw also where the noise exceeds the training rows that meet a condition."),
     ] = False,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="File to write, .csv or .parquet; - writes CSV to the output stream.")
-    ] = Path("synthetic.csv"),
+        Path | None,
+        typer.Option(
+            "--out",
+            "-o",
+            help="File to write, .csv or .parquet (default synthetic.csv); - writes CSV to the output stream. With "
+            "images, a new folder (default synthetic).",
+            show_default=False,
+        ),
+    ] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Makes the draw repeatable.", show_default=False)] = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -62,16 +75,18 @@ def run(
     stream = str(out) == "-"
     if stream and json:
         raise InputError("--json: cannot go with --out -, because both write to the output stream.")
-    if not stream:
-        _check(out, force=force)
     with progress(quiet=json) as report:
         report("reading", 0.0)
         fitted = load_model(model)
+        images = fitted.schema.images is not None
+        out = out or Path("synthetic" if images else "synthetic.csv")
+        if not stream:
+            _check(out, folder=images, force=force)
         report("sampling", 0.0)
         drawn = fitted.sample(rows, where=conditions, proportions=shares, scarce=scarce, seed=seed)
         report("writing", 0.0)
         if not stream:
-            drawn.write(out)
+            _write(drawn, out, force=force)
     if stream:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "synthetic.csv"
@@ -83,7 +98,19 @@ def run(
         note(f"{out}: {len(drawn):,} synthetic rows.")
 
 
-def _check(out: Path, *, force: bool) -> None:
+def _write(drawn: "Cohort", out: Path, *, force: bool) -> None:
+    if out.suffix.lower() not in _TABLES:
+        drawn.write_folder(out, force=force)
+        return
+    drawn.write(out)
+    if drawn.images is not None:
+        note(f"{out}: holds the table alone; to write the images too, let --out name a folder.")
+
+
+def _check(out: Path, *, folder: bool, force: bool) -> None:
+    if folder and not out.suffix:
+        check_target(out, force=force)
+        return
     check_file(out, force=force)
-    if out.suffix.lower() not in {".csv", ".parquet"}:
+    if out.suffix.lower() not in _TABLES:
         raise FileError(f"{out.name}: the name must end in .csv or .parquet, or be - for the output stream.")

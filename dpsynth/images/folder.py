@@ -21,11 +21,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.columns import Identifier
-from dpsynth.errors import DataError, FileError
+from dpsynth.errors import DataError, DpsynthError, FileError
 from dpsynth.images.formats import read_images
 from dpsynth.images.limits import check_memory
 from dpsynth.imaging import ImageSet
-from dpsynth.reading import read_all, read_table
+from dpsynth.reading import column_names, read_all, read_table
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Images, Schema
 from dpsynth.values import typed, whole
 
@@ -52,12 +52,18 @@ def is_image_folder(path: Path) -> bool:
 
 
 def dataset_of(path: Path) -> Path:
-    """Return the folder of a cohort for any of its tables, else the path itself: its patients have one ledger."""
-    folder = path.parent
-    if path.is_dir() or path.stem not in ("index", "patients"):
+    """Return the folder of images for any of its tables, else the path itself: its patients have one ledger."""
+    if path.stem not in ("index", "patients") or not path.is_file():
         return path
-    cohort = index_of(folder) is not None and (patients_of(folder) is not None or (folder / "images").is_dir())
-    return folder if cohort else path
+    index = index_of(path.parent)
+    return path.parent if index is not None and _names_images(index) else path
+
+
+def _names_images(index: Path) -> bool:
+    try:
+        return "image" in column_names(index)
+    except DpsynthError:
+        return False
 
 
 def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, Callable[[], ImageSet]]:

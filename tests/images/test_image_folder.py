@@ -117,6 +117,29 @@ def test_rows_by_number(tmp_path: Path) -> None:
             Cohort.read(folder, schema_of())
 
 
+def test_the_index_stands_for_its_folder(tmp_path: Path) -> None:
+    """Where the index is named in place of the folder, the images are read, and the ledger is the folder's."""
+    folder = folder_of(tmp_path / "scans", pictures(4, 6, 5), LABELS)
+    cohort = Cohort.read(folder / "index.csv", schema_of())
+    assert len(images_of(cohort)) == 4
+    assert cohort.source == folder
+    (tmp_path / "index.csv").write_text("label\nmass\n")
+    table = Schema.parse({"name": "table", "columns": LABEL})
+    assert Cohort.read(tmp_path / "index.csv", table).source == tmp_path / "index.csv"
+
+
+def test_a_patient_may_be_called_patient(tmp_path: Path) -> None:
+    """The index of a release numbers rows in a column that a cohort's index may use for its identifiers."""
+    schema = schema_of(patient="patient")
+    table = Cohort.from_pandas(pd.DataFrame({"label": LABELS}), schema, synthetic=True)
+    replace(table, images=ImageSet(pictures(2, 1, 6, 5), np.array([1, 3]))).write_folder(tmp_path / "made")
+    assert images_of(Cohort.read(tmp_path / "made", schema, synthetic=True)).row.tolist() == [1, 3]
+    private = Cohort.from_pandas(pd.DataFrame({"label": LABELS, "patient": list("dcba")}), schema)
+    replace(private, images=ImageSet(pictures(2, 1, 6, 5), np.array([1, 3]))).write_folder(tmp_path / "private")
+    assert pd.read_parquet(tmp_path / "private" / "index.parquet").patient.tolist() == ["c", "a"]
+    assert images_of(Cohort.read(tmp_path / "private", schema)).row.tolist() == [1, 3]
+
+
 def test_one_ledger_for_a_folder(tmp_path: Path) -> None:
     """The ledger lies beside the folder, also where one of its tables is read alone: they are the same patients."""
     folder = cohort_in(tmp_path / "ward")

@@ -104,6 +104,20 @@ def test_dicom_of_signed_values_frames_and_colour(tmp_path: Path) -> None:
     assert np.array_equal(read(tmp_path / "colour.dcm", COLOUR), np.moveaxis(colour, -1, 0))
 
 
+def test_dicom_of_other_encodings(tmp_path: Path) -> None:
+    """Run-length compression and the older byte orders give the same pixels."""
+    import pydicom
+    from pydicom.uid import ImplicitVRLittleEndian, RLELossless
+
+    save_dicom(tmp_path / "plain.dcm", STORED)
+    save_dicom(tmp_path / "implicit.dcm", STORED, syntax=ImplicitVRLittleEndian)
+    file = pydicom.dcmread(tmp_path / "plain.dcm")
+    file.compress(RLELossless)
+    file.save_as(tmp_path / "packed.dcm")
+    for name in ("implicit.dcm", "packed.dcm"):
+        assert np.array_equal(read(tmp_path / name, WINDOW), read(tmp_path / "plain.dcm", WINDOW))
+
+
 REFUSED_DICOM: dict[str, tuple[dict[str, Any], str]] = {
     "palette": ({"PhotometricInterpretation": "PALETTE COLOR"}, "palette"),
     "more pixels than it may claim": ({"NumberOfFrames": 2**31 - 1}, "more than"),

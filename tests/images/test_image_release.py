@@ -245,6 +245,23 @@ def test_release_from_images(data: str, place: Path) -> None:
         assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, "--out", "more").exit_code == 3
 
 
+def test_sample_writes_a_folder(place: Path) -> None:
+    """`dpsynth sample` of a model of images writes a folder; a table where a table is asked for, and says so."""
+    assert _run("fit", "scans.npz", "-s", "scans.yaml", "-e", 1).exit_code == 0
+    assert _run("sample", "model", "-n", 10).exit_code == 0
+    made = Cohort.read("synthetic", schema_of(), synthetic=True)
+    assert made.images is not None
+    assert len(made.images) == 6
+    refused = _run("sample", "model", "-n", 10)
+    assert refused.exit_code == 2
+    assert "--force" in refused.output
+    assert _run("sample", "model", "-n", 10, "--force").exit_code == 0
+    table = _run("sample", "model", "-n", 10, "-o", "table.csv")
+    assert table.exit_code == 0
+    assert "the table alone" in table.output
+    assert len(pd.read_csv("table.csv")) == 10
+
+
 def test_evaluate_reads_images(place: Path) -> None:
     """The judge takes the test part of an archive, and the images of a release."""
     assert _run("release", "scans.npz", "-s", "scans.yaml", "-e", 1, "-n", 40).exit_code == 0
