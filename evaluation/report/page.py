@@ -91,7 +91,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
             failures(results, withheld=withheld),
         ],
         "unsupported": unsupported(images=evaluation.schema.images is not None),
-        "statements": signable(answers, evaluation.statement, results),
+        "statements": signable(answers, groups, evaluation.statement, results),
         "ledger": ledger_grid(evaluation.statement),
         "ledger_summary": ledger_summary(evaluation.statement),
         "annex": annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation)),
@@ -140,7 +140,7 @@ def _sentences(groups: list[GroupVerdict]) -> list[tuple[str, list[str]]]:
     """Return for each answer the groups that it is about: first on learning, then on their share."""
     found = [(words, [one.group for one in groups if one.learning is answer]) for answer, words in _LEARNING.items()]
     found += [(words, [one.group for one in groups if one.share is answer]) for answer, words in _SHARE.items()]
-    return [(words, names) for words, names in found if names]
+    return [(words, names if len(names) < len(groups) else ["every group"]) for words, names in found if names]
 
 
 def _described(evaluation: "Evaluation", target: str | None) -> str:

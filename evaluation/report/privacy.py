@@ -198,5 +198,7 @@ def ledger_summary(statement: Statement) -> Grid | None:
         entry[0] += count
         entry[1] += count * rho
     rows = [(noise, number(count), f"{price:.4g}") for noise, (count, price) in sums.items()]
-    rows.append(("all", number(sum(count for count, _ in sums.values())), f"{sum(p for _, p in sums.values()):.4g}"))
+    if len(rows) > 1:
+        count, price = (sum(side) for side in zip(*sums.values(), strict=True))
+        rows.append(("all", number(count), f"{price:.4g}"))
     return Grid("Questions by kind of noise", ("Noise", "Questions", "Price together (rho)"), rows)

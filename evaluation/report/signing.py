@@ -5,35 +5,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpsynth.evaluation.report.text import number
-from dpsynth.evaluation.report.verdicts import Answer, Verdict
+from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, Verdict
 from dpsynth.evaluation.results import PublicResults, Results
 
 __all__ = ["signable"]
 
 
 def signable(
-    verdicts: Sequence[Verdict], statement: Mapping[str, Any], results: Results
+    verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict], statement: Mapping[str, Any], results: Results
 ) -> list[tuple[str, list[str]]]:
     """Return headings, each with its sentences; a heading without sentences is left out.
 
     Parameters
     ----------
     verdicts : sequence of Verdict
+    groups : sequence of GroupVerdict
     statement : mapping
         ``privacy.json``; empty where there is none.
     results : Results
         The page's; public ones make a page that can be published.
     """
     said = {answer: [one for one in verdicts if one.answer is answer] for answer in Answer}
-    yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]]
-    no = [f"{one.use}." for one in said[Answer.NO]]
-    still = [f"{one.use}." for one in (*said[Answer.NOT_SHOWN], *said[Answer.UNKNOWN])]
+    yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]] + _models(groups, (Answer.YES,))
+    no = [f"{one.use}." for one in said[Answer.NO]] + _models(groups, (Answer.NO,))
+    unclear = (Answer.NOT_SHOWN, Answer.UNKNOWN)
+    still = [f"{one.use}." for answer in unclear for one in said[answer]] + _models(groups, unclear)
     found = [
         ("Can be signed", [*_private(statement), *yes]),
         ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
         ("Left open: needs other evidence", [*still, *_beyond(results)]),
     ]
     return [(words, sentences) for words, sentences in found if sentences]
+
+
+def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[str]:
+    """Return that models hold up in the groups with one of these answers."""
+    names = [one.group for one in groups if one.learning in answers]
+    every = "every group" if len(names) == len(groups) else "; ".join(names)
+    return [f"That models learned from the cohort hold up in: {every}."] if names else []
 
 
 def _private(statement: Mapping[str, Any]) -> list[str]:

@@ -329,15 +329,20 @@ def test_an_internal_page_of_a_frame_with_odd_floats_renders() -> None:
 def test_what_can_be_signed_follows_from_the_answers(private: Evaluation) -> None:
     """A yes can be signed, a no cannot, what is unknown is left open; without a statement nothing about privacy."""
     found = verdicts(private.results, private.terms.margins, "died")
-    said = dict(signable(found, STATEMENT, private.results))
+    groups = group_verdicts(private.results, private.terms.margins)
+    said = dict(signable(found, groups, STATEMENT, private.results))
     signed, refused, still = (said[words] for words in said)
     assert "factor of more than 2.72" in signed[0]
     for one in found:
         place = {Answer.YES: signed, Answer.NO: refused}.get(one.answer, still)
         assert any(one.use in sentence for sentence in place)
-    assert not any("odds" in one for _, each in signable(found, {}, private.results) for one in each)
+    for group in groups:
+        place = {Answer.YES: signed, Answer.NO: refused}.get(group.learning, still)
+        names = [sentence for sentence in place if "hold up in" in sentence]
+        assert any(f" {group.group}" in name or "every group" in name for name in names)
+    assert not any("odds" in one for _, each in signable(found, groups, {}, private.results) for one in each)
     assert not any("internal report" in sentence for sentence in still)
-    assert any("internal report" in one for _, each in signable(found, STATEMENT, PublicResults()) for one in each)
+    assert any("internal report" in one for _, each in signable(found, [], STATEMENT, PublicResults()) for one in each)
 
 
 def test_the_public_page_says_of_each_group_whether_it_has_its_share() -> None:
