@@ -49,7 +49,6 @@ Choice = Callable[[Floats, int, Floats, int], Floats]
 CANDIDATES = 200
 CELLS = 48
 UNSURE = 1e-5
-"""Berger & Boos 1994: the false positive rate is looked for in its interval of this error, which is added to p."""
 LARGEST = 200.0
 ASSUMPTION = "the mechanism's trade-off curve is Gaussian"
 CLOPPER_PEARSON, CURVE, GAUSSIAN, ONE_RUN = "Clopper-Pearson", "trade-off curve", "Gaussian curve", "one run"
@@ -248,19 +247,28 @@ def bound_of(method: str, errors: Errors, *, delta: float, confidence: float = 0
     return Bound(method, epsilon, **settings, mu=mu, assumes=ASSUMPTION, errors=errors)
 
 
-def p_value(errors: Errors, curve: Curve) -> float:
+def p_value(errors: Errors, curve: Curve, *, unsure: float = UNSURE) -> float:
     """Return the probability, under the worst mechanism that keeps the curve, of errors as few as these.
 
     The test counts as *few* what separates the worlds at least as well in ``S = Phi^-1(1 - FPR) - Phi^-1(FNR)`` (with
     1/2 added to each count). S falls with both counts, so among all rates on or above the curve the worst lie on it;
     the supremum over the false positive rate is taken cell by cell, with the lower end of both rates in each cell, so
     that it is never too small.
+
+    Parameters
+    ----------
+    errors
+        Of a test that was fixed before these runs were made.
+    curve
+        What is claimed.
+    unsure
+        The false positive rate is looked for in its interval of this error, which is added to p (Berger & Boos 1994).
     """
     from scipy.special import bdtr, ndtr, ndtri
     from scipy.stats import binom
 
-    low, high = _interval(errors.false_positives, errors.out, UNSURE)
-    first, last = int(binom.ppf(1e-9, errors.out, low)), int(binom.isf(1e-9, errors.out, high))
+    low, high = _interval(errors.false_positives, errors.out, unsure)
+    first, last = int(binom.ppf(1e-12, errors.out, low)), int(binom.isf(1e-12, errors.out, high))
     x = np.arange(max(first - 1, 0), min(last + 1, errors.out) + 1)
     reach = ndtr(-ndtri((x + 0.5) / (errors.out + 1)) - _separation(errors))
     most = np.floor(reach * (errors.inside + 1) - 0.5 + 1e-9)
@@ -269,7 +277,7 @@ def p_value(errors: Errors, curve: Curve) -> float:
     missed = np.clip(curve(grid[1:]), 0.0, 1.0)[:, None]
     below = np.where(most < 0, 0.0, bdtr(np.maximum(most, 0)[None], errors.inside, missed))
     few = (binom.pmf(x[None], errors.out, grid[:-1, None]) * below).sum(axis=1)
-    return float(min(1.0, few.max() + UNSURE + 2e-9))
+    return float(min(1.0, few.max() + unsure + 2e-12))
 
 
 def ceiling(method: str, out: int, inside: int = 0, *, delta: float, confidence: float = 0.95) -> float:
@@ -384,7 +392,7 @@ def _inverted(errors: Errors, family: Callable[[float], Curve], confidence: floa
     """
 
     def refuted(parameter: float) -> bool:
-        return p_value(errors, family(parameter)) < 1 - confidence
+        return p_value(errors, family(parameter), unsure=min(UNSURE, (1 - confidence) / 100)) < 1 - confidence
 
     if not refuted(0.0):
         return 0.0

@@ -8,6 +8,7 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from dpsynth.evaluation.audit.bounds import (
+    UNSURE,
     Bound,
     Curve,
     curve_bound,
@@ -186,5 +187,5 @@ def attacked(
     plain = curve_bound(*scores, **settings)
     bounds: Sequence[Bound] = (plain, gaussian_bound(*scores, **settings)) if claim.gaussian else (plain,)
     assert plain.errors is not None  # noqa: S101  (a bound of two worlds has its counts)
-    p = p_value(plain.errors, claim.curve)
+    p = p_value(plain.errors, claim.curve, unsure=min(UNSURE, (1 - confidence) / 100))
     return Attack(name, canary, runs, tuple(bounds), p, refuted=p < 1 - confidence)
