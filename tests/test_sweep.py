@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+import numpy as np
 import pytest
 from doubles import registered, ward
 from typer.testing import CliRunner, Result
@@ -15,6 +16,8 @@ import dpsynth
 from dpsynth import Cohort, Schema
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError
+from dpsynth.evaluation import Classifier
+from dpsynth.privacy.budget import Budget
 from dpsynth.sweeping import sweep
 
 COMMAND = ("evaluate", "--real", "ward.csv", "-s", "ward.yaml")
@@ -211,3 +214,18 @@ def test_following_agrees_with_the_whole_evaluation(place: Path) -> None:
     quick = Run("double", 5.0, 0, follow(test, train, synthetic)).measures()
     whole = Run("double", 5.0, 0, evaluate(test, synthetic, real_train=train)).measures()
     assert quick == pytest.approx(whole)
+
+
+def test_a_classifier_is_fitted_once_for_each_budget_and_stands_beside(place: Path) -> None:
+    """On the training patients, with the budget of the cell; its score is followed like ceiling and floor."""
+    asked: list[tuple[int, float]] = []
+
+    def fitted(train: Cohort, budget: Budget) -> Classifier:
+        asked.append((len(train), budget.epsilon))
+        return Classifier(lambda cohort: np.full(len(cohort), 0.5))
+
+    cohort = _cohort(place)
+    runs = list(sweep(cohort, [0.5, 5.0], models=["double"], seeds=2, classifier=fitted))
+    assert [epsilon for _, epsilon in asked] == [0.5, 5.0, 0.5, 5.0]
+    assert {rows < len(cohort) for rows, _ in asked} == {True}
+    assert all(run.measures()["auroc:dp_classifier"] == 0.5 for run in runs)
