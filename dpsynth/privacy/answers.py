@@ -38,13 +38,16 @@ from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy.counting import Query, contingency
 from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
+from dpsynth.privacy.pate import Panel, Teachers
 from dpsynth.privacy.patients import of_images, of_rows
 from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.training import TrainingPlan
+from dpsynth.visits import flatten
 
 if TYPE_CHECKING:
     from dpsynth.imaging import ImageSet
-    from dpsynth.privacy.dpsgd import Backend, Objective
+    from dpsynth.privacy.dpsgd import Objective
+    from dpsynth.privacy.per_patient import Backend
 
 T = TypeVar("T")
 
@@ -118,6 +121,10 @@ class Answers(Protocol):
         """Yield once a step, with a noisy mean gradient in each parameter's ``grad``."""
         ...
 
+    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+        """Return how many teachers take each asked row for a patient's, plus Gaussian noise."""
+        ...
+
 
 class PrivateAnswers:
     """Noisy answers from a cohort.
@@ -136,9 +143,8 @@ class PrivateAnswers:
         self._noise = noise
         self._codes: dict[str, NDArray[Any]] = {}
         self._tables: dict[Hashable, Integers] = {}
-        self._cohort = _shielded(
-            "reading the cohort", lambda: cohort.take(kept_rows(cohort.patients(), cap, noise.generator()))
-        )
+        self._teachers: Teachers | None = None
+        self._cohort = _shielded("reading the cohort", lambda: _kept(flatten(cohort), cap, noise.generator()))
         self._images = _shielded("reading the images", self._kept_images)
 
     def __repr__(self) -> str:
@@ -219,6 +225,16 @@ class PrivateAnswers:
             return Gradients(objective, patients, plan, self._noise, expected=expected, backend=backend)
 
         return _shielded("training", made)
+
+    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+        """Let the panel's teachers learn on, and return their votes plus Gaussian noise."""
+
+        def voted() -> Integers:
+            if self._teachers is None or self._teachers.panel is not panel:
+                self._teachers = Teachers(panel, self._codes, self._cohort.patients(), self._noise)
+            return self._noise.gaussian(self._teachers.votes(made, asked), sigma)
+
+        return _shielded("asking teachers", voted)
 
     def _kept_images(self) -> "ImageSet | None":
         """Return the images of the kept rows, at most as many of a patient as the schema says."""
@@ -321,6 +337,10 @@ def scaled_interaction(table: Integers) -> Integers:
     for axis, cells in enumerate(table.shape):
         table = cells * table - table.sum(axis=axis, keepdims=True)
     return table
+
+
+def _kept(cohort: Cohort, cap: int, rng: np.random.Generator) -> Cohort:
+    return cohort.take(kept_rows(cohort.patients(), cap, rng))
 
 
 def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Generator) -> NDArray[np.intp]:

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.privacy import checks
@@ -12,7 +13,8 @@ from dpsynth.privacy.accounting import Event
 from dpsynth.privacy.asking import Asking
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.features import Features
-from dpsynth.privacy.mechanisms import Floats
+from dpsynth.privacy.mechanisms import Floats, Integers
+from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.sums import check_features
 
 if TYPE_CHECKING:
@@ -86,7 +88,7 @@ class NetworkQuestions(Asking):
         *,
         expected: float,
         records: Records = "rows",
-        backend: str = "vmap",
+        backend: str = "auto",
     ) -> None:
         """Train a network by DP-SGD, under the plan that the session was opened with; once.
 
@@ -102,7 +104,7 @@ class NetworkQuestions(Asking):
         records
             What a patient's loss is the mean of.
         backend
-            How per-patient gradients are found, see `dpsynth.privacy.dpsgd.BACKENDS`; all give the same numbers.
+            How per-patient gradients are found, see `dpsynth.privacy.per_patient`; all give the same numbers.
 
         Raises
         ------
@@ -112,6 +114,7 @@ class NetworkQuestions(Asking):
             When the session was not opened for a training, or it was run already; nothing was looked at.
         """
         from dpsynth.privacy import dpsgd
+        from dpsynth.privacy.per_patient import backend_of
 
         plan = self._account.training
         if plan is None:
@@ -120,13 +123,50 @@ class NetworkQuestions(Asking):
             raise InputError(f"train: found {expected} expected patients, expected a number of 1 or more.")
         if records == "images" and self.schema.images is None:
             raise InputError("train: the schema declares no images; train on rows.")
-        chosen = dpsgd.backend_of(backend)
+        chosen = backend_of(backend, objective)
         dpsgd.check_on_made_up(objective, chosen, self._example(records))
         self._account.debit([plan.event])
         steps = iter(self._asked.gradients(objective, plan, records=records, expected=expected, backend=chosen))
         for step in range(plan.steps):
             dpsgd.shielded_step(steps)
             update(step)
+
+    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], rho: float) -> Integers:
+        """Let teachers learn on, each from its own part of the patients and from made rows, and vote on made rows.
+
+        A patient is in the part of one teacher, so that the vector of m counts moves by at most ``sqrt(m)`` (derived in
+        `dpsynth.privacy.pate`). Teachers go on from call to call as long as the panel is the same object.
+
+        Parameters
+        ----------
+        panel
+            What the teachers are.
+        made
+            (rows, panel.width) made rows that they learn to tell from patients'.
+        asked
+            (m, panel.width) made rows that they vote on.
+        rho
+            What it may cost.
+
+        Returns
+        -------
+        int64 array, shape (m,)
+            How many teachers take each row for a patient's, with noise of standard deviation ``sqrt(m / (2 rho))``.
+
+        Raises
+        ------
+        InputError
+            When panel or rows do not fit, or a price is not a positive number.
+        BudgetExceeded
+            When it costs more than is left; nothing was looked at.
+        """
+        panel.check(self.codec)
+        shown, questions = panel.rows("made", made), panel.rows("asked", asked)
+        sensitivity = math.sqrt(len(questions))
+        sigma = checks.noise_scale(sensitivity, rho)
+        what = f"votes of {panel.teachers} teachers on {len(questions)} made rows"
+        self._account.debit([Event("gaussian", what, sensitivity, sigma)])
+        return self._asked.votes(panel, shown, questions, sigma)
 
     def _example(self, records: Records) -> dict[str, object]:
         """Return the public shape of a batch, for made-up patients."""

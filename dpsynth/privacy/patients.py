@@ -45,6 +45,9 @@ class Patients:
     def __repr__(self) -> str:
         return "Patients(...)"
 
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
     def batch(self, chosen: NDArray[np.intp]) -> "dict[str, torch.Tensor]":
         """Return the records of some patients.
 

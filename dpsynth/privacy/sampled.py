@@ -20,7 +20,7 @@ from typing import Any
 from dpsynth.errors import InputError
 from dpsynth.privacy.accounting import Event
 
-INTERVAL = 5e-4
+INTERVAL = 1e-3
 """Width of the cells in which privacy losses are counted; losses are rounded up to it."""
 MIN_DELTA = 1e-10
 """The discretised tails hold about 1e-15; epsilons at smaller deltas would be made of rounding."""
@@ -50,8 +50,8 @@ def _accountant(rho: float, trained: tuple[Event, ...]) -> Any:
     from dp_accounting.pld import PLDAccountant
 
     accountant = PLDAccountant(NeighboringRelation.ADD_OR_REMOVE_ONE, value_discretization_interval=INTERVAL)
-    if rho > 0:
-        accountant.compose(GaussianDpEvent(1 / math.sqrt(2 * rho)))
+    if rho > 0:  # very small prices are rounded up, where the numbers would overflow
+        accountant.compose(GaussianDpEvent(1 / math.sqrt(2 * max(rho, 1e-12))))
     for event in trained:
         step = GaussianDpEvent(event.scale / event.sensitivity)
         accountant.compose(PoissonSampledDpEvent(event.sampling_rate, step), event.count)

@@ -19,6 +19,8 @@ from dpsynth.privacy.accounting import Event, epsilon_at, rho_for
 from dpsynth.privacy.budget import Budget
 
 MAX_NOISE = 1e4
+LEAST_NOISE = 0.3
+"""Below, the numerical composition is slow and its epsilon far beyond any budget."""
 
 
 @dataclass(frozen=True)
@@ -105,14 +107,17 @@ class TrainingPlan:
             raise InputError(f"training: found questions {questions}, expected a share in [0, 1).")
         rho = questions * rho_for(budget, "gaussian", reserved_delta=reserved_delta)
 
+        left = budget.delta - reserved_delta
+
         def plan(noise: float) -> Self:
             return cls(sampling_rate, steps, noise, clipping_norm, rho, microbatch)
 
-        def fits(noise: float) -> bool:
-            left = budget.delta - reserved_delta
-            return epsilon_at(rho, "gaussian", left, [plan(noise).event]) <= budget.epsilon
+        def excess(log_noise: float) -> float:
+            spent = epsilon_at(rho, "gaussian", left, [plan(math.exp(log_noise)).event])
+            return math.log(spent / budget.epsilon)
 
-        return plan(_least_noise(fits))
+        mu = math.sqrt(2 * ((1 - questions) * rho_for(budget, "gaussian", reserved_delta=reserved_delta)))
+        return plan(_least_noise(excess, _guess(mu, plan(1.0))))
 
     @property
     def event(self) -> Event:
@@ -132,20 +137,36 @@ class TrainingPlan:
             yield np.flatnonzero(uniform(patients) < self.sampling_rate)
 
 
-def _least_noise(fits: Callable[[float], bool]) -> float:
-    """Return the least noise multiplier that fits, to one part in 10,000, from above."""
-    high = 1.0
-    while not fits(high):
-        high *= 2
-        if high > MAX_NOISE:
+def _guess(mu: float, plan: TrainingPlan) -> float:
+    """Return the noise at which many steps would be mu-Gaussian (Bu, Dong, Long & Su 2020, Theorem 5)."""
+    return min(MAX_NOISE, 1 / math.sqrt(math.log1p((mu / plan.sampling_rate) ** 2 / plan.steps)))
+
+
+def _least_noise(excess: Callable[[float], float], guess: float) -> float:
+    """Return the least noise multiplier without excess, from above and to one part in 5,000.
+
+    Parameters
+    ----------
+    excess
+        For a log noise the log of the share of the budget that it spends; falls.
+    guess
+        Where to begin.
+    """
+    from scipy.optimize import brentq
+
+    low, high, step = math.log(guess), math.log(guess), math.log(1.2)
+    while excess(high) > 0:
+        low, high, step = high, high + step, 2 * step
+        if high > math.log(MAX_NOISE):
             raise InputError("training: no noise is large enough; ask for fewer steps, a lower rate or more epsilon.")
-    low = high / 2
-    while low > 1e-3 and fits(low):
-        low, high = low / 2, low
-    while high > low * (1 + 1e-4):
-        middle = math.sqrt(low * high)
-        low, high = (low, middle) if fits(middle) else (middle, high)
-    return high
+    while excess(low) <= 0 and low > math.log(LEAST_NOISE):
+        low, high, step = low - step, low, 2 * step
+    if excess(low) <= 0:
+        return math.exp(high)
+    found = float(brentq(excess, low, high, xtol=5e-5))
+    while excess(found) > 0:
+        found += 5e-5
+    return math.exp(found)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

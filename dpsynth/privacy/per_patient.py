@@ -1,0 +1,248 @@
+"""Per-patient gradients: how they are found, their norms, and their weighted sums.
+
+Three backends give the same numbers. ``loop`` takes one patient after another with plain autograd: the reference.
+``vmap`` is right for every network whose forward pass treats patients apart, and fastest for convolutions. ``layer``
+makes one backward pass to the outputs of the layers and finishes layer by layer, which suits networks of linear layers:
+there the gradient of a patient is never formed, only its norm (Goodfellow 2015) and the weighted sum of all.
+
+A network flattens a patient's records and noise levels into its batch axis, patient by patient, so that a layer sees N
+rows for B patients, N / B of them each, and a patient's gradient is the sum over those rows.
+
+Opacus, whose rules serve the other layers, reads convolution inputs by strides that hold only for contiguous tensors
+(1.6: channels-last activations give wrong gradients silently). Activations and output gradients are made contiguous
+here, and `dpsynth.privacy.dpsgd.check_objective` holds every backend against plain autograd before each training.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from dpsynth.errors import InputError
+
+Batch = dict[str, Tensor]
+Grads = dict[str, Tensor]
+
+
+class Part(Protocol):
+    """The gradients of some parameters, of every patient of a batch."""
+
+    def squares(self) -> Tensor:
+        """Return (patients,) float64 squared L2 norms of these parameters' part of each gradient."""
+        ...
+
+    def weighted(self, factors: Tensor) -> Grads:
+        """Return for each parameter the float64 sum over patients of factor times gradient; factors are (patients,)."""
+        ...
+
+
+Backend = Callable[[nn.Module, Batch], list[Part]]
+
+
+class Dense:
+    """Gradients that were formed.
+
+    Parameters
+    ----------
+    gradients
+        For each parameter (patients, *shape).
+    """
+
+    def __init__(self, gradients: Grads) -> None:
+        self._gradients = gradients
+
+    def squares(self) -> Tensor:
+        """Return squared norms; not finite where a number is not."""
+        return torch.stack([g.flatten(1).double().square().sum(1) for g in self._gradients.values()]).sum(0)
+
+    def weighted(self, factors: Tensor) -> Grads:
+        """Return weighted sums. A patient with factor 0 adds nothing, whatever their gradient."""
+        none = bool((factors == 0).any())
+        found = {}
+        for name, gradient in self._gradients.items():
+            flat = gradient.flatten(1).double()
+            if none:
+                flat = torch.where((factors != 0)[:, None], flat, 0.0)
+            found[name] = (factors @ flat).reshape(gradient.shape[1:])
+        return found
+
+
+class Products:
+    """Gradients of a linear layer's weight, sums of products of two vectors a row, which are not formed.
+
+    Parameters
+    ----------
+    name
+        The parameter.
+    there, back
+        (patients, rows, inputs) activations and (patients, rows, outputs) gradients of the outputs.
+    """
+
+    def __init__(self, name: str, there: Tensor, back: Tensor) -> None:
+        self._name, self._there, self._back = name, there, back
+
+    def squares(self) -> Tensor:
+        """Return squared norms: the sum over pairs of rows of the product of their two inner products."""
+        there, back = self._there, self._back
+        if there.shape[1] == 1:
+            return there.double().square().sum((1, 2)) * back.double().square().sum((1, 2))
+        inner = (there @ there.transpose(1, 2)).double() * (back @ back.transpose(1, 2)).double()
+        return torch.clamp(inner.sum((1, 2)), min=0.0)
+
+    def weighted(self, factors: Tensor) -> Grads:
+        """Return the weighted sum, one matrix product in float64."""
+        back = (self._back.double() * factors[:, None, None]).flatten(0, 1)
+        if bool((factors == 0).any()):
+            back = torch.nan_to_num(back, nan=0.0, posinf=0.0, neginf=0.0)
+        there = torch.nan_to_num(self._there.double()).flatten(0, 1)
+        return {self._name: back.T @ there}
+
+
+def trainable(objective: nn.Module) -> dict[str, nn.Parameter]:
+    """Return the parameters that are trained, by name."""
+    return {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+
+def looped(objective: nn.Module, batch: Batch) -> list[Part]:
+    """Return per-patient gradients patient by patient with plain autograd: slow, and the reference for the others."""
+    parameters = trainable(objective)
+    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    for place in range(_patients(batch)):
+        loss = objective({name: value[place : place + 1] for name, value in batch.items()}).sum()
+        parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
+        for (name, parameter), part in zip(parameters.items(), parts, strict=True):
+            found[name].append(torch.zeros_like(parameter) if part is None else part)
+    return [Dense({name: torch.stack(parts) for name, parts in found.items()})]
+
+
+def vmapped(objective: nn.Module, batch: Batch) -> list[Part]:
+    """Return per-patient gradients by `torch.func`."""
+    from torch.func import functional_call, grad, vmap
+
+    buffers = dict(objective.named_buffers())
+
+    def loss(weights: Grads, one: Batch) -> Tensor:
+        alone = {name: value.unsqueeze(0) for name, value in one.items()}
+        found: Tensor = functional_call(objective, (weights, buffers), (alone,))
+        return found.sum()
+
+    weights = {name: p.detach() for name, p in trainable(objective).items()}
+    return [Dense(vmap(grad(loss), in_dims=(None, 0))(weights, batch))]
+
+
+def by_layer(objective: nn.Module, batch: Batch) -> list[Part]:
+    """Return per-patient gradients layer by layer.
+
+    Raises
+    ------
+    InputError
+        When a trainable parameter belongs to a layer that has no rule.
+    """
+    layers = _layers(objective)
+    with _recorded(layers, objective) as calls:
+        losses = objective(batch)
+        found = torch.autograd.grad(losses.sum(), [output for _, _, output in calls], allow_unused=True)
+    used: dict[str, int] = {}
+    for name, _, _ in calls:
+        used[name] = used.get(name, 0) + 1
+    parts: list[Part] = []
+    dense: Grads = {}
+    with torch.no_grad():
+        for (name, inputs, _), flowing in zip(calls, found, strict=True):
+            if flowing is None:
+                continue
+            layer, here = layers[name], inputs.detach().contiguous()
+            if isinstance(layer, nn.Linear) and used[name] == 1:
+                parts += _linear(name, layer, here, flowing.contiguous(), _patients(batch))
+                continue
+            for key, gradient in _by_opacus(name, layer, here, flowing.contiguous(), _patients(batch)).items():
+                dense[key] = dense[key] + gradient if key in dense else gradient
+    return [*parts, Dense(dense)] if dense else parts
+
+
+def suited(objective: nn.Module) -> Backend:
+    """Return the fastest right backend: by layer for networks of linear layers, else `vmapped` (measured on CPU)."""
+    held = [m for m in objective.modules() if any(True for _ in m.parameters(recurse=False))]
+    plain = (nn.Linear, nn.LayerNorm, nn.Embedding)
+    return by_layer if held and all(type(m) in plain for m in held) else vmapped
+
+
+BACKENDS: Mapping[str, Backend] = {"layer": by_layer, "loop": looped, "vmap": vmapped}
+
+
+def backend_of(name: str, objective: nn.Module) -> Backend:
+    """Return the backend of that name, ``auto`` being the fastest right one; `InputError` when there is none."""
+    if name == "auto":
+        return suited(objective)
+    if name not in BACKENDS:
+        raise InputError(f"backend: found {name!r}, expected auto or one of {', '.join(BACKENDS)}.")
+    return BACKENDS[name]
+
+
+def _patients(batch: Batch) -> int:
+    return len(next(iter(batch.values())))
+
+
+def _layers(objective: nn.Module) -> dict[str, nn.Module]:
+    """Return the layers that hold trainable parameters, by name."""
+    from opacus.grad_sample import GradSampleModule
+
+    layers = {}
+    for name, layer in objective.named_modules():
+        if not any(p.requires_grad for p in layer.parameters(recurse=False)):
+            continue
+        if type(layer) not in GradSampleModule.GRAD_SAMPLERS:
+            raise InputError(
+                f"objective: there is no rule for the per-patient gradients of {name!r}, a {type(layer).__name__}; use "
+                "Linear, convolutions, GroupNorm, LayerNorm or Embedding, or the backend 'vmap'."
+            )
+        layers[name] = layer
+    return layers
+
+
+@contextmanager
+def _recorded(layers: Mapping[str, nn.Module], objective: nn.Module) -> Iterator[list[tuple[str, Tensor, Tensor]]]:
+    """Note each call of a layer with its input and output; outputs take gradients, parameters do not."""
+    calls: list[tuple[str, Tensor, Tensor]] = []
+    trained = list(trainable(objective).values())
+
+    def noting(name: str) -> Callable[[nn.Module, tuple[Tensor, ...], Tensor], Tensor]:
+        def note(_layer: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+            output = output if output.requires_grad else output.requires_grad_()
+            calls.append((name, inputs[0], output))
+            return output.clone()  # a later in-place operation does not touch what gradients are taken of
+
+        return note
+
+    handles = [layer.register_forward_hook(noting(name)) for name, layer in layers.items()]
+    for parameter in trained:
+        parameter.requires_grad_(requires_grad=False)
+    try:
+        yield calls
+    finally:
+        for handle in handles:
+            handle.remove()
+        for parameter in trained:
+            parameter.requires_grad_(requires_grad=True)
+
+
+def _linear(name: str, layer: nn.Linear, inputs: Tensor, flowing: Tensor, patients: int) -> list[Part]:
+    there = inputs.reshape(patients, -1, inputs.shape[-1])
+    back = flowing.reshape(patients, -1, flowing.shape[-1])
+    start = f"{name}." if name else ""
+    weight: list[Part] = [Products(f"{start}weight", there, back)]
+    return weight if layer.bias is None else [*weight, Dense({f"{start}bias": back.sum(1)})]
+
+
+def _by_opacus(name: str, layer: nn.Module, inputs: Tensor, flowing: Tensor, patients: int) -> Grads:
+    """Return gradients by the rule of Opacus, row by row, and add the rows of each patient."""
+    from opacus.grad_sample import GradSampleModule
+
+    rule: Any = GradSampleModule.GRAD_SAMPLERS[type(layer)]
+    for parameter in layer.parameters(recurse=False):  # its rules look whether a parameter is to be trained
+        parameter.requires_grad_(requires_grad=True)
+    found = rule(layer, [inputs], flowing)
+    names = {id(p): key for key, p in layer.named_parameters(prefix=name, recurse=False)}
+    return {names[id(p)]: part.reshape(patients, -1, *p.shape).sum(1) for p, part in found.items()}
