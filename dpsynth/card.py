@@ -119,7 +119,10 @@ def _front_matter(schema: Schema, facts: Facts) -> str:
         "tags": ["synthetic", "differential-privacy", "tabular", *(["image"] if facts.ending else []), "medical"],
         "task_categories": _tasks(schema, facts),
         "size_categories": [next((name for limit, name in _SIZES if facts.rows < limit), "n>10M")],
-        "configs": [{"config_name": "default", "data_files": "data/patients.parquet"}],
+        "configs": [
+            {"config_name": "default", "data_files": "data/patients.parquet"},
+            *([{"config_name": "images", "data_files": "data/index.parquet"}] if facts.ending else []),
+        ],
     }
     kept = {key: value for key, value in head.items() if value is not None}
     return f"---\n{yaml.safe_dump(kept, sort_keys=False, allow_unicode=True)}---\n"

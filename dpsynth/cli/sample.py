@@ -78,13 +78,13 @@ def run(
     with progress(quiet=json) as report:
         report("reading", 0.0)
         fitted = load_model(model)
-        images = fitted.schema.images is not None
-        out = out or Path("synthetic" if images else "synthetic.csv")
+        may_have_images = fitted.schema.images is not None
         if not stream:
-            _check(out, folder=images, force=force)
+            _check(out or _default(images=may_have_images), folder=may_have_images, force=force)
         report("sampling", 0.0)
         drawn = fitted.sample(rows, where=conditions, proportions=shares, scarce=scarce, seed=seed)
         report("writing", 0.0)
+        out = out or _default(images=drawn.images is not None)  # a model of the table alone draws no images
         if not stream:
             _write(drawn, out, force=force)
     if stream:
@@ -98,10 +98,15 @@ def run(
         note(f"{out}: {len(drawn):,} synthetic rows.")
 
 
+def _default(*, images: bool) -> Path:
+    return Path("synthetic" if images else "synthetic.csv")
+
+
 def _write(drawn: "Cohort", out: Path, *, force: bool) -> None:
     if out.suffix.lower() not in _TABLES:
         drawn.write_folder(out, force=force)
         return
+    check_file(out, force=force)
     drawn.write(out)
     if drawn.images is not None:
         note(f"{out}: holds the table alone; to write the images too, let --out name a folder.")

@@ -144,6 +144,7 @@ def test_a_release_with_images(declared: dict[str, Any], suffix: str, tmp_path: 
     card = (release / "README.md").read_text(encoding="utf-8")
     front = yaml.safe_load(card.split("---\n")[1])
     assert "image" in front["tags"]
+    assert [config["data_files"] for config in front["configs"]] == ["data/patients.parquet", "data/index.parquet"]
     for words in ("10 synthetic records with 6 synthetic images", f"`{suffix}` files", "6 x 5 pixels", "not scans"):
         assert words in card
     assert json.loads((release / "privacy.json").read_text())["release"]["images"] == 6
@@ -260,6 +261,12 @@ def test_sample_writes_a_folder(place: Path) -> None:
     assert table.exit_code == 0
     assert "the table alone" in table.output
     assert len(pd.read_csv("table.csv")) == 10
+    with patch.object(PicturesModel, "sample", DoubleModel.sample):  # as a model of the table alone
+        assert _run("sample", "model", "-n", 10, "--force").exit_code == 0
+        assert len(pd.read_csv("synthetic.csv")) == 10
+        wrong = _run("sample", "model", "-n", 10, "-o", "made")
+    assert wrong.exit_code == 2
+    assert "has none" in wrong.output
 
 
 def test_evaluate_reads_images(place: Path) -> None:
