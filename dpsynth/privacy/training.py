@@ -139,7 +139,7 @@ class TrainingPlan:
 
 def _guess(mu: float, plan: TrainingPlan) -> float:
     """Return the noise at which many steps would be mu-Gaussian (Bu, Dong, Long & Su 2020, Theorem 5)."""
-    return min(MAX_NOISE, 1 / math.sqrt(math.log1p((mu / plan.sampling_rate) ** 2 / plan.steps)))
+    return min(MAX_NOISE / 2, 1 / math.sqrt(math.log1p((mu / plan.sampling_rate) ** 2 / plan.steps)))
 
 
 def _least_noise(excess: Callable[[float], float], guess: float) -> float:
@@ -157,7 +157,7 @@ def _least_noise(excess: Callable[[float], float], guess: float) -> float:
     low, high, step = math.log(guess), math.log(guess), math.log(1.2)
     while excess(high) > 0:
         low, high, step = high, high + step, 2 * step
-        if high > math.log(MAX_NOISE):
+        if high >= math.log(MAX_NOISE):
             raise InputError("training: no noise is large enough; ask for fewer steps, a lower rate or more epsilon.")
     while excess(low) <= 0 and low > math.log(LEAST_NOISE):
         low, high, step = low - step, low, 2 * step

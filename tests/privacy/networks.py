@@ -82,7 +82,7 @@ def image_batch(patients: int, records: int = 1, *, seed: int = 0) -> dict[str, 
 
 
 def scans(patients: int, *, cap: int = 1, seed: int = 0, extra: int = 0, public: bool = True, **more: Any) -> Cohort:
-    """Return a cohort with up to ``cap`` images a patient; ``extra`` more patients come last, with ``cap`` white ones."""
+    """Return a cohort with up to ``cap`` images a patient; ``extra`` more come last, with ``cap`` white ones."""
     rng = np.random.default_rng(seed)
     owners = [p for p in range(patients) for _ in range(int(rng.integers(1, cap + 1)))]
     pixels = rng.integers(0, 256, (len(owners), 1, 8, 8)).astype(np.uint8)

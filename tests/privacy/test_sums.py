@@ -35,7 +35,7 @@ def grouped(images: int, *, per_patient: int = 1, seed: int = 0, white: int = 0,
 @pytest.mark.parametrize("name", MAPS)
 @pytest.mark.parametrize("white", [1, 2, 5])
 def test_one_patient_moves_sums_and_products_by_at_most_the_unit(name: str, white: int) -> None:
-    """A patient more with 1, 2 or 5 images, in any groups, moves the exact tables by at most the claimed sensitivity."""
+    """A patient more with 1, 2 or 5 images, in any groups, moves exact tables by at most the claimed sensitivity."""
     for seed in range(5):
         # the generator of groups is asked in the same order, so the other patients' groups agree
         with_one = grouped(40, per_patient=2, seed=seed, white=white)
