@@ -117,7 +117,7 @@ class Panel:
     def products(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (rows, learned) what a teacher is linear in."""
         plain, extra = rows[:, : self._plain], rows[:, self._plain :]
-        both = (plain[:, :, None] * extra[:, None]).reshape(len(rows), -1)
+        both = (plain[:, :, None] * extra[:, None]).reshape(len(rows), self._plain * self._extra)
         return np.concatenate([rows, both, np.ones((len(rows), 1), dtype=np.float32)], axis=1)
 
 
