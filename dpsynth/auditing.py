@@ -6,13 +6,15 @@ Every fit reads the patients again and nothing is kept in a ledger, so only publ
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from dpsynth.cohort import Cohort
-from dpsynth.errors import InputError
+from dpsynth.errors import InputError, ModelFormatError
+from dpsynth.files import read_json
 from dpsynth.models.base import Model, Progress, Synthesizer, make
 from dpsynth.privacy.budget import Budget, default_delta
 from dpsynth.privacy.session import Session
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     from dpsynth.evaluation.audit.games import Seen
     from dpsynth.evaluation.audit.outcome import Attack, Audit, Check, Claim
 
-__all__ = ["ATTACKS", "Auditor", "FitGame", "claim_of", "demo_cohort"]
+__all__ = ["ATTACKS", "Auditor", "FitGame", "audit_release", "auditor_of", "claim_of", "demo_cohort"]
 
 ATTACKS = {
     "white-box": "sees every noisy answer that the model got and knows all other patients; likelihood ratio",
@@ -222,3 +224,54 @@ def _check(cohort: Cohort, runs: int, patients: int, confidence: float) -> None:
         raise InputError(f"audit: found {runs} runs and {patients} patients, expected {LEAST} and 2 or more.")
     if not 0.5 <= confidence < 1:
         raise InputError(f"confidence: found {confidence}, expected a number from 0.5 to below 1.")
+
+
+def audit_release(folder: str | Path, *, confidence: float = 0.95) -> "Audit":
+    """Audit a release without any patient: its own files are checked, and attacks are *not run*.
+
+    Parameters
+    ----------
+    folder : path
+        A folder that `dpsynth.release` wrote.
+    confidence : float
+        What attacks would have; checks are exact.
+
+    Raises
+    ------
+    ModelFormatError
+        If it is not the folder of a release.
+    """
+    from dpsynth.evaluation.audit.outcome import Attack, Audit
+    from dpsynth.evaluation.audit.statements import check_release, claim_in
+
+    checks, statement = check_release(Path(folder)), read_json(Path(folder) / "privacy.json")
+    idle = tuple(Attack(name, "", reason="needs a public cohort to fit again and again on") for name in ATTACKS)
+    return Audit(Path(folder).name, claim_in(statement), confidence, idle, tuple(checks))
+
+
+def auditor_of(folder: str | Path, cohort: Cohort, **settings: Any) -> Auditor:
+    """Return an auditor that plays with the model, options and budget of a release, on a public cohort.
+
+    Parameters
+    ----------
+    folder : path
+        A release.
+    cohort : Cohort
+        Public or simulated patients of any schema.
+    **settings
+        Further arguments of `Auditor`.
+
+    Raises
+    ------
+    ModelFormatError
+        If the release does not say which model made it.
+    """
+    from dpsynth.evaluation.audit.statements import claim_in
+
+    statement = read_json(Path(folder) / "privacy.json")
+    claim = claim_in(statement)
+    try:
+        name, options = str(statement["model"]["name"]), dict(statement["model"]["options"])
+    except (KeyError, TypeError, ValueError):
+        raise ModelFormatError("privacy.json: does not say which model made the release.") from None
+    return Auditor(cohort, name, epsilon=claim.epsilon, delta=claim.delta, options=options, **settings)

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dpsynth.cli import demo, evaluate, fit, ledger, models, plan, release, sample, schema
+from dpsynth.cli import audit, demo, evaluate, fit, ledger, models, plan, release, sample, schema
 
 __all__ = ["app"]
 
@@ -20,6 +20,7 @@ app.command("fit")(fit.run)
 app.command("sample")(sample.run)
 app.command("release")(release.run)
 app.command("evaluate")(evaluate.run)
+app.command("audit")(audit.run)
 app.add_typer(ledger.app, name="ledger")
 app.command("models")(models.run)
 app.command("demo")(demo.run)

@@ -141,15 +141,26 @@ class Audit:
 
     @property
     def verdict(self) -> Verdict:
-        """A violation if anything found one; none at this power if anything was run and found none; else not run."""
-        found = {one.verdict for one in (*self.attacks, *self.checks)}
-        return next((v for v in (Verdict.VIOLATION, Verdict.NONE) if v in found), Verdict.NOT_RUN)
+        """A violation if anything found one; else what the attacks say, not what files say of themselves."""
+        return Verdict.VIOLATION if self.of_checks is Verdict.VIOLATION else self.of_attacks
+
+    @property
+    def of_attacks(self) -> Verdict:
+        """What the attacks say together."""
+        return _worst(self.attacks)
+
+    @property
+    def of_checks(self) -> Verdict:
+        """What the checks of a release's files say together."""
+        return _worst(self.checks)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the audit as JSON-able values."""
         return {
             "subject": self.subject,
             "verdict": str(self.verdict),
+            "verdict_of_attacks": str(self.of_attacks),
+            "verdict_of_files": str(self.of_checks),
             "claim": {**asdict(self.claim), "mu": self.claim.mu},
             "confidence": self.confidence,
             "attacks": [
@@ -159,6 +170,11 @@ class Audit:
             "checks": [{"name": c.name, "verdict": str(c.verdict), "detail": c.detail} for c in self.checks],
             **self.facts,
         }
+
+
+def _worst(parts: Sequence[Attack | Check]) -> Verdict:
+    found = {one.verdict for one in parts}
+    return next((v for v in (Verdict.VIOLATION, Verdict.NONE) if v in found), Verdict.NOT_RUN)
 
 
 def attacked(

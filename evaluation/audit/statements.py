@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.coders import OTHER
 from dpsynth.errors import InputError, ModelFormatError
 from dpsynth.evaluation.audit.bounds import gaussian_curve, gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import Check, Claim, Verdict
@@ -222,8 +223,11 @@ def _schema_with_discovered(folder: Path) -> "Schema":
     facts, config = read_json(folder / "model" / "schema.json"), read_json(folder / "model" / "config.json")
     try:
         for column, values in config["discovered"].items():
-            kept = {k: v for k, v in facts["columns"][column].items() if k not in ("discover", "max_values")}
-            facts["columns"][column] = {**kept, "values": list(values)}
+            declared = dict(facts["columns"][column])
+            stand_in = [] if declared.pop("other", "") == "missing" or OTHER in values else [OTHER]
+            for key in ("discover", "max_values"):
+                del declared[key]
+            facts["columns"][column] = {**declared, "values": [*values, *stand_in]}
         return Schema.parse(facts)
     except (KeyError, TypeError, AttributeError):
         raise ModelFormatError("model: its files do not fit together.") from None

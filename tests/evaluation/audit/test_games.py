@@ -232,8 +232,9 @@ def test_a_verdict_is_never_better_than_what_was_run() -> None:
     idle = Attack("white-box", "corner", reason="stopped")
     assert Audit("x", claim, 0.95).verdict is Verdict.NOT_RUN
     assert Audit("x", claim, 0.95, (idle,)).verdict is Verdict.NOT_RUN
-    assert Audit("x", claim, 0.95, (idle,), (none,)).verdict is Verdict.NONE
+    assert Audit("x", claim, 0.95, (idle,), (none,)).verdict is Verdict.NOT_RUN
     assert Audit("x", claim, 0.95, (idle,), (none, bad)).verdict is Verdict.VIOLATION
+    assert Audit("x", claim, 0.95, (idle,), (none,)).of_checks is Verdict.NONE
     assert {str(v) for v in Verdict} == {"violation found", "none found at this power", "not run"}
 
 
