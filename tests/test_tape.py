@@ -26,6 +26,10 @@ import dpsynth
 from dpsynth.cli.app import app
 from dpsynth.models.base import Synthesizer
 from dpsynth.models.tabular.aim import AIM
+from dpsynth.models.tabular.deep.ctgan import CTGAN
+from dpsynth.models.tabular.deep.diffusion import TabularDiffusion
+from dpsynth.models.tabular.deep.pate_gan import PATEGAN
+from dpsynth.models.tabular.deep.tvae import TVAE
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.mst import MST
 from dpsynth.models.tabular.prism import Prism
@@ -56,6 +60,10 @@ MODELS: dict[str, Callable[[], Synthesizer]] = {
     "mst": MST,
     "aim": partial(AIM, rounds=2, sample=2_000),
     "prism": Prism,
+    "ctgan": partial(CTGAN, hidden=8, steps=4, critic_steps=2, generator_steps=1),
+    "tvae": partial(TVAE, hidden=8, latent=2, steps=4),
+    "tabular-diffusion": partial(TabularDiffusion, hidden=8, steps=4, levels=1, warm_steps=2, draws=3, questions=0.2),
+    "pate-gan": partial(PATEGAN, rounds=2, asked=4, hidden=8, generator_steps=1),
 }
 
 

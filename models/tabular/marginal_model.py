@@ -123,7 +123,7 @@ class MarginalModel(Model):
         tree = _read_tree(bins.shape, config)
         beliefs = [arrays[f"belief.{i}"].astype(np.float64) for i in range(len(tree.cliques))]
         _check_beliefs(tree, beliefs)
-        rows, counts = int(config["rows"]), _read_counts(codec, config["counts"], arrays)
+        rows, counts = int(config["rows"]), read_counts(codec, config["counts"], arrays)
         if rows < 1:
             raise ValueError("the number of rows is not positive")
         return cls(codec, statement, graph=GraphicalModel(tree, beliefs), bins=bins, rows=rows, counts=counts)
@@ -138,7 +138,8 @@ def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: in
         raise ValueError("weights of a bin do not sum to 1")
 
 
-def _read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Released]:
+def read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Released]:
+    """Return the noisy counts of a file; `KeyError`, `TypeError` or `ValueError` where they do not fit the codec."""
     found = []
     for i, table in enumerate(tables):
         name, sigma = str(table["column"]), float(table["sigma"])

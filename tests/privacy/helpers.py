@@ -1,6 +1,6 @@
 """Small cohorts, and answers that come from a tape instead of from data."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,6 +108,21 @@ class Tape:
     def keys(self, _column: str, _sigma: float, threshold: int) -> list[tuple[Any, int]]:
         """Return fixed values."""
         return [("flu", threshold + 9), ("gout", threshold + 5)]
+
+    def gradients(self, objective: Any, plan: Any, **_facts: Any) -> Iterator[None]:
+        """Fill the gradients of each step with fixed numbers."""
+        import torch
+
+        generator = torch.Generator().manual_seed(0)
+        for _ in range(plan.steps):
+            for parameter in objective.parameters():
+                if parameter.requires_grad:
+                    parameter.grad = torch.randn(parameter.shape, generator=generator)
+            yield
+
+    def votes(self, panel: Any, _made: Any, asked: Any, _sigma: float) -> Any:
+        """Return fixed votes."""
+        return self.rng.integers(0, panel.teachers + 1, len(asked))
 
 
 class Recorder:

@@ -1,0 +1,1 @@
+"""Networks for tables, trained privately: `ctgan`, `tvae`, `tabular-diffusion`, `pate-gan`; they need torch."""

@@ -1,0 +1,115 @@
+"""DP-CTGAN: a conditional GAN for rows whose critic is trained by DP-SGD.
+
+Only the critic sees patients. Its loss is one number a patient: the patient's row against one row that the generator
+made (``pac`` is 1, and there is no gradient penalty on real rows). The rows that it is shown are made for conditions
+from a *paid* table, in their real proportions: oversampling rare conditions would change who is in a sample, and with
+it the accounting; rare groups are oversampled when rows are drawn. The critic takes many steps for each of the
+generator's, since under noise a critic that lags behind is what holds a GAN back (Bie, Kamath and Zhang 2023).
+
+Source: Xu et al. (2019), Modeling tabular data using conditional GAN, section 4; Fang, Dhami and Kersting (2022),
+DP-CTGAN.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import softplus
+
+from dpsynth.models.base import Progress
+from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
+from dpsynth.models.tabular.deep.generator import Generator
+from dpsynth.models.tabular.deep.model import GeneratorModel, Known
+from dpsynth.models.tabular.deep.networks import Judge
+from dpsynth.models.tabular.deep.training import Trainer
+from dpsynth.privacy.dpsgd import Batch
+from dpsynth.privacy.session import Session
+
+ROWS = 512
+"""Rows of a step of the generator."""
+
+
+class CTGAN(DeepSynthesizer):
+    """Train a critic privately and a generator against it.
+
+    Parameters
+    ----------
+    hidden
+        Units of a hidden layer.
+    steps
+        Steps of the critic, the private training.
+    critic_steps
+        Steps of the critic for each time that the generator is stepped.
+    generator_steps
+        Steps of the generator each time; they cost nothing.
+    questions
+        Share of the budget for counts.
+    rate, generator_rate
+        Learning rates of critic and generator.
+    conditions
+        Columns that both networks read, with commas between; by default the schema's target and subgroups.
+    """
+
+    name: ClassVar[str] = "ctgan"
+    summary: ClassVar[str] = "a conditional GAN whose critic is trained by DP-SGD"
+    citation: ClassVar[str] = "Xu et al. (2019); Fang, Dhami and Kersting (2022), DP-CTGAN; Bie et al. (2023)"
+    produces = GeneratorModel
+    seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        hidden: int = 64,
+        steps: int = 300,
+        critic_steps: int = 5,
+        generator_steps: int = 5,
+        questions: float = 0.2,
+        rate: float = 1e-2,
+        generator_rate: float = 1e-3,
+        conditions: str | None = None,
+    ) -> None:
+        self.hidden = hidden
+        self.steps = steps
+        self.critic_steps = critic_steps
+        self.generator_steps = generator_steps
+        self.questions = questions
+        self.rate = rate
+        self.generator_rate = generator_rate
+        self.conditions = conditions
+
+    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+        """Train both; keep the generator."""
+        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        critic = Critic(generator, self.hidden)
+        trainer = Trainer(critic, rate=self.rate, steps=self.steps, report=report)
+
+        def update(step: int) -> None:
+            trainer.update(step)
+            if step % self.critic_steps == self.critic_steps - 1:
+                for _ in range(self.generator_steps):
+                    generator.step(ROWS, lambda rows, given: softplus(-critic.judge(rows, given)))
+
+        session.train(critic, update, expected=expected_patients(session, known))
+        return generator.model(session)
+
+
+class Critic(TableObjective):
+    """Tells patients' rows from made ones."""
+
+    def __init__(self, generator: Generator, hidden: int) -> None:
+        layout = generator.known.layout
+        super().__init__(layout)
+        self._makes = [generator]  # in a list: it is no part of what is trained
+        self.judge = Judge(layout.width, layout.condition_width, hidden, seed=5)
+
+    def randomness(self, patients: int, generator: torch.Generator) -> Batch:
+        """Return a made row for each patient; the patient has no part in it."""
+        with torch.no_grad():
+            rows, given = self._makes[0].rows(patients, generator)
+        return {"made": rows, "made_given": given}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (patients,) losses: the patient's rows taken for made ones, and a made row for a patient's."""
+        real = softplus(-self.judge(batch["rows"], batch["given"]))
+        made = softplus(self.judge(batch["made"], batch["made_given"]))
+        return (real * batch["weights"]).sum(1) + made

@@ -1,0 +1,86 @@
+"""The generator of a GAN for rows: it sees noise, conditions from a paid table and a critic, never a patient."""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpsynth.models.tabular.deep.model import GeneratorModel, Known, generated
+from dpsynth.models.tabular.deep.networks import fresh, gumbel, seeded
+from dpsynth.models.tabular.deep.training import with_margins
+from dpsynth.privacy.session import Session
+
+TEMPERATURE = 0.3
+"""Of the soft states whose gradient the generator is given."""
+AVERAGE = 0.98
+"""Weight of the past in the running average of the generator's weights, which is what is kept."""
+
+
+class Generator:
+    """A generator, its optimiser, and the rows that it makes.
+
+    Parameters
+    ----------
+    known
+        Columns and conditions, as they were paid for.
+    hidden
+        Units of each of the two hidden layers.
+    extra
+        Latent normals beside one for each number.
+    rate
+        Adam's rate.
+    """
+
+    def __init__(self, known: Known, *, hidden: int, extra: int, rate: float) -> None:
+        self.known = known
+        layout = known.layout
+        self._latent = len(layout.scores) + extra
+        shape = (self._latent + layout.condition_width, hidden, layout.width)
+        self.network = with_margins(fresh(3, *shape, depth=2, normalised=True), layout)
+        self._average = [p.detach().clone() for p in self.network.parameters()]
+        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, betas=(0.5, 0.9))
+        self._own = seeded(4)
+        self._weights = torch.from_numpy(known.conditions.table.ravel()).double().clamp(min=1e-9)
+
+    def rows(self, count: int, randomness: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
+        """Return (count, width) rows and the (count, condition width) states that they were made for."""
+        source = self._own if randomness is None else randomness
+        layout = self.known.layout
+        given = self._given(count, source)
+        latent = torch.randn(count, self._latent, generator=source)
+        outputs = generated(self.network, layout, latent, given, skip=True)
+        noise = gumbel(source, count, layout.width)
+        return layout.normalised(outputs, noise=noise, temperature=TEMPERATURE), given
+
+    def _given(self, count: int, source: torch.Generator) -> Tensor:
+        layout, table = self.known.layout, self.known.conditions.table
+        if not layout.conditions:
+            return torch.zeros(count, 0)
+        cells = torch.multinomial(self._weights, count, replacement=True, generator=source).numpy()
+        states = dict(zip(layout.conditions, np.unravel_index(cells, table.shape), strict=True))
+        return layout.one_hot(states, count)
+
+    def step(self, count: int, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
+        """Make rows, and move where the mean loss that a critic gives them falls."""
+        self._optimiser.zero_grad()
+        loss(*self.rows(count)).mean().backward()  # type: ignore[no-untyped-call]
+        self._optimiser.step()
+        with torch.no_grad():
+            for kept, parameter in zip(self._average, self.network.parameters(), strict=True):
+                kept.lerp_(parameter, 1 - AVERAGE)
+
+    def model(self, session: Session) -> GeneratorModel:
+        """Return the model, with the average of the weights."""
+        with torch.no_grad():
+            for kept, parameter in zip(self._average, self.network.parameters(), strict=True):
+                parameter.copy_(kept)
+        return GeneratorModel(
+            session.codec,
+            session.statement(),
+            known=self.known,
+            network=self.network,
+            latent=self._latent,
+            spread=[0.0] * len(self.known.layout.scores),
+            skip=True,
+        )

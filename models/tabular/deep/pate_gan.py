@@ -1,0 +1,151 @@
+"""PATE-GAN: a GAN whose critic never sees a patient, only the noisy votes of teachers that do.
+
+Each round the generator makes rows; the kernel's teachers, each with its own part of the patients, learn to tell them
+from patients' rows, and vote on a few of them. The votes come back with Gaussian noise (`dpsynth.privacy.pate`). A
+student learns the share of votes: it is regressed, not classified, since the noise has mean 0 while a noisy majority
+would be biased. The generator is trained against the student.
+
+Source: Jordon, Yoon and van der Schaar (2019), PATE-GAN; noise as in Papernot et al. (2018), Scalable private learning
+with PATE, without its data-dependent accounting.
+"""
+
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
+from dpsynth.models.tabular.deep.generator import Generator
+from dpsynth.models.tabular.deep.model import GeneratorModel, Known
+from dpsynth.models.tabular.deep.networks import Judge, seeded
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.pate import Panel
+from dpsynth.privacy.session import Session
+from dpsynth.privacy.training import TrainingPlan
+from dpsynth.schema import Schema
+
+MADE = 64
+"""Rows that the teachers learn from in a round, beside their patients' rows."""
+ROWS, STUDENT_STEPS = 512, 40
+STUDENT_RATE, STUDENT_DECAY = 3e-3, 1e-2
+PART = 10
+"""Patients of a teacher, about, where the option `teachers` is 0."""
+FEWEST = 10
+
+
+class PATEGAN(DeepSynthesizer):
+    """Train a generator against a student of private teachers.
+
+    Parameters
+    ----------
+    teachers
+        How many; 0 for one to about ten patients.
+    rounds
+        Rounds of teachers, student and generator.
+    asked
+        Made rows that the teachers vote on in a round.
+    hidden
+        Units of a hidden layer.
+    generator_steps
+        Steps of the generator in a round.
+    questions
+        Share of the budget for counts; the votes have the rest.
+    generator_rate
+        Learning rate of the generator.
+    conditions
+        Columns that the networks read, with commas between; by default the schema's target and subgroups.
+    """
+
+    name: ClassVar[str] = "pate-gan"
+    summary: ClassVar[str] = "a GAN whose critic learns from noisy votes of teachers on disjoint patients"
+    citation: ClassVar[str] = "Jordon, Yoon and van der Schaar (2019), PATE-GAN; Papernot et al. (2018)"
+    produces = GeneratorModel
+    seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        teachers: int = 0,
+        rounds: int = 20,
+        asked: int = 25,
+        hidden: int = 64,
+        generator_steps: int = 10,
+        questions: float = 0.2,
+        generator_rate: float = 1e-3,
+        conditions: str | None = None,
+    ) -> None:
+        self.teachers = teachers
+        self.rounds = rounds
+        self.asked = asked
+        self.hidden = hidden
+        self.generator_steps = generator_steps
+        self.questions = questions
+        self.generator_rate = generator_rate
+        self.conditions = conditions
+
+    def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:  # noqa: ARG002  (as its class says)
+        """Return None: the teachers answer by counts, which are questions."""
+        return None
+
+    def share_of_counts(self) -> float:
+        """Return the share of the budget for counts of columns."""
+        return self.questions
+
+    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+        """Ask votes round by round; keep the generator."""
+        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        student = Student(known, self.hidden)
+        teachers = self.teachers or max(FEWEST, round(known.rows / session.sensitivity / PART))
+        panel = _panel(known, teachers)
+        price = session.rho_left / self.rounds
+        for step in range(self.rounds):
+            report("asking teachers", step / self.rounds)
+            with torch.no_grad():
+                made, asked = (torch.cat(generator.rows(count), dim=1) for count in (MADE, self.asked))
+            votes = session.votes(panel, made.numpy(), asked.numpy(), min(price, session.rho_left))
+            student.learn(asked, votes / teachers)
+            for _ in range(self.generator_steps):
+                generator.step(ROWS, lambda rows, given: -student.judge(rows, given))
+        report("asking teachers", 1.0)
+        return generator.model(session)
+
+    def items(self, training: TrainingPlan | None, rows: int) -> list[PlanItem]:  # noqa: ARG002  (there is none)
+        """Return the line of the votes."""
+        words = f"{self.teachers or max(FEWEST, round(rows / PART)):,} teachers; the noise is in votes"
+        return [PlanItem("rounds of votes", self.rounds, self.rounds * self.asked, 0.0, words)]
+
+
+def _panel(known: Known, teachers: int) -> Panel:
+    layout = known.layout
+    names = list(layout.codec.columns)
+    return Panel(
+        teachers,
+        {names[place]: table.numpy() for place, table in layout.tables()},
+        {names[place]: table.numpy() for place, table in layout.condition_tables()},
+    )
+
+
+class Student:
+    """Learns the share of teachers that take a row for a patient's, from noisy shares of rows that were asked."""
+
+    def __init__(self, known: Known, hidden: int) -> None:
+        self._width = known.layout.width
+        self.judge = Judge(self._width, known.layout.condition_width, hidden, seed=5)
+        self._optimiser = torch.optim.AdamW(self.judge.parameters(), lr=STUDENT_RATE, weight_decay=STUDENT_DECAY)
+        self._asked: list[Tensor] = []
+        self._shares: list[Tensor] = []
+        self._source = seeded(8)
+
+    def learn(self, asked: Tensor, shares: Any) -> None:
+        """Take in a round's answers, and regress all answers so far."""
+        self._asked.append(asked)
+        self._shares.append(torch.from_numpy(np.asarray(shares, dtype=np.float32)))
+        rows, wanted = torch.cat(self._asked), torch.cat(self._shares) - 0.5
+        for _ in range(STUDENT_STEPS):
+            chosen = torch.randint(len(rows), (256,), generator=self._source)
+            found = self.judge(rows[chosen, : self._width], rows[chosen, self._width :])
+            self._optimiser.zero_grad()
+            (found - wanted[chosen]).square().mean().backward()
+            self._optimiser.step()
