@@ -20,6 +20,7 @@ from dpsynth.grid import cell_widths, edge_values
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
 from dpsynth.values import build
+from dpsynth.visits import flatten, flattened, unfold
 
 __all__ = ["Codec", "ColumnCode"]
 
@@ -62,7 +63,7 @@ class Codec:
     Parameters
     ----------
     schema
-        The schema.
+        The schema. Where it declares visits, the codes are those of one row a patient (`dpsynth.visits`).
     cells
         How many cells a numeric or datetime column is cut into. A column that can take at most twice as many values
         has one for each; thresholds of the schema's constraints begin a cell, and may add some.
@@ -73,6 +74,8 @@ class Codec:
     ----------
     columns : dict[str, ColumnCode]
         The coded columns in the schema's order.
+    flat : Schema
+        The schema of the coded rows: that of one row a patient where there are visits, else the schema itself.
     pending : tuple[str, ...]
         The columns whose values are still to be discovered; they have no codes yet.
 
@@ -97,21 +100,22 @@ class Codec:
         if cells < 2:
             raise InputError(f"cells: found {cells}, expected at least 2.")
         self.schema = schema
+        flat = self.flat = flattened(schema)
         self.cells = cells
         self.discovered = {name: tuple(map(canonical_text, values)) for name, values in (discovered or {}).items()}
-        _check_discovered(schema, self.discovered)
+        _check_discovered(flat, self.discovered)
         self.pending = tuple(
-            name for name in schema.modelled if _discovers(schema.columns[name]) and name not in self.discovered
+            name for name in flat.modelled if _discovers(flat.columns[name]) and name not in self.discovered
         )
-        edges = _constraint_edges(schema)
+        edges = _constraint_edges(flat)
         self._coders: dict[str, Coder] = {
-            name: self._coder(name, edges.get(name, set())) for name in schema.modelled if name not in self.pending
+            name: self._coder(name, edges.get(name, set())) for name in flat.modelled if name not in self.pending
         }
         self.columns = {name: _column_code(name, coder) for name, coder in self._coders.items()}
-        self._rules = Rules(schema.constraints, self._coders)
+        self._rules = Rules(flat.constraints, self._coders)
 
     def _coder(self, name: str, edges: set[int]) -> Coder:
-        column = self.schema.columns[name]
+        column = self.flat.columns[name]
         if isinstance(column, Numeric | Datetime):
             return GridCoder(column, self.cells, sorted(edges))
         assert isinstance(column, Categorical | Boolean)  # noqa: S101  (identifiers are not modelled)
@@ -172,7 +176,8 @@ class Codec:
         InputError
             If the values of a column are still to be discovered, or the cohort does not have it.
         """
-        names = self.schema.modelled if columns is None else columns
+        cohort = flatten(cohort)
+        names = self.flat.modelled if columns is None else columns
         for name in names:
             self._check_column(name)
             if name not in cohort.columns:
@@ -211,6 +216,12 @@ class Codec:
         InputError
             If a column is not there, lengths differ, a code is out of bounds, or no row keeps the constraints.
         """
+        return self.cohort(self.draw(codes, rng, where=where))
+
+    def draw(
+        self, codes: Mapping[str, CodeArray], rng: np.random.Generator, *, where: Mapping[str, Any] | None = None
+    ) -> Any:
+        """Return the values of codes as a pyarrow table of the codec's columns; see `decode`."""
         rows = self._check_codes(codes)
         limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
         kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, limits)
@@ -223,7 +234,11 @@ class Codec:
                 arrays[name] = build(coder.column, values, missing)
             else:
                 arrays[name] = coder.decode(kept[name])
-        return Cohort(self.schema, _table(arrays), synthetic=True)
+        return _table(arrays)
+
+    def cohort(self, table: Any) -> Cohort:
+        """Return the synthetic cohort of a table that `draw` gave: with visits, a row for each that happened."""
+        return Cohort(self.schema, table if self.schema.visits is None else unfold(table, self.schema), synthetic=True)
 
     def _check_codes(self, codes: Mapping[str, CodeArray]) -> int:
         """Return the number of rows of well-formed codes."""

@@ -156,7 +156,7 @@ class Cohort:
         """
         indices = row_numbers(row_indices)
         table = self.table.take(indices).combine_chunks()
-        part = self.schema.model_copy(update={"rows": None})
+        part = self.schema.without_counts()
         images = self.images.take(indices) if self.images is not None else None
         return replace(self, schema=part, table=table, images=images)
 

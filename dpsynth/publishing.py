@@ -101,7 +101,7 @@ def publish(
         places = _places(Path(folder), force=force, judged=holdout is not None)
         train, test = _split(cohort, holdout)
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
-        synthetic = draw(fitted, rows or cohort.schema.rows, progress=progress)
+        synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
         made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
     if test is None:
         return Published(fitted, synthetic, made)

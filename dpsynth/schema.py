@@ -14,6 +14,7 @@ from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, 
 from dpsynth.constraints import Constraint
 from dpsynth.errors import FileError, SchemaError
 from dpsynth.policies import Fairness
+from dpsynth.visits import Visits, check_visits
 
 __all__ = ["Boolean", "Categorical", "Column", "Datetime", "Fairness", "Identifier", "Images", "Numeric", "Schema"]
 
@@ -114,6 +115,12 @@ class Schema(BaseModel):
     drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
     constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
+    related: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of columns that are known to go together; a model measures them in any case."
+    )
+    visits: Visits | None = Field(
+        default=None, description="How the rows of a patient are visits; a model then learns one row a patient."
+    )
     images: Images | None = Field(default=None, description="The images, where patients have some.")
 
     @model_validator(mode="after")
@@ -126,6 +133,7 @@ class Schema(BaseModel):
         self._check_missing_values()
         self._check_images()
         check_constraints(self.columns, self.constraints)
+        check_visits(self)
         return self
 
     def _check_names(self) -> None:
@@ -157,6 +165,13 @@ class Schema(BaseModel):
                 raise ValueError("intersections: each is a list of two or more different columns")
         if len(set(self.subgroups)) < len(self.subgroups):
             raise ValueError("subgroups: a column is named twice")
+        for pair in self.related:
+            self._check_known("related", pair, modelled=True)
+            if pair[0] == pair[1]:
+                raise ValueError("related: each is a pair of two different columns")
+        if self.visits is not None:
+            named = (self.visits.column, *self.visits.static, *self.visits.rising)
+            self._check_known("visits", named, modelled=True)
         self._check_fairness()
 
     def _check_fairness(self) -> None:
@@ -201,6 +216,16 @@ class Schema(BaseModel):
     def modelled(self) -> tuple[str, ...]:
         """The names of the columns that are modelled and released, in order: all but identifiers."""
         return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
+
+    @property
+    def units(self) -> int | None:
+        """The public number of what a model learns: patients where there are visits, else rows; None if private."""
+        return self.rows if self.visits is None else self.visits.patients
+
+    def without_counts(self) -> "Schema":
+        """Return the schema of a part of the cohort: how many rows and patients it has is private."""
+        visits = self.visits and self.visits.model_copy(update={"patients": None})
+        return self.model_copy(update={"rows": None, "visits": visits})
 
     def check_confirmed(self) -> None:
         """Refuse a schema that nobody has checked.

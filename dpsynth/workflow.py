@@ -13,6 +13,7 @@ from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
+from dpsynth.visits import flattened
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.bins import BinKind
@@ -43,7 +44,7 @@ def plan(
     epsilon, delta : float
         The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`.
     rows : int, optional
-        Assumed number of rows; default: the schema's public `rows`.
+        Assumed number of rows, of patients where the schema declares visits; default: the schema's public number.
     model : str or Synthesizer
         See `dpsynth.models.available`.
     **options
@@ -54,12 +55,12 @@ def plan(
     InputError
         If an argument is unknown or out of range, or no row count is given anywhere.
     """
-    count = schema.rows if rows is None else rows
+    count = schema.units if rows is None else rows
     if count is None:
         raise InputError("plan: the schema declares no rows; say for how many rows to plan (--rows, rows=).")
     if count < 1:
         raise InputError(f"plan: rows is {count}, expected 1 or more.")
-    return _maker(model, options).plan(schema, _budget(epsilon, delta), count)
+    return _maker(model, options).plan(flattened(schema), _budget(epsilon, delta), count)
 
 
 def fit(
@@ -184,7 +185,7 @@ def draw(model: Model, rows: int | None = None, *, seed: int | None = None, prog
     check_rows(rows)
     report = progress or _silent
     report("sampling", 0.0)
-    synthetic = model.sample(rows or model.schema.rows or model.rows, seed=seed)
+    synthetic = model.sample(rows or model.schema.units or model.rows, seed=seed)
     report("sampling", 1.0)
     return synthetic
 

@@ -222,7 +222,7 @@ class Model(abc.ABC):
         Parameters
         ----------
         n : int
-            Number of rows, at least 1.
+            Number of rows, at least 1; of patients where the schema declares visits, each with a row a visit.
         where : mapping, optional
             Conditions that every row keeps, as `Codec.where` reads them: ``{"race": "black", "age": {"min": 80}}``.
             Ranges may cut the cells of a number: values are then drawn from the part inside.
@@ -256,16 +256,15 @@ class Model(abc.ABC):
             for part in parts:
                 self._check_support(part.where)
         drawn = [self._drawn(part, rng) for part in parts]
-        return drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng)
+        return self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
 
-    def _drawn(self, part: Part, rng: np.random.Generator) -> "Cohort":
+    def _drawn(self, part: Part, rng: np.random.Generator) -> Any:
         masks = self.codec.where(part.where, partly=True)
         # A row that breaks a constraint takes codes of another row: there must be others, under the same condition.
-        rows = max(part.rows, FEW) if self.schema.constraints else part.rows
+        rows = max(part.rows, FEW) if self.codec.flat.constraints else part.rows
         wanted = dataclasses.replace(part, rows=rows)
         codes = kept(self.codec, wanted, lambda size: self.sample_codes(size, masks, rng), rng)
-        cohort = self.codec.decode(codes, rng, where=part.where)
-        return cohort if rows == part.rows else dataclasses.replace(cohort, table=cohort.table.slice(0, part.rows))
+        return self.codec.draw(codes, rng, where=part.where).slice(0, part.rows)
 
     def _check_support(self, where: Mapping[str, Any]) -> None:
         found = self.support(where) if where else None
@@ -292,13 +291,12 @@ class Model(abc.ABC):
         return f"<{type(self).__name__} of {self.schema.name!r}: {len(self.codec.columns)} columns>"
 
 
-def _shuffled(drawn: Sequence["Cohort"], rng: np.random.Generator) -> "Cohort":
-    """Return the rows of several draws together, in random order."""
+def _shuffled(drawn: Sequence[Any], rng: np.random.Generator) -> Any:
+    """Return the rows of several tables together, in random order."""
     import pyarrow as pa
 
-    table = pa.concat_tables([cohort.table for cohort in drawn])
-    order = rng.permutation(table.num_rows)
-    return dataclasses.replace(drawn[0], table=table.take(order).combine_chunks())
+    table = pa.concat_tables(drawn)
+    return table.take(rng.permutation(table.num_rows)).combine_chunks()
 
 
 class Synthesizer(abc.ABC):

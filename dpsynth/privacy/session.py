@@ -22,6 +22,7 @@ from dpsynth.privacy.statement import statement
 from dpsynth.privacy.table_questions import TableQuestions
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
+from dpsynth.visits import flattened
 
 
 class Session(TableQuestions, NetworkQuestions):
@@ -33,7 +34,7 @@ class Session(TableQuestions, NetworkQuestions):
     Attributes
     ----------
     schema, budget, accounting
-        What it was opened with.
+        What it was opened with; where the schema declares visits, that of one row a patient (`dpsynth.visits`).
     rows
         The number of rows, only where it is public; else None.
     codec
@@ -51,7 +52,7 @@ class Session(TableQuestions, NetworkQuestions):
         training: TrainingPlan | None = None,
     ) -> None:
         """Use `Session.open`."""
-        self.schema = schema
+        self.schema = flattened(schema)
         self.budget = budget
         self.accounting = accounting
         self.rows = rows
@@ -115,7 +116,7 @@ class Session(TableQuestions, NetworkQuestions):
         """
         cohort.schema.check_confirmed()
         book = ledger if ledger is not None else ledger_of(cohort)
-        rows = train_rows if train_rows is not None else cohort.schema.rows
+        rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
         unit = "row" if cohort.schema.patient is None else "patient"
         session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)

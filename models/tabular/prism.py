@@ -61,6 +61,7 @@ TYPICAL = 0.05
 """Total variation from independence of a typical pair of clinical columns (SUPPORT2 .06, Framingham .05, NMES .05)."""
 TARGET_WEIGHT = 10.0
 SUBGROUP_WEIGHT = 2.0
+RELATED_WEIGHT = 5.0
 STARS = 2
 """Ordinary pairs to refine, as a multiple of the number of columns."""
 PATIENCE = 3
@@ -167,8 +168,9 @@ class Prism(Synthesizer):
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
         must = [*stage.must, *groups]
-        ranked = sorted(strength, key=lambda pair: stage.weights[pair] * strength[pair], reverse=True)
-        refined = self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]
+        others = strength.keys() - set(stage.related)
+        ranked = sorted(others, key=lambda pair: (-stage.weights[pair] * strength[pair], pair))
+        refined = [*stage.related, *self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]]
         report("refining pairs", 0.2)
         refinement = stage.ask(session, stage.refine(rho, refined, strength))
         kept = [*must, *refined]
@@ -252,7 +254,9 @@ class Stage:
         with_target = [pair for pair in self.weights if schema.target in pair]
         self.special = [pair for pair in with_target if pair not in self.fair]
         self.ordinary = [pair for pair in self.weights if schema.target not in pair and pair not in self.fair]
-        self.must = [*with_target, *(columns for columns, _ in codec.forbidden())]
+        related = {frozenset(pair) for pair in schema.related}
+        self.related = [pair for pair in self.ordinary if frozenset(pair) in related]
+        self.must = [*with_target, *self.related, *(columns for columns, _ in codec.forbidden())]
 
     def sigma(self, rho: float) -> float:
         """Noise of a cell as a proportion, for a table of sensitivity 1 row that costs `rho`."""
@@ -409,7 +413,11 @@ def pair_weights(schema: Schema, columns: Sequence[str]) -> dict[Pair, float]:
     heavy = dict.fromkeys((*schema.subgroups, *group_columns(schema)), SUBGROUP_WEIGHT)
     if schema.target is not None:
         heavy[schema.target] = TARGET_WEIGHT
-    return {(a, b): heavy.get(a, 1.0) * heavy.get(b, 1.0) for a, b in combinations(columns, 2)}
+    related = {frozenset(pair) for pair in schema.related}
+    return {
+        (a, b): heavy.get(a, 1.0) * heavy.get(b, 1.0) * (RELATED_WEIGHT if {a, b} in related else 1.0)
+        for a, b in combinations(columns, 2)
+    }
 
 
 @dataclass(frozen=True)
