@@ -115,6 +115,10 @@ class Answers(Protocol):
         """Return (groups, dimension, dimension) sums of products of clipped features plus Gaussian noise."""
         ...
 
+    def images_per_row(self, sigma: float) -> Integers:
+        """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
+        ...
+
     def gradients(
         self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
     ) -> Iterable[None]:
@@ -210,6 +214,10 @@ class PrivateAnswers:
         """Return sums of products of clipped features by group plus Gaussian noise."""
         return _shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
 
+    def images_per_row(self, sigma: float) -> Integers:
+        """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
+        return _shielded("counting images", lambda: self._noise.gaussian(self._image_numbers(), sigma))
+
     def gradients(
         self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
     ) -> Iterable[None]:
@@ -246,6 +254,13 @@ class PrivateAnswers:
         patients = self._cohort.patients()[images.row]
         kept = kept_rows(patients, declared.max_per_patient, self._noise.generator())
         return images if len(kept) == len(images) else ImageSet(images.pixels[kept], images.row[kept])
+
+    def _image_numbers(self) -> Integers:
+        images, declared = self._images, self._cohort.schema.images
+        most = 0 if declared is None else declared.max_per_patient
+        rows = np.zeros(0, dtype=np.int64) if images is None else images.row
+        each = np.bincount(rows, minlength=len(self._cohort))
+        return np.bincount(each, minlength=most + 1).astype(np.int64)
 
     def _grouped_images(self, groups: Query) -> GroupedImages:
         """Return the kept images with the group of each."""

@@ -255,7 +255,7 @@ def _moved(batch: Batch, device: torch.device) -> Batch:
 
 
 def example_batch(
-    patients: int, records: int, columns: list[int], images: tuple[int, ...] | None, pixels: "np.dtype[Any] | None"
+    patients: int, records: int, columns: list[int], images: tuple[int, ...] | None, pixels: str | None
 ) -> Batch:
     """Return made-up patients of the public shape: codes within their columns' sizes, images of noise."""
     generator = torch.Generator().manual_seed(0)
@@ -268,7 +268,7 @@ def example_batch(
     }
     if images is not None:
         noise = torch.rand((*shape, *images), generator=generator)
-        found["images"] = (noise * 255).to(torch.uint8) if pixels == np.uint8 else noise
+        found["images"] = (noise * 255).to(torch.uint8) if pixels == "uint8" else noise
     return found
 
 

@@ -81,6 +81,33 @@ class NetworkQuestions(Asking):
         """
         return self.image_sums(groups, _One(self._inputs), rho)[:, 0]
 
+    def images_per_row(self, rho: float) -> Integers:
+        """Count the rows by the number of their images.
+
+        A patient has at most ``max_rows_per_patient`` rows, each in one cell, so the counts move by at most that many
+        in the L2 norm.
+
+        Parameters
+        ----------
+        rho
+            What it may cost.
+
+        Returns
+        -------
+        int64 array, shape (max_per_patient + 1,)
+            Rows with 0, 1, ... images; noise of standard deviation ``max_rows_per_patient / sqrt(2 rho)``.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
+        """
+        if self.schema.images is None:
+            raise InputError("images: the schema declares none; add images with size, channels and range.")
+        sigma = checks.noise_scale(self.sensitivity, rho)
+        self._account.debit([Event("gaussian", "rows by number of images", self.sensitivity, sigma)])
+        return self._asked.images_per_row(sigma)
+
     def train(
         self,
         objective: "Objective",

@@ -1,0 +1,1 @@
+"""Models of images, with the table that their conditions come from."""

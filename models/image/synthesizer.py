@@ -1,0 +1,189 @@
+"""What image synthesizers share: the table, the conditions, the numbers of images, and how the budget is divided."""
+
+import abc
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar, Literal, cast
+
+from dpsynth.errors import InputError
+from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
+from dpsynth.models.image.conditions import Conditions, default_columns
+from dpsynth.models.image.model import Generator, ImageModel, chances, declared_images
+from dpsynth.models.image.portion import Portion
+from dpsynth.models.tabular.fitting import silent
+from dpsynth.models.tabular.independent import Independent
+from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.prism import Prism
+from dpsynth.privacy.accounting import gaussian_scale, rho_for
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.session import Session, delta_for_discovery
+from dpsynth.privacy.training import TrainingPlan
+from dpsynth.schema import Schema
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+NUMBERS = 0.1
+"""Share of the table's price that goes to the numbers of images, where a row may have other than one."""
+COLUMN = 0.01
+"""Share of the whole price that a column of the table has by default, up to `TABLE`."""
+TABLE = 0.4
+
+
+@dataclass(frozen=True)
+class Known:
+    """What a generator of images is learned beside.
+
+    Parameters
+    ----------
+    conditions
+        What images are conditioned on.
+    shape
+        Channels and sides.
+    """
+
+    conditions: Conditions
+    shape: tuple[int, ...]
+
+
+class ImageSynthesizer(Synthesizer):
+    """A synthesizer of images and of the table that they belong to; a subclass learns the generator.
+
+    The price of the questions is divided by a public rule: one hundredth for each column of the table, at most 40 %,
+    and the rest for the images; ``table`` sets another share.
+
+    Parameters
+    ----------
+    conditions
+        Columns that images are conditioned on, apart by commas; default: the schema's target and subgroups.
+    table
+        Share of the price of questions that the table has, in (0, 1).
+    """
+
+    accounting: ClassVar[Literal["gaussian", "zcdp"]] = "gaussian"
+    seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
+
+    def __init__(self, *, conditions: str = "", table: float | None = None) -> None:
+        if table is not None and not 0 < table < 1:
+            raise InputError(f"table: found {table}, expected a share between 0 and 1.")
+        self.conditions = conditions
+        self.table = table
+
+    def fit(self, session: Session, progress: Progress | None = None) -> ImageModel:
+        """Learn the table with its share, then the images with the rest."""
+        report = progress or silent
+        shape = declared_images(session.schema).shape
+        price = session.rho * self._table_share(session.schema)
+        most = declared_images(session.schema).max_per_patient
+        numbers = session.images_per_row(NUMBERS * price)
+        sigma = gaussian_scale(session.sensitivity, NUMBERS * price)
+        table = self._fit_table(Portion(session, price * (1 - NUMBERS)), report)
+        columns = self._columns(session)
+        conditions = Conditions.of(session.codec, columns)
+        generator = self.learn(session, Known(conditions, shape), report)
+        assert len(numbers) == most + 1  # noqa: S101
+        return cast("type[ImageModel]", self.produces)(
+            session.codec,
+            session.statement(),
+            table=table,
+            conditions=conditions,
+            numbers=chances(numbers, sigma),
+            generator=generator,
+        )
+
+    @abc.abstractmethod
+    def learn(self, session: Session, known: Known, report: Progress) -> Generator:
+        """Learn the generator with what is left of the session's price, and its training."""
+
+    def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
+        """Say what a fit would ask, from public facts alone."""
+        declared = declared_images(schema)
+        training = self.training(schema, budget)
+        reserved = delta_for_discovery(budget, discovers=_discovers(schema))
+        rho = rho_for(budget, "gaussian", reserved_delta=reserved) if training is None else training.rho
+        share = self._table_share(schema)
+        table = PlanItem("columns of the table", len(schema.modelled), 0, gaussian_scale(1, max(rho * share, 1e-12)))
+        items = [table, *self.items(schema, rho * (1 - share))]
+        if training is not None:
+            note = f"{training.steps} steps, each of about {training.sampling_rate * rows:,.0f} patients"
+            items.append(PlanItem("noisy gradients", training.steps, 0, training.noise_multiplier, note))
+        side = " x ".join(map(str, declared.size))
+        return Plan(
+            model=self.name,
+            epsilon=budget.epsilon,
+            delta=budget.delta,
+            rho=rho_for(budget, "gaussian", reserved_delta=reserved),
+            rows=rows,
+            items=tuple(items),
+            expected_error={},
+            expected_seconds=self.seconds[0],
+            warnings=()
+            if rows >= 1000
+            else (f"{rows} patients are few for images of {side}; expect little but noise",),
+        )
+
+    def items(self, schema: Schema, rho: float) -> "Sequence[PlanItem]":  # noqa: ARG002
+        """Say what is asked of images besides a training."""
+        return ()
+
+    def _columns(self, session: Session) -> tuple[str, ...]:
+        wanted = tuple(name.strip() for name in self.conditions.split(",") if name.strip())
+        return wanted or default_columns(session.codec)
+
+    def _table_share(self, schema: Schema) -> float:
+        return self.table if self.table is not None else min(TABLE, COLUMN * (1 + len(schema.modelled)))
+
+    @staticmethod
+    def _fit_table(portion: Portion, report: Progress) -> MarginalModel:
+        """Learn the table with all of its part of the price."""
+        session = cast("Session", portion)
+        maker = Independent() if len(session.schema.modelled) == 1 else Prism()
+        return maker.fit(session, lambda phase, share: report(f"table: {phase}", share))
+
+
+class TrainedImageSynthesizer(ImageSynthesizer):
+    """An image synthesizer that trains a network by DP-SGD after its questions.
+
+    Parameters
+    ----------
+    questions
+        Share of the budget's price that is kept for questions: the table, counts and the warm-up.
+    sampling_rate
+        The chance of each patient to be in a step.
+    steps
+        Steps of the private training; 0 for none, so that all of the budget goes to questions.
+    microbatch
+        Patients whose gradients are held at once.
+    """
+
+    def __init__(
+        self,
+        *,
+        conditions: str = "",
+        table: float | None = None,
+        questions: float = 0.3,
+        sampling_rate: float = 0.05,
+        steps: int = 100,
+        microbatch: int = 128,
+    ) -> None:
+        super().__init__(conditions=conditions, table=table)
+        self.questions = questions
+        self.sampling_rate = sampling_rate
+        self.steps = steps
+        self.microbatch = microbatch
+
+    def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
+        """Return the plan of the training."""
+        if self.steps == 0:
+            return None
+        return TrainingPlan.within(
+            budget,
+            sampling_rate=self.sampling_rate,
+            steps=self.steps,
+            questions=self.questions,
+            reserved_delta=delta_for_discovery(budget, discovers=_discovers(schema)),
+            microbatch=self.microbatch,
+        )
+
+
+def _discovers(schema: Schema) -> bool:
+    return any(getattr(column, "discover", False) for column in schema.columns.values())
