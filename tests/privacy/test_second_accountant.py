@@ -1,0 +1,108 @@
+"""A second accountant, written down again from the papers, gives the same epsilon as the kernel's, for any events."""
+
+import math
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpsynth.auditing import demo_cohort
+from dpsynth.evaluation.audit.bounds import gaussian_epsilon
+from dpsynth.evaluation.audit.outcome import Verdict
+from dpsynth.evaluation.audit.statements import check_statement, recomposed
+from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, epsilon_of, gaussian_scale, rho_for
+from dpsynth.privacy.budget import Budget
+from dpsynth.workflow import fit
+
+FUZZED = settings(max_examples=60, deadline=None)
+
+
+@st.composite
+def events(draw: st.DrawFn) -> Event:
+    """Draw a count or a selection at prices that runs use."""
+    sensitivity = draw(st.floats(0.1, 10))
+    ratio = draw(st.floats(1e-3, 1.0))
+    kind = draw(st.sampled_from(["gaussian", "selection"]))
+    return Event(
+        kind, "asked", sensitivity, sensitivity / ratio, draw(st.integers(1, 5)), draw(st.sampled_from([0, 1e-9]))
+    )
+
+
+def again(asked: list[Event], accounting: Accounting, delta: float) -> float:
+    """Return what the second accountant says."""
+    return recomposed([one.to_json() for one in asked], accounting, delta)
+
+
+@FUZZED
+@given(asked=st.lists(events(), max_size=6), delta=st.floats(1e-7, 1e-3))
+def test_gaussian_accounting_agrees(asked: list[Event], delta: float) -> None:
+    """Gaussian DP by scipy's closed form gives the kernel's epsilon to 1e-6 of it, and the kernel is not below."""
+    ours, theirs = epsilon_of(asked, delta, "gaussian"), again(asked, "gaussian", delta)
+    assert theirs <= ours + 1e-9
+    assert ours <= theirs * (1 + 1e-5) + 2e-6
+
+
+@FUZZED
+@given(asked=st.lists(events(), min_size=1, max_size=6), delta=st.floats(1e-7, 1e-3))
+def test_zcdp_accounting_agrees(asked: list[Event], delta: float) -> None:
+    """The Renyi conversion minimised over all orders gives the kernel's epsilon to 1e-4 of it, never more."""
+    ours, theirs = epsilon_of(asked, delta, "zcdp"), again(asked, "zcdp", delta)
+    assert theirs <= ours + 1e-6
+    assert ours <= theirs * (1 + 2e-4) + 1e-5
+
+
+@FUZZED
+@given(asked=st.lists(events(), min_size=1, max_size=4), accounting=st.sampled_from(["gaussian", "zcdp"]))
+def test_epsilon_moves_with_everything_as_it_should(asked: list[Event], accounting: Accounting) -> None:
+    """More sensitivity, repetition or own delta never costs less; more noise or total delta never costs more."""
+    first, *rest = asked
+
+    def spent(one: Event, delta: float = 1e-5) -> float:
+        return epsilon_of([one, *rest], delta, accounting)
+
+    base = spent(first)
+    assert spent(replace(first, sensitivity=2 * first.sensitivity)) >= base
+    assert spent(replace(first, count=first.count + 1)) >= base
+    assert spent(replace(first, delta=first.delta + 1e-7)) >= base
+    assert spent(replace(first, scale=2 * first.scale)) <= base
+    assert spent(first, 2e-5) <= base
+    assert epsilon_of(rest, 1e-5, accounting) <= base
+
+
+@FUZZED
+@given(epsilon=st.floats(1e-3, 50), delta=st.floats(1e-9, 4e-3), accounting=st.sampled_from(["gaussian", "zcdp"]))
+def test_a_larger_budget_buys_no_less(epsilon: float, delta: float, accounting: Accounting) -> None:
+    """What a budget can pay rises with epsilon and delta and falls with what is reserved; it is worth its epsilon."""
+    rho = rho_for(Budget(epsilon, delta), accounting)
+    assert rho_for(Budget(2 * epsilon, delta), accounting) >= rho
+    assert rho_for(Budget(epsilon, 2 * delta), accounting) >= rho
+    assert rho_for(Budget(epsilon, delta), accounting, reserved_delta=delta / 3) <= rho
+    paid = [Event("gaussian", "all", 1.0, gaussian_scale(1.0, rho))]
+    assert again(paid, accounting, delta) <= epsilon
+    assert again(paid, accounting, delta) >= epsilon * (1 - 1e-3) - 1e-5
+
+
+@pytest.mark.parametrize(("rho", "delta"), [(0.1, 1e-6), (1.0, 1e-5), (0.005, 1e-9)])
+def test_zcdp_is_inside_the_bound_of_its_paper(rho: float, delta: float) -> None:
+    """Proposition 1.3 of Bun & Steinke 2016, rho + 2 sqrt(rho log(1/delta)), is never undercut by less than 0 nor met."""
+    paper = rho + 2 * math.sqrt(rho * math.log(1 / delta))
+    assert 0.8 * paper < epsilon_at(rho, "zcdp", delta) < paper
+
+
+def test_known_values_of_the_gaussian_mechanism() -> None:
+    """Sigma 4.2247, 3.7304 and 0.4998 are epsilon 1 at 1e-6, 1 at 1e-5 and 10 at 1e-5 (Balle & Wang 2018)."""
+    for sigma, delta, epsilon in ((4.224679, 1e-6, 1.0), (3.730632, 1e-5, 1.0), (0.499882, 1e-5, 10.0)):
+        assert gaussian_epsilon(1 / sigma, delta) == pytest.approx(epsilon, rel=1e-4)
+        assert epsilon_at(1 / (2 * sigma**2), "gaussian", delta) == pytest.approx(epsilon, rel=1e-4)
+
+
+@pytest.mark.parametrize("model", ["independent", "mst", "aim", "prism"])
+@pytest.mark.parametrize("epsilon", [0.3, 4.0])
+def test_what_a_model_states_is_what_it_spent(model: str, epsilon: float) -> None:
+    """The second accountant contradicts no statement of any model, and each uses at least 95 % of its epsilon."""
+    facts: dict[str, Any] = fit(demo_cohort(), model, epsilon=epsilon).statement
+    assert [one.name for one in check_statement(facts) if one.verdict is Verdict.VIOLATION] == []
+    spent = recomposed(facts["events"], facts["accountant"]["accounting"], facts["delta"])
+    assert 0.95 * epsilon <= spent <= epsilon
