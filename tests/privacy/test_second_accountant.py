@@ -71,7 +71,7 @@ def test_epsilon_moves_with_everything_as_it_should(asked: list[Event], accounti
     assert epsilon_of(rest, 1e-5, accounting) <= base
 
 
-@FUZZED
+@settings(max_examples=20, deadline=None)
 @given(epsilon=st.floats(1e-3, 50), delta=st.floats(1e-9, 4e-3), accounting=st.sampled_from(["gaussian", "zcdp"]))
 def test_a_larger_budget_buys_no_less(epsilon: float, delta: float, accounting: Accounting) -> None:
     """What a budget can pay rises with epsilon and delta and falls with what is reserved; it is worth its epsilon."""
@@ -86,7 +86,7 @@ def test_a_larger_budget_buys_no_less(epsilon: float, delta: float, accounting: 
 
 @pytest.mark.parametrize(("rho", "delta"), [(0.1, 1e-6), (1.0, 1e-5), (0.005, 1e-9)])
 def test_zcdp_is_inside_the_bound_of_its_paper(rho: float, delta: float) -> None:
-    """Proposition 1.3 of Bun & Steinke 2016, rho + 2 sqrt(rho log(1/delta)), is never undercut by less than 0 nor met."""
+    """Proposition 1.3 of Bun & Steinke 2016, rho + 2 sqrt(rho log(1/delta)), is looser by up to a fifth."""
     paper = rho + 2 * math.sqrt(rho * math.log(1 / delta))
     assert 0.8 * paper < epsilon_at(rho, "zcdp", delta) < paper
 
