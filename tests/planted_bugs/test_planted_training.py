@@ -1,0 +1,48 @@
+"""Every planted bug of private training is caught by a named test, which passes without it."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+import privacy.test_dpsgd as training
+import privacy.test_per_patient as per_patient
+from privacy.networks import Squares
+from torch import nn
+
+from dpsynth.privacy.per_patient import vmapped
+from planted_bugs import training_plants as plants
+
+
+def batch_norm_is_refused() -> None:
+    """Offer a network with batch statistics: it is refused with what to use instead."""
+    network = Squares(nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4)))
+    per_patient.test_an_objective_that_is_not_right_is_refused(network, vmapped, "GroupNorm")
+
+
+CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
+    plants.gradients_unclipped: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
+    plants.images_clipped_one_by_one: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 3),
+    plants.noise_skipped_in_the_last_batch: training.test_one_draw_of_noise_a_step_at_the_plans_scale,
+    plants.noise_averaged_over_draws: training.test_one_draw_of_noise_a_step_at_the_plans_scale,
+    plants.shuffled_instead_of_poisson: training.test_patients_are_drawn_apart_at_the_accounted_rate,
+    plants.divided_by_the_drawn_count: training.test_the_gradient_is_divided_by_the_expected_count,
+    plants.batch_norm_allowed: batch_norm_is_refused,
+}
+
+
+@pytest.mark.parametrize(("plant", "test"), CASES.items(), ids=lambda one: getattr(one, "__name__", ""))
+def test_a_planted_bug_is_caught(plant: Any, test: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The named test passes on our code, and fails when the bug is in it."""
+    test()
+    plant(monkeypatch)
+    with pytest.raises((Exception, pytest.fail.Exception)):
+        test()
+
+
+def test_every_plant_is_used() -> None:
+    """No plant of training is left without a test that catches it."""
+    made = {name for name, one in vars(plants).items() if getattr(one, "__module__", "") == plants.__name__}
+    assert made == {plant.__name__ for plant in CASES}

@@ -1,0 +1,53 @@
+"""The page for auditors names what exists: files, functions, tests; and its command runs all of those tests."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGE = (ROOT / "docs" / "privacy.md").read_text(encoding="utf-8")
+TESTS = sorted(set(re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", PAGE)))
+PLACES = sorted(set(re.findall(r"`((?:dpsynth|models|evaluation)/[\w/]+\.py):([\w.]+)`", PAGE)))
+
+
+def names(path: Path) -> set[str]:
+    """Return the functions and classes of a module, and the methods of its classes as ``Class.method``."""
+    found = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}.{inner.name}" for inner in node.body if isinstance(inner, ast.FunctionDef)}
+    return found
+
+
+@pytest.mark.parametrize(("file", "name"), [*TESTS, *PLACES])
+def test_what_the_page_names_exists(file: str, name: str) -> None:
+    """Each test, function and class on the page is where the page says."""
+    assert name in names(ROOT / file)
+
+
+def test_the_command_runs_every_test_that_is_named() -> None:
+    """The page's one command covers the tests of the kernel, and every other test named on it is in the suite."""
+    (command,) = re.findall(r"^pytest (.+)$", PAGE, flags=re.MULTILINE)
+    assert all((ROOT / part).exists() for part in command.split())
+    assert {"tests/privacy", "tests/planted_bugs", "tests/test_tape.py"} <= set(command.split())
+    assert len(TESTS) > 40
+    assert len(PLACES) > 15
+
+
+def test_every_guarantee_has_a_place_and_a_test() -> None:
+    """No row of the table is without where it is enforced and what breaks when it is not."""
+    rows = [line.split("|")[1:-1] for line in PAGE.splitlines() if line.startswith("| ")][1:]
+    assert len(rows) > 20
+    for _, place, test in rows:
+        assert re.search(r"\.py:\w", place), place
+        assert "::test_" in test, test
+
+
+def test_the_results_that_are_named_are_there() -> None:
+    """Tables of benchmarks that the page points to exist."""
+    for name in re.findall(r"`(benchmarks/[\w/.]+)`", PAGE):
+        assert (ROOT / name).is_file(), name
