@@ -96,6 +96,8 @@ def page(rows: list[dict[str, Any]]) -> str:
     for row in rows:
         target = SECONDS.get(int(row["case"]))
         verdict = "" if target is None else f"< {target}: {'met' if row['seconds'] < target else 'missed'}"
+        if verdict.endswith("missed") and row["load"] > (os.cpu_count() or 1):
+            verdict += f" at load {row['load']:.1f}"
         size = f"{int(row['case']):,} x {COLUMNS}"
         facts = [size, f"{row['seconds']:.1f}", verdict, f"{row['runs']:.0f}", f"{row['CPU s']:.1f}"]
         facts += [f"{row['load']:.1f}", f"{row['peak MiB']:,.0f}", f"{row['page KiB']:,.0f}"]

@@ -90,7 +90,7 @@ def rows(run: Run) -> Iterator[tuple[object, ...]]:
             name = LEARNERS[one.subject]
             group = one.group if one.metric == "group_auroc" else ""
             yield _row(name if one.arm == "synthetic" else f"{name}:{one.arm}", group, one)
-    for one in found.select(["group_change", "did", "representation", "representation_slope"]):
+    for one in found.select(["group_change", "did", "representation", "representation_slope"], arm="synthetic"):
         if one.ok:
             yield _row(one.metric, one.group, one)
     for measure, value in run.measures().items():

@@ -1,6 +1,7 @@
 """What a sweep follows over epsilon, and nothing else: several times quicker than the whole evaluation."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ from dpsynth.evaluation.arms import Exam, train_all
 from dpsynth.evaluation.bins import Bins
 from dpsynth.evaluation.classifiers import Answers, Classifier, answers, examined
 from dpsynth.evaluation.fairness import group_results, judge
-from dpsynth.evaluation.gaps import change_results
+from dpsynth.evaluation.gaps import changes
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.learners import Task, task_of
 from dpsynth.evaluation.marginals import mean_tvd
@@ -78,7 +79,7 @@ def follow(
     return Results(
         [
             *_pairs(test, found, terms),
-            *representation(found["real"], [found["synthetic"]], groupings, terms),
+            *_shares(found, groupings, terms),
             *_learned(test, found, task, groupings, terms, said=said),
         ]
     )
@@ -92,6 +93,16 @@ def _pairs(test: Table, arms: dict[str, Table], terms: Protocol) -> list[Result]
     return [
         mean_tvd(reference, rule.apply(one.at_most(rows, terms.seed)), 2, terms, arm=arm, words=rule.words)
         for arm, one in arms.items()
+    ]
+
+
+def _shares(arms: dict[str, Table], groupings: Sequence[Grouping], terms: Protocol) -> list[Result]:
+    """Return how large each group is in the synthetic cohort and in the floor."""
+    return [
+        replace(one, arm=arm)
+        for arm in ("synthetic", "floor")
+        if arm in arms
+        for one in representation(arms["real"], [arms[arm]], groupings, terms)
     ]
 
 
@@ -110,8 +121,11 @@ def _learned(
     exam = Exam(task, task.known(test).at_most(terms.rows, terms.seed), tuple(training["synthetic"]), terms)
     trained = train_all(training, exam, lambda _phase, _share: None) + examined(said, arms["real"], exam)
     results = utility(trained, exam)
+    floor = [replace(one, arm="synthetic") if one.arm == "floor" else one for one in trained if one.arm != "synthetic"]
     for one in groupings:
-        judged = judge(one, trained, exam, LEARNER)
-        for metric, step in (("group_auroc", group_results), ("group_change", change_results)):
-            results += guarded(metric, partial(step, judged), group=one.name, disclosure=terms.disclosure)
+        judged, fields = judge(one, trained, exam, LEARNER), {"group": one.name, "disclosure": terms.disclosure}
+        results += guarded("group_auroc", partial(group_results, judged), **fields)
+        results += guarded("group_change", partial(changes, judged), **fields)
+        below = guarded("group_change", partial(changes, judge(one, floor, exam, LEARNER)), **fields)
+        results += [replace(result, arm="floor") for result in below]
     return results

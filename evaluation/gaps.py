@@ -13,7 +13,7 @@ from dpsynth.evaluation.learners import Prediction
 from dpsynth.evaluation.results import Result, estimate, not_estimable
 from dpsynth.evaluation.table import Floats, Ints
 
-__all__ = ["change_results", "gap_results", "holm", "parity_results"]
+__all__ = ["change_results", "changes", "gap_results", "holm", "parity_results", "with_holm"]
 
 PERMUTED = 4_000_000
 #: The arms whose difference is a change.
@@ -46,12 +46,15 @@ def change_results(judged: Judged) -> list[Result]:
     The difference in differences of each group has a two-sided p value from its bootstrap standard error (`p` in
     `detail`); `with_holm` adjusts these over all groupings. The largest is tested by permutation of the groups.
     """
+    results = changes(judged)
+    return [*results, _largest(judged, results)] if results else []
+
+
+def changes(judged: Judged) -> list[Result]:
+    """Return the same without the test of the largest, which takes time."""
     if not set(PAIR) <= set(judged.trained):
         return []
-    results: list[Result] = []
-    for place in range(len(judged.cells)):
-        results += _changes(judged, place)
-    return [*results, _largest(judged, results)]
+    return [one for place in range(len(judged.cells)) for one in _changes(judged, place)]
 
 
 def _changes(judged: Judged, place: int) -> list[Result]:

@@ -52,15 +52,16 @@ class Run:
         """Return what is followed over epsilon, by arm where there are arms; what is not estimable is left out."""
         found = Results(self.results)
         values = dict(_scores(found))
-        changes = [one.number for one in found.select("group_change") if one.ok]
-        slopes = [one.number for one in found.select("representation_slope") if one.ok]
-        if changes:
-            values["worst_change"] = min(changes)
-        if slopes:
-            values["representation_slope"] = max(slopes, key=abs)
+        for arm in ("synthetic", "floor"):
+            changes = [one.number for one in found.select("group_change", arm=arm) if one.ok]
+            slopes = [one.number for one in found.select("representation_slope", arm=arm) if one.ok]
+            if changes:
+                values[_key("worst_change", arm)] = min(changes)
+            if slopes:
+                values[_key("representation_slope", arm)] = max(slopes, key=abs)
         for one in found.select("tvd_2way"):
             if one.ok and one.arm in ARMS:
-                values["tvd_2way" if one.arm == "synthetic" else f"tvd_2way:{one.arm}"] = one.number
+                values[_key("tvd_2way", one.arm)] = one.number
         return values
 
 
@@ -70,7 +71,11 @@ def _scores(found: Results) -> Iterable[tuple[str, float]]:
     for arm in ARMS:
         scores = [one.number for one in found.select(metric, arm=arm) if one.ok]
         if scores:
-            yield "auroc" if arm == "synthetic" else f"auroc:{arm}", sum(scores) / len(scores)
+            yield _key("auroc", arm), sum(scores) / len(scores)
+
+
+def _key(measure: str, arm: str) -> str:
+    return measure if arm == "synthetic" else f"{measure}:{arm}"
 
 
 class Sweep:

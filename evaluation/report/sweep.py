@@ -39,8 +39,8 @@ def _figure(table: "pd.DataFrame", measure: str, title: str) -> Figure:
     rows = _rows(mine, "") + [row for arm, part in lines.items() for row in _rows(part, f"{SHORT[arm]}, ")]
     grid = Grid(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
     caption = (
-        "Points: mean over seeds. Bars: least to greatest. Dashed: ceiling and floor, where there are; dotted: a DP "
-        "classifier that was trained on the real patients at the same epsilon, where there is one."
+        "Points: mean over seeds. Bars: least to greatest. Dashed: real patients (or 0, no change), and the floor if "
+        "there is one; dotted: a DP classifier trained on the real patients at the same epsilon, if there is one."
     )
     return Figure(measure, f"{title} against epsilon", caption, [("", _drawing(mine, lines, measure, title))], grid)
 
@@ -70,6 +70,8 @@ def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: st
                 by_epsilon = part.groupby("epsilon")["mean"].mean()
                 colour, pattern = LINES[arm]
                 axes.plot(by_epsilon.index, by_epsilon, color=colour, lw=0.9, ls=(0, pattern))
+        if measure in ("worst_change", "representation_slope"):
+            axes.axhline(0, color=REAL, lw=0.9, ls=(0, (4, 3)))
         axes.set_xscale("log")
         ticks = sorted(mine["epsilon"].unique())
         axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])

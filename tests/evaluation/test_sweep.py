@@ -5,7 +5,10 @@ import pytest
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Results, Run, Sweep
+from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.results import estimate, not_estimable
+
+from .helpers import ward
 
 
 def made(score: float, change: float, *, public: bool = True) -> Results:
@@ -85,3 +88,14 @@ def test_an_evaluation_is_a_run(open_data: Evaluation) -> None:
     found = Run("prism", 1.0, 0, open_data).measures()
     assert {"auroc", "auroc:real", "tvd_2way", "worst_change"} <= set(found)
     assert Sweep([Run("prism", 1.0, 0, replace(open_data))]).public
+
+
+def test_the_floor_has_a_worst_group_and_a_slope_of_its_own() -> None:
+    """A cohort without any effect loses more in its worst group than one with most of it; both are followed."""
+    cohorts = ward(300, 3, effect=0.8, synthetic=True), ward(300, 4, effect=0.0, synthetic=True)
+    results = follow(ward(400, 2), ward(600), cohorts[0], floor=cohorts[1])
+    found = Run("prism", 1.0, 0, results).measures()
+    assert found["worst_change:floor"] < found["worst_change"] < 0
+    assert {"representation_slope", "representation_slope:floor", "tvd_2way:floor", "auroc:floor"} <= set(found)
+    alone = Run("prism", 1.0, 0, follow(ward(400, 2), ward(600), cohorts[0])).measures()
+    assert alone == {name: value for name, value in found.items() if not name.endswith(":floor")}
