@@ -158,5 +158,5 @@ def read_json(path: Path, *, limit: int = 1 << 28) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
-    except (UnicodeDecodeError, json.JSONDecodeError, RecursionError):
+    except (ValueError, RecursionError):  # not UTF-8, not JSON, or a number of more digits than Python reads
         raise InputError(f"{path.name}: is not a JSON file, or is cut short.") from None

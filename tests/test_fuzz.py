@@ -187,6 +187,15 @@ def test_a_release_with_broken_files(release: Path, tmp_path: Path, name: str, d
     survives(lambda: audit_release(folder), tmp_path, DpsynthError)
 
 
+@pytest.mark.parametrize("name", ["privacy.json", "model/ledger.json", "model/config.json"])
+def test_a_number_of_more_digits_than_python_reads(release: Path, tmp_path: Path, name: str) -> None:
+    """Five thousand digits in JSON are no fault of ours: the file is refused like any other that cannot be read."""
+    folder = copied(release, tmp_path)
+    (folder / name).write_text("9" * 5000)
+    with pytest.raises(DpsynthError, match="JSON"):
+        audit_release(folder)
+
+
 @FEW
 @given(data=st.data())
 def test_a_broken_ledger_is_never_read_as_another(tmp_path: Path, data: st.DataObject) -> None:

@@ -139,10 +139,14 @@ def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
     """Return the end of a public range in whose half fewer rows lie."""
     import pandas as pd
 
-    low, high = (pd.Timestamp(x) if isinstance(column, Datetime) else x for x in (column.min, column.max))
+    low, high = (pd.Timestamp(x) if isinstance(column, Datetime) else float(x) for x in _ends(column))
     there = values.dropna()
     upper = int((there - low > high - there).sum()) if len(there) else 0
     return column.min if 2 * upper > len(there) else column.max
+
+
+def _ends(column: Numeric | Datetime) -> tuple[Any, Any]:
+    return column.min, column.max
 
 
 def _new_identifier(values: "pd.Series[Any]") -> Any:

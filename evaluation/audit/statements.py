@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.coders import OTHER
-from dpsynth.errors import InputError, ModelFormatError
+from dpsynth.errors import DataError, ModelFormatError
 from dpsynth.evaluation.audit.bounds import gaussian_curve, gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import Check, Claim, Verdict
 from dpsynth.privacy.budget import Budget
@@ -199,7 +199,7 @@ def _rows_keep_the_schema(folder: Path) -> Check:
         return Check(name, Verdict.NONE, f"read under the schema: {len(_rows(folder, schema)):,} rows")
     except FileNotFoundError as lost:
         return Check(name, Verdict.NOT_RUN, f"{Path(str(lost)).name} is not there")
-    except InputError as error:
+    except DataError as error:
         return Check(name, Verdict.VIOLATION, str(error))
 
 

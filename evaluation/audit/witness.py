@@ -6,7 +6,7 @@ better. It needs the exact answers of both worlds, so both cohorts must be publi
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from scipy.special import log_ndtr, logsumexp
@@ -29,17 +29,25 @@ TABLES_ONLY = "audit: the white-box attack reads answers about tables; this mode
 class Silence:
     """Noise that adds nothing and keeps the scores that a selection was made from: for public cohorts alone."""
 
-    private = False
-    description = "none: exact answers on public data, for an audit"
+    private: ClassVar[bool] = False
+    description: ClassVar[str] = "none: exact answers on public data, for an audit"
 
     def __init__(self) -> None:
         self.scores: Any = None
 
-    def gaussian(self, values: "Integers", _sigma: float) -> "Integers":
+    def gaussian(self, values: "Integers", sigma: float) -> "Integers":  # noqa: ARG002  (the protocol's names)
         """Return the values."""
         return values
 
-    def noisy_top_k(self, scores: "Floats", _scale: float, k: int) -> list[int]:
+    def rounded_gaussian(self, values: "Floats", sigma: float) -> "Floats":  # noqa: ARG002
+        """Return the values."""
+        return values
+
+    def uniform(self, n: int) -> "Floats":
+        """Return zeros: everybody is in every sample."""
+        return np.zeros(n)
+
+    def noisy_top_k(self, scores: "Floats", scale: float, k: int) -> list[int]:  # noqa: ARG002
         """Keep the scores; return the first k."""
         self.scores = scores
         return list(range(k))
@@ -128,17 +136,11 @@ class Witness:
             self.log_ratio -= _log_key(released.get(value), old, sigma, threshold)
         return seen
 
-    def image_sums(self, *_asked: Any) -> Any:
+    def _tables_only(self, *_asked: Any, **_more: Any) -> Any:
         """Refuse: this attacker reads tables."""
         raise InputError(TABLES_ONLY)
 
-    def image_products(self, *_asked: Any) -> Any:
-        """Refuse: this attacker reads tables."""
-        raise InputError(TABLES_ONLY)
-
-    def gradients(self, *_asked: Any, **_more: Any) -> Any:
-        """Refuse: this attacker reads tables."""
-        raise InputError(TABLES_ONLY)
+    image_sums = image_products = images_per_row = gradients = votes = _tables_only
 
     def _gaussian(self, seen: Sequence[Any], exact: Sequence[Sequence[Any]], sigmas: Sequence[float]) -> None:
         """Add ``((seen - out)^2 - (seen - inside)^2) / (2 sigma^2)`` for every number."""
