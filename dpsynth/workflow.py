@@ -110,6 +110,7 @@ def fit(
     """
     maker, budget = _maker(model, options), _budget(epsilon, delta)
     cohort.schema.check_confirmed()
+    _check_images(maker, cohort)
     book = _book(cohort, ledger)
     if limit is not None:
         _set_limit(book, limit, budget)
@@ -307,6 +308,18 @@ def _maker(model: str | Synthesizer, options: Mapping[str, Any]) -> Synthesizer:
     if options:
         raise InputError(f"option {min(options)!r}: a synthesizer that is made already takes no further options.")
     return model
+
+
+def _check_images(maker: Synthesizer, cohort: Cohort) -> None:
+    """Refuse a model of images for a table, before anything is spent."""
+    if maker.of_images and cohort.images is None:
+        known = (
+            "declares images, but the cohort was read from a table" if cohort.schema.images else "declares no images"
+        )
+        raise InputError(
+            f"model {maker.name!r}: learns images, and the schema {known}. Give an .npz or a folder with images and "
+            "declare images in the schema, or name a model of tables."
+        )
 
 
 def _book(cohort: Cohort, ledger: str | Path | Ledger | None) -> Ledger | None:

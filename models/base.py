@@ -312,6 +312,8 @@ class Synthesizer(abc.ABC):
     """The paper, or where the derivation stands."""
     produces: ClassVar[type[Model]]
     """The model class that `fit` returns; `load_model` finds the reader of a file by its `Model.kind`."""
+    of_images: ClassVar[bool] = False
+    """Whether it learns images, so that the cohort must have some."""
     seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 

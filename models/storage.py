@@ -99,9 +99,9 @@ def _read(folder: Path) -> Model:
     config = _object(read_json(folder / "config.json"), "config.json")
     if config.get("format") != FORMAT:
         raise ModelFormatError(f"config.json: format is not {FORMAT}, the one that this version of dpsynth reads.")
-    reader = _reader(config.get("kind"))
-    schema = Schema.parse(_object(read_json(folder / "schema.json"), "schema.json"))
     statement = _object(read_json(folder / "ledger.json"), "ledger.json")
+    reader = _reader(config.get("kind"), statement.get("model"))
+    schema = Schema.parse(_object(read_json(folder / "schema.json"), "schema.json"))
     codec = Codec(schema, cells=_cells(config["cells"]), discovered=_discovered(config["discovered"]))
     arrays = _arrays(folder / "model.safetensors")
     return reader.from_parts(codec, statement, _object(config["config"], "config.json: config"), arrays)
@@ -136,9 +136,13 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         raise ModelFormatError(f"{path.name}: is not a safetensors file, or is cut short.") from None
 
 
-def _reader(kind: object) -> type[Model]:
-    """Return the installed model class of that kind; what a file says is compared with names and never imported."""
-    for name in available():
+def _reader(kind: object, made_by: object) -> type[Model]:
+    """Return the installed model class of that kind; what a file says is compared with names and never imported.
+
+    The synthesizer that the statement names is asked first, so that a table's model loads without the networks'.
+    """
+    first = made_by.get("name") if isinstance(made_by, dict) else None
+    for name in sorted(available(), key=lambda name: name != first):
         try:
             found = synthesizer(name).produces
         except DpsynthError:  # a model whose extra is not installed cannot be the reader

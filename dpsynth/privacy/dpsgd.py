@@ -19,6 +19,7 @@ microbatch, relative to it by about 1e-7. The 2^-12 is there for this, too; a bo
 proved, and the privacy statement says so.
 """
 
+import copy
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -92,7 +93,8 @@ def check_objective(objective: Objective, backend: Backend, example: Batch, gene
     losses = objective(batch)
     if losses.shape != (patients,):
         raise InputError(f"objective: its losses have shape {tuple(losses.shape)}, expected one a patient.")
-    reference, found = _each(looped(objective, batch), patients), _each(backend(objective, batch), patients)
+    probed = _perturbed(objective, generator)
+    reference, found = _each(looped(probed, batch), patients), _each(backend(probed, batch), patients)
     if any(not torch.equal(before[name], value) for name, value in objective.named_buffers()):
         raise InputError("objective: a buffer changed in a forward pass; use layers without running statistics.")
     for name, expected in reference.items():
@@ -115,6 +117,15 @@ def check_on_made_up(objective: Objective, backend: Backend, shape: Mapping[str,
     check_objective(objective, backend, _moved(example_batch(3, **shape), device), generator)
 
 
+def _perturbed(objective: Objective, generator: torch.Generator) -> Objective:
+    """Return a copy with weights moved at random: layers that begin at 0 would hide what is wrong behind them."""
+    probed = copy.deepcopy(objective)
+    with torch.no_grad():
+        for parameter in trainable(probed).values():
+            parameter.add_(0.05 * torch.randn(parameter.shape, generator=generator).to(parameter.device))
+    return probed
+
+
 def _each(parts: Sequence[Part], patients: int) -> dict[str, Tensor]:
     """Return (patients, *shape) gradients, read off the weighted sums that a training uses."""
     chosen = torch.eye(patients, dtype=torch.float64)
@@ -128,7 +139,7 @@ def _check_layers(objective: nn.Module) -> None:
             raise InputError(
                 f"objective: {name!r} is a {type(layer).__name__}, which mixes patients; use GroupNorm or LayerNorm."
             )
-        if isinstance(layer, RANDOM) and layer.training:
+        if isinstance(layer, RANDOM) and layer.training and getattr(layer, "p", 1) > 0:
             raise InputError(
                 f"objective: {name!r} is a {type(layer).__name__}, which draws at random; leave it out, or draw in "
                 "Objective.randomness."

@@ -60,6 +60,7 @@ class ImageSynthesizer(Synthesizer):
     """
 
     accounting: ClassVar[Literal["gaussian", "zcdp"]] = "gaussian"
+    of_images: ClassVar[bool] = True
     seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
 
     def __init__(self, *, conditions: str = "", table: float | None = None) -> None:

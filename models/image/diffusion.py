@@ -1,0 +1,444 @@
+"""Diffusion: a denoiser warmed up on free samples, then trained on the patients by DP-SGD.
+
+The budget buys three things, in this order: the table and the moments of the images (`dpsynth.models.image.moments`),
+then noisy gradients. Between them the denoiser is trained on as many samples of the moments model as one likes. That is
+post-processing, so gradients are spent on what moments cannot say (DP-FETA, Gong et al. 2025, warms up on noisy mean
+images). Loss, noise levels and sampler are those of EDM (Karras et al. 2022); as in DPDM (Dockhorn et al. 2023) each
+patient's loss is the mean over several noise levels, taken before clipping.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpsynth.codec import Codec
+from dpsynth.errors import InputError
+from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.moments import learn_moments
+from dpsynth.models.image.networks import Denoiser
+from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.counting import Query
+from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
+
+Batch = dict[str, Tensor]
+WARMUPS = ("moments", "none")
+
+COUNT = 0.02
+"""Share of the price of image questions for the number of patients, by which gradients are divided."""
+P_MEAN, P_STD = -1.2, 1.2
+DROPOUT = 0.1
+"""Chance that a condition is not said in training, for guidance (Ho & Salimans 2022)."""
+PROBE = 128
+BLOCK = 500
+
+
+class DenoisingLoss(Objective):
+    """The EDM loss of a denoiser, the mean over a patient's images and noise levels.
+
+    Parameters
+    ----------
+    denoiser
+        What is trained.
+    columns
+        Places of the conditions among the codes of a record.
+    levels
+        Noise levels a patient and step.
+    scale
+        The public range of a pixel.
+    weight
+        Factor of the loss: chosen so that a usual gradient has norm 1.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, columns: list[int], *, levels: int, scale: tuple[float, float], weight: float = 1.0
+    ) -> None:
+        super().__init__()
+        self.denoiser = denoiser
+        self.columns = columns
+        self.levels = levels
+        self.scale = scale
+        self.weight = weight
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return pixels in [-1, 1] and codes of the conditions."""
+        low, high = self.scale
+        pixels = (batch["images"].float() - low) * (2 / (high - low)) - 1
+        return {"x": pixels.clamp(-1, 1), "codes": batch["codes"][..., self.columns], "weights": batch["weights"]}
+
+    def randomness(self, patients: int, generator: torch.Generator) -> Batch:
+        """Return noise levels, noise, and which conditions are not said; the images of a patient share them."""
+        drawn = torch.randn((patients, self.levels), generator=generator)
+        return {
+            "sigma": (P_STD * drawn + P_MEAN).exp(),
+            "noise": torch.randn((patients, self.levels, *self.denoiser.shape), generator=generator),
+            "said": torch.rand((patients, self.levels), generator=generator) >= DROPOUT,
+        }
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (patients,) losses."""
+        x, codes = batch["x"], batch["codes"]
+        patients, records = x.shape[:2]
+        spread = (patients, records, self.levels)
+        clean = x.unsqueeze(2).expand(*spread, *self.denoiser.shape).flatten(0, 2)
+        sigma = batch["sigma"].unsqueeze(1).expand(spread).flatten()
+        noise = batch["noise"].unsqueeze(1).expand(*spread, *self.denoiser.shape).flatten(0, 2)
+        unsaid = torch.tensor(self.denoiser.sizes, dtype=codes.dtype, device=codes.device)
+        said = batch["said"].unsqueeze(1).expand(spread).flatten()[:, None]
+        given = torch.where(said, codes.unsqueeze(2).expand(*spread, codes.shape[-1]).flatten(0, 2), unsaid)
+        level = sigma.reshape(-1, *[1] * len(self.denoiser.shape))
+        found = self.denoiser(clean + level * noise, sigma, given)
+        data = self.denoiser.sigma_data
+        each = (found - clean).square().flatten(1).mean(1) * (sigma**2 + data**2) / (sigma * data) ** 2
+        mean: Tensor = (each.reshape(spread).mean(2) * batch["weights"]).sum(1)
+        return self.weight * mean
+
+
+class DiffusionGenerator:
+    """Draws images by solving the probability flow of a denoiser.
+
+    Parameters
+    ----------
+    denoiser
+        The averaged network.
+    steps
+        Steps of the solver.
+    guidance
+        How far to go beyond the conditional prediction, away from the unconditional one; 0 is plain sampling.
+    """
+
+    def __init__(self, denoiser: Denoiser, *, steps: int = 18, guidance: float = 0.0) -> None:
+        self.denoiser = denoiser
+        self.steps = steps
+        self.guidance = guidance
+
+    @torch.no_grad()
+    def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
+        """Return images in [0, 1]."""
+        self.denoiser.eval()
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        parts = [self._solved(part, generator) for part in torch.from_numpy(codes).split(BLOCK)]
+        if not parts:
+            return np.zeros((0, *self.denoiser.shape), np.float32)
+        found: Floats32 = (torch.cat(parts).clamp(-1, 1) * 0.5 + 0.5).numpy()
+        return found
+
+    def _solved(self, codes: Tensor, generator: torch.Generator) -> Tensor:
+        from diffusers import EDMDPMSolverMultistepScheduler
+
+        scheduler = EDMDPMSolverMultistepScheduler(sigma_data=self.denoiser.sigma_data, sigma_max=20.0)
+        scheduler.set_timesteps(self.steps)
+        device = next(self.denoiser.parameters()).device
+        codes = codes.to(device)
+        x = torch.randn((len(codes), *self.denoiser.shape), generator=generator).to(device) * scheduler.init_noise_sigma
+        for step, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+            found = self._clean(x, sigma.to(device).expand(len(codes)), codes)
+            # the scheduler preconditions by itself: it takes the network's raw output, which we recover
+            data, total = self.denoiser.sigma_data, (sigma**2 + self.denoiser.sigma_data**2).sqrt()
+            raw = (found - (data / total) ** 2 * x) / (sigma * data / total)
+            x = scheduler.step(raw, step, x).prev_sample
+        return x.cpu()
+
+    def _clean(self, x: Tensor, sigma: Tensor, codes: Tensor) -> Tensor:
+        found: Tensor = self.denoiser(x, sigma, codes)
+        if self.guidance == 0:
+            return found
+        unsaid = torch.tensor(self.denoiser.sizes, dtype=codes.dtype, device=codes.device).expand_as(codes)
+        return found + self.guidance * (found - self.denoiser(x, sigma, unsaid))
+
+    def save_pretrained(self, folder: str | Path) -> None:
+        """Write denoiser and scheduler in the form of diffusers, each to a folder of its own."""
+        from diffusers import EDMDPMSolverMultistepScheduler
+
+        self.denoiser.save_pretrained(Path(folder) / "denoiser")
+        scheduler = EDMDPMSolverMultistepScheduler(sigma_data=self.denoiser.sigma_data, sigma_max=20.0)
+        scheduler.save_pretrained(Path(folder) / "scheduler")
+
+    def to_parts(self) -> Parts:
+        """Return the weights as arrays."""
+        config = {
+            "widths": list(self.denoiser.config["widths"]),
+            "sigma_data": self.denoiser.sigma_data,
+            "steps": self.steps,
+            "guidance": self.guidance,
+        }
+        return config, {name: value.cpu().numpy() for name, value in self.denoiser.state_dict().items()}
+
+    @classmethod
+    def from_parts(
+        cls, shape: tuple[int, ...], conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Self:
+        """Check the parts and build the generator."""
+        widths = tuple(int(width) for width in config["widths"])
+        steps, guidance, data = int(config["steps"]), float(config["guidance"]), float(config["sigma_data"])
+        if not 1 <= len(widths) <= 5 or not all(8 <= width <= 1024 and width % 8 == 0 for width in widths):
+            raise ValueError("widths out of range")
+        if not 1 <= steps <= 1000 or not 0 <= guidance <= 20 or not 0 < data < 10:
+            raise ValueError("steps, guidance or sigma_data out of range")
+        denoiser = Denoiser(shape, conditions.sizes, widths, data)
+        load_weights(denoiser, arrays)
+        return cls(denoiser, steps=steps, guidance=guidance)
+
+
+class DiffusionModel(ImageModel):
+    """A table and a denoiser."""
+
+    kind: ClassVar[str] = "image-diffusion"
+
+    @classmethod
+    def read_generator(
+        cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Generator:
+        """Build the generator from its parts."""
+        return DiffusionGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
+
+
+class Diffusion(TrainedImageSynthesizer):
+    """A denoising network, warmed up on free samples and trained by DP-SGD.
+
+    Parameters
+    ----------
+    conditions, table, questions, sampling_rate, steps, microbatch
+        As for every image synthesizer that trains a network.
+    warmup
+        ``"moments"``: train on samples of the moments model first; ``"none"``.
+    warmup_steps
+        Steps of the warm-up, of 128 samples each; they cost time alone.
+    levels
+        Noise levels a patient and step.
+    learning_rate
+        Of the private training (Adam).
+    ema
+        Weight of the past in the average of weights that is sampled from, each private step.
+    widths
+        Channels of each level of the network, apart by commas.
+    guidance, sampling_steps
+        Of the sampler.
+    pretrained, declaration
+        Folder of a denoiser that was trained on *public* images and written by `save_pretrained`, and what those images
+        were, which the privacy statement repeats. It takes the place of the first weights.
+    """
+
+    name: ClassVar[str] = "diffusion"
+    summary: ClassVar[str] = "images: denoising network, warmed up on moments, trained by DP-SGD; minutes"
+    citation: ClassVar[str] = "Dockhorn et al. (2023), Karras et al. (2022); warm-up: dpsynth.models.image.diffusion"
+    produces = DiffusionModel
+    seconds: ClassVar[tuple[float, float]] = (1200.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        conditions: str = "",
+        table: float | None = None,
+        questions: float = 0.3,
+        sampling_rate: float = 0.02,
+        steps: int = 100,
+        microbatch: int = 128,
+        warmup: str = "moments",
+        warmup_steps: int = 1500,
+        levels: int = 1,
+        learning_rate: float = 5e-4,
+        ema: float = 0.95,
+        widths: str = "16,32",
+        guidance: float = 0.0,
+        sampling_steps: int = 18,
+        pretrained: str = "",
+        declaration: str = "",
+    ) -> None:
+        super().__init__(
+            conditions=conditions,
+            table=table,
+            questions=questions,
+            sampling_rate=sampling_rate,
+            steps=steps,
+            microbatch=microbatch,
+        )
+        if warmup not in WARMUPS:
+            raise InputError(f"warmup: found {warmup!r}, expected one of {', '.join(WARMUPS)}.")
+        if pretrained and not declaration.strip():
+            raise InputError(
+                "declaration: say what public images the pretrained weights are from; the release says it."
+            )
+        self.warmup, self.warmup_steps, self.levels = warmup, warmup_steps, levels
+        self.learning_rate, self.ema, self.widths = learning_rate, ema, widths
+        self.guidance, self.sampling_steps = guidance, sampling_steps
+        self.pretrained, self.declaration = pretrained, declaration
+        self._widths = _read_widths(widths)
+
+    def learn(self, session: Session, known: Known, report: Progress) -> DiffusionGenerator:
+        """Ask for the number of patients and the moments, warm up, train, and return the averaged network."""
+        declared = declared_images(session.schema)
+        rho = session.rho_left
+        expected = max(1.0, float(session.image_counts(Query((), ()), COUNT * rho)[0]))
+        denoiser = self._first(known)
+        columns = [list(session.codec.columns).index(name) for name in known.conditions.columns]
+        if self.warmup == "moments":
+            moments = learn_moments(session, known, session.rho_left, report)
+            denoiser = warmed(denoiser, moments.draw, known.conditions.every(), self.warmup_steps, report)
+            draws = moments.draw
+        else:
+            draws = _grey(known.shape)
+        if session.training is None:
+            return DiffusionGenerator(denoiser, steps=self.sampling_steps, guidance=self.guidance)
+        objective = DenoisingLoss(denoiser, columns, levels=self.levels, scale=declared.range)
+        objective.weight = 1 / usual_norm(objective, draws, known.conditions.every(), len(session.codec.columns))
+        average = self._train(session, objective, expected, report)
+        return DiffusionGenerator(average, steps=self.sampling_steps, guidance=self.guidance)
+
+    def items(self, schema: Schema, rho: float) -> list[PlanItem]:
+        """Say what the moments are asked with."""
+        del schema
+        note = f"the denoiser is warmed up on samples of them, {self.warmup_steps} steps"
+        return [PlanItem("moments of images", 3, 0, gaussian_scale(1, rho), note)] if self.warmup == "moments" else []
+
+    def _first(self, known: Known) -> Denoiser:
+        """Return the network to begin with: fresh, or with weights from public images."""
+        fresh = Denoiser(known.shape, known.conditions.sizes, self._widths)
+        if not self.pretrained:
+            return fresh
+        public = Denoiser.from_pretrained(self.pretrained)
+        try:
+            load_weights(fresh, {k: v.numpy() for k, v in public.state_dict().items() if "class_embedding" not in k})
+        except ValueError as error:
+            raise InputError(f"pretrained: the weights do not fit this network ({error}).") from None
+        return fresh
+
+    def _train(self, session: Session, objective: DenoisingLoss, expected: float, report: Progress) -> Denoiser:
+        plan = session.training
+        assert plan is not None  # noqa: S101  (the caller has looked)
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        objective.to(device).train()
+        optimiser = torch.optim.Adam(objective.parameters(), lr=self.learning_rate)
+        average = copy.deepcopy(objective.denoiser)
+
+        def update(step: int) -> None:
+            optimiser.step()
+            blend(average, objective.denoiser, self.ema)
+            report("private training", (step + 1) / plan.steps)
+
+        session.train(objective, update, expected=expected, records="images")
+        return average.cpu()
+
+
+def warmed(
+    denoiser: Denoiser,
+    draw: Callable[[NDArray[np.int64], np.random.Generator], Floats32],
+    cells: NDArray[np.int64],
+    steps: int,
+    report: Progress,
+    *,
+    batch: int = 128,
+    learning_rate: float = 2e-3,
+) -> Denoiser:
+    """Train a denoiser on samples of a public model, without privacy and without cost; return its averaged weights.
+
+    Parameters
+    ----------
+    denoiser
+        What is trained.
+    draw
+        Gives images in [0, 1] for codes of the conditions.
+    cells
+        (combinations, conditions) codes to draw from, evenly.
+    steps, batch, learning_rate
+        Of Adam; the rate falls to a tenth.
+    report
+        Told of progress.
+    """
+    rng, generator = np.random.default_rng(), torch.Generator()
+    generator.manual_seed(int(rng.integers(2**62)))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    loss = DenoisingLoss(denoiser.to(device), list(range(cells.shape[1])), levels=1, scale=(0.0, 1.0)).train()
+    optimiser, average = torch.optim.Adam(loss.parameters(), lr=learning_rate), copy.deepcopy(denoiser)
+    for step in range(steps):
+        codes = cells[rng.integers(len(cells), size=batch)]
+        ready = loss.prepare(as_batch(draw(codes, rng), codes)) | loss.randomness(batch, generator)
+        for group in optimiser.param_groups:
+            group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - 0.9 * step / steps)
+        optimiser.zero_grad()
+        loss({name: value.to(device) for name, value in ready.items()}).mean().backward()
+        optimiser.step()
+        blend(average, denoiser, min(0.98, step / (step + 10)))
+        report("warming up on samples", (step + 1) / steps)
+    return average.cpu()
+
+
+def usual_norm(
+    objective: DenoisingLoss,
+    draw: Callable[[NDArray[np.int64], np.random.Generator], Floats32],
+    cells: NDArray[np.int64],
+    columns: int,
+) -> float:
+    """Return the median norm of per-patient gradients on samples of a public model: what to clip to, for free."""
+    rng = np.random.default_rng()
+    codes = cells[rng.integers(len(cells), size=PROBE)]
+    wide = np.zeros((PROBE, columns), np.int64)
+    wide[:, objective.columns] = codes
+    low, high = objective.scale
+    example = as_batch(low + (high - low) * draw(codes, rng), wide)
+    ready = objective.prepare(example) | objective.randomness(PROBE, torch.Generator())
+    squares = torch.stack([part.squares() for part in vmapped(objective, ready)]).sum(0)
+    return max(float(squares.sqrt().median()), 1e-12)
+
+
+def as_batch(images: NDArray[Any], codes: NDArray[np.int64]) -> Batch:
+    """Return made-up patients with one image each, as the kernel gives real ones."""
+    return {
+        "images": torch.from_numpy(np.ascontiguousarray(images, dtype=np.float32))[:, None],
+        "codes": torch.from_numpy(codes)[:, None],
+        "weights": torch.ones((len(codes), 1)),
+    }
+
+
+@torch.no_grad()
+def blend(average: torch.nn.Module, network: torch.nn.Module, past: float) -> None:
+    """Move an average of weights toward a network's."""
+    for mean, now in zip(average.parameters(), network.parameters(), strict=True):
+        mean.lerp_(now.detach().to(mean.device), 1 - past)
+
+
+def load_weights(network: torch.nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Set weights by name; `ValueError` where a name, shape or number does not fit.
+
+    Embeddings of conditions may be left out: they belong to a schema.
+    """
+    state = network.state_dict()
+    missing = [name for name in state if name not in arrays and "class_embedding" not in name]
+    if missing or any(name not in state for name in arrays):
+        raise ValueError("the names of the weights are others")
+    for name, array in arrays.items():
+        if array.shape != tuple(state[name].shape) or not np.isfinite(array).all():
+            raise ValueError("a weight has another shape or is not finite")
+        state[name] = torch.from_numpy(array.copy()).to(state[name].dtype)
+    network.load_state_dict(state)
+
+
+def _grey(shape: tuple[int, ...]) -> Callable[[NDArray[np.int64], np.random.Generator], Floats32]:
+    """Return a public stand-in for images where there is no warm-up: smooth noise around grey."""
+
+    def draw(codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
+        return np.clip(rng.normal(0.5, 0.25, (len(codes), *shape)), 0, 1).astype(np.float32)
+
+    return draw
+
+
+def _read_widths(text: str) -> tuple[int, ...]:
+    try:
+        found = tuple(int(part) for part in str(text).split(","))
+    except ValueError:
+        found = ()
+    if not found or any(width < 8 or width % 8 for width in found) or len(found) > math.log2(4096):
+        raise InputError(f"widths: found {text!r}, expected multiples of 8 apart by commas, such as 16,32.")
+    return found
