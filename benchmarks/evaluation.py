@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from scale import kept, resampled
+from scale import resampled
 
 COLUMNS = 40
 SECONDS = {10_000: 60, 1_000_000: 300}
@@ -74,10 +74,10 @@ def job(rows: int, folder: Path) -> dict[str, Any]:
     if made.returncode:
         raise SystemExit(made.stderr)
     facts = json.loads(made.stdout.splitlines()[-1])
-    return {"case": f"{rows}", "model": "", "load": load, **facts, **counted(folder)}
+    return {"rows": rows, "load": load, **facts, **counted(folder)}
 
 
-def page(rows: list[dict[str, Any]]) -> str:
+def page(rows: list[dict[Any, Any]]) -> str:
     """Return the Markdown file."""
     names = ("rows", "seconds", "target, s", "runs", "CPU, s", "load", "peak, MiB", "page, KiB")
     parts = ("rows of each table of counts", "pairs of columns", "training rows", "test rows")
@@ -94,11 +94,11 @@ def page(rows: list[dict[str, Any]]) -> str:
         "|---" * (len(names) + len(parts)) + "|",
     ]
     for row in rows:
-        target = SECONDS.get(int(row["case"]))
+        target = SECONDS.get(int(row["rows"]))
         verdict = "" if target is None else f"< {target}: {'met' if row['seconds'] < target else 'missed'}"
         if verdict.endswith("missed") and row["load"] > (os.cpu_count() or 1):
             verdict += f" at load {row['load']:.1f}"
-        size = f"{int(row['case']):,} x {COLUMNS}"
+        size = f"{row['rows']:,.0f} x {COLUMNS}"
         facts = [size, f"{row['seconds']:.1f}", verdict, f"{row['runs']:.0f}", f"{row['CPU s']:.1f}"]
         facts += [f"{row['load']:.1f}", f"{row['peak MiB']:,.0f}", f"{row['page KiB']:,.0f}"]
         facts += [f"{row[name]:,.0f}" for name in ("tables", "pairs", "training", "test")]
@@ -123,9 +123,11 @@ def main() -> None:
             prepare(rows, Path(folder))
             runs = [job(rows, Path(folder)) for _ in range(asked.repeat)]
         fastest = min(runs, key=lambda row: float(row["seconds"])) | {"runs": asked.repeat}
-        table = pd.DataFrame(kept(path, [fastest])).sort_values("case", key=lambda one: one.astype(int))
+        there = pd.read_csv(path) if path.exists() else pd.DataFrame(columns=list(fastest))
+        table = pd.DataFrame([*there[there["rows"] != rows].to_dict("records"), fastest]).sort_values("rows")
+        table.to_csv(path, index=False, float_format="%.6g")
         path.with_suffix(".md").write_text(page(table.to_dict("records")), encoding="utf-8")
-        print({name: value for name, value in fastest.items() if name})
+        print(fastest)
 
 
 if __name__ == "__main__":
