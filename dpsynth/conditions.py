@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import TypeAdapter
 
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.constraints import Condition, Constraint, Forbid, Order, Range, Require, describe
@@ -17,7 +18,7 @@ from dpsynth.matching import Matcher
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["Meaning", "broken_rows", "check_constraints", "implication_rows", "resolve"]
+__all__ = ["Meaning", "broken_rows", "check_constraints", "implication_rows", "resolve", "rows_where"]
 
 Mask = npt.NDArray[np.bool_]
 _OPEN = 2**62
@@ -168,6 +169,23 @@ def broken_rows(cohort: "Cohort", constraint: Constraint) -> Mask:
     left, right = constraint.parts()
     held = [{name: _row_mask(cohort, name, condition) for name, condition in side.items()} for side in (left, right)]
     return implication_rows(constraint, *(list(side.values()) for side in held))
+
+
+def rows_where(cohort: "Cohort", conditions: Mapping[str, Any]) -> Mask:
+    """Return (rows,) where all conditions, as a person or a file writes them, hold; exact, so internal.
+
+    Raises
+    ------
+    ValueError
+        If a column is not there, or a condition cannot hold for any of its values.
+    """
+    from dpsynth.schema import nearest
+
+    for name in conditions:
+        if name not in cohort.schema.modelled:
+            raise ValueError(f"there is no column {name!r}{nearest(name, cohort.schema.columns)}")
+    parsed = TypeAdapter(dict[str, Condition]).validate_python(dict(conditions))
+    return reduce(np.logical_and, [_row_mask(cohort, name, condition) for name, condition in parsed.items()])
 
 
 def implication_rows(constraint: Forbid | Require, left: Sequence[Mask], right: Sequence[Mask]) -> Mask:

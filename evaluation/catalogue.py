@@ -5,7 +5,7 @@ from typing import Literal
 
 __all__ = ["ARMS", "METRICS", "SHORT", "Direction", "Metric", "Section", "metric"]
 
-Section = Literal["fidelity", "utility", "inference", "fairness", "check"]
+Section = Literal["fidelity", "utility", "images", "inference", "fairness", "check"]
 Direction = Literal["higher", "lower", "zero", "one", "none"]
 
 
@@ -38,6 +38,8 @@ _TVD = (
     "Half the sum of absolute differences between two tables of shares: the share of patients that would have to move."
 )
 
+_LESS = "Synthetic-trained less real-trained, on the same images of the same test patients."
+
 _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("tvd_1way", "TVD, one column", "fidelity", "lower", f"Mean over all columns. {_TVD}"),
     ("tvd_2way", "TVD, pairs", "fidelity", "lower", f"Mean over pairs of columns. {_TVD}"),
@@ -64,6 +66,15 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("recall", "Recall", "fidelity", "higher", "Share of real rows that lie where synthetic rows lie."),
     ("density", "Density", "fidelity", "higher", "How crowded with real rows the synthetic rows' places are."),
     ("coverage", "Coverage", "fidelity", "higher", "Share of real rows with a synthetic row in their neighbourhood."),
+    ("visit_correlation", "Correlation over visits", "check", "none", "Of one quantity at two visits of a patient."),
+    ("visit_change", "Change between visits", "check", "none", "Standard deviation of the change to the next visit."),
+    (
+        "constant_share",
+        "Constant in the patient",
+        "check",
+        "one",
+        "Patients in whose rows a static column is constant.",
+    ),
     ("constraint_violations", "Impossible rows", "check", "lower", "Rows that break a declared constraint."),
     ("duplicates", "Rows equal to a real row", "check", "none", "A count, not a measure of privacy."),
     ("rows", "Rows", "check", "none", "How many rows the cohort has."),
@@ -99,6 +110,25 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("largest_did", "Largest difference in differences", "fairness", "zero", "With its permutation p value."),
     ("equalized_odds", "Equalised odds difference", "fairness", "lower", "Largest gap in true or false positive rate."),
     ("demographic_parity", "Demographic parity difference", "fairness", "lower", "Largest gap in share alarmed."),
+    ("image_accuracy", "Accuracy", "images", "higher", "Share of images whose class is recognised."),
+    ("image_balanced_accuracy", "Balanced accuracy", "images", "higher", "Mean share recognised of each class."),
+    ("image_auroc", "AUROC", "images", "higher", "Mean over classes, each against the rest."),
+    ("class_recall", "Recognised of this class", "images", "higher", "Share of the class's images."),
+    ("class_auroc", "AUROC of this class", "images", "higher", "This class against the rest."),
+    ("image_accuracy_change", "Change of accuracy", "images", "zero", _LESS),
+    ("image_balanced_accuracy_change", "Change of balanced accuracy", "images", "zero", _LESS),
+    ("image_auroc_change", "Change of AUROC", "images", "zero", _LESS),
+    ("class_recall_change", "Change of this class", "images", "zero", _LESS),
+    ("class_auroc_change", "Change of this class's AUROC", "images", "zero", _LESS),
+    ("image_consistency", "Images show their column", "images", "higher", "Share from which its value is recognised."),
+    ("fid", "Fréchet distance (FID)", "images", "lower", "Of normal clouds of features; above 0 also by chance."),
+    ("kid", "Kernel distance (KID)", "images", "lower", "Squared MMD, cubic kernel; 0 on average where equal."),
+    ("mmd", "MMD, Gaussian kernel", "images", "lower", "Squared; 0 on average where equal, may be below."),
+    ("image_precision", "Precision of images", "images", "higher", "Share of images that lie where real images lie."),
+    ("image_recall", "Recall of images", "images", "higher", "Share of real images near which images lie."),
+    ("image_density", "Density of images", "images", "higher", "How crowded with real images their places are."),
+    ("image_coverage", "Coverage of images", "images", "higher", "Share of real images with one in their midst."),
+    ("image_samples", "Images shown", "images", "none", "Drawn at random from the synthetic cohort."),
 )
 
 METRICS: dict[str, Metric] = {row[0]: Metric(*row) for row in _ROWS}

@@ -225,7 +225,7 @@ def named(learner: str, task: Task) -> str:
     return "ridge regression" if task.kind == "numeric" and learner == "logistic regression" else learner
 
 
-def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted:
+def fit_predict(train: Table, task: Task, learner: str, seed: int = 0, *, weights: Floats | None = None) -> Fitted:
     """Train a learner on the rows of `train` whose outcome is known; return what predicts for a table.
 
     Parameters
@@ -235,19 +235,23 @@ def fit_predict(train: Table, task: Task, learner: str, seed: int = 0) -> Fitted
     learner : str
         A key of `LEARNERS`.
     seed : int
+    weights : ndarray, shape (rows,), optional
+        Weights of the rows in the training.
 
     Raises
     ------
     InputError
         If `train` has no row with a known outcome, or all of them have the same.
     """
+    if weights is not None:
+        weights = weights[~train[task.target].missing]
     train = task.known(train)
     truth = task.truth(train)
     if len(train) == 0 or len(np.unique(truth)) < 2:
         raise InputError(f"the training arm has fewer than two different values of {task.target!r}")
     model, encode = LEARNERS[learner](train, task, seed)
     with one_thread():
-        model.fit(encode(train), truth)
+        model.fit(encode(train), truth, sample_weight=weights)
     limit = threshold(_risks(model, encode(train)), float(truth.mean())) if task.kind == "binary" else 0.5
     return partial(_predict, model, encode, task, limit)
 

@@ -20,7 +20,19 @@ from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError
 
 COMMANDS = (
-    *("plan", "fit", "sample", "release", "evaluate", "audit", "models", "demo", "ledger show", "ledger raise-limit"),
+    *(
+        "plan",
+        "fit",
+        "sample",
+        "release",
+        "evaluate",
+        "audit",
+        "augment",
+        "models",
+        "demo",
+        "ledger show",
+        "ledger raise-limit",
+    ),
     *("schema draft", "schema check", "schema json-schema", "schema from-sdv", "schema to-sdv"),
 )
 README = Path(__file__).parent.parent / "README.md"

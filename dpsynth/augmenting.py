@@ -1,0 +1,411 @@
+"""Synthetic patients for a scarce group: fit or take a model, add its patients, and see what a classifier gains.
+
+How many to add is chosen by a rehearsal one level down, in a world that is synthetic throughout: a cohort is drawn from
+the model as if it were the real one, a second model is fitted to it at the same epsilon, its patients of the group are
+added in several amounts, and classifiers are tested on further patients of the first model. No real patient takes part,
+so nothing is spent and no test patient is used twice.
+"""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from dpsynth.cohort import Cohort
+from dpsynth.conditions import rows_where
+from dpsynth.errors import InputError
+from dpsynth.models.base import Model, Progress, Synthesizer
+from dpsynth.workflow import DEFAULT_MODEL, fit
+
+if TYPE_CHECKING:
+    from dpsynth.evaluation.results import Result, Results
+    from dpsynth.models.drawing import Support
+
+__all__ = ["AMOUNTS", "Augmentation", "Choice", "augment", "rehearse"]
+
+Mask = npt.NDArray[np.bool_]
+
+AMOUNTS = (0.0, 0.5, 1.0, 2.0, 4.0)
+"""Amounts that the rehearsal compares, as multiples of the group's size."""
+MOST = 20_000
+"""Rows of a rehearsed cohort at most."""
+EXAMINED = 4_000
+"""Synthetic patients of the group that the rehearsal tests on."""
+DRAWS = 3
+"""Draws from the model whose scores are averaged."""
+DRAWN = 300
+"""Bootstrap draws of a rehearsal."""
+NOT_COVERED = (
+    "A model that is trained on real patients too is not covered by epsilon: publish neither it nor these numbers. "
+    "Only the arms 'synthetic only' and 'balanced synthetic' are trained on what the budget paid for."
+)
+SEEN = (
+    "The model was given, and no separate test patients: if it was fitted on these patients too, the arms with "
+    "synthetic patients look better than they are. Test on patients that the model has not seen (--test)."
+)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the rehearsal found.
+
+    Parameters
+    ----------
+    amount : int
+        Synthetic patients of the group to add.
+    scores : mapping of int to float
+        For each amount the mean AUROC over learners in the rehearsed group.
+    error : float
+        Standard error of a difference between two of them.
+    rehearsed : bool
+        False where a person gave the amount.
+    """
+
+    amount: int
+    scores: Mapping[int, float]
+    error: float
+    rehearsed: bool = True
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What adding synthetic patients of a group does to a classifier; internal.
+
+    Parameters
+    ----------
+    results : Results
+        AUROC and paired differences by learner, arm and part of the test patients.
+    group : str
+        The group's name.
+    choice : Choice
+        How many synthetic patients were added and why.
+    added : int
+        Synthetic patients that the arms added: those of the choice, or the group's size where the choice is none.
+    support : Support or None
+        Training patients of the group, by the model, and the noise.
+    statement : mapping
+        The model's privacy statement.
+    notes : tuple of str
+        What a reader must know.
+    """
+
+    results: "Results"
+    group: str
+    choice: Choice
+    added: int
+    support: "Support | None"
+    statement: Mapping[str, Any]
+    notes: tuple[str, ...] = ()
+
+    def changes(self, arm: str, part: str) -> "list[Result]":
+        """Return the differences from the real patients alone, of each learner."""
+        return list(self.results.select("group_change", arm=arm, group=part))
+
+    @property
+    def verdict(self) -> str:
+        """One sentence: whether the synthetic patients help the group, by every learner's interval."""
+        from dpsynth.evaluation.augmentation import WITH_SYNTHETIC
+
+        found = [one for one in self.changes(WITH_SYNTHETIC, self.group) if one.ok and one.interval is not None]
+        if not found:
+            return f"{self.group}: too few test patients to say whether synthetic patients help."
+        ends = "; ".join(
+            f"{one.subject} {one.number:+.3f} ({one.interval.low:+.3f} to {one.interval.high:+.3f})"
+            for one in found
+            if one.interval is not None
+        )
+        signs = {_sign(one) for one in found}
+        if signs == {1}:
+            return f"{self.group}: {self.added:,} synthetic patients help. Change in AUROC: {ends}."
+        if signs == {-1}:
+            return f"{self.group}: {self.added:,} synthetic patients do harm. Change in AUROC: {ends}."
+        return f"{self.group}: {self.added:,} synthetic patients do not clearly help. Change in AUROC: {ends}."
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as JSON-able values."""
+        return {
+            "group": self.group,
+            "disclosure": "internal",
+            "verdict": self.verdict,
+            "recommended": self.choice.amount,
+            "rehearsed": self.choice.rehearsed,
+            "rehearsal": {"scores": {str(n): s for n, s in self.choice.scores.items()}, "error": self.choice.error},
+            "added": self.added,
+            "support": dataclasses.asdict(self.support) if self.support is not None else None,
+            "notes": list(self.notes),
+            "epsilon": self.statement.get("epsilon"),
+            "private": self.statement.get("private") is True,
+            "results": self.results.to_dicts(),
+        }
+
+
+def _sign(one: "Result") -> int:
+    """Return 1 where an interval lies above 0, -1 below, else 0."""
+    ends = one.interval
+    return 0 if ends is None else int(ends.low > 0) - int(ends.high < 0)
+
+
+def augment(
+    cohort: Cohort,
+    group: Mapping[str, Any],
+    *,
+    label: str = "",
+    target: str | None = None,
+    model: Model | str | Synthesizer = DEFAULT_MODEL,
+    epsilon: float | None = None,
+    test: Cohort | None = None,
+    holdout: float = 0.3,
+    amount: int | None = None,
+    seed: int = 0,
+    run_label: str = "",
+    progress: Progress | None = None,
+    **settings: Any,
+) -> Augmentation:
+    """Compare classifiers trained with and without synthetic patients of a scarce group, on held-out real patients.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Real patients to train on, and to hold some out of where `test` is not given.
+    group : mapping
+        The group as a condition: ``{"race": "black"}``.
+    label : str
+        The group's name in the results; default: the condition.
+    target : str, optional
+        The outcome, of two values; default: the schema's.
+    model : Model, str or Synthesizer
+        A fitted model, or what to fit to the training patients at `epsilon`.
+    epsilon : float, optional
+        The budget of the fit, debited in the cohort's ledger; needed unless the model is fitted.
+    test : Cohort, optional
+        Real patients to test on.
+    holdout : float
+        Share of patients that are tested on where `test` is not given.
+    amount : int, optional
+        Synthetic patients to add; default: chosen by rehearsal.
+    seed : int
+        Of draws, learners and bootstrap; never of the noise.
+    run_label : str
+        A name for the fit in the ledger.
+    progress : callable, optional
+        Called with a phase and the share of it that is done.
+    **settings
+        Further arguments of `dpsynth.workflow.fit`.
+
+    Returns
+    -------
+    Augmentation
+        Internal: it touches real patients without noise.
+
+    Raises
+    ------
+    InputError
+        If an argument is unknown or missing, or the group has no training patient.
+    """
+    from dpsynth.evaluation.protocol import split
+
+    say = progress or (lambda _phase, _share: None)
+    task = _Task(group, label or _words(group), _checked(cohort, group, target), seed, say)
+    if not isinstance(model, Model) and epsilon is None:
+        raise InputError("epsilon: is needed to fit a model; or give a fitted one (--model-folder).")
+    if amount is not None and amount < 1:
+        raise InputError(f"amount: found {amount}, expected 1 or more patients to add.")
+    train, exam = (cohort, test) if test is not None else split(cohort, holdout)
+    task.check(train)
+    notes = [NOT_COVERED]
+    if isinstance(model, Model):
+        fitted = model
+        notes += [SEEN] if test is None else []
+    else:
+        fitted = fit(train, model, epsilon=float(epsilon or 0), label=run_label, progress=progress, **settings)
+    support = fitted.support(group)
+    if support is not None and support.scarce:
+        notes.append(
+            f"By the model the group has {support.rows:,.0f} training patients under a noise of {support.noise:,.0f}: "
+            "its synthetic patients are guessed from other patients."
+        )
+    choice = _chosen(fitted, task, amount)
+    added = choice.amount or max(round(_size(fitted, group, support)), 1)
+    if choice.amount == 0:
+        notes.append(f"The rehearsal recommends to add none; the arms show what {added:,} would do.")
+    results = _judged(fitted, train, exam, task, added)
+    return Augmentation(results, task.label, choice, added, support, fitted.statement, tuple(notes))
+
+
+@dataclass(frozen=True)
+class _Task:
+    """What is asked: a group, an outcome, and how to go about it."""
+
+    group: Mapping[str, Any]
+    label: str
+    target: str
+    seed: int
+    say: Progress
+
+    def members(self, cohort: Cohort) -> Mask:
+        """Return which rows are of the group."""
+        return rows_where(cohort, self.group)
+
+    def check(self, cohort: Cohort) -> None:
+        """Refuse a target that is not of two values, and a group without a patient or without others."""
+        from dpsynth.evaluation.augmentation import binary_task
+        from dpsynth.evaluation.table import tables
+
+        binary_task(tables({"train": cohort})["train"], self.target)
+        inside = self.members(cohort)
+        if inside.all() or not inside.any():
+            raise InputError("group: all or none of the training patients are of it; name another group.")
+
+
+def _chosen(model: Model, task: _Task, amount: int | None) -> Choice:
+    if amount is not None:
+        return Choice(amount, {}, 0.0, rehearsed=False)
+    return rehearse(model, task.group, task.target, seed=task.seed, progress=task.say)
+
+
+def _words(group: Mapping[str, Any]) -> str:
+    return " and ".join(f"{name} == {value!r}" for name, value in group.items())
+
+
+def _checked(cohort: Cohort, group: Mapping[str, Any], target: str | None) -> str:
+    """Return the outcome, after refusing what cannot be compared."""
+    schema = cohort.schema
+    outcome = target or schema.target
+    if outcome is None:
+        raise InputError("target: is needed; name the outcome (--target, target=), or in the schema.")
+    if schema.visits is not None:
+        raise InputError("augment: patients with visits have several rows; augment a table with one row a patient.")
+    if not group or outcome in group:
+        raise InputError("group: expected a condition on columns other than the target, such as race == 'black'.")
+    try:
+        rows_where(cohort.take([]), group)
+    except ValueError as fault:
+        raise InputError(f"group: {fault}.") from None
+    return outcome
+
+
+def _size(model: Model, group: Mapping[str, Any], support: "Support | None") -> float:
+    """Return the size of the group in a cohort like the training one, by the model alone."""
+    if support is not None:
+        return support.rows
+    rows = min(model.rows, MOST)
+    return float(rows_where(model.sample(rows, seed=0), group).mean()) * model.rows
+
+
+def rehearse(
+    model: Model, group: Mapping[str, Any], target: str, *, seed: int = 0, progress: Progress | None = None
+) -> Choice:
+    """Choose how many synthetic patients to add, in a world that is synthetic throughout; spends nothing.
+
+    Parameters
+    ----------
+    model : Model
+        A fitted model.
+    group : mapping
+        The group as a condition.
+    target : str
+        The outcome.
+    seed : int
+    progress : callable, optional
+
+    Returns
+    -------
+    Choice
+        The smallest amount whose AUROC is within a standard error of the best, where the best is above that of adding
+        none by more than a standard error; else none.
+    """
+    from dpsynth.models import make
+
+    task = _Task(group, "", target, seed, progress or (lambda _phase, _share: None))
+    rows = min(model.rows, MOST)
+    world = _public(model.sample(rows, seed=task.seed))
+    examined = model.sample(EXAMINED, where=task.group, scarce=True, seed=task.seed + 1)
+    facts, name = model.statement, model.statement["model"]["name"]
+    task.say("rehearsing", 0.0)
+    second = fit(world, make(name, **facts["model"]["options"]), epsilon=facts["epsilon"], delta=facts["delta"])
+    size = max(int(task.members(world).sum()), 1)
+    amounts = sorted({round(share * size) for share in AMOUNTS})
+    scores = _rehearsed(second, world, examined, task, amounts)
+    means = {n: float(np.mean([one[0] for one in found])) for n, found in scores.items()}
+    errors = {n: float(np.mean([one[1] for one in found], axis=0).std()) for n, found in _differences(scores).items()}
+    best = max(means, key=lambda n: means[n])
+    error = max(errors.values(), default=0.0)
+    if means[best] - means[0] <= error:
+        return Choice(0, means, error)
+    return Choice(min(n for n in amounts if n and means[n] >= means[best] - error), means, error)
+
+
+Scores = dict[int, list[tuple[float, Any]]]
+
+
+def _rehearsed(second: Model, world: Cohort, examined: Cohort, task: _Task, amounts: Sequence[int]) -> Scores:
+    """Return for each amount, by learner, the AUROC in the examined group and its bootstrap draws."""
+    from dpsynth.evaluation.arms import join
+    from dpsynth.evaluation.augmentation import binary_task
+    from dpsynth.evaluation.bootstrap import weights
+    from dpsynth.evaluation.learners import LEARNERS, fit_predict
+    from dpsynth.evaluation.scores import Ranking, ones
+    from dpsynth.evaluation.table import tables
+
+    extra = second.sample(max(amounts), where=task.group, scarce=True, seed=task.seed + 2)
+    found = tables({"world": world, "exam": examined, "extra": extra})
+    exam = binary_task(found["exam"], task.target).known(found["exam"])
+    problem = binary_task(exam, task.target)
+    truth = problem.truth(exam)
+    times = weights(truth.astype(np.int64), exam.patients, DRAWN, task.seed)
+    scores: Scores = {}
+    for place, amount in enumerate(amounts):
+        task.say("rehearsing", place / len(amounts))
+        rows = found["extra"].take(np.arange(amount))
+        train = join(found["world"], rows) if amount else found["world"]
+        scores[amount] = []
+        for learner in LEARNERS:
+            ranking = Ranking(truth, fit_predict(train, problem, learner, task.seed)(exam).scores)
+            scores[amount].append((float(ranking.auroc(ones(len(exam)))[0]), ranking.auroc(times)))
+    return scores
+
+
+def _differences(scores: Scores) -> Scores:
+    """Return the scores of each amount less those of adding none, draw by draw."""
+    return {
+        n: [(one - zero, draws - drawn) for (one, draws), (zero, drawn) in zip(found, scores[0], strict=True)]
+        for n, found in scores.items()
+        if n
+    }
+
+
+def _public(cohort: Cohort) -> Cohort:
+    """Return synthetic rows as a cohort on which nothing needs to be spent: what they tell was paid for."""
+    return dataclasses.replace(cohort, public=True)
+
+
+def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) -> "Results":
+    """Train all arms on each draw and test them on real patients."""
+    from dpsynth.evaluation.augmentation import Drawn, Exam, arms_of, augmentation, binary_task
+    from dpsynth.evaluation.protocol import Protocol
+    from dpsynth.evaluation.results import Disclosure
+    from dpsynth.evaluation.table import tables
+
+    rows, inside = len(train), task.members(train)
+    balance = [(task.group, 0.5)]
+    cohorts = {"train": train, "test": exam}
+    for place in range(DRAWS):
+        seed = 100 * task.seed + 10 * place
+        cohorts[f"group {place}"] = model.sample(added, where=task.group, scarce=True, seed=seed)
+        cohorts[f"whole {place}"] = model.sample(rows, seed=seed + 1)
+        cohorts[f"balanced {place}"] = model.sample(rows, proportions=balance, scarce=True, seed=seed + 2)
+    found = tables(cohorts)
+    problem = binary_task(found["test"], task.target)
+    public = train.public and exam.public
+    terms = Protocol(seed=task.seed, disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL)
+    known = np.flatnonzero(~found["test"][task.target].missing)
+    judged = Exam(problem, found["test"].take(known), task.members(exam)[known], task.label, terms)
+    rng = np.random.default_rng(task.seed)
+    trainings = []
+    for place in range(DRAWS):
+        drawn = Drawn(*(found[f"{kind} {place}"] for kind in ("group", "whole", "balanced")))
+        trainings.append(arms_of(found["train"], inside, drawn, problem, rng))
+    return augmentation(trainings, judged, task.say)

@@ -1,0 +1,135 @@
+"""Whether synthetic patients hang together over their visits as real ones do.
+
+For cohorts whose schema declares visits. Correlations are between the values of one quantity at two visits of the same
+patient, over the patients who have both; intervals resample patients.
+"""
+
+from collections.abc import Mapping
+from itertools import combinations
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+from dpsynth.evaluation.bootstrap import percentile
+from dpsynth.evaluation.results import Disclosure, Result, Results, estimate, not_estimable
+from dpsynth.evaluation.table import Floats, Table, tables
+from dpsynth.visits import Visits, at_visit, flatten
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+__all__ = ["constant_results", "correlation", "visit_results"]
+
+DRAWS = 500
+SMALLEST = 10
+"""Patients with both visits that a correlation needs."""
+
+
+def visit_results(cohorts: "Mapping[str, Cohort]", *, seed: int = 0) -> Results:
+    """Return within-patient correlations, changes and constants of each cohort.
+
+    Parameters
+    ----------
+    cohorts : mapping of str to Cohort
+        By arm, such as ``real`` and ``synthetic``; of one schema that declares visits.
+    seed : int
+        Of the bootstrap.
+
+    Returns
+    -------
+    Results
+        ``visit_correlation`` and ``visit_change`` for each number and pair of consecutive visits (correlations for all
+        pairs), ``constant_share`` for each static column. Internal, but of synthetic and public cohorts.
+
+    Raises
+    ------
+    InputError
+        If the schema declares no visits.
+    """
+    schema = next(iter(cohorts.values())).schema
+    if schema.visits is None:
+        raise InputError("visits: the schema declares none; say which column numbers the visits of a patient.")
+    flat = tables({arm: flatten(cohort) for arm, cohort in cohorts.items()})
+    found: list[Result] = []
+    for arm, cohort in cohorts.items():
+        public = cohort.synthetic or cohort.public
+        fields: dict[str, Any] = {"arm": arm, "disclosure": Disclosure.PUBLIC if public else Disclosure.INTERNAL}
+        found += _within(flat[arm], schema.visits, fields, seed)
+        found += constant_results(cohort, schema.visits, fields)
+    return Results(found)
+
+
+def _within(table: Table, visits: Visits, fields: Mapping[str, Any], seed: int) -> list[Result]:
+    numbers = dict.fromkeys(name.rpartition("@")[0] for name in table.names if "@" in name and table[name].numeric)
+    found = []
+    for column in numbers:
+        for first, second in combinations(range(len(visits.values)), 2):
+            names = [at_visit(column, visits.values[place]) for place in (first, second)]
+            if not all(name in table.variables for name in names):
+                continue
+            values = [table[name].values for name in names]
+            both = np.logical_and.reduce([table[name].measured for name in names])
+            pair = np.stack([one[both] for one in values])
+            label = f"{column}: {visits.values[first]} and {visits.values[second]}"
+            found.append(_correlation(pair, {**fields, "subject": label}, seed))
+            if second == first + 1:
+                found.append(_change(pair, {**fields, "subject": label}, seed))
+    return found
+
+
+def _times(patients: int, seed: int) -> NDArray[np.float64]:
+    """Return bootstrap weights, shape (draws, patients)."""
+    rng = np.random.default_rng(seed)
+    return rng.multinomial(patients, np.full(patients, 1 / patients), size=DRAWS).astype(np.float64)
+
+
+def correlation(pair: Floats, times: Floats) -> Floats:
+    """Return Pearson's correlation of two rows of values for each row of weights; NaN where one does not vary."""
+    total = times.sum(axis=1)
+    means = [times @ one / total for one in pair]
+    spreads = [times @ one**2 / total - mean**2 for one, mean in zip(pair, means, strict=True)]
+    shared = times @ (pair[0] * pair[1]) / total - means[0] * means[1]
+    product = np.sqrt(np.maximum(spreads[0], 0) * np.maximum(spreads[1], 0))
+    return np.divide(shared, product, out=np.full(len(times), np.nan), where=product > 1e-12)
+
+
+def _correlation(pair: Floats, fields: Mapping[str, Any], seed: int) -> Result:
+    patients = pair.shape[1]
+    value = float(correlation(pair, np.ones((1, patients)))[0]) if patients >= SMALLEST else np.nan
+    if not np.isfinite(value):
+        reason = f"{patients} patients have both visits, or one does not vary; needs {SMALLEST}"
+        return not_estimable("visit_correlation", reason, n=patients, **fields)
+    interval = percentile(correlation(pair, _times(patients, seed)), ("patients",))
+    return estimate("visit_correlation", value, interval=interval, n=patients, **fields)
+
+
+def _change(pair: Floats, fields: Mapping[str, Any], seed: int) -> Result:
+    """Return the standard deviation of the change from a visit to the next; `detail` has its mean."""
+    patients = pair.shape[1]
+    if patients < SMALLEST:
+        return not_estimable("visit_change", f"{patients} patients have both visits", n=patients, **fields)
+    steps = pair[1] - pair[0]
+    times = _times(patients, seed)
+    means = times @ steps / patients
+    drawn = np.sqrt(np.maximum(times @ steps**2 / patients - means**2, 0))
+    detail = {"mean": float(steps.mean())}
+    interval = percentile(drawn, ("patients",))
+    return estimate("visit_change", float(steps.std()), interval=interval, n=patients, detail=detail, **fields)
+
+
+def constant_results(cohort: "Cohort", visits: Visits, fields: Mapping[str, Any]) -> list[Result]:
+    """Return for each static column the share of patients in whose rows it has one value (missing is a value)."""
+    table = tables({"one": cohort})["one"]
+    patients = int(table.patients.max()) + 1
+    found = []
+    for name in visits.static:
+        values = np.nan_to_num(table[name].values.astype(np.float64), nan=np.inf)
+        _, codes = np.unique(values, return_inverse=True)
+        low, high = np.full(patients, codes.max()), np.zeros(patients, dtype=codes.dtype)
+        np.minimum.at(low, table.patients, codes)
+        np.maximum.at(high, table.patients, codes)
+        share = float((low == high).mean())
+        found.append(estimate("constant_share", share, n=patients, **{**fields, "subject": name}))
+    return found
