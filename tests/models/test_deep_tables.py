@@ -142,9 +142,9 @@ def test_the_file_gives_the_same_rows(model: Model, tmp_path: Path) -> None:
 
 
 SPOILED_ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "no weights": lambda arrays: arrays.pop("net.0.weight"),
-    "weights of another shape": lambda arrays: arrays.update({"net.0.weight": arrays["net.0.weight"][:, 1:].copy()}),
-    "weights that are no numbers": lambda arrays: arrays["net.0.bias"].fill(np.nan),
+    "no weights": lambda arrays: arrays.pop("net.last.weight"),
+    "weights of another shape": lambda arrays: arrays.update({"net.last.weight": arrays["net.last.weight"][:, 1:].copy()}),
+    "weights that are no numbers": lambda arrays: arrays["net.last.bias"].fill(np.nan),
     "shares that do not sum to 1": lambda arrays: arrays["shares.0"].fill(0.5),
     "states out of range": lambda arrays: arrays["states.2"].fill(7),
     "a conditions' table of another shape": lambda arrays: arrays.update(conditions=np.ones((1, 1))),

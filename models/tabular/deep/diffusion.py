@@ -153,7 +153,7 @@ class Denoising(TableObjective):
         self._centre = centre(layout)
         self._scale = scale(layout)
         self._levels = levels
-        self.network = fresh(6, inputs_of(layout), hidden, layout.width, depth=depth)
+        self.network = fresh(6, inputs_of(layout), hidden, layout.width, depth=depth, direct=layout.condition_width)
         with torch.no_grad():
             self.network.last.weight.mul_(0.1)
 

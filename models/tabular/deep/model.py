@@ -3,6 +3,7 @@
 import abc
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -60,7 +61,7 @@ class Known:
             "sigma": self.conditions.sigma,
             "counts": [{"column": table.columns[0], "sigma": table.sigma} for table in self.counts],
         }
-        arrays: dict[str, NDArray[Any]] = {"conditions": self.conditions.table}
+        arrays: dict[str, NDArray[Any]] = {"conditions": self.conditions.table.ravel()}
         arrays |= {f"shares.{i}": layout.shares[name] for i, name in enumerate(names)}
         arrays |= {f"states.{i}": layout.bins.maps[name] for i, name in enumerate(names)}
         arrays |= {f"counts.{i}": table.counts for i, table in enumerate(self.counts)}
@@ -80,12 +81,17 @@ class Known:
             raise ValueError("conditions are not columns in their order")
         layout = Layout(codec, shares, maps, columns)
         table, sigma = arrays["conditions"].astype(np.float64), float(config["sigma"])
-        if table.shape != layout.condition_sizes or not _probabilities(table) or not 0 <= sigma < np.inf:
+        if table.shape != (prod(layout.condition_sizes),) or not _probabilities(table) or not 0 <= sigma < np.inf:
             raise ValueError("the conditions' table does not fit")
         rows = int(config["rows"])
         if rows < 1:
             raise ValueError("the number of rows is not positive")
-        return cls(layout, Conditions(columns, table, sigma), rows, read_counts(codec, config["counts"], dict(arrays)))
+        return cls(
+            layout,
+            Conditions(columns, table.reshape(layout.condition_sizes), sigma),
+            rows,
+            read_counts(codec, config["counts"], dict(arrays)),
+        )
 
 
 def _check_column(shares: Array, maps: Codes, size: int) -> None:

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 LARGEST = 4096
-"""Inputs, hidden units or outputs that a file may ask for."""
+"""Hidden units or latent numbers that a file may ask for."""
 BATCH = 8192
 """Rows that are computed at once."""
 
 
-class MLP(nn.Sequential):
+class MLP(nn.Module):
     """Linear layers with SiLU between them.
 
     Parameters
@@ -23,22 +23,32 @@ class MLP(nn.Sequential):
         Sizes, and the number of hidden layers.
     normalised
         Put a LayerNorm behind each hidden layer.
+    direct
+        How many of the last inputs, the conditions, reach the outputs by a linear layer of their own as well: what the
+        groups differ in is then learned first, which under noise may be all that is learned.
     """
 
-    def __init__(self, inputs: int, hidden: int, outputs: int, *, depth: int = 2, normalised: bool = False) -> None:
+    def __init__(
+        self, inputs: int, hidden: int, outputs: int, *, depth: int = 2, normalised: bool = False, direct: int = 0
+    ) -> None:
+        super().__init__()
         layers: list[nn.Module] = []
         width = inputs
         for _ in range(depth):
             layers += [nn.Linear(width, hidden), *([nn.LayerNorm(hidden)] if normalised else []), nn.SiLU()]
             width = hidden
-        super().__init__(*layers, nn.Linear(width, outputs))
-        self.sizes = {"inputs": inputs, "hidden": hidden, "outputs": outputs, "depth": depth, "normalised": normalised}
+        self.last = nn.Linear(width, outputs)
+        self.layers = nn.Sequential(*layers)
+        self.direct = nn.Linear(direct, outputs, bias=False) if direct else None
+        if self.direct is not None:
+            nn.init.zeros_(self.direct.weight)
+        self.sizes = {"hidden": hidden, "depth": depth, "normalised": normalised, "direct": direct}
 
-    @property
-    def last(self) -> nn.Linear:
-        """The layer of the outputs."""
-        found = self[-1]
-        assert isinstance(found, nn.Linear)  # noqa: S101  (so it is built)
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Return (..., outputs)."""
+        found: Tensor = self.last(self.layers(inputs))
+        if self.direct is not None:
+            found = found + self.direct(inputs[..., inputs.shape[-1] - self.direct.in_features :])
         return found
 
 
@@ -92,9 +102,10 @@ def saved(network: nn.Module) -> dict[str, NDArray[Any]]:
 def restored(sizes: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], inputs: int, outputs: int) -> MLP:
     """Return the network of a file; `ValueError` when it does not fit what is known of it."""
     hidden, depth = int(sizes["hidden"]), int(sizes["depth"])
-    if not (1 <= hidden <= LARGEST and 0 <= depth <= 16 and inputs <= LARGEST * 16 and outputs <= LARGEST * 16):
+    direct = int(sizes["direct"])
+    if not (1 <= hidden <= LARGEST and 0 <= depth <= 16 and 0 <= direct <= inputs):
         raise ValueError("a network is larger than any of ours")
-    network = MLP(inputs, hidden, outputs, depth=depth, normalised=bool(sizes["normalised"]))
+    network = MLP(inputs, hidden, outputs, depth=depth, normalised=bool(sizes["normalised"]), direct=direct)
     found = {}
     for name, value in network.state_dict().items():
         array = arrays[f"net.{name}"]

@@ -89,7 +89,7 @@ class Autoencoder(TableObjective):
         self._layout = layout
         self._latent = latent
         self.encoder = fresh(1, layout.width + given, hidden, 2 * latent, depth=1)
-        self.decoder = with_margins(fresh(2, latent + given, hidden, layout.width, depth=1), layout)
+        self.decoder = with_margins(fresh(2, latent + given, hidden, layout.width, depth=1, direct=given), layout)
         self.spread = nn.Parameter(torch.zeros(len(layout.scores)))
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:

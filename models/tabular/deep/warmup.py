@@ -4,6 +4,7 @@ Formal guarantee: all that is asked of the data is asked by that model's own fit
 """
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,9 @@ def warm_known(
     sizes = known.merged(session.codec, MOST_STATES).bins.shape
     columns = condition_columns(session.schema, sizes, wanted)
     layout = Layout.of(session.codec, known, columns, MOST_STATES)
-    table = np.zeros(layout.condition_sizes)
-    np.add.at(table, tuple(layout.bins.maps[c][codes[c]] for c in columns), 1 / rows)
+    states = np.ravel_multi_index(
+        [np.zeros(rows, dtype=int), *(layout.bins.maps[c][codes[c]] for c in columns)], (1, *layout.condition_sizes)
+    )
+    table = np.bincount(states, minlength=prod(layout.condition_sizes)).reshape(layout.condition_sizes) / rows
     noise = max((one.sigma for one in model.released() if one.columns[0] in columns), default=0.0)
     return Known(layout, Conditions(columns, table, noise), model.rows, model.released()), codes
