@@ -48,7 +48,7 @@ NASTY = [
     *(b"\x80\x04\x95", b"2" * 30, b"-1", b"0.1", b"\xf0\x9f\x92\x8a", b"%", b"'", b'"', b"#", b"|", b"> "),
 ]
 FEW = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 VALUES = st.recursive(
     st.none()

@@ -47,7 +47,7 @@ Choice = Callable[[Floats, int, Floats, int], Floats]
 """How good thresholds look, from false positives of n runs and false negatives of m."""
 
 CANDIDATES = 200
-CELLS = 48
+CELLS = 32
 UNSURE = 1e-5
 LARGEST = 200.0
 ASSUMPTION = "the mechanism's trade-off curve is Gaussian"

@@ -50,7 +50,7 @@ def command(*words: object) -> Any:
 
 def test_a_model_is_audited_and_the_audit_is_saved(place: Path) -> None:
     """The table names bound, ceiling and claim, the verdict is in words, and audit.json holds the same."""
-    result = command("independent", "--epsilon", 4, "--runs", 20, "--confidence", 0.9999)
+    result = command("independent", "--epsilon", 4, "--runs", 20, "--confidence", 0.999999)
     assert result.exit_code == 0, result.output
     for words in ("white-box", "black-box", "ceiling", "claim: epsilon 4", "none found at this power"):
         assert words in result.output
@@ -87,7 +87,19 @@ def test_a_release_is_checked_without_data_and_not_attacked(release: Path) -> No
 
 def test_a_release_is_attacked_on_a_public_cohort(release: Path, place: Path) -> None:
     """With a public cohort the release's own model, options and budget are played; discovery makes the claim plain."""
-    words = ("--cohort", "ward.csv", "--schema", "ward.yaml", "--public", "--runs", 10, "--canary", "crowd")
+    words = (
+        "--cohort",
+        "ward.csv",
+        "--schema",
+        "ward.yaml",
+        "--public",
+        "--runs",
+        10,
+        "--canary",
+        "crowd",
+        "--confidence",
+        0.999999,
+    )
     result = command(release, *words, "--json")
     assert result.exit_code == 0, result.output
     saved = json.loads((place / "audit.json").read_text())

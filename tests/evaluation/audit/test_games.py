@@ -112,12 +112,12 @@ def test_the_likelihood_ratio_is_one(cap: int) -> None:
     base = capped(tiny(cap, dx={"type": "categorical", "discover": True, "max_values": 3}))
     both = planted(base, canary("crowd", base))
     ratios = []
-    for _ in range(150):
+    for _ in range(80):
         witness = Witness(base, both, in_it=False, cap=cap)
         ask_everything(Session.open(base, Budget(1, 1e-6), answers=witness))
         ratios.append(math.exp(witness.log_ratio))
     spread = np.std(ratios) / math.sqrt(len(ratios))
-    assert abs(np.mean(ratios) - 1) < 5 * spread
+    assert abs(np.mean(ratios) - 1) < 6 * spread
     assert np.std(ratios) > 0.05  # the canary is seen at all
 
 
@@ -126,14 +126,14 @@ def test_counts_reach_the_claimed_mu() -> None:
     base = capped(tiny(3))
     both = planted(base, canary("crowd", base))
     query, found = Query(("x",), (np.arange(2),)), {False: [], True: []}
-    for _ in range(200):
+    for _ in range(150):
         for inside, kept in found.items():
             witness = Witness(base, both, in_it=inside, cap=3)
             session = Session.open(both if inside else base, Budget(4, 1e-6), answers=witness)
             session.count([query], [session.rho])
             kept.append(witness.log_ratio)  # type: ignore[attr-defined]
     rho = session.rho
-    error = 5 * math.sqrt(2 * rho / 200)
+    error = 5 * math.sqrt(2 * rho / 150)
     assert np.mean(found[True]) == pytest.approx(rho, abs=error)
     assert np.mean(found[False]) == pytest.approx(-rho, abs=error)
     assert np.var(found[True]) == pytest.approx(2 * rho, rel=0.6)
@@ -206,8 +206,8 @@ def found(model: str, runs: int, *, epsilon: float, confidence: float) -> Audit:
 
 
 def test_a_sound_model_is_not_accused_and_the_bound_is_below_the_claim() -> None:
-    """At epsilon 4 with 100 runs no attack contradicts the claim, and no bound passes the claim or its ceiling."""
-    audit = found("independent", 100, epsilon=4.0, confidence=1 - 1e-6)
+    """At epsilon 4 with 60 runs no attack contradicts the claim, and no bound passes the claim or its ceiling."""
+    audit = found("independent", 60, epsilon=4.0, confidence=1 - 1e-6)
     assert audit.verdict is Verdict.NONE
     white = audit.attacks[0]
     assert [a.name for a in audit.attacks] == list(ATTACKS)
@@ -216,11 +216,14 @@ def test_a_sound_model_is_not_accused_and_the_bound_is_below_the_claim() -> None
         assert bound.epsilon <= bound.ceiling
 
 
-@pytest.mark.parametrize("plant", [plants.sigma_halved, plants.noise_predictable], ids=lambda plant: plant.__name__)
-def test_broken_noise_is_found(plant: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    """With half the noise, or the same noise every time, 240 runs of each world contradict a claim of 10."""
+@pytest.mark.parametrize(
+    ("plant", "runs"),
+    [pytest.param(plants.sigma_halved, 270, id="half"), pytest.param(plants.noise_predictable, 40, id="the same")],
+)
+def test_broken_noise_is_found(plant: Any, runs: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With half the noise, or the same noise every time, so many runs of each world contradict a claim of 10."""
     plant(monkeypatch)
-    audit = found("independent", 240, epsilon=10.0, confidence=0.999)
+    audit = found("independent", runs, epsilon=10.0, confidence=0.999)
     assert audit.verdict is Verdict.VIOLATION
     assert audit.attacks[0].refuted
 
