@@ -163,7 +163,7 @@ def _show(found: "Audit") -> None:
         ("attack", "canary", "runs", "lower bound by", "epsilon", "ceiling", "verdict"),
         [row for attack in found.attacks for row in _lines(attack)],
         caption=f"each bound has confidence {each:.4g}, the whole audit {found.confidence:g}; ceiling: the most that "
-        "so many runs could show",
+        "so many runs could show; *: a bound on epsilon if the mechanism's curve is Gaussian",
     )
     for reason in dict.fromkeys(attack.reason for attack in found.attacks if attack.reason):
         note(f"not run: {reason}.")
@@ -180,7 +180,7 @@ def _lines(attack: "Attack") -> list[tuple[str, ...]]:
             attack.name,
             attack.canary,
             f"{attack.runs:,}",
-            bound.method + (" (if the mechanism is Gaussian)" if bound.assumes else ""),
+            bound.method + (" *" if bound.assumes else ""),
             f"{bound.epsilon:.3f}",
             f"{bound.ceiling:.2f}",
             verdict,
