@@ -9,6 +9,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
+from dpsynth.privacy import processes
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
@@ -111,9 +112,10 @@ def fit(
     maker, budget = _maker(model, options), _budget(epsilon, delta)
     cohort.schema.check_confirmed()
     _check_images(maker, cohort)
+    processes.join()
     book = _book(cohort, ledger)
     if limit is not None:
-        _set_limit(book, limit, budget)
+        processes.shared(lambda: _set_limit(book, limit, budget))
     report = progress or _silent
     report("opening the cohort", 0.0)
     with Session.open(

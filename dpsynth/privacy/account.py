@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
+from dpsynth.privacy import processes
 from dpsynth.privacy.accounting import (
     ROUNDING,
     Accounting,
@@ -119,6 +120,9 @@ class Account:
         """
         if ledger is None:
             return
+        processes.shared(lambda: self._reserve(ledger, unit=unit, label=label, private=private))
+
+    def _reserve(self, ledger: Ledger, *, unit: str, label: str, private: bool) -> None:
         self.earlier = ledger.spent()
         self._run = ledger.reserve(
             self.budget,

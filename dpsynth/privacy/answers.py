@@ -35,6 +35,7 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DpsynthError, InputError
+from dpsynth.privacy import processes
 from dpsynth.privacy.counting import Query, contingency
 from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
@@ -148,7 +149,7 @@ class PrivateAnswers:
         self._codes: dict[str, NDArray[Any]] = {}
         self._tables: dict[Hashable, Integers] = {}
         self._teachers: Teachers | None = None
-        self._cohort = _shielded("reading the cohort", lambda: _kept(flatten(cohort), cap, noise.generator()))
+        self._cohort = _shielded("reading the cohort", lambda: _kept(flatten(cohort), cap, _chooser(noise)))
         self._images = _shielded("reading the images", self._kept_images)
 
     def __repr__(self) -> str:
@@ -252,7 +253,7 @@ class PrivateAnswers:
         if images is None or declared is None:
             return None
         patients = self._cohort.patients()[images.row]
-        kept = kept_rows(patients, declared.max_per_patient, self._noise.generator())
+        kept = kept_rows(patients, declared.max_per_patient, _chooser(self._noise))
         return images if len(kept) == len(images) else ImageSet(images.pixels[kept], images.row[kept])
 
     def _image_numbers(self) -> Integers:
@@ -352,6 +353,13 @@ def scaled_interaction(table: Integers) -> Integers:
     for axis, cells in enumerate(table.shape):
         table = cells * table - table.sum(axis=axis, keepdims=True)
     return table
+
+
+def _chooser(noise: Noise) -> np.random.Generator:
+    """Return what chooses the rows that are kept: the same in all processes, so that they mean the same patients."""
+    if processes.count() == 1:
+        return noise.generator()
+    return np.random.default_rng(processes.shared(lambda: int(noise.generator().integers(2**62))))
 
 
 def _kept(cohort: Cohort, cap: int, rng: np.random.Generator) -> Cohort:

@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dpsynth.errors import DpsynthError, InputError
+from dpsynth.privacy import processes
 from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
@@ -178,7 +179,7 @@ class Gradients:
         backend: Backend,
     ) -> None:
         self._objective = objective
-        self._patients = patients
+        self._patients = patients.part(processes.number(), processes.count())
         self._plan = plan
         self._noise = noise
         self._normaliser = plan.sampling_rate * expected
@@ -188,6 +189,9 @@ class Gradients:
         ends = np.cumsum([0, *(p.numel() for p in self._parameters.values())]).tolist()
         self._places = {name: slice(*pair) for name, pair in zip(self._parameters, pairwise(ends), strict=True)}
         self._device = next(iter(self._parameters.values())).device
+        if processes.count() > 1:
+            for parameter in objective.parameters():
+                torch.distributed.broadcast(parameter.data, 0)
 
     def __repr__(self) -> str:
         return "Gradients(...)"
@@ -216,18 +220,18 @@ class Gradients:
 
     def _joined(self, total: Tensor) -> Tensor:
         """Return the sum over all processes, where there are several (each has a part of the patients)."""
-        if _processes() > 1:
+        if processes.count() > 1:
             torch.distributed.all_reduce(total)
         return total
 
     def _noised(self, total: Tensor) -> Tensor:
         """Add noise once: in the first process, which gives the result to the others."""
-        if _processes() == 1 or torch.distributed.get_rank() == 0:
+        if processes.number() == 0:
             unit = self._plan.clipping_norm / UNIT
             whole = torch.round(total / unit).cpu().numpy()
             noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * UNIT)
             total = torch.from_numpy(noisy).to(total.device) * unit
-        if _processes() > 1:
+        if processes.count() > 1:
             torch.distributed.broadcast(total, 0)
         return total
 
@@ -254,11 +258,6 @@ def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice
     for part in parts:
         for name, found in part.weighted(factors).items():
             total[places[name]] += found.flatten()
-
-
-def _processes() -> int:
-    ready = torch.distributed.is_available() and torch.distributed.is_initialized()
-    return torch.distributed.get_world_size() if ready else 1
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:

@@ -48,6 +48,13 @@ class Patients:
     def __reduce__(self) -> Any:
         raise TypeError("private values are not pickled")
 
+    def part(self, number: int, count: int) -> "Patients":
+        """Return every count-th patient, from a number on; all parts together are the whole, each patient in one."""
+        found = Patients.__new__(Patients)
+        mine = {"_first": self._first[number::count], "_size": self._size[number::count]}
+        found.__dict__.update(self.__dict__ | mine)
+        return found
+
     def batch(self, chosen: NDArray[np.intp]) -> "dict[str, torch.Tensor]":
         """Return the records of some patients.
 

@@ -11,6 +11,7 @@ from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.privacy import accounting as prices
+from dpsynth.privacy import processes
 from dpsynth.privacy.account import Account, ledger_of
 from dpsynth.privacy.accounting import Accounting, Event
 from dpsynth.privacy.answers import Answers, PrivateAnswers
@@ -122,7 +123,8 @@ class Session(TableQuestions, NetworkQuestions):
         session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
-            session._answers = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            own = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
             session._answers.use(session.codec)
         except BaseException:
             session._account.close(failing=True)
@@ -180,7 +182,8 @@ class Session(TableQuestions, NetworkQuestions):
     @property
     def private(self) -> bool:
         """Whether the answers protect anybody; False in test mode."""
-        return isinstance(self._answers, PrivateAnswers) and self._answers.private
+        own = processes.own(self._answers)
+        return isinstance(own, PrivateAnswers) and own.private
 
     def statement(self) -> dict[str, Any]:
         """Return everything that ``privacy.json`` needs; all of it is public."""

@@ -1,0 +1,97 @@
+"""Several processes on one training (``torchrun``): one of them asks, spends and adds noise; all of them compute.
+
+The first process alone touches the ledger, answers questions and draws noise, and gives the others what came of it.
+Every process reads the cohort and takes the gradients of its own part of the patients, each of whom is in one part.
+Without `torch.distributed` there is one process, and nothing here does anything.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from dpsynth.errors import DpsynthError
+
+T = TypeVar("T")
+
+
+def join() -> None:
+    """Join the processes that ``torchrun`` started, if it did and nobody has joined them yet."""
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or "RANK" not in os.environ:
+        return
+    import torch
+
+    if torch.distributed.is_available() and not torch.distributed.is_initialized():
+        torch.distributed.init_process_group("gloo")
+
+
+def count() -> int:
+    """Return the number of processes."""
+    group = _group()
+    return 1 if group is None else int(group.get_world_size())
+
+
+def number() -> int:
+    """Return the number of this process, from 0."""
+    group = _group()
+    return 0 if group is None else int(group.get_rank())
+
+
+def shared(make: Callable[[], T]) -> T:
+    """Call in the first process and return its result in all; if it fails there, fail everywhere.
+
+    What is shared is a noisy answer or a public fact, never a private value.
+    """
+    group = _group()
+    if group is None or group.get_world_size() == 1:
+        return make()
+    found: list[Any] = [None, None]
+    if group.get_rank() == 0:
+        try:
+            found = [make(), None]
+        except BaseException as error:
+            group.broadcast_object_list([None, str(error)])
+            raise
+    group.broadcast_object_list(found)
+    if found[1] is not None:
+        raise DpsynthError(f"the first process failed: {found[1]}")
+    return found[0]  # type: ignore[no-any-return]
+
+
+def own(answers: Any) -> Any:
+    """Return this process's own answers."""
+    return answers._answers if isinstance(answers, SharedAnswers) else answers  # noqa: SLF001  (a class of this file)
+
+
+def _group() -> Any:
+    """Return `torch.distributed` where it is in use; a program that never loaded torch is one process."""
+    torch = sys.modules.get("torch")
+    group = getattr(torch, "distributed", None)
+    return group if group is not None and group.is_available() and group.is_initialized() else None
+
+
+class SharedAnswers:
+    """Answers that the first process gives and all processes get.
+
+    Parameters
+    ----------
+    answers
+        This process's own; only those of the first are asked, but for gradients, to which each adds its part.
+    """
+
+    OWN = frozenset({"use", "gradients", "private", "randomness"})
+
+    def __init__(self, answers: Any) -> None:
+        self._answers = answers
+
+    def __repr__(self) -> str:
+        return "SharedAnswers(...)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._answers, name)
+        if name.startswith("_") or name in self.OWN or not callable(found):
+            return found
+        return lambda *asked, **more: shared(lambda: found(*asked, **more))

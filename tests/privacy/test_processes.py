@@ -1,0 +1,39 @@
+"""Several processes on one training: one spends and adds noise, each patient is in one part, all see one result."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from dpsynth.privacy import processes
+from dpsynth.privacy.ledger import Ledger
+
+CASE = Path(__file__).parent / "torchrun_case.py"
+
+
+def test_two_processes_are_one_run(tmp_path: Path) -> None:
+    """Under torchrun with two gloo processes: one run in the ledger, one noise, and the parts add up to the cohort."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", str(CASE)]
+    done = subprocess.run([*command, str(tmp_path)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, two = (json.loads((tmp_path / f"{number}.json").read_text()) for number in (0, 1))
+    assert one["count"] == two["count"]
+    assert one["seen"] == two["seen"]  # noise was drawn once: no two draws agree
+    assert len(one["seen"]) == 3
+    assert sorted([one["patients"], two["patients"]]) == [15, 16]
+    assert one["events"] == two["events"]
+    runs = Ledger(tmp_path / "scans.ledger.jsonl").runs()
+    assert len(runs) == 1
+    assert [event.to_json() for event in runs[0].events or ()] == one["events"]
+
+
+def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One process is number 0 of 1, and calls what it is given; the environment of torchrun with one process too."""
+    assert (processes.number(), processes.count()) == (0, 1)
+    assert processes.shared(lambda: 7) == 7
+    monkeypatch.setenv("WORLD_SIZE", "1")
+    monkeypatch.setenv("RANK", "0")
+    processes.join()
+    assert processes.count() == 1
