@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["FLOOR", "sweep", "write_sweep"]
+__all__ = ["FLOOR", "dp_classifier", "sweep", "write_sweep"]
 
 FLOOR = "independent"
 """The model of the floor: columns apart, at the same epsilon."""
@@ -97,6 +97,35 @@ def sweep(
     cells = list(itertools.product(range(seeds), budgets, names))
     asked = {"target": target, "subgroups": subgroups, "seed": seed}
     return _runs(cohort, cells, asked, classifier, progress or (lambda _phase, _share: None))
+
+
+def dp_classifier(kind: str = "logistic", target: str | None = None) -> "Callable[[Cohort, Budget], Classifier]":
+    """Return what fits a classifier by DP-SGD on training patients, for `sweep`; needs the extra ``deep``.
+
+    Parameters
+    ----------
+    kind : str
+        ``"logistic"`` or ``"mlp"``; shown beside logistic regression and gradient boosting, in this order.
+    target : str, optional
+        The outcome; default: the schema's.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> runs = sweep(load_support2(), [1.0], classifier=dp_classifier("logistic"))
+    """
+
+    def fitted(cohort: Cohort, budget: Budget) -> "Classifier":
+        from dpsynth.evaluation.classifiers import Classifier
+        from dpsynth.models.classifier import fit_classifier
+
+        found = fit_classifier(cohort, target, epsilon=budget.epsilon, delta=budget.delta, kind=kind)
+        beside = "logistic regression" if kind == "logistic" else "gradient boosting"
+        if len(found.classes) == 2:
+            return Classifier(lambda rows: found.predict_proba(rows)[:, 1], beside=beside)
+        return Classifier(found.predict_proba, beside=beside)
+
+    return fitted
 
 
 def write_sweep(found: "Sweep", page: Path) -> list[Path]:
