@@ -220,6 +220,10 @@ def _check(cohort: Cohort, runs: int, patients: int, confidence: float) -> None:
     if not cohort.public:
         raise InputError("audit: every fit reads the patients again; only data declared public can be used (--public).")
     cohort.schema.check_confirmed()
+    if cohort.schema.visits is not None or cohort.schema.images is not None:
+        raise InputError(
+            "audit: the attacks read tables whose rows stand for themselves; give a cohort without visits and images."
+        )
     if runs < LEAST or patients < 2:
         raise InputError(f"audit: found {runs} runs and {patients} patients, expected {LEAST} and 2 or more.")
     if not 0.5 <= confidence < 1:

@@ -251,6 +251,15 @@ def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
     assert 0.5 < sound.bounds[0].epsilon < 1.0
 
 
+@pytest.mark.parametrize("more", ["images", "visits"])
+def test_what_the_attacks_do_not_read_is_refused(more: str) -> None:
+    """Images and visits, which no attack reads yet, are refused before anything is fitted."""
+    base = tiny()
+    schema = base.schema.model_copy(update={more: object()})
+    with pytest.raises(InputError, match="visits and images"):
+        Auditor(Cohort(schema, base.table, public=True), "independent", epsilon=1.0)
+
+
 @pytest.mark.parametrize(
     "wrong", [{"runs": 2}, {"patients": 1}, {"confidence": 1.0}, {"canaries": ["bird"]}, {"epsilon": 0.0}]
 )
