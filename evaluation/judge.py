@@ -11,6 +11,7 @@ from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
 from dpsynth.evaluation.classifiers import Answers, Classifier, answers
 from dpsynth.evaluation.groups import Grouping, grouping
+from dpsynth.evaluation.images import image_results, shown_images
 from dpsynth.evaluation.inference import Regression, default_regression
 from dpsynth.evaluation.learners import task_of
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 __all__ = ["Evaluation", "describe", "evaluate"]
 
 Groups = Sequence[str | Sequence[str]]
+
+#: Share of the progress that is shown for the table where there are images too.
+TABLE = 0.3
 
 
 @dataclass(frozen=True)
@@ -204,7 +208,8 @@ def evaluate(
     others = {arm: [found[f"{arm} {place}"] for place in range(len(given))] for arm, given in drawn.items()}
     cohorts = {"real": real_test, "synthetic": drawn["synthetic"][0]}
     said = _answers(classifiers, real_test, real_train, found["test"], target=target, seed=seed)
-    study = Study(found["test"], found["train"], others, terms, say, said)
+    quiet: Progress = (lambda phase, share: say(phase, TABLE * share)) if schema.images is not None else say
+    study = Study(found["test"], found["train"], others, terms, quiet, said)
     groupings = _groupings(found["test"], schema, subgroups)
     regression = regression or default_regression(schema)
     results = [
@@ -215,6 +220,14 @@ def evaluate(
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
         *study.inferred(regression),
+        *image_results(
+            {"test": [real_test], "train": [real_train], **drawn},
+            {"test": [found["test"]], "train": [found["train"]], **others},
+            target,
+            groupings,
+            terms=terms,
+            say=lambda phase, share: say(phase, TABLE + (1 - TABLE) * share),
+        ),
     ]
     say("done", 1.0)
     about = {
@@ -272,6 +285,7 @@ def describe(
         *released_results(released, terms),
         *synthetic_shares(table, groupings),
         *released_shares(released, groupings, terms),
+        *shown_images(synthetic, table, schema.target, groupings, terms),
     ]
     about = {"name": schema.name, "target": schema.target, "synthetic_rows": len(synthetic), "real_data": "none"}
     return Evaluation(Results(results).public(), schema, terms, dict(statement or {}), about)

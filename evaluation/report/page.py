@@ -8,6 +8,7 @@ from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.annex import annex
 from dpsynth.evaluation.report.on_fairness import fairness
 from dpsynth.evaluation.report.on_fidelity import fidelity
+from dpsynth.evaluation.report.on_images import images
 from dpsynth.evaluation.report.on_inference import inference
 from dpsynth.evaluation.report.on_limits import failures, glossary, unsupported
 from dpsynth.evaluation.report.on_utility import utility
@@ -86,6 +87,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
         "sections": [
             fidelity(results),
             utility(results, target),
+            *([images(results, target)] if evaluation.schema.images is not None else []),
             inference(results),
             fairness(results, margins),
             failures(results, withheld=withheld),

@@ -116,6 +116,7 @@ def verdicts(results: Results, margins: Margins, target: str | None) -> list[Ver
     found = [_rehearse(results), _tables(results, margins, 1), _tables(results, margins, 2)]
     if target is not None:
         found += [_learn(results, margins, target), _risks(results, margins, target)]
+        found += [_recognise(results, margins, target)] if len(results.select(section="images")) else []
     return [*found, _directions(results), *_never()]
 
 
@@ -174,6 +175,18 @@ def _learn(results: Results, margins: Margins, target: str) -> Verdict:
         f"Yes if, for every learner, what is learned from the cohort loses at most {margins.loss:g} against what is "
         "learned from real patients, on the same test patients, with the whole interval; no if every learner loses "
         "more. Test it on real patients before use.",
+        _said(found),
+    )
+
+
+def _recognise(results: Results, margins: Margins, target: str) -> Verdict:
+    found = list(results.select("image_balanced_accuracy_change", arm="synthetic", group="all"))
+    return Verdict(
+        f"Developing a model that recognises {target} in images",
+        _joint([within(one.interval, -margins.loss, math.inf) for one in found]),
+        f"Yes if, for every learner, training on synthetic images loses at most {margins.loss:g} of balanced accuracy "
+        "against training on real ones, on the same test patients, with the whole interval; no if every learner loses "
+        "more. Test it on real images before use.",
         _said(found),
     )
 
