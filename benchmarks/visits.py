@@ -67,17 +67,21 @@ def page(frame: pd.DataFrame) -> str:
         "",
         f"Written by `benchmarks/visits.py`. δ = {DELTA:g}; unit: the patient, with all examinations; one flat row a",
         "patient, so that noise is that of one row. Noise of the operating system; mean (least to most) over fits,",
-        "each drawn once with 4,434 patients. Correlations of one quantity between two examinations of a patient.",
+        "each drawn once with 4,434 patients. Correlations (Spearman's and Pearson's) of one quantity between two",
+        "examinations of a patient; pairs of consecutive examinations are measured, that of the first and the third",
+        "follows from them.",
         "",
         "| | " + " | ".join(heads) + " |",
         "|---" * (len(heads) + 1) + "|",
         "| fits | " + " | ".join(str(rows["seed"].nunique()) for _, rows in cells) + " |",
     ]
-    wanted = [("visit_correlation", f"{c}: {a} and {b}") for c in SHOWN for a, b in ((1, 2), (2, 3), (1, 3))]
+    pairs = [f"{c}: {a} and {b}" for c in SHOWN for a, b in ((1, 2), (2, 3), (1, 3))]
+    wanted = [(metric, pair) for metric in ("visit_rank_correlation", "visit_correlation") for pair in pairs]
     wanted += [("visit_change", f"{c}: {a} and {b}") for c in ("SYSBP", "BMI", "TOTCHOL") for a, b in ((1, 2), (2, 3))]
     for metric in ("constant_share", "rises", "seen"):
         wanted += [(metric, one) for one in frame.loc[frame["metric"] == metric, "subject"].drop_duplicates()]
     words = {
+        "visit_rank_correlation": "rank correlation, {}",
         "visit_correlation": "correlation, {}",
         "visit_change": "standard deviation of the change, {}",
         "constant_share": "patients with one {}",

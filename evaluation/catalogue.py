@@ -67,6 +67,7 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("density", "Density", "fidelity", "higher", "How crowded with real rows the synthetic rows' places are."),
     ("coverage", "Coverage", "fidelity", "higher", "Share of real rows with a synthetic row in their neighbourhood."),
     ("visit_correlation", "Correlation over visits", "check", "none", "Of one quantity at two visits of a patient."),
+    ("visit_rank_correlation", "Rank correlation over visits", "check", "none", "Spearman's, of the same values."),
     ("visit_change", "Change between visits", "check", "none", "Standard deviation of the change to the next visit."),
     (
         "constant_share",

@@ -40,8 +40,9 @@ def visit_results(cohorts: "Mapping[str, Cohort]", *, seed: int = 0) -> Results:
     Returns
     -------
     Results
-        ``visit_correlation`` and ``visit_change`` for each number and pair of consecutive visits (correlations for all
-        pairs), ``constant_share`` for each static column. Internal, but of synthetic and public cohorts.
+        For each number and pair of visits ``visit_correlation`` (Pearson) and ``visit_rank_correlation`` (Spearman), of
+        consecutive visits ``visit_change``; for each static column ``constant_share``. Internal, but of synthetic and
+        public cohorts.
 
     Raises
     ------
@@ -73,7 +74,9 @@ def _within(table: Table, visits: Visits, fields: Mapping[str, Any], seed: int) 
             both = np.logical_and.reduce([table[name].measured for name in names])
             pair = np.stack([one[both] for one in values])
             label = f"{column}: {visits.values[first]} and {visits.values[second]}"
-            found.append(_correlation(pair, {**fields, "subject": label}, seed))
+            found.append(_correlation("visit_correlation", pair, {**fields, "subject": label}, seed))
+            ranks = np.stack([_ranks(one) for one in pair])
+            found.append(_correlation("visit_rank_correlation", ranks, {**fields, "subject": label}, seed))
             if second == first + 1:
                 found.append(_change(pair, {**fields, "subject": label}, seed))
     return found
@@ -95,14 +98,21 @@ def correlation(pair: Floats, times: Floats) -> Floats:
     return np.divide(shared, product, out=np.full(len(times), np.nan), where=product > 1e-12)
 
 
-def _correlation(pair: Floats, fields: Mapping[str, Any], seed: int) -> Result:
+def _ranks(values: Floats) -> Floats:
+    """Return average ranks, for Spearman's correlation; a bootstrap draw keeps those of the whole."""
+    from scipy.stats import rankdata
+
+    return np.asarray(rankdata(values), dtype=np.float64)
+
+
+def _correlation(metric: str, pair: Floats, fields: Mapping[str, Any], seed: int) -> Result:
     patients = pair.shape[1]
     value = float(correlation(pair, np.ones((1, patients)))[0]) if patients >= SMALLEST else np.nan
     if not np.isfinite(value):
         reason = f"{patients} patients have both visits, or one does not vary; needs {SMALLEST}"
-        return not_estimable("visit_correlation", reason, n=patients, **fields)
+        return not_estimable(metric, reason, n=patients, **fields)
     interval = percentile(correlation(pair, _times(patients, seed)), ("patients",))
-    return estimate("visit_correlation", value, interval=interval, n=patients, **fields)
+    return estimate(metric, value, interval=interval, n=patients, **fields)
 
 
 def _change(pair: Floats, fields: Mapping[str, Any], seed: int) -> Result:

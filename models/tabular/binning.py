@@ -44,11 +44,31 @@ class Bins:
     def __post_init__(self) -> None:
         object.__setattr__(self, "shape", {name: int(codes.max()) + 1 for name, codes in self.maps.items()})
 
-    def refine(self, column: str, bins: Codes, mask: NDArray[np.bool_] | None, rng: np.random.Generator) -> Codes:
-        """Draw fine codes for rows whose bins are known; where there is a mask, only codes that it allows.
+    def refine(
+        self,
+        column: str,
+        bins: Codes,
+        mask: NDArray[np.bool_] | None,
+        rng: np.random.Generator,
+        places: Array | None = None,
+    ) -> Codes:
+        """Draw fine codes for rows whose bins are known.
 
-        Within each bin the draw is stratified: shares are met as closely as whole rows can.
+        Parameters
+        ----------
+        column
+            The column.
+        bins
+            (rows,) the bin of each row.
+        mask
+            (codes,) the codes that are allowed; None for all.
+        rng
+            Source of randomness.
+        places
+            (rows,) where in its bin each row lies, in [0, 1); by default evenly spread, so that shares are met as
+            closely as whole rows can.
         """
+        places = self.places(column, bins, rng) if places is None else places
         weights = self.weights[column] if mask is None else self.weights[column] * mask
         codes = np.argsort(self.maps[column], kind="stable")
         codes = codes[weights[codes] > 0]
@@ -57,9 +77,13 @@ class Bins:
         # Where each bin's codes begin and end; a bin without any takes a neighbour's, and only a mask makes such bins.
         first, end = (np.searchsorted(own, np.arange(self.shape[column]), side) for side in ("left", "right"))
         low, high = np.concatenate([[0.0], sums])[np.stack([first, end])]
-        target = low[bins] + _stratified(bins, self.shape[column], rng) * (high - low)[bins]
-        places = np.clip(np.searchsorted(sums, target, side="right"), first[bins], end[bins] - 1)
-        return np.asarray(codes[np.maximum(places, 0)], dtype=np.int64)
+        target = low[bins] + places * (high - low)[bins]
+        chosen = np.clip(np.searchsorted(sums, target, side="right"), first[bins], end[bins] - 1)
+        return np.asarray(codes[np.maximum(chosen, 0)], dtype=np.int64)
+
+    def places(self, column: str, bins: Codes, rng: np.random.Generator) -> Array:
+        """Return where in its bin each row lies: evenly spread among the rows of a bin, in random order."""
+        return _stratified(bins, self.shape[column], rng)
 
     def impossible(self, columns: Sequence[str], table: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the combinations of bins of which every combination of fine codes is impossible.

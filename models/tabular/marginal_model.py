@@ -1,6 +1,7 @@
 """The model that every marginal-based mechanism leaves behind: a graphical model over bins."""
 
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,7 @@ from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Released
 from dpsynth.models.drawing import Support
 from dpsynth.models.tabular.binning import Bins
+from dpsynth.models.tabular.coupling import Link, coupled, links
 from dpsynth.models.tabular.graphical.junction_tree import JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.graphical.products import take
@@ -74,7 +76,15 @@ class MarginalModel(Model):
         """Draw rows; conditions are exact: the graphical model is conditioned, nothing is rejected."""
         graph = self._given(masks) if masks else self.graph
         drawn = graph.sample(n, rng)
-        return {name: self.bins.refine(name, drawn[name], masks.get(name), rng) for name in self.codec.columns}
+        places = coupled(self._links, drawn, rng) if self._links else {}
+        return {
+            name: self.bins.refine(name, drawn[name], masks.get(name), rng, places.get(name))
+            for name in self.codec.columns
+        }
+
+    @cached_property
+    def _links(self) -> dict[str, Link]:
+        return links(self.codec, self.graph, self.bins)
 
     def support(self, where: Mapping[str, Any]) -> Support | None:
         """Return how many training rows meet a condition, by the model, and the noise of the noisiest column's cell."""

@@ -51,6 +51,7 @@ def test_correlation_and_change_are_those_of_numpy() -> None:
     assert one.number == pytest.approx(np.corrcoef(wide[1], wide[2])[0, 1])
     assert one.interval is not None
     assert 0.8 < one.interval.low < one.number < one.interval.high < 1
+    assert found.one("visit_rank_correlation").number == pytest.approx(wide[1].corr(wide[2], method="spearman"))
     change = found.one("visit_change")
     assert change.number == pytest.approx((wide[2] - wide[1]).std(ddof=0))
     assert change.detail["mean"] == pytest.approx((wide[2] - wide[1]).mean())
