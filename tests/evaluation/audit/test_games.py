@@ -16,9 +16,11 @@ from dpsynth.evaluation.audit.canaries import CANARIES, canary, capped, planted
 from dpsynth.evaluation.audit.games import Seen, play, separator
 from dpsynth.evaluation.audit.outcome import Attack, Audit, Check, Claim, Verdict, attacked
 from dpsynth.evaluation.audit.witness import Witness
+from dpsynth.models.tabular.independent import Independent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
 TINY: dict[str, Any] = {
@@ -249,6 +251,21 @@ def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
     lying = attacked("answer", "one", scores, Claim(0.3, 1e-6), runs=1000, confidence=1 - 1e-4)
     assert (sound.verdict, lying.verdict) == (Verdict.NONE, Verdict.VIOLATION)
     assert 0.5 < sound.bounds[0].epsilon < 1.0
+
+
+def test_a_model_that_trains_is_attacked_by_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where gradients are asked, the white-box attack is not run and says why; the claim is no Gaussian curve."""
+    monkeypatch.setattr(
+        Independent,
+        "training",
+        lambda _self, _schema, budget: TrainingPlan.within(budget, sampling_rate=0.1, steps=2, questions=0.5),
+    )
+    auditor = Auditor(tiny(), "independent", epsilon=2.0, runs=8)
+    auditor.run()
+    white, black = auditor.found().attacks
+    assert (white.verdict, black.runs) == (Verdict.NOT_RUN, 8)
+    assert "gradients" in white.reason
+    assert auditor.claim.mu is None
 
 
 @pytest.mark.parametrize("more", ["images", "visits"])
