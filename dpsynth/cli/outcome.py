@@ -41,6 +41,7 @@ def judged(found: "Evaluation") -> None:
     """Print how close a synthetic cohort is and how useful."""
     _close(found.results)
     _useful(found.results)
+    _recognised(found.results)
 
 
 def _spent(made: "Published") -> None:
@@ -78,6 +79,23 @@ def _useful(results: "Results") -> None:
     table(
         "how useful: AUROC on real held-out patients",
         ("classifier", "trained on synthetic", "trained on real"),
+        rows,
+        caption="95 % intervals; internal numbers, not part of the release",
+    )
+
+
+def _recognised(results: "Results") -> None:
+    found = results.select("image_balanced_accuracy", group="all")
+    learners = list(dict.fromkeys(result.subject for result in found if result.subject))
+    if not learners:
+        return
+    rows = [
+        (learner, *(_shown(next(iter(found.select(arm=arm, subject=learner)), None)) for arm in _ARMS))
+        for learner in learners
+    ]
+    table(
+        "images: balanced accuracy on images of real held-out patients",
+        ("learner", "trained on synthetic", "trained on real"),
         rows,
         caption="95 % intervals; internal numbers, not part of the release",
     )
