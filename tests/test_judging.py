@@ -126,4 +126,4 @@ def test_what_is_fitted_beside_a_release_is_fitted_to_public_patients_only(place
     assert made.evaluation.about["arms"] == ["real", "synthetic", *beside]
     assert made.evaluation.about["draws"] == 3
     assert made.evaluation.results.one("rows", arm="synthetic").number == 200
-    assert [len(Ledger(book).runs) for book in place.glob("*.jsonl")] == ([] if public else [1])
+    assert [len(Ledger(book).runs()) for book in place.glob("*.jsonl")] == ([] if public else [1])
