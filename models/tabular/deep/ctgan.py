@@ -62,7 +62,7 @@ class CTGAN(DeepSynthesizer):
         hidden: int = 64,
         steps: int = 300,
         critic_steps: int = 5,
-        generator_steps: int = 5,
+        generator_steps: int = 3,
         questions: float = 0.2,
         rate: float = 1e-2,
         generator_rate: float = 1e-3,

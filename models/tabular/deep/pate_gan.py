@@ -26,10 +26,12 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
-MADE = 64
+MADE = 256
 """Rows that the teachers learn from in a round, beside their patients' rows."""
 ROWS, STUDENT_STEPS = 512, 40
 STUDENT_RATE, STUDENT_DECAY = 3e-3, 1e-2
+REMEMBERED = 10
+"""Rounds whose answers the student learns from: older ones are of teachers and of a generator that are gone."""
 PART = 10
 """Patients of a teacher, about, where the option `teachers` is 0."""
 FEWEST = 10
@@ -68,10 +70,10 @@ class PATEGAN(DeepSynthesizer):
         self,
         *,
         teachers: int = 0,
-        rounds: int = 20,
-        asked: int = 25,
+        rounds: int = 30,
+        asked: int = 200,
         hidden: int = 64,
-        generator_steps: int = 10,
+        generator_steps: int = 5,
         questions: float = 0.2,
         generator_rate: float = 1e-3,
         conditions: str | None = None,
@@ -139,10 +141,10 @@ class Student:
         self._source = seeded(8)
 
     def learn(self, asked: Tensor, shares: Any) -> None:
-        """Take in a round's answers, and regress all answers so far."""
+        """Take in a round's answers, and regress the latest ones."""
         self._asked.append(asked)
         self._shares.append(torch.from_numpy(np.asarray(shares, dtype=np.float32)))
-        rows, wanted = torch.cat(self._asked), torch.cat(self._shares) - 0.5
+        rows, wanted = torch.cat(self._asked[-REMEMBERED:]), torch.cat(self._shares[-REMEMBERED:]) - 0.5
         for _ in range(STUDENT_STEPS):
             chosen = torch.randint(len(rows), (256,), generator=self._source)
             found = self.judge(rows[chosen, : self._width], rows[chosen, self._width :])
