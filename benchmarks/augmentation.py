@@ -13,6 +13,7 @@ Examples
 
 import argparse
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +35,9 @@ DELTA = 1e-6
 KEYS = ["epsilon", "share", "seed", "learner", "arm", "part", "metric"]
 
 
+@cache
 def code() -> str:
-    """Return the short commit of the code that was run."""
+    """Return the short commit of the code that is run, asked at the start."""
     command = ["git", "-C", str(HERE), "log", "-1", "--format=%h", "--", "../models", "../dpsynth", "../evaluation"]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
@@ -133,6 +135,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2], help="numbers of the repetitions")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
+    code()
     train, test = split(load_support2(), 0.3)
     path = asked.results / "augmentation.csv"
     new: list[dict[str, Any]] = []

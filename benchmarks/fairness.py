@@ -15,6 +15,7 @@ import dataclasses
 import subprocess
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -166,8 +167,9 @@ def fitted(train: Cohort, real: Real, model: str, *, floor: float, epsilon: floa
     }
 
 
+@cache
 def code() -> str:
-    """Return the short commit of the code that was run."""
+    """Return the short commit of the code that is run, asked at the start."""
     command = ["git", "-C", str(HERE), "log", "-1", "--format=%h", "--", "../models", "../dpsynth"]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
@@ -255,6 +257,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5, help="fits of each")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
+    code()
     train, test = split(load_support2(), 0.3)
     found = tables({"train": train, "test": test})
     groups = tuple(grouping(found["test"], columns) for columns in (*COLUMNS, COLUMNS))

@@ -13,6 +13,7 @@ Examples
 import argparse
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,9 @@ SHOWN = ("SYSBP", "DIABP", "BMI", "TOTCHOL", "AGE", "HEARTRTE", "GLUCOSE")
 KEYS = ["model", "epsilon", "seed", "metric", "subject"]
 
 
+@cache
 def code() -> str:
-    """Return the short commit of the code that was run."""
+    """Return the short commit of the code that is run, asked at the start."""
     command = ["git", "-C", str(HERE), "log", "-1", "--format=%h", "--", "../models", "../dpsynth"]
     return subprocess.run(command, check=False, capture_output=True, text=True).stdout.strip()
 
@@ -128,6 +130,7 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=20_000, help="size limit of the junction tree")
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
+    code()
     cohort = Cohort.read(asked.data, Schema.load(HERE / "schemas" / "framingham_visits.yaml"), public=True)
     new = numbers(cohort, "real", model="real patients", epsilon=np.inf, seed=0)
     path = asked.results / "visits.csv"

@@ -184,8 +184,9 @@ class _Flat:
         """Columns that the constraints declare missing whenever it is this visit."""
         found = []
         for constraint in self.long.constraints:
-            speaks = isinstance(constraint, Require) and set(constraint.when) == {self.visits.column}
-            if speaks and self._is_visit(visit, constraint.when[self.visits.column]):
+            if not isinstance(constraint, Require) or set(constraint.when) != {self.visits.column}:
+                continue
+            if self._is_visit(visit, constraint.when[self.visits.column]):
                 found += [n for n, c in constraint.require.items() if c is None and n in self.changing]
         return found
 
@@ -236,7 +237,7 @@ class _Flat:
         forbids = isinstance(constraint, Forbid)
         if left is None or (forbids and right is None) or (not forbids and right == {}):
             return []
-        seen = {self._seen(visit): True}
+        seen: dict[str, Condition] = {self._seen(visit): True}
         if right is None or right == {}:  # `when` alone is what cannot be
             return (
                 [Forbid(when=seen, forbid=left)] if left else [Require(when=seen, require={self._seen(visit): False})]

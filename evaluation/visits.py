@@ -95,7 +95,7 @@ def correlation(pair: Floats, times: Floats) -> Floats:
     spreads = [times @ one**2 / total - mean**2 for one, mean in zip(pair, means, strict=True)]
     shared = times @ (pair[0] * pair[1]) / total - means[0] * means[1]
     product = np.sqrt(np.maximum(spreads[0], 0) * np.maximum(spreads[1], 0))
-    return np.divide(shared, product, out=np.full(len(times), np.nan), where=product > 1e-12)
+    return np.asarray(np.divide(shared, product, out=np.full(len(times), np.nan), where=product > 1e-12))
 
 
 def _ranks(values: Floats) -> Floats:

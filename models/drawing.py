@@ -3,6 +3,7 @@
 Everything here works on what any model gives, codes that keep a mask; it is post-processing and costs no budget.
 """
 
+import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -116,10 +117,9 @@ def _cells(proportions: Proportions) -> list[tuple[Conditions, float]]:
 
 
 def _listed(pairs: Sequence[tuple[Conditions, float]]) -> list[tuple[Conditions, float]]:
-    try:
+    cells: list[tuple[Conditions, float]] = []
+    with contextlib.suppress(TypeError, ValueError):
         cells = [(dict(cell), share) for cell, share in pairs]
-    except (TypeError, ValueError):
-        cells = []
     if not cells or not all(cell for cell, _ in cells):
         raise InputError("proportions: expected pairs of conditions and a share, at least one.")
     return cells

@@ -113,7 +113,7 @@ def _mean_scores(shares: Array, ends: Array) -> Array:
     from scipy.stats import norm
 
     density = norm.pdf(norm.ppf(np.clip(ends, 0, 1)))
-    return np.divide(density[:-1] - density[1:], shares, out=np.zeros_like(shares), where=shares > EDGE)
+    return np.asarray(np.divide(density[:-1] - density[1:], shares, out=np.zeros_like(shares), where=shares > EDGE))
 
 
 def coupled(found: Mapping[str, Link], bins: Mapping[str, Codes], rng: np.random.Generator) -> dict[str, Array]:

@@ -82,7 +82,7 @@ def pooled_excess(excess: Array, sizes: Array, variance: float) -> Array:
 def partly_pooled(found: Interaction, column: str, proportions: Array) -> Interaction:
     """Return an interaction whose groups, the states of `column` with these proportions, are partly pooled."""
     axis = found.pair.index(column)
-    sizes = np.bincount(found.groups[axis], proportions)
+    sizes = np.asarray(np.bincount(found.groups[axis], proportions), dtype=np.float64)
     excess = found.excess if axis == 0 else found.excess.T
     pooled = pooled_excess(excess, sizes, found.variance)
     pooled = pooled if axis == 0 else pooled.T
