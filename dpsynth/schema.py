@@ -116,7 +116,7 @@ class Schema(BaseModel):
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
     constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
     related: tuple[tuple[str, str], ...] = Field(
-        default=(), description="Pairs of columns that are known to go together; a model measures them in any case."
+        default=(), description="Pairs of columns that are known to go together; models ask for them first."
     )
     visits: Visits | None = Field(
         default=None, description="How the rows of a patient are visits; a model then learns one row a patient."

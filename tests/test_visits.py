@@ -242,6 +242,14 @@ def test_a_model_of_visits_survives_its_file(drawn: tuple[Any, pd.DataFrame], tm
     assert shares.groupby("id")["sex"].first().value_counts().to_dict() == {"male": 80, "female": 20}
 
 
+def test_a_release_holds_whole_patients(drawn: tuple[Any, pd.DataFrame], tmp_path: Any) -> None:
+    """The bundle has long rows that read back under the schema, of as many patients as are public."""
+    dpsynth.release(drawn[0], tmp_path / "release", seed=1)
+    read = Cohort.read(tmp_path / "release" / "data" / "patients.csv", drawn[0].schema, synthetic=True)
+    assert int(read.patients().max()) + 1 == 1_500
+    assert not {rule: n for rule, n in constraint_violations(read).items() if n}
+
+
 def test_the_statement_says_patient(drawn: tuple[Any, pd.DataFrame]) -> None:
     """The unit is the patient, the cap is one flat row, and the number of patients is public where declared."""
     statement = drawn[0].statement

@@ -41,6 +41,7 @@ SELECT = 0.1
 """Share of a round's budget for the selection (alpha is 0.9 in the paper)."""
 EXPECTED_ABSOLUTE = float(np.sqrt(2 / np.pi))
 TARGET_WEIGHT = 3.0
+RELATED_WEIGHT = 3.0
 
 
 class AIM(Synthesizer):
@@ -237,7 +238,11 @@ def workload_weights(schema: Schema, candidates: Sequence[Clique]) -> dict[Cliqu
     """Weight of each candidate, at most 1: what the workload of all pairs has of its columns, more with the target."""
     columns = {c for r in candidates for c in r}
     heavy = {schema.target: TARGET_WEIGHT} | dict.fromkeys((*schema.subgroups, *group_columns(schema)), 1.0)
-    pairs = {p: float(np.max([heavy.get(c, 1.0) for c in p])) for p in combinations(sorted(columns), 2)}
+    related = {frozenset(pair) for pair in schema.related}
+    pairs = {
+        p: float(np.max([heavy.get(c, 1.0) for c in p])) * (RELATED_WEIGHT if frozenset(p) in related else 1.0)
+        for p in combinations(sorted(columns), 2)
+    }
     raw = {r: sum(w * len(set(r) & set(p)) for p, w in pairs.items() if set(r) & set(p)) for r in candidates}
     most = max(raw.values())
     return {r: w / most for r, w in raw.items()}
