@@ -11,6 +11,7 @@ from dpsynth.files import check_target
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
 from dpsynth.privacy import processes
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
+from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
@@ -74,6 +75,7 @@ def fit(
     limit: float | None = None,
     label: str = "",
     seed: int | None = None,
+    checkpoint: str | Path | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Model:
@@ -95,6 +97,9 @@ def fit(
         A name for the run in the ledger.
     seed : int, optional
         Test mode: noise is repeatable and everything made from the model is stamped *not private*.
+    checkpoint : path, optional
+        A folder in which the run is kept while it goes on. Called again with the same arguments, a run that was stopped
+        is taken up there, and nothing is spent twice; delete the folder when the model is saved.
     progress : callable, optional
         Called with a phase and the share of it that is done.
     **options
@@ -126,6 +131,7 @@ def fit(
         label=label,
         seed=seed,
         training=maker.training(cohort.schema, budget),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
     ) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)

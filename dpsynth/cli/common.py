@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpsynth.models import Synthesizer
 
 __all__ = [
+    "CheckpointOption",
     "DataArgument",
     "DeltaOption",
     "EpsilonOption",
@@ -80,6 +81,13 @@ LimitOption = Annotated[
     ),
 ]
 LabelOption = Annotated[str, typer.Option("--label", help="A name for the run in the ledger.")]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--checkpoint",
+        help="Folder that keeps the run: the same command again takes it up where it was stopped, and spends nothing twice.",
+    ),
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there, once the new one is whole.")]
 SeedOption = Annotated[

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dpsynth.cli.common import (
+    CheckpointOption,
     DataArgument,
     DeltaOption,
     EpsilonOption,
@@ -39,6 +40,7 @@ def run(
     ledger: LedgerOption = None,
     limit: LimitOption = None,
     label: LabelOption = "",
+    checkpoint: CheckpointOption = None,
     seed: SeedOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -70,6 +72,7 @@ def run(
             ledger=ledger,
             limit=limit,
             label=label,
+            checkpoint=checkpoint,
             seed=seed,
             progress=report,
         )

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpsynth.cli.common import (
+    CheckpointOption,
     DeltaOption,
     ForceOption,
     JsonOption,
@@ -62,6 +63,7 @@ def run(
     ledger: LedgerOption = None,
     limit: LimitOption = None,
     label: LabelOption = "",
+    checkpoint: CheckpointOption = None,
     seed: SeedOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
@@ -82,7 +84,8 @@ def run(
     """
     budget: dict[str, Any] = {
         "schema": schema, "epsilon": epsilon, "delta": delta, "model": model, "option": option, "holdout": holdout,
-        "ledger": ledger, "limit": limit, "label": label or None, "seed": seed,
+        "ledger": ledger, "limit": limit, "label": label or None, "checkpoint": checkpoint,
+        "seed": seed,
     }  # fmt: skip
     with progress(quiet=json) as report:
         if _is_model(data):

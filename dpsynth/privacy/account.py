@@ -75,6 +75,7 @@ class Account:
         self._run = ""
         self._lock = threading.Lock()
         self._closed = False
+        self.resumable = False
 
     @property
     def rho_left(self) -> float:
@@ -136,16 +137,49 @@ class Account:
         )
         self._ledger = ledger
 
+    @property
+    def run(self) -> str:
+        """The run's id in the ledger; empty without one."""
+        return self._run
+
+    def take_up(self, ledger: Ledger | None, run: str) -> int | None:
+        """Go on with a run that was reserved before; return its claimed units, or None when it is closed.
+
+        Raises
+        ------
+        LedgerError
+            When the ledger does not know the run, or it reserved something else.
+        """
+        self.resumable = True
+        if ledger is None:
+            return 0
+        found = [r for r in ledger.runs() if r.run == run]
+        event = None if self.training is None else self.training.event
+        if len(found) != 1 or (found[0].budget, found[0].training) != (self.budget, event):
+            raise LedgerError("checkpoint: the ledger does not know this run; use the ledger that it was begun with.")
+        self.earlier = ledger.spent(without=run)
+        self._run = run
+        if found[0].closed:
+            return None
+        self._ledger = ledger
+        return found[0].units
+
+    def claim(self, before: int, after: int) -> None:
+        """Claim units of the run in the ledger, if there is one."""
+        if self._ledger is not None:
+            self._ledger.claim(self._run, before, after)
+
     def close(self, *, failing: bool) -> None:
         """Commit what was spent, once; the account pays nothing more.
 
-        While another error is on its way, one of the ledger is only logged: the reservation then counts in full.
+        While another error is on its way, one of the ledger is only logged: the reservation then counts in full. A run
+        that can be taken up again stays open when it fails, and counts in full.
         """
         with self._lock:
             if self._closed:
                 return
             self._closed = True
-        if self._ledger is None:
+        if self._ledger is None or (failing and self.resumable):
             return
         try:
             self._ledger.commit(self._run, self.events)

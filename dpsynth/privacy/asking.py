@@ -7,6 +7,7 @@ from dpsynth.privacy.account import Account
 from dpsynth.privacy.accounting import Accounting
 from dpsynth.privacy.answers import Answers
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.schema import Schema
 
 
@@ -20,6 +21,8 @@ class Asking(abc.ABC):
     codec: Codec
     _account: Account
     _columns_to_discover: int
+    _checkpoint: Checkpoint | None
+    _units: int
 
     @property
     @abc.abstractmethod

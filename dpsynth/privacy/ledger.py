@@ -35,6 +35,7 @@ from dpsynth.privacy.records import (
     limit_record,
     now,
     parse,
+    progress_record,
     reserve_record,
 )
 
@@ -97,12 +98,12 @@ class Ledger:
         """
         return list(self._read().runs)
 
-    def spent(self) -> Spent:
-        """Return the dataset's total so far; open runs count with all that they reserved."""
+    def spent(self, *, without: str = "") -> Spent:
+        """Return the dataset's total so far, all runs or all but one; open runs count with all that they reserved."""
         state = self._read()
         if state.limit is None:
             return Spent(0.0, 0.0, 0, 0, 0)
-        return _spent(state.runs, state.limit)
+        return _spent([r for r in state.runs if r.run != without], state.limit)
 
     def reserve(
         self,
@@ -162,6 +163,24 @@ class Ledger:
             if [r.run for r in state.runs if not r.closed].count(run) != 1:
                 raise LedgerError(f"{self.path.name}: no open run with this id to commit.")
             self._write(state, [commit_record(run, events)])
+
+    def claim(self, run: str, before: int, after: int) -> None:
+        """Claim units of an open run, before they are done; each can be claimed once.
+
+        Raises
+        ------
+        LedgerError
+            When the run is not open, or its units were claimed already; nothing may be done.
+        """
+        with self._locked() as state:
+            found = [r for r in state.runs if r.run == run and not r.closed]
+            if len(found) != 1 or found[0].units != before:
+                raise LedgerError(
+                    f"{self.path.name}: this step of the run was begun already, by a process that was stopped or by "
+                    "another one, so it may not be done again. Go on with the folder that went furthest, or begin a "
+                    "new run."
+                )
+            self._write(state, [progress_record(run, after)])
 
     def raise_limit(self, limit: Budget, *, reason: str) -> None:
         """Set the dataset's limit on purpose; the reason is kept in the file.

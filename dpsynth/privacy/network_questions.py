@@ -1,21 +1,24 @@
 """What may be asked for a network: noisy sums over images, and noisy gradients."""
 
 import math
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.privacy import checks
+from dpsynth.privacy import checks, processes
 from dpsynth.privacy.accounting import Event
 from dpsynth.privacy.asking import Asking
+from dpsynth.privacy.checkpoint import Kept
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers
 from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.sums import check_features
+from dpsynth.privacy.training import TrainingPlan
 
 if TYPE_CHECKING:
     from dpsynth.privacy.dpsgd import Objective
@@ -116,6 +119,7 @@ class NetworkQuestions(Asking):
         expected: float,
         records: Records = "rows",
         backend: str = "auto",
+        state: Mapping[str, Any] | None = None,
     ) -> None:
         """Train a network by DP-SGD, under the plan that the session was opened with; once.
 
@@ -132,6 +136,9 @@ class NetworkQuestions(Asking):
             What a patient's loss is the mean of.
         backend
             How per-patient gradients are found, see `dpsynth.privacy.per_patient`; all give the same numbers.
+        state
+            What besides the objective goes on from step to step: optimisers, averages, generators, by name. Where the
+            session has a checkpoint they are kept in it.
 
         Raises
         ------
@@ -153,10 +160,19 @@ class NetworkQuestions(Asking):
         chosen = backend_of(backend, objective)
         dpsgd.check_on_made_up(objective, chosen, self._example(records))
         self._account.debit([plan.event])
-        steps = iter(self._asked.gradients(objective, plan, records=records, expected=expected, backend=chosen))
-        for step in range(plan.steps):
+        kept = self._kept(plan, {"objective": objective, **(state or {})})
+        first = 0 if kept is None else kept.resume()
+        if first == plan.steps:
+            return
+        rest = replace(plan, steps=plan.steps - first)
+        steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
+        for step in range(first, plan.steps):
+            if kept is not None:
+                kept.before(step)
             dpsgd.shielded_step(steps)
             update(step)
+            if kept is not None:
+                kept.after(step)
 
     def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], rho: float) -> Integers:
         """Let teachers learn on, each from its own part of the patients and from made rows, and vote on made rows.
@@ -194,6 +210,13 @@ class NetworkQuestions(Asking):
         what = f"votes of {panel.teachers} teachers on {len(questions)} made rows"
         self._account.debit([Event("gaussian", what, sensitivity, sigma)])
         return self._asked.votes(panel, shown, questions, sigma)
+
+    def _kept(self, plan: TrainingPlan, parts: Mapping[str, Any]) -> Kept | None:
+        """Return what keeps the state of a training, where the session has a checkpoint."""
+        if self._checkpoint is None:
+            return None
+        journal = processes.own(self._asked)
+        return Kept(self._checkpoint, journal, plan, parts, self._units)
 
     def _example(self, records: Records) -> dict[str, object]:
         """Return the public shape of a batch, for made-up patients."""

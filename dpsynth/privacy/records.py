@@ -32,6 +32,7 @@ class Run:
     private: bool
     training: Event | None = None
     events: tuple[Event, ...] | None = None
+    units: int = 0
 
     @property
     def closed(self) -> bool:
@@ -106,6 +107,11 @@ def commit_record(run: str, events: Sequence[Event]) -> dict[str, Any]:
     return {"state": "commit", "run": run, "time": now(), "events": [e.to_json() for e in grouped(events)]}
 
 
+def progress_record(run: str, units: int) -> dict[str, Any]:
+    """Return the record that claims a run's units up to a number (`dpsynth.privacy.checkpoint`)."""
+    return {"state": "progress", "run": run, "time": now(), "units": units}
+
+
 def chain(records: Sequence[Mapping[str, Any]], checksum: str) -> Iterator[str]:
     """Yield one line a record, each with a checksum over itself and the one before it."""
     for record in records:
@@ -166,6 +172,8 @@ def _apply(state: State, line: str) -> State:
         return replace(state, runs=(*state.runs, _run(state, record)))
     if record["state"] == "commit":
         return replace(state, runs=_closed(state.runs, record))
+    if record["state"] == "progress":
+        return replace(state, runs=_advanced(state.runs, record))
     raise ValueError("unknown state")
 
 
@@ -192,6 +200,14 @@ def _run(state: State, record: Mapping[str, Any]) -> Run:
         private=bool(record["private"]),
         training=training,
     )
+
+
+def _advanced(runs: tuple[Run, ...], record: Mapping[str, Any]) -> tuple[Run, ...]:
+    """Return the runs with more units claimed of an open one."""
+    at, units = [i for i, r in enumerate(runs) if r.run == record["run"] and not r.closed], record["units"]
+    if len(at) != 1 or not isinstance(units, int) or units <= runs[at[0]].units:
+        raise ValueError("progress of an unknown or closed run, or none")
+    return (*runs[: at[0]], replace(runs[at[0]], units=units), *runs[at[0] + 1 :])
 
 
 def _closed(runs: tuple[Run, ...], record: Mapping[str, Any]) -> tuple[Run, ...]:

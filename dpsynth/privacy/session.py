@@ -16,6 +16,7 @@ from dpsynth.privacy.account import Account, ledger_of
 from dpsynth.privacy.accounting import Accounting, Event
 from dpsynth.privacy.answers import Answers, PrivateAnswers
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.checkpoint import Checkpoint, Journal, closed_run
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
@@ -62,6 +63,8 @@ class Session(TableQuestions, NetworkQuestions):
         self._account = Account(budget, accounting, delta_for_discovery=reserved, training=training)
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._units = 0
 
     @classmethod
     def open(
@@ -77,6 +80,7 @@ class Session(TableQuestions, NetworkQuestions):
         cells: int = 64,
         answers: Answers | None = None,
         training: TrainingPlan | None = None,
+        checkpoint: Checkpoint | None = None,
     ) -> Self:
         """Reserve a budget in the ledger, then take the cohort in: rows over the patient cap are dropped, rows coded.
 
@@ -105,6 +109,9 @@ class Session(TableQuestions, NetworkQuestions):
         training
             A private training that the session will run, once (`train`). Its price for questions takes the place of
             what the whole budget could pay; both are fixed here, before the first answer.
+        checkpoint
+            Where the run is kept while it goes on. A run that is there, opened with the same arguments, is taken up
+            where it was stopped: nothing is reserved, asked or trained twice.
 
         Raises
         ------
@@ -120,16 +127,50 @@ class Session(TableQuestions, NetworkQuestions):
         rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
         unit = "row" if cohort.schema.patient is None else "patient"
-        session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
+        units: int | None = 0
+        if checkpoint is not None and checkpoint.run is not None:
+            units = processes.shared(lambda: session._take_up(checkpoint, book))
+        else:
+            session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
             own = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            own = own if checkpoint is None else session._journalled(own, checkpoint, units)
             session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
             session._answers.use(session.codec)
         except BaseException:
             session._account.close(failing=True)
             raise
         return session
+
+    def _opened(self) -> dict[str, Any]:
+        """Return what a run is opened with, for a checkpoint; all of it public."""
+        event = None if self.training is None else self.training.event.to_json()
+        return {
+            "schema": self.schema.to_dict(),
+            "epsilon": self.budget.epsilon,
+            "delta": self.budget.delta,
+            "accounting": self.accounting,
+            "training": event,
+            "rho": self.rho,
+            "cells": self.codec.cells,
+        }
+
+    def _take_up(self, checkpoint: Checkpoint, book: Ledger | None) -> int | None:
+        checkpoint.begin({"opened": self._opened()})
+        return self._account.take_up(book, str((checkpoint.run or {}).get("run", "")))
+
+    def _journalled(self, own: Any, checkpoint: Checkpoint, units: int | None) -> Journal:
+        """Return answers that are written down; a closed run can be replayed but asks nothing new."""
+        if processes.number() == 0:
+            checkpoint.begin({"run": self._account.run, "opened": self._opened()})
+        self._account.resumable = True
+        self._checkpoint, self._units = checkpoint, units or 0
+
+        def refuse(_before: int, _after: int) -> None:
+            raise closed_run()
+
+        return Journal(own, checkpoint, refuse if units is None else self._account.claim)
 
     def __repr__(self) -> str:
         return f"Session(schema={self.schema.name!r}, budget={self.budget!r}, accounting={self.accounting!r})"

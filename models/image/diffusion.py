@@ -328,7 +328,8 @@ class Diffusion(TrainedImageSynthesizer):
             blend(average, objective.denoiser, self.ema)
             report("private training", (step + 1) / plan.steps)
 
-        session.train(objective, update, expected=expected, records="images")
+        state = {"optimiser": optimiser, "average": average}
+        session.train(objective, update, expected=expected, records="images", state=state)
         return average.cpu()
 
 
