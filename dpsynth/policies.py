@@ -8,11 +8,11 @@ __all__ = ["Fairness"]
 class Fairness(BaseModel):
     """Which groups a model must measure well, whatever the rest of the table needs.
 
-    The counts of these columns cost together at least `floor` of what counts of columns may cost; their tables with the
-    target and with each other are always measured, group by group, and cost together at least `floor` of what pairs of
-    columns may cost. All groups of a table share its price (a patient is in one of them), so a scarce group's cells
-    have the same noise as the largest group's. `prism` and `aim` follow the policy in full, `mst` and `independent` in
-    the counts alone.
+    The counts of these columns cost together at least `floor` of what counts of columns may cost; their tables with
+    the target and with each other are always measured, group by group, and cost together at least `floor` of what
+    pairs of columns may cost. All groups of a table share its price (a patient is in one of them), so a scarce
+    group's cells have the same noise as the largest group's. `prism` and `aim` follow the policy in full, `mst` and
+    `independent` in the counts alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)

@@ -1,8 +1,10 @@
 """Conditions and proportions as a person types them."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pandas as pd
 import pytest
@@ -69,3 +71,20 @@ def test_bad_proportions_end_with_words(place: Path) -> None:
     assert done.exit_code == 2
     assert "1.5" in done.output
     assert not (place / "drawn.csv").exists()
+
+
+def test_plan_tells_the_smallest_group(place: Path) -> None:
+    """Before anything is spent, the plan tells from which size on a group is represented, also to a script."""
+    from dpsynth.models.tabular.prism import Prism
+
+    class _Point:
+        def load(self) -> type[Prism]:
+            return Prism
+
+    with patch("dpsynth.models.base._registered", lambda: {"prism": _Point()}):
+        command = ["plan", "ward.yaml", "--rows", "5000", "-e", "1", "--model", "prism"]
+        shown = CliRunner().invoke(app, command)
+        read = CliRunner().invoke(app, [*command, "--json"])
+    assert shown.exit_code == 0, shown.output
+    assert "groups of 'sex' are represented from about" in shown.output
+    assert json.loads(read.stdout)["smallest_groups"]["sex"] > 0
