@@ -11,8 +11,9 @@ class Fairness(BaseModel):
     The counts of these columns cost together at least `floor` of what counts of columns may cost; their tables with
     the target and with each other are always measured, group by group, and cost together at least `floor` of what
     pairs of columns may cost. All groups of a table share its price (a patient is in one of them), so a scarce
-    group's cells have the same noise as the largest group's. `prism` and `aim` follow the policy in full, `mst` and
-    `independent` in the counts alone.
+    group's cells have the same noise as the largest group's. No declared group gets the size 0: one that is empty, or
+    that the noise made so, gets the size that such a count still allows, up to about the noise. `prism` and `aim`
+    follow the policy in full, `mst` and `independent` in the counts alone.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
