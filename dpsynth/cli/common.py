@@ -85,7 +85,7 @@ CheckpointOption = Annotated[
     Path | None,
     typer.Option(
         "--checkpoint",
-        help="Folder that keeps the run: the same command again takes it up where it was stopped, and spends nothing twice.",
+        help="Folder that keeps the run: the same command again takes it up where it stopped and spends nothing twice.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]

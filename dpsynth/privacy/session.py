@@ -63,6 +63,7 @@ class Session(TableQuestions, NetworkQuestions):
         self._account = Account(budget, accounting, delta_for_discovery=reserved, training=training)
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
+        self._genuine = False
         self._checkpoint: Checkpoint | None = None
         self._units = 0
 
@@ -134,7 +135,8 @@ class Session(TableQuestions, NetworkQuestions):
             session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
-            own = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            session._genuine = isinstance(own, PrivateAnswers)
             own = own if checkpoint is None else session._journalled(own, checkpoint, units)
             session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
             session._answers.use(session.codec)
@@ -223,8 +225,7 @@ class Session(TableQuestions, NetworkQuestions):
     @property
     def private(self) -> bool:
         """Whether the answers protect anybody; False in test mode."""
-        own = processes.own(self._answers)
-        return isinstance(own, PrivateAnswers) and own.private
+        return self._genuine and self._asked.private
 
     def statement(self) -> dict[str, Any]:
         """Return everything that ``privacy.json`` needs; all of it is public."""

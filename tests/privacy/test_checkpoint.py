@@ -71,6 +71,7 @@ class Watch:
             counts = [session.count([fine(session, "label")], [price * share])[0].counts for share in (1, 0.9, 0.8)]
             sums = session.image_sums(Query((), ()), BASIS, price)
             session.train(objective, update, expected=30, records="images", state={"optimiser": optimiser})
+            assert session.statement()["private"] is True
         weights = torch.cat([p.detach().flatten() for p in objective.parameters()])
         return (*[c.tolist() for c in counts], sums.tolist(), weights)
 
