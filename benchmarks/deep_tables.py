@@ -38,7 +38,7 @@ import sys, warnings
 import numpy as np, pandas as pd
 warnings.filterwarnings("ignore")
 model, epsilon, seed, rows, source, target = sys.argv[1], float(sys.argv[2]), *map(int, sys.argv[3:5]), *sys.argv[5:7]
-table = pd.read_parquet(source)
+table = pd.read_csv(source)
 np.random.seed(seed)
 import torch
 torch.manual_seed(seed)
@@ -53,7 +53,7 @@ if model.startswith("sdv"):
     drawn = maker.sample(rows)
 else:
     from snsynth import Synthesizer
-    numbers = [c for c in table if table[c].dtype.kind in "fi"]
+    numbers = [c for c in table if table[c].dtype.kind in "fi" and table[c].nunique() > 12]
     table = table.copy()
     for column in table:  # it takes no missing values: they become a category, numbers are cut at deciles (not private)
         if column in numbers:
@@ -62,7 +62,7 @@ else:
     maker = Synthesizer.create(model.split("-")[1], epsilon=epsilon, verbose=False)
     maker.fit(table, categorical_columns=list(table.columns), preprocessor_eps=0.0)
     drawn = maker.sample(rows)
-drawn.to_parquet(target)
+drawn.to_csv(target, index=False)
 """
 
 
@@ -100,14 +100,12 @@ def direct(task: Task, kind: str, epsilon: float) -> dict[str, float]:
 def foreign(task: Task, model: str, epsilon: float, seed: int, python: str) -> Cohort:
     """Return rows of other people's code, which reads the training patients' typed table."""
     with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder) / "train.parquet", Path(folder) / "drawn.parquet"
+        source, target = Path(folder) / "train.csv", Path(folder) / "drawn.csv"
         frame = task.train.to_pandas()[list(task.train.schema.modelled)]
-        frame.astype({name: "object" for name in frame if str(frame[name].dtype) in ("category", "string")}).to_parquet(
-            source
-        )
+        frame.to_csv(source, index=False)
         command = [python, "-c", FOREIGN, model, str(epsilon), str(seed), str(ROWS), str(source), str(target)]
         subprocess.run(command, check=True)
-        drawn = pd.read_parquet(target)
+        drawn = pd.read_csv(target)
     return Cohort.from_pandas(_typed(frame, drawn, seed), task.train.schema, synthetic=True)
 
 

@@ -22,7 +22,7 @@ from dpsynth.models.tabular.deep.generator import Generator
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known
 from dpsynth.models.tabular.deep.networks import Judge
 from dpsynth.models.tabular.deep.training import Trainer
-from dpsynth.privacy.dpsgd import Batch
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
 ROWS = 512

@@ -30,7 +30,7 @@ from dpsynth.models.tabular.deep.networks import MLP, fresh, normal, seeded
 from dpsynth.models.tabular.deep.training import Trainer
 from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
 from dpsynth.models.tabular.fitting import silent
-from dpsynth.privacy.dpsgd import Batch
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
 SIGMA_DATA = 0.7

@@ -15,7 +15,8 @@ from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import DeepModel, Known
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import Batch, Objective
+from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session, delta_for_discovery
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema

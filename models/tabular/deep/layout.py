@@ -104,7 +104,7 @@ class Part:
     @property
     def count(self) -> int:
         """Number of states."""
-        return self.states.stop - self.states.start
+        return int(self.states.stop - self.states.start)
 
 
 class Layout:
@@ -181,9 +181,9 @@ class Layout:
     def features(self, part: Part) -> NDArray[np.float32]:
         """Return (size of the column, width) what a network reads for each fine code of a column."""
         states = self._states(part)
-        one_hot = (states[:, None] == np.arange(part.count)).astype(np.float32)
+        whole: NDArray[np.float32] = (states[:, None] == np.arange(part.count)).astype(np.float32)
         if part.score is None:
-            return one_hot
+            return whole
         from scipy.special import ndtri
 
         ordered = self.codec.columns[part.name].ordered
@@ -191,7 +191,7 @@ class Layout:
         middle = np.cumsum(mass) - mass / 2
         score = np.zeros(len(states), dtype=np.float32)
         score[:ordered] = np.clip(ndtri(np.clip(middle, 1e-6, 1 - 1e-6)), -FURTHEST, FURTHEST)
-        return np.concatenate([score[:, None], one_hot], axis=1)
+        return np.asarray(np.concatenate([score[:, None], whole], axis=1), dtype=np.float32)
 
     def _cells(self, name: str) -> Array:
         """Return the probability of each ordered code among the ordered ones."""

@@ -163,7 +163,7 @@ class DeepModel(Model):
         given = self.known.layout.one_hot(states, rows)
         with torch.no_grad():
             parts = [self.scores(given[start : start + BATCH], rng).double() for start in range(0, rows, BATCH)]
-        return np.nan_to_num(torch.cat(parts).numpy())
+        return np.asarray(np.nan_to_num(torch.cat(parts).numpy()), dtype=np.float64)
 
     def sample_codes(self, n: int, masks: Masks, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         """Draw rows; what the network does not read as a condition is met by drawing again, within bounds."""

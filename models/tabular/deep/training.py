@@ -8,7 +8,8 @@ from torch import nn
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.layout import SMALLEST, Layout
 from dpsynth.models.tabular.deep.networks import MLP
-from dpsynth.privacy.dpsgd import Objective, trainable
+from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.per_patient import trainable
 
 REPORTED = 20
 """Steps between two reports of progress."""

@@ -20,7 +20,7 @@ from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known
 from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import Trainer, with_margins
-from dpsynth.privacy.dpsgd import Batch
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
 
@@ -104,5 +104,5 @@ class Autoencoder(TableObjective):
         latent = mean + torch.exp(log_variance / 2) * batch["noise"][:, None]
         outputs = self.decoder(torch.cat([latent, given], dim=-1))
         told = (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
-        loss = row_loss(self._layout, outputs, rows, self.spread) + told
+        loss: Tensor = row_loss(self._layout, outputs, rows, self.spread) + told
         return (loss * batch["weights"]).sum(1)
