@@ -85,8 +85,10 @@ class Tape:
     def __init__(self) -> None:
         self.rng = np.random.default_rng(0)
 
-    def use(self, _codec: Any) -> None:
-        """Encode nothing."""
+    def use(self, codec: Any) -> None:
+        """Encode nothing; note how many images a row may have."""
+        declared = codec.schema.images
+        self.images = 0 if declared is None else declared.max_per_patient
 
     def counts(self, queries: Sequence[Query], _sigmas: Sequence[float]) -> list[Any]:
         """Return fixed counts."""
@@ -119,6 +121,19 @@ class Tape:
                 if parameter.requires_grad:
                     parameter.grad = torch.randn(parameter.shape, generator=generator)
             yield
+
+    def image_sums(self, groups: Query, features: Any, _sigma: float) -> Any:
+        """Return fixed sums."""
+        return self.rng.normal(10, 10, (groups.size, features.dimension))
+
+    def image_products(self, groups: Query, features: Any, _sigma: float) -> Any:
+        """Return fixed symmetric products."""
+        found = self.rng.normal(0, 10, (groups.size, features.dimension, features.dimension))
+        return found + found.transpose(0, 2, 1)
+
+    def images_per_row(self, _sigma: float) -> Any:
+        """Return fixed counts of rows with 0, 1, ... images."""
+        return self.rng.integers(0, 100, self.images + 1)
 
     def votes(self, panel: Any, _made: Any, asked: Any, _sigma: float) -> Any:
         """Return fixed votes."""
