@@ -46,6 +46,8 @@ RATE = 2e-3
 SEEN = 120_000
 """Images of 28 x 28 that one training goes through, each several times; fewer where images are larger."""
 EPOCHS = (4, 20)
+STEPS = 120
+"""Least number of steps of the network: few images are seen more often."""
 POSITIONS = {2: 64 * 64, 3: 28**3}
 """Larger images are brought to fewer pixels by means over blocks."""
 FLAT = 32 * 32
@@ -251,7 +253,7 @@ def _train(net: "nn.Sequential", lesson: Lesson, seed: int) -> None:
     torch = _torch()
     rng, images = np.random.default_rng(seed), len(lesson.pixels)
     size = min(BATCH, images)
-    steps = max(20, lesson.epochs * images // size)
+    steps = max(STEPS, lesson.epochs * images // size)
     optimiser = torch.optim.AdamW(net.parameters(), RATE)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, RATE, total_steps=steps, pct_start=0.2)
     device = next(net.parameters()).device
@@ -267,6 +269,19 @@ def _train(net: "nn.Sequential", lesson: Lesson, seed: int) -> None:
         _loss(net(batch).split(lesson.sizes, dim=1), codes).backward()
         optimiser.step()
         schedule.step()
+    _settle(net, lesson, rng.permutation(images), device)
+
+
+def _settle(net: "nn.Sequential", lesson: Lesson, order: Ints, device: Any) -> None:
+    """Take the statistics of batch normalisation from the last weights: running ones lag behind a short training."""
+    torch = _torch()
+    norms = [layer for layer in net.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
+    for layer in norms:
+        layer.reset_running_stats()
+        layer.momentum = None  # the mean over batches
+    with torch.no_grad():
+        for at in range(0, min(len(order), 8 * BATCH) - 1, BATCH):
+            net(torch.from_numpy(unit(lesson.pixels[order[at : at + BATCH]], lesson.span)).to(device))
 
 
 def _loss(heads: "tuple[torch.Tensor, ...]", codes: "torch.Tensor") -> "torch.Tensor":

@@ -143,7 +143,9 @@ def test_the_file_gives_the_same_rows(model: Model, tmp_path: Path) -> None:
 
 SPOILED_ARRAYS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "no weights": lambda arrays: arrays.pop("net.last.weight"),
-    "weights of another shape": lambda arrays: arrays.update({"net.last.weight": arrays["net.last.weight"][:, 1:].copy()}),
+    "weights of another shape": lambda arrays: arrays.update(
+        {"net.last.weight": arrays["net.last.weight"][:, 1:].copy()}
+    ),
     "weights that are no numbers": lambda arrays: arrays["net.last.bias"].fill(np.nan),
     "shares that do not sum to 1": lambda arrays: arrays["shares.0"].fill(0.5),
     "states out of range": lambda arrays: arrays["states.2"].fill(7),

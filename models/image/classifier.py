@@ -1,0 +1,348 @@
+"""The direct baseline for images: a classifier of one outcome that is trained by DP-SGD on the patients themselves.
+
+``linear`` is softmax regression on `dpsynth.models.image.energies`, public features. They are whitened with the main
+directions of the features of *made* images, drawn from a moments model (`dpsynth.models.image.moments`) that half of
+the budget's price pays for; the other half pays for the gradients. ``cnn`` is a small convolutional network from first
+weights.
+
+Hyperparameters are fixed. They were chosen on FashionMNIST, which is public, once and for all; choosing them anew on
+private patients would cost budget that is not accounted for here.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dpsynth.codec import Codec
+from dpsynth.cohort import Cohort
+from dpsynth.columns import Boolean, Categorical
+from dpsynth.errors import InputError
+from dpsynth.models.base import Progress
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.energies import Energies
+from dpsynth.models.image.model import declared_images
+from dpsynth.models.image.moments import learn_moments
+from dpsynth.models.image.reading import Reading
+from dpsynth.models.image.synthesizer import Known
+from dpsynth.models.tabular.fitting import silent
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.dpsgd import Batch, Objective
+from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.session import Session
+from dpsynth.privacy.training import TrainingPlan
+from dpsynth.schema import Schema
+
+Kind = Literal["linear", "cnn"]
+
+COUNTED = 0.02
+"""Share of the questions' price for the number of patients with images."""
+MADE = 6000
+"""Made images whose features are whitened."""
+DIRECTIONS = 256
+WHITENING = 0.4
+"""A direction's scale is its variance to minus this power: 0.5 would whiten in full and lift noise."""
+CONSTANT = 0.3
+"""The feature that stands for a bias, beside features of norm 1."""
+BATCH = 500
+
+
+class PrivateImageClassifier:
+    """A fitted classifier of images.
+
+    Privacy contract: predicting, for whatever images, is post-processing.
+
+    Attributes
+    ----------
+    target
+        The outcome.
+    classes
+        Its values, in the order of the probabilities' columns.
+    statement
+        The session's privacy statement.
+    """
+
+    def __init__(self, codec: Codec, statement: dict[str, Any], target: str, network: nn.Module) -> None:
+        self.target = target
+        self.classes = codec.columns[target].labels[: _classes(codec, target)]
+        self.statement = statement
+        self._declared = declared_images(codec.schema)
+        self._reading = Reading.of(codec, Conditions.of(codec, (target,)))
+        self._network = network
+
+    @torch.no_grad()
+    def predict_proba(self, images: Cohort | NDArray[Any]) -> NDArray[np.float64]:
+        """Return (images, classes) probabilities for the images of a cohort, or for pixels as its schema declares.
+
+        Raises
+        ------
+        InputError
+            If the images are not of the declared form.
+        """
+        pixels = _pixels(images)
+        if pixels.shape[1:] != self._declared.shape or pixels.dtype != self._declared.dtype:
+            raise InputError(
+                f"images: found {pixels.dtype} of shape {pixels.shape[1:]}, expected {self._declared.dtype} of shape "
+                f"{self._declared.shape}."
+            )
+        odds = []
+        for start in range(0, len(pixels), BATCH):
+            part = self._reading.images({"images": torch.from_numpy(pixels[start : start + BATCH])})
+            odds.append(torch.softmax(self._network(part).double(), dim=1))
+        return np.asarray(torch.cat(odds).numpy()) if odds else np.zeros((0, len(self.classes)))
+
+    def __repr__(self) -> str:
+        return f"<PrivateImageClassifier of {self.target!r}: {len(self.classes)} classes>"
+
+
+def fit_image_classifier(
+    cohort: Cohort,
+    target: str | None = None,
+    *,
+    epsilon: float,
+    delta: float,
+    kind: Kind = "linear",
+    steps: int | None = None,
+    sampling_rate: float | None = None,
+    ledger: str | Path | Ledger | None = None,
+    label: str = "",
+    seed: int | None = None,
+    progress: Progress | None = None,
+) -> PrivateImageClassifier:
+    """Train a classifier on private images. Formal guarantee: (epsilon, delta)-DP for one patient more or less.
+
+    Parameters
+    ----------
+    cohort
+        The private cohort, with images; its schema must be confirmed by a person.
+    target
+        The outcome, boolean or with a closed list of categories; default: the schema's.
+    epsilon, delta
+        The whole budget.
+    kind
+        ``"linear"`` on public features, or ``"cnn"``.
+    steps, sampling_rate
+        Other than the recipe's: steps of the training, and the chance of a patient to be in a step.
+    ledger, label, seed
+        As for `dpsynth.fit`.
+    progress
+        Called with a phase and the share of it that is done.
+
+    Raises
+    ------
+    InputError
+        If the target is not one that can be learned, or the kind is unknown.
+    BudgetExceeded, LedgerError
+        If the ledger refuses; nothing was looked at.
+    """
+    wanted = _checked_target(cohort.schema, target)
+    declared_images(cohort.schema)
+    if kind not in LEARNERS:
+        raise InputError(f"kind: found {kind!r}, expected one of {', '.join(LEARNERS)}.")
+    questions, usual_steps, usual_rate, learn = LEARNERS[kind]
+    budget = Budget(epsilon, delta)
+    plan = TrainingPlan.within(
+        budget,
+        sampling_rate=usual_rate if sampling_rate is None else sampling_rate,
+        steps=usual_steps if steps is None else steps,
+        questions=questions,
+    )
+    book = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
+    with Session.open(cohort, budget, ledger=book, label=label, seed=seed, training=plan) as session:
+        network = learn(session, wanted, progress or silent)
+        return PrivateImageClassifier(session.codec, session.statement(), wanted, network)
+
+
+class Likelihood(Objective):
+    """The negative log-likelihood of the outcome of a patient's images; those without a known outcome weigh nothing."""
+
+    def __init__(self, network: nn.Module, reading: Reading, classes: int) -> None:
+        super().__init__()
+        self.network = network
+        self._reading = reading
+        self._classes = classes
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return pixels in [0, 1], outcomes as one-hot (all 0 where it is missing) and weights."""
+        codes = self._reading.codes(batch)[..., 0]
+        outcome = nn.functional.one_hot(codes, self._classes + 1)[..., : self._classes].float()
+        return {"x": self._reading.images(batch), "outcome": outcome, "weights": batch["weights"]}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (patients,) losses."""
+        x = batch["x"]
+        logs = torch.log_softmax(self.network(x.flatten(0, 1)).reshape(*x.shape[:2], -1), dim=-1)
+        return (-(batch["outcome"] * logs).sum(-1) * batch["weights"]).sum(1)
+
+
+class Whitened(nn.Module):
+    """Fixed features of images, projected and scaled, and one linear layer.
+
+    Parameters
+    ----------
+    energies
+        The public features.
+    centre, projection
+        (dimension,) and (dimension, directions), from made images.
+    classes
+        Outputs.
+    """
+
+    def __init__(self, energies: Energies, centre: Tensor, projection: Tensor, classes: int) -> None:
+        super().__init__()
+        self._energies = energies
+        self.register_buffer("_centre", centre)
+        self.register_buffer("_projection", projection)
+        self.odds = nn.Linear(projection.shape[1] + 1, classes, bias=False)
+        nn.init.zeros_(self.odds.weight)
+
+    @torch.no_grad()
+    def features(self, x: Tensor) -> Tensor:
+        """Return (rows, directions + 1) features of norm 1 of (rows, channels, sides) images."""
+        found = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
+        found = found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        constant = torch.full_like(found[:, :1], CONSTANT)
+        return torch.cat([found, constant], 1) / math.sqrt(1 + CONSTANT**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return (rows, classes) log-odds."""
+        odds: Tensor = self.odds(self.features(x))
+        return odds
+
+
+def _linear(session: Session, target: str, report: Progress) -> nn.Module:
+    """Learn a moments model with the price of questions, whiten with its images, and descend along noisy gradients.
+
+    Momentum of .9 and the mean of the weights of the last half of the steps: the noise of single steps
+    averages out.
+    """
+    conditions = Conditions.of(session.codec, (target,))
+    known = Known(conditions, declared_images(session.schema).shape)
+    patients = _patients(session, COUNTED * session.rho)
+    made = learn_moments(session, known, session.rho_left, report)
+    network = _whitened(made.draw, _classes(session.codec, target))
+    report("whitening", 1.0)
+    optimiser = torch.optim.SGD([network.odds.weight], lr=30.0, momentum=0.9)
+    steps = _steps(session)
+    total = torch.zeros_like(network.odds.weight)
+
+    def update(step: int) -> None:
+        optimiser.step()
+        if step >= steps // 2:
+            total.add_(network.odds.weight.detach())
+        report("training", (step + 1) / steps)
+
+    objective = Likelihood(network, Reading.of(session.codec, conditions), network.odds.out_features)
+    session.train(objective, update, expected=patients, records="images", backend="layer")
+    with torch.no_grad():
+        network.odds.weight.copy_(total / (steps - steps // 2))
+    return network
+
+
+def _whitened(
+    draw: Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.float32]],
+    classes: int,
+) -> Whitened:
+    """Return the network with the whitening of made images' features."""
+    rng = np.random.default_rng(0)
+    energies = Energies()
+    codes = np.arange(MADE)[:, None] % classes  # as many of each class
+    parts = [draw(codes[start : start + BATCH], rng) for start in range(0, MADE, BATCH)]
+    with torch.no_grad():
+        found = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
+    centre = found.mean(0)
+    values, vectors = torch.linalg.eigh((found - centre).T @ (found - centre) / MADE)
+    values, vectors = values[-DIRECTIONS:], vectors[:, -DIRECTIONS:]
+    scales = values.clamp_min(1e-6 * float(values[-1])) ** -WHITENING
+    return Whitened(energies, centre.float(), (vectors * scales).float(), classes)
+
+
+def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
+    """Train a small network by DP-SGD with Adam; what is kept is the running average of its weights."""
+    from dpsynth.models.image.generators import Average
+
+    conditions = Conditions.of(session.codec, (target,))
+    patients = _patients(session, session.rho_left)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        network = convolutions(declared_images(session.schema).shape, _classes(session.codec, target))
+    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
+    average, steps = Average(network, 0.95), _steps(session)
+
+    def update(step: int) -> None:
+        optimiser.step()
+        average.update()
+        report("training", (step + 1) / steps)
+
+    objective = Likelihood(network, Reading.of(session.codec, conditions), _classes(session.codec, target))
+    session.train(objective, update, expected=patients, records="images")
+    average.finish()
+    return network
+
+
+def convolutions(shape: Sequence[int], classes: int) -> nn.Sequential:
+    """Return a small network of images: two convolutions with group norms, a hidden layer."""
+    sides = shape[1:]
+    convolution = nn.Conv2d if len(sides) == 2 else nn.Conv3d
+    return nn.Sequential(
+        convolution(shape[0], 16, 4, stride=2, padding=1),
+        nn.GroupNorm(4, 16),
+        nn.SiLU(),
+        convolution(16, 32, 4, stride=2, padding=1),
+        nn.GroupNorm(4, 32),
+        nn.SiLU(),
+        nn.Flatten(),
+        nn.Linear(32 * math.prod(side // 4 for side in sides), 32),
+        nn.SiLU(),
+        nn.Linear(32, classes),
+    )
+
+
+LEARNERS: dict[str, tuple[float, int, float, Callable[[Session, str, Progress], nn.Module]]] = {
+    "linear": (0.5, 60, 0.15, _linear),
+    "cnn": (0.02, 150, 0.03, _cnn),
+}
+"""For each kind the share of questions, steps, sampling rate, and how it learns."""
+
+
+def _steps(session: Session) -> int:
+    plan = session.training
+    assert plan is not None  # noqa: S101  (the session was opened with one)
+    return plan.steps
+
+
+def _patients(session: Session, rho: float) -> float:
+    """Return about how many patients have images: a scale for gradients, paid for."""
+    from dpsynth.privacy.counting import Query
+
+    return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
+
+
+def _classes(codec: Codec, target: str) -> int:
+    code = codec.columns[target]
+    return code.size if code.missing is None else code.missing
+
+
+def _checked_target(schema: Schema, target: str | None) -> str:
+    name = schema.target if target is None else target
+    if name is None:
+        raise InputError("target: there is none; name one (target=), or in the schema.")
+    column = schema.columns.get(name)
+    if name not in schema.modelled or not isinstance(column, Boolean | Categorical):
+        raise InputError(f"target {name!r}: expected a boolean column, or one with categories.")
+    if getattr(column, "discover", False):
+        raise InputError(f"target {name!r}: its values would have to be discovered; list them in the schema.")
+    return name
+
+
+def _pixels(images: Cohort | NDArray[Any]) -> NDArray[Any]:
+    if not isinstance(images, Cohort):
+        return images
+    if images.images is None:
+        raise InputError("images: the cohort has none.")
+    return images.images.pixels

@@ -1,0 +1,260 @@
+"""A conditional GAN: the discriminator is trained by DP-SGD, the generator sees the discriminator and no patient.
+
+Recipe of Bie, Kamath & Zhang (2023): many steps of the discriminator for each of the generator, large Poisson batches,
+Adam, and the running average of the generator's weights is what is kept. The generator starts from mean embeddings that
+a part of the same budget pays for, so that the discriminator's first steps are spent on what embeddings do not see.
+
+After each step the spectral norm of every weight of the discriminator is brought back to a limit: that reads weights
+only, which are noised already, and keeps noise from growing them. Spectral normalisation inside the forward pass would
+change buffers there and is refused by the kernel.
+"""
+
+import math
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import softplus
+
+from dpsynth.errors import InputError
+from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.image import mean_embedding
+from dpsynth.models.image.generators import Average, Growing, NetworkGenerator, NetworkModel, fresh
+from dpsynth.models.image.mean_embedding import Embedding
+from dpsynth.models.image.reading import Reading
+from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.dpsgd import Batch, Objective
+from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
+
+IMAGES = 256
+"""Images of a step of the generator."""
+SMALLEST = 4
+"""Shortest side that can be halved twice."""
+SPECTRAL = 2.0
+"""Largest spectral norm of a weight of the discriminator."""
+
+
+class GAN(TrainedImageSynthesizer):
+    """Train a discriminator privately and a generator against it.
+
+    Parameters
+    ----------
+    conditions, table, questions, sampling_rate, steps, microbatch
+        As for every image synthesizer that is trained; steps are those of the discriminator.
+    critic_steps
+        Steps of the discriminator for each time that the generator is stepped.
+    generator_steps
+        Steps of the generator each time; they cost nothing.
+    warm_steps
+        Steps in which the generator is first fitted to mean embeddings; they cost nothing.
+    features
+        Random features of the mean embeddings, an even number.
+    rate, generator_rate
+        Adam's rates of discriminator and generator.
+    channels
+        Channels of the discriminator's first convolution, a multiple of 4.
+    hidden, width, latent
+        Sizes of the generator.
+    """
+
+    name: ClassVar[str] = "gan"
+    summary: ClassVar[str] = "images: a conditional GAN whose discriminator is trained by DP-SGD"
+    citation: ClassVar[str] = "Bie, Kamath and Zhang (2023); Xie et al. (2018), DP-GAN"
+    produces = NetworkModel
+    seconds: ClassVar[tuple[float, float]] = (600.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        conditions: str = "",
+        table: float | None = None,
+        questions: float = 0.4,
+        sampling_rate: float = 0.02,
+        steps: int = 300,
+        microbatch: int = 128,
+        critic_steps: int = 5,
+        generator_steps: int = 1,
+        warm_steps: int = 1000,
+        features: int = 2000,
+        rate: float = 2e-3,
+        generator_rate: float = 5e-4,
+        channels: int = 16,
+        hidden: int = 256,
+        width: int = 16,
+        latent: int = 16,
+    ) -> None:
+        super().__init__(
+            conditions=conditions,
+            table=table,
+            questions=questions,
+            sampling_rate=sampling_rate,
+            steps=steps,
+            microbatch=microbatch,
+        )
+        mean_embedding.check_features(features)
+        if min(critic_steps, generator_steps, warm_steps, channels, steps) < 1 or channels % 4:
+            raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
+        self.critic_steps = critic_steps
+        self.generator_steps = generator_steps
+        self.warm_steps = warm_steps
+        self.features = features
+        self.rate = rate
+        self.generator_rate = generator_rate
+        self.channels = channels
+        self.hidden = hidden
+        self.width = width
+        self.latent = latent
+
+    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+        """Ask for mean embeddings with all that questions have left; train both networks; keep the generator."""
+        paid = mean_embedding.ask(session, known, session.rho_left, self.features, report)
+        sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
+        network = fresh(known.shape, known.conditions.sizes, **sizes)
+        mean_embedding.fit(network, known.conditions, paid, self.warm_steps, report)
+        made = Made(network, known, paid)
+        critic = Critic(known, made, Reading.of(session.codec, known.conditions), self.channels)
+        play = Play(critic, made, self, report)
+        session.train(critic, play.update, expected=paid.patients, records="images")
+        return NetworkGenerator(play.finish())
+
+    def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
+        """Say how noisy the embeddings are."""
+        share = 1 - mean_embedding.COUNTS
+        return [PlanItem("sums of random features", 1, self.features, gaussian_scale(1, share * rho), "a warm start")]
+
+
+class Made:
+    """Images of the generator, with conditions in the proportions that were paid for."""
+
+    def __init__(self, network: Growing, known: Known, paid: Embedding) -> None:
+        self.network = network
+        self._every = torch.from_numpy(known.conditions.every())
+        self._shares = torch.from_numpy(paid.shares)
+
+    def images(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Return (count, channels, sides) images and their (count, columns) codes."""
+        codes = self._every[torch.multinomial(self._shares, count, replacement=True, generator=generator)]
+        return self.network(torch.randn(count, self.network.latent, generator=generator), codes), codes
+
+
+class Judge(nn.Module):
+    """Log-odds that images are patients', given their conditions.
+
+    Conditions enter as projections (Miyato & Koyama 2018): an embedding for each column, added.
+
+    Parameters
+    ----------
+    shape
+        Channels and sides.
+    sizes
+        The number of codes of each condition.
+    channels
+        Of the first convolution.
+    """
+
+    def __init__(self, shape: tuple[int, ...], sizes: tuple[int, ...], channels: int) -> None:
+        super().__init__()
+        sides = shape[1:]
+        if min(sides) < SMALLEST:
+            raise InputError(f"gan: found a side of {min(sides)}, expected {SMALLEST} or more; use mean-embedding.")
+        convolution = nn.Conv2d if len(sides) == 2 else nn.Conv3d
+        self.body = nn.Sequential(
+            convolution(shape[0], channels, 4, stride=2, padding=1),
+            nn.GroupNorm(channels // 4, channels),
+            nn.SiLU(),
+            convolution(channels, 2 * channels, 4, stride=2, padding=1),
+            nn.GroupNorm(channels // 2, 2 * channels),
+            nn.SiLU(),
+            nn.Flatten(),
+            nn.Linear(2 * channels * math.prod(side // 4 for side in sides), 4 * channels),
+            nn.SiLU(),
+        )
+        self.odds = nn.Linear(4 * channels, 1)
+        self.given = nn.ModuleList([nn.Embedding(size, 4 * channels) for size in sizes])
+
+    def forward(self, images: Tensor, codes: Tensor) -> Tensor:
+        """Return (rows,) log-odds for (rows, channels, sides) images in [0, 1] and (rows, columns) codes."""
+        seen = self.body(2 * images - 1)
+        found: Tensor = self.odds(seen)[:, 0]
+        for column, embedding in enumerate(self.given):
+            found = found + (embedding(codes[:, column]) * seen).sum(1) / math.sqrt(seen.shape[1])
+        return found
+
+
+class Critic(Objective):
+    """Tells patients' images from made ones."""
+
+    def __init__(self, known: Known, made: Made, reading: Reading, channels: int) -> None:
+        super().__init__()
+        self._made = [made]  # in a list: it is no part of what is trained
+        self._reading = reading
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(5)
+            self.judge = Judge(known.shape, known.conditions.sizes, channels)
+
+    def prepare(self, batch: Batch) -> Batch:
+        """Return pixels in [0, 1], codes of the conditions and weights."""
+        found = {"x": self._reading.images(batch), "given": self._reading.codes(batch)}
+        return {**found, "weights": batch["weights"]}
+
+    def randomness(self, patients: int, generator: torch.Generator) -> Batch:
+        """Return a made image for each patient; the patient has no part in it."""
+        with torch.no_grad():
+            images, codes = self._made[0].images(patients, generator)
+        return {"made": images, "made_given": codes}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return (patients,) losses: the patient's images taken for made ones, and a made image for a patient's."""
+        x, given = batch["x"], batch["given"]
+        patients, records = x.shape[:2]
+        images = torch.cat([x, batch["made"][:, None]], 1).flatten(0, 1)
+        codes = torch.cat([given, batch["made_given"][:, None]], 1).flatten(0, 1)
+        odds = self.judge(images, codes).reshape(patients, records + 1)
+        return (softplus(-odds[:, :-1]) * batch["weights"]).sum(1) + softplus(odds[:, -1])
+
+
+class Play:
+    """Steps both networks: the discriminator on noisy gradients, the generator against it."""
+
+    def __init__(self, critic: Critic, made: Made, recipe: GAN, report: Progress) -> None:
+        self._critic, self._made, self._recipe, self._report = critic, made, recipe, report
+        self._learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
+        self._makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
+        self._average = Average(made.network, 0.97)
+        self._own = torch.Generator().manual_seed(6)
+
+    def update(self, step: int) -> None:
+        """Take a step of the discriminator, and now and then of the generator."""
+        self._learns.step()
+        limit_weights(self._critic)
+        if step % self._recipe.critic_steps == self._recipe.critic_steps - 1:
+            for _ in range(self._recipe.generator_steps):
+                self._generate()
+        if step % 5 == 0:
+            self._report("training", step / self._recipe.steps)
+
+    def _generate(self) -> None:
+        images, codes = self._made.images(IMAGES, self._own)
+        weights = list(self._made.network.parameters())
+        loss = softplus(-self._critic.judge(images, codes)).mean()
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
+            weight.grad = gradient
+        self._makes.step()
+        self._average.update()
+
+    def finish(self) -> Growing:
+        """Return the generator with the average of its weights."""
+        self._average.finish()
+        self._report("training", 1.0)
+        return self._made.network
+
+
+@torch.no_grad()
+def limit_weights(network: nn.Module, limit: float = SPECTRAL) -> None:
+    """Scale down every weight whose spectral norm is above a limit; reads weights only."""
+    for layer in network.modules():
+        if isinstance(layer, nn.Linear | nn.Conv2d | nn.Conv3d):
+            norm = torch.linalg.matrix_norm(layer.weight.flatten(1), 2)
+            layer.weight.mul_(torch.clamp(limit / norm, max=1.0))

@@ -1,0 +1,232 @@
+"""Mean embeddings: random features of images, summed by condition and released once; a generator is fitted for free.
+
+DP-MERF (Harder, Adamczewski & Park 2021): the mean of random Fourier features of a group of images says, up to the
+noise, what distribution they have in the eyes of a Gaussian kernel. A generator whose images have the same mean
+features has the same distribution in those eyes; fitting it touches no patient, however long it lasts.
+
+What differs from the paper: group means are noisy sums over noisy counts, both paid for, and the generator's own part
+of the distance is estimated without bias from few images.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dpsynth.errors import InputError
+from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.generators import Average, Growing, NetworkGenerator, NetworkModel, fresh
+from dpsynth.models.image.model import declared_images
+from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.features import Fourier
+from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
+
+Floats = NDArray[np.float64]
+
+COUNTS = 0.02
+"""Share of the price that counts have; the sums have the rest."""
+LENGTH = math.sqrt(105.0)
+"""Length scale of the kernel on the pixels of a 28 x 28 image (Harder et al., appendix)."""
+CELLS, EACH = 10, 40
+"""Combinations, and images of each, in a step of the generator."""
+RATE = 1e-2
+RISE = 20
+"""Steps over which the rate rises."""
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """What was paid for: the mean features of each combination's images.
+
+    Attributes
+    ----------
+    frequencies
+        (features / 2, values of an image) public frequencies.
+    means
+        (combinations, features) noisy sums over noisy counts.
+    shares
+        (combinations,) shares of the patients, from the noisy counts.
+    patients
+        About how many patients have images: the sum of the noisy counts.
+    """
+
+    frequencies: Floats
+    means: Floats
+    shares: Floats
+    patients: float
+
+
+class MeanEmbedding(ImageSynthesizer):
+    """Release noisy mean embeddings by condition, then fit a generator to them.
+
+    Parameters
+    ----------
+    conditions, table
+        As for every image synthesizer.
+    features
+        Random features, an even number.
+    steps
+        Steps of the generator; they cost nothing.
+    hidden, width, latent
+        Sizes of the generator.
+    """
+
+    name: ClassVar[str] = "mean-embedding"
+    summary: ClassVar[str] = "images: a generator fitted to one noisy release of random features (DP-MERF)"
+    citation: ClassVar[str] = "Harder, Adamczewski and Park (2021), DP-MERF"
+    produces = NetworkModel
+    seconds: ClassVar[tuple[float, float]] = (120.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        conditions: str = "",
+        table: float | None = None,
+        features: int = 2000,
+        steps: int = 1000,
+        hidden: int = 256,
+        width: int = 16,
+        latent: int = 16,
+    ) -> None:
+        super().__init__(conditions=conditions, table=table)
+        check_features(features)
+        if steps < 1:
+            raise InputError(f"steps: found {steps}, expected 1 or more.")
+        self.features = features
+        self.steps = steps
+        self.hidden = hidden
+        self.width = width
+        self.latent = latent
+
+    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+        """Ask for the embedding with all that is left; fit the generator."""
+        paid = ask(session, known, session.rho_left, self.features, report)
+        sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
+        network = fresh(known.shape, known.conditions.sizes, **sizes)
+        fit(network, known.conditions, paid, self.steps, report)
+        return NetworkGenerator(network)
+
+    def items(self, schema: Schema, rho: float) -> list[PlanItem]:
+        """Say how noisy counts and sums are."""
+        declared_images(schema)
+        note = "for each condition"
+        return [
+            PlanItem("counts of images", 1, 1, gaussian_scale(1, COUNTS * rho), note),
+            PlanItem("sums of random features", 1, self.features, gaussian_scale(1, (1 - COUNTS) * rho), note),
+        ]
+
+
+def check_features(features: int) -> None:
+    """Refuse a number of features that cannot be, with `InputError`."""
+    if not 4 <= features <= 2**16 or features % 2:
+        raise InputError(f"features: found {features}, expected an even number from 4 to {2**16}.")
+
+
+def ask(session: Session, known: Known, rho: float, features: int, report: Progress) -> Embedding:
+    """Ask for counts and sums at a total price.
+
+    Formal guarantee: two questions of the session, whose prices sum to ``rho``; the rest is post-processing.
+
+    Parameters
+    ----------
+    session, known
+        The open session, and what images are conditioned on.
+    rho
+        The price.
+    features
+        How many random features.
+    report
+        Told of progress.
+    """
+    frequencies = random_frequencies(known.shape, features // 2)
+    report("measuring images", 0.0)
+    counts = session.image_counts(known.conditions.query, COUNTS * rho)
+    sums = session.image_sums(known.conditions.query, Fourier(frequencies), (1 - COUNTS) * rho)
+    report("measuring images", 1.0)
+    floor = gaussian_scale(1, COUNTS * rho)
+    shares = np.maximum(counts, 0) + 1e-6
+    patients = max(1.0, float(counts.sum()))
+    return Embedding(frequencies, sums / np.maximum(counts, floor)[:, None], shares / shares.sum(), patients)
+
+
+def random_frequencies(shape: tuple[int, ...], count: int, seed: int = 0) -> Floats:
+    """Return (count, values) frequencies from a public seed.
+
+    Typical distances of images grow with the root of the number of values, and so does the length scale.
+    """
+    values = math.prod(shape)
+    rng = np.random.default_rng(seed)
+    return np.asarray(rng.normal(size=(count, values)) / (LENGTH * math.sqrt(values / 784)))
+
+
+def fit(
+    network: Growing, conditions: Conditions, paid: Embedding, steps: int, report: Progress, *, rate: float = RATE
+) -> None:
+    """Fit a generator to an embedding; touches no patient.
+
+    Parameters
+    ----------
+    network
+        The generator; left with the running average of its weights.
+    conditions
+        What it is conditioned on.
+    paid
+        The embedding.
+    steps, rate
+        Steps of Adam, and its rate, which falls to 0 along a half cosine.
+    report
+        Told of progress.
+    """
+    own = torch.Generator().manual_seed(1)
+    distance, codes = Distance(paid), torch.from_numpy(conditions.every())
+    optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
+    average = Average(network, 0.98)
+    for step in range(steps):
+        for group in optimiser.param_groups:
+            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / RISE)
+        cells = distance.cells(own)
+        latent = torch.randn(len(cells) * EACH, network.latent, generator=own)
+        loss = distance(network(latent, codes[cells].repeat_interleave(EACH, 0)), cells)
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        average.update()
+        if step % 20 == 0:
+            report("fitting the generator", step / steps)
+    average.finish()
+    report("fitting the generator", 1.0)
+
+
+class Distance:
+    """The squared distance of the joint embeddings of images and conditions, up to a constant.
+
+    Combinations weigh the square of their share, as in the paper, which is also how exactly their means are known.
+    """
+
+    def __init__(self, paid: Embedding) -> None:
+        self._frequencies = torch.from_numpy(paid.frequencies).float()
+        self._means = torch.from_numpy(paid.means).float()
+        self._shares = torch.from_numpy(paid.shares).double()
+
+    def cells(self, generator: torch.Generator) -> Tensor:
+        """Return the combinations of a step: all, or some drawn by their shares."""
+        if len(self._shares) <= CELLS:
+            return torch.arange(len(self._shares))
+        return torch.multinomial(self._shares, CELLS, replacement=True, generator=generator)
+
+    def __call__(self, images: Tensor, cells: Tensor) -> Tensor:
+        """Return the distance for (len(cells) * EACH, ...) images, those of a combination together."""
+        angles = images.flatten(1) @ self._frequencies.T
+        features = torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(len(self._frequencies))
+        found = features.reshape(len(cells), EACH, -1).mean(1)
+        own = (EACH * found.square().sum(1) - 1) / (EACH - 1)  # of two different images: features have norm 1
+        apart = own - 2 * (found * self._means[cells]).sum(1)
+        weights = self._shares[cells] if len(self._shares) > CELLS else self._shares.square()
+        return (apart * (weights / weights.sum()).float()).sum()
