@@ -77,7 +77,7 @@ def _of_target(gallery: Gallery, groupings: Sequence[Grouping]) -> list[Result]:
     sides = []
     for arm, found in zip(SIDES, (gallery.examined, _synthetic(gallery).known(task)), strict=True):
         guesses = fitted.scores(found.pixels)[0].argmax(axis=1)
-        inside = {}
+        inside: dict[str, Any] = {}
         for one in groupings:
             codes = one.codes(found.table)
             inside |= {label: codes == place for place, label in enumerate(one.labels) if (codes == place).any()}

@@ -68,7 +68,7 @@ def random_convolutions(images: NDArray[np.float32]) -> Floats:
     sides = images.shape[2:]
     reach = tuple(min(PATCH, max(1, side - 1)) for side in sides)
     axes = tuple(range(2, images.ndim))
-    windows = np.lib.stride_tricks.sliding_window_view(images, reach, axis=axes)  # type: ignore[call-overload]
+    windows = np.lib.stride_tricks.sliding_window_view(images, reach, axis=axes)
     strides = tuple(slice(None, None, -(-(side - r + 1) // PLACES)) for side, r in zip(sides, reach, strict=True))
     windows = np.moveaxis(windows[(slice(None), slice(None), *strides)], 1, 1 + len(sides))
     filters = FEATURES // 2 ** len(sides)
@@ -200,7 +200,7 @@ def jackknifed_mmd(left: Cloud, right: Cloud, kernel: Kernel, seed: int) -> tupl
     parts = [cloud.groups(seed + place) for place, cloud in enumerate((left, right))]
     within = [_blocks(part, part, kernel) for part in parts]
     sizes = [np.array([len(group) for group in part]) for part in parts]
-    sums = _Sums((within[0], within[1]), _blocks(*parts, kernel), (sizes[0], sizes[1]))
+    sums = _Sums((within[0], within[1]), _blocks(parts[0], parts[1], kernel), (sizes[0], sizes[1]))
     every = np.arange(GROUPS)
     spread = 0.0
     for place in (0, 1):

@@ -18,8 +18,8 @@ from dpsynth.evaluation.learners import one_thread
 from dpsynth.evaluation.table import Floats, Ints
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import Tensor
+    from torch.nn import Sequential
 
 __all__ = [
     "CNN",
@@ -141,7 +141,7 @@ def _shrunk_sides(sides: tuple[int, ...], positions: int | None = None) -> tuple
     return tuple(-(-side // factor) for side in sides)
 
 
-def small_cnn(channels: int, sides: tuple[int, ...], outputs: int) -> "nn.Sequential":
+def small_cnn(channels: int, sides: tuple[int, ...], outputs: int) -> "Sequential":
     """Return an encoder with 128 features and a linear head.
 
     A convolution of 4 with stride 2, one of 3, then halving and a further one of 3 until no side is above 7; each with
@@ -168,17 +168,21 @@ def small_cnn(channels: int, sides: tuple[int, ...], outputs: int) -> "nn.Sequen
             break
     width = 32 * int(np.prod(left))
     encoder = nn.Sequential(*layers, nn.Flatten(), nn.Linear(width, HIDDEN), nn.ReLU())
-    return nn.Sequential(encoder, nn.Linear(HIDDEN, outputs))
+    whole: Sequential = nn.Sequential(encoder, nn.Linear(HIDDEN, outputs))
+    return whole
 
 
-def densenet(channels: int, sides: tuple[int, ...], outputs: int) -> "nn.Sequential":
+def densenet(channels: int, sides: tuple[int, ...], outputs: int) -> "Sequential":
     """Return MONAI's DenseNet121 with a hidden layer of 128 features and a linear head; small images are enlarged."""
     from monai.networks.nets import DenseNet121
 
     nn = _torch().nn
     larger = tuple(max(side, 32) for side in sides)
     body = DenseNet121(spatial_dims=len(sides), in_channels=channels, out_channels=HIDDEN)
-    return nn.Sequential(nn.Sequential(nn.Upsample(size=larger), body, nn.ReLU()), nn.Linear(HIDDEN, outputs))
+    whole: Sequential = nn.Sequential(
+        nn.Sequential(nn.Upsample(size=larger), body, nn.ReLU()), nn.Linear(HIDDEN, outputs)
+    )
+    return whole
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ class Network:
     sizes : tuple of int
     """
 
-    net: "nn.Sequential"
+    net: "Sequential"
     span: tuple[float, float]
     sizes: tuple[int, ...]
 
@@ -201,9 +205,10 @@ class Network:
         """Return for each head the probabilities of its codes, shape (images, codes)."""
         torch = _torch()
 
-        def heads(batch: "torch.Tensor") -> "torch.Tensor":
+        def heads(batch: "Tensor") -> "Tensor":
             parts = self.net(batch).double().split(self.sizes, dim=1)
-            return torch.cat([part.softmax(dim=1) for part in parts], dim=1)
+            found: Tensor = torch.cat([part.softmax(dim=1) for part in parts], dim=1)
+            return found
 
         return np.split(self._through(heads, pixels), np.cumsum(self.sizes)[:-1], axis=1)
 
@@ -222,7 +227,7 @@ class Network:
         return np.concatenate(found)
 
 
-def fit_cnn(lesson: Lesson, seed: int, build: "Callable[..., nn.Sequential]" = small_cnn) -> Network:
+def fit_cnn(lesson: Lesson, seed: int, build: "Callable[..., Sequential]" = small_cnn) -> Network:
     """Train a network by AdamW with one cycle of the learning rate; the last step is what is used.
 
     Parameters
@@ -249,7 +254,7 @@ def fit_cnn(lesson: Lesson, seed: int, build: "Callable[..., nn.Sequential]" = s
     return Network(net.eval(), lesson.span, lesson.sizes)
 
 
-def _train(net: "nn.Sequential", lesson: Lesson, seed: int) -> None:
+def _train(net: "Sequential", lesson: Lesson, seed: int) -> None:
     torch = _torch()
     rng, images = np.random.default_rng(seed), len(lesson.pixels)
     size = min(BATCH, images)
@@ -266,13 +271,13 @@ def _train(net: "nn.Sequential", lesson: Lesson, seed: int) -> None:
         batch = torch.from_numpy(unit(lesson.pixels[chosen], lesson.span)).to(device)
         codes = torch.from_numpy(lesson.codes[chosen]).to(device)
         optimiser.zero_grad()
-        _loss(net(batch).split(lesson.sizes, dim=1), codes).backward()
+        _loss(net(batch).split(lesson.sizes, dim=1), codes).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
     _settle(net, lesson, rng.permutation(images), device)
 
 
-def _settle(net: "nn.Sequential", lesson: Lesson, order: Ints, device: Any) -> None:
+def _settle(net: "Sequential", lesson: Lesson, order: Ints, device: Any) -> None:
     """Take the statistics of batch normalisation from the last weights: running ones lag behind a short training."""
     torch = _torch()
     norms = [layer for layer in net.modules() if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm)]  # noqa: SLF001
@@ -284,7 +289,7 @@ def _settle(net: "nn.Sequential", lesson: Lesson, order: Ints, device: Any) -> N
             net(torch.from_numpy(unit(lesson.pixels[order[at : at + BATCH]], lesson.span)).to(device))
 
 
-def _loss(heads: "tuple[torch.Tensor, ...]", codes: "torch.Tensor") -> "torch.Tensor":
+def _loss(heads: "tuple[Tensor, ...]", codes: "Tensor") -> "Tensor":
     """Return the sum over heads of the mean cross entropy of the codes that are known."""
     functional = _torch().nn.functional
     total = heads[0].sum() * 0

@@ -92,7 +92,7 @@ class Fourier:
     def __call__(self, levels: Floats, top: int) -> Floats:
         """Return (images, dimension) features."""
         angles = _exact(levels, self.frequencies, top) / top
-        return np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies))
+        return np.asarray(np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies)))
 
 
 def _table(matrix: NDArray[np.floating]) -> Floats:

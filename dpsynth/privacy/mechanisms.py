@@ -164,7 +164,7 @@ def _normal(n: int) -> Floats:
 
     bits = _bits(n)
     below = ((bits >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64  # in (0, 1/2]
-    return np.where(bits & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5))
+    return np.asarray(np.where(bits & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5)))
 
 
 def _batches(values: Integers) -> list[Integers]:

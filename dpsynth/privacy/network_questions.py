@@ -250,5 +250,5 @@ class _One:
     def __init__(self, inputs: int) -> None:
         self.inputs = inputs
 
-    def __call__(self, levels: Floats, _top: int) -> Floats:
+    def __call__(self, levels: Floats, top: int) -> Floats:  # noqa: ARG002
         return np.ones((len(levels), 1))

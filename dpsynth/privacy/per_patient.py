@@ -13,7 +13,7 @@ Opacus, whose rules serve the other layers, reads convolution inputs by strides 
 here, and `dpsynth.privacy.dpsgd.check_objective` holds every backend against plain autograd before each training.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 
@@ -143,7 +143,9 @@ def by_layer(objective: nn.Module, batch: Batch) -> list[Part]:
     layers = _layers(objective)
     with _recorded(layers, objective) as calls:
         losses = objective(batch)
-        found = torch.autograd.grad(losses.sum(), [output for _, _, output in calls], allow_unused=True)
+        found: Sequence[Tensor | None] = torch.autograd.grad(
+            losses.sum(), [output for _, _, output in calls], allow_unused=True
+        )
     used: dict[str, int] = {}
     for name, _, _ in calls:
         used[name] = used.get(name, 0) + 1
@@ -218,14 +220,14 @@ def _recorded(layers: Mapping[str, nn.Module], objective: nn.Module) -> Iterator
 
     handles = [layer.register_forward_hook(noting(name)) for name, layer in layers.items()]
     for parameter in trained:
-        parameter.requires_grad_(requires_grad=False)
+        parameter.requires_grad_(False)
     try:
         yield calls
     finally:
         for handle in handles:
             handle.remove()
         for parameter in trained:
-            parameter.requires_grad_(requires_grad=True)
+            parameter.requires_grad_(True)
 
 
 def _linear(name: str, layer: nn.Linear, inputs: Tensor, flowing: Tensor, patients: int) -> list[Part]:
@@ -242,7 +244,7 @@ def _by_opacus(name: str, layer: nn.Module, inputs: Tensor, flowing: Tensor, pat
 
     rule: Any = GradSampleModule.GRAD_SAMPLERS[type(layer)]
     for parameter in layer.parameters(recurse=False):  # its rules look whether a parameter is to be trained
-        parameter.requires_grad_(requires_grad=True)
+        parameter.requires_grad_(True)
     found = rule(layer, [inputs], flowing)
     names = {id(p): key for key, p in layer.named_parameters(prefix=name, recurse=False)}
     return {names[id(p)]: part.reshape(patients, -1, *p.shape).sum(1) for p, part in found.items()}

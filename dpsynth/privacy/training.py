@@ -9,7 +9,6 @@ sum by at most the clipping norm, whatever the number of their records and of th
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +77,7 @@ class TrainingPlan:
         reserved_delta: float = 0.0,
         clipping_norm: float = 1.0,
         microbatch: int = 128,
-    ) -> Self:
+    ) -> "TrainingPlan":
         """Return the plan with the least noise that a budget pays.
 
         Parameters
@@ -109,7 +108,7 @@ class TrainingPlan:
 
         left = budget.delta - reserved_delta
 
-        def plan(noise: float) -> Self:
+        def plan(noise: float) -> "TrainingPlan":
             return cls(sampling_rate, steps, noise, clipping_norm, rho, microbatch)
 
         def excess(log_noise: float) -> float:

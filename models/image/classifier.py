@@ -32,8 +32,9 @@ from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import Batch, Objective
+from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema

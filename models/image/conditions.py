@@ -74,7 +74,7 @@ class Conditions:
         """Return (rows,) the number of the combination of each row of codes."""
         if not self.columns:
             return np.zeros(len(codes), np.int64)
-        return np.ravel_multi_index(tuple(codes.T), self.sizes).astype(np.int64)
+        return np.asarray(np.ravel_multi_index(tuple(codes.T), self.sizes), dtype=np.int64)
 
     def every(self) -> NDArray[np.int64]:
         """Return (cells, columns) the codes of every combination, in the order of `cell`."""

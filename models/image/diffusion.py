@@ -1,30 +1,35 @@
-"""Diffusion: a denoiser warmed up on free samples, then trained on the patients by DP-SGD.
+"""Diffusion: a denoiser that begins where noisy moments end, trained on the patients by DP-SGD.
 
 The budget buys three things, in this order: the table and the moments of the images (`dpsynth.models.image.moments`),
-then noisy gradients. Between them the denoiser is trained on as many samples of the moments model as one likes. That is
-post-processing, so gradients are spent on what moments cannot say (DP-FETA, Gong et al. 2025, warms up on noisy mean
-images). Loss, noise levels and sampler are those of EDM (Karras et al. 2022); as in DPDM (Dockhorn et al. 2023) each
-patient's loss is the mean over several noise levels, taken before clipping.
+then noisy gradients. The denoiser of the moments is known exactly (`dpsynth.models.image.prior`), and the network
+learns what to add to it: gradients are spent on what moments cannot say. (DP-FETA, Gong et al. 2025, warms a network up
+on noisy mean images; here the warm-up takes no time.) With ``warmup="embedding"`` the network is first trained on
+samples of a generator that was fitted to mean embeddings, as many as one likes. Loss, noise levels and sampler are
+those of EDM (Karras et al. 2022); as in DPDM (Dockhorn et al. 2023) each patient's loss is the mean over several noise
+levels, taken before clipping.
 """
 
 import copy
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
 from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.networks import Denoiser
+from dpsynth.models.image.prior import GaussianPrior
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.counting import Query
@@ -34,13 +39,16 @@ from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 
 Batch = dict[str, Tensor]
-WARMUPS = ("moments", "none")
+Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
+WARMUPS = ("moments", "embedding", "none")
 
 COUNT = 0.02
 """Share of the price of image questions for the number of patients, by which gradients are divided."""
 P_MEAN, P_STD = -1.2, 1.2
 DROPOUT = 0.1
 """Chance that a condition is not said in training, for guidance (Ho & Salimans 2022)."""
+FEATURES = 2000
+"""Random features of mean embeddings."""
 PROBE = 128
 BLOCK = 500
 
@@ -129,7 +137,7 @@ class DiffusionGenerator:
         """Return images in [0, 1]."""
         self.denoiser.eval()
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        parts = [self._solved(part, generator) for part in torch.from_numpy(codes).split(BLOCK)]
+        parts = [self._solved(part, generator) for part in torch.split(torch.from_numpy(codes), BLOCK)]
         if not parts:
             return np.zeros((0, *self.denoiser.shape), np.float32)
         found: Floats32 = (torch.cat(parts).clamp(-1, 1) * 0.5 + 0.5).numpy()
@@ -149,14 +157,16 @@ class DiffusionGenerator:
             data, total = self.denoiser.sigma_data, (sigma**2 + self.denoiser.sigma_data**2).sqrt()
             raw = (found - (data / total) ** 2 * x) / (sigma * data / total)
             x = scheduler.step(raw, step, x).prev_sample
-        return x.cpu()
+        final: Tensor = x.cpu()
+        return final
 
     def _clean(self, x: Tensor, sigma: Tensor, codes: Tensor) -> Tensor:
         found: Tensor = self.denoiser(x, sigma, codes)
         if self.guidance == 0:
             return found
         unsaid = torch.tensor(self.denoiser.sizes, dtype=codes.dtype, device=codes.device).expand_as(codes)
-        return found + self.guidance * (found - self.denoiser(x, sigma, unsaid))
+        apart: Tensor = found - self.denoiser(x, sigma, unsaid)
+        return found + self.guidance * apart
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write denoiser and scheduler in the form of diffusers, each to a folder of its own."""
@@ -171,6 +181,7 @@ class DiffusionGenerator:
         config = {
             "widths": list(self.denoiser.config["widths"]),
             "sigma_data": self.denoiser.sigma_data,
+            "coefficients": int(self.denoiser.config["coefficients"]),
             "steps": self.steps,
             "guidance": self.guidance,
         }
@@ -183,11 +194,14 @@ class DiffusionGenerator:
         """Check the parts and build the generator."""
         widths = tuple(int(width) for width in config["widths"])
         steps, guidance, data = int(config["steps"]), float(config["guidance"]), float(config["sigma_data"])
+        coefficients = int(config["coefficients"])
+        if not 0 <= coefficients <= 1024:
+            raise ValueError("coefficients out of range")
         if not 1 <= len(widths) <= 5 or not all(8 <= width <= 1024 and width % 8 == 0 for width in widths):
             raise ValueError("widths out of range")
         if not 1 <= steps <= 1000 or not 0 <= guidance <= 20 or not 0 < data < 10:
             raise ValueError("steps, guidance or sigma_data out of range")
-        denoiser = Denoiser(shape, conditions.sizes, widths, data)
+        denoiser = Denoiser(shape, conditions.sizes, widths, data, coefficients)
         load_weights(denoiser, arrays)
         return cls(denoiser, steps=steps, guidance=guidance)
 
@@ -206,16 +220,17 @@ class DiffusionModel(ImageModel):
 
 
 class Diffusion(TrainedImageSynthesizer):
-    """A denoising network, warmed up on free samples and trained by DP-SGD.
+    """A denoising network on top of noisy moments, trained by DP-SGD.
 
     Parameters
     ----------
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that trains a network.
     warmup
-        ``"moments"``: train on samples of the moments model first; ``"none"``.
+        ``"moments"``: add to the exact denoiser of noisy moments; ``"embedding"``: train on samples of the
+        mean-embedding model first; ``"none"``.
     warmup_steps
-        Steps of the warm-up, of 128 samples each; they cost time alone.
+        Steps of ``"embedding"``, of 128 samples each; they cost time alone.
     levels
         Noise levels a patient and step.
     learning_rate
@@ -232,8 +247,8 @@ class Diffusion(TrainedImageSynthesizer):
     """
 
     name: ClassVar[str] = "diffusion"
-    summary: ClassVar[str] = "images: denoising network, warmed up on moments, trained by DP-SGD; minutes"
-    citation: ClassVar[str] = "Dockhorn et al. (2023), Karras et al. (2022); warm-up: dpsynth.models.image.diffusion"
+    summary: ClassVar[str] = "images: a denoising network on top of moments, trained by DP-SGD; minutes"
+    citation: ClassVar[str] = "Dockhorn et al. (2023), Karras et al. (2022); prior: dpsynth.models.image.diffusion"
     produces = DiffusionModel
     seconds: ClassVar[tuple[float, float]] = (1200.0, 0.0)
 
@@ -278,18 +293,12 @@ class Diffusion(TrainedImageSynthesizer):
         self._widths = _read_widths(widths)
 
     def learn(self, session: Session, known: Known, report: Progress) -> DiffusionGenerator:
-        """Ask for the number of patients and the moments, warm up, train, and return the averaged network."""
+        """Ask for the number of patients and for what the network begins with, train, and return the average."""
         declared = declared_images(session.schema)
-        rho = session.rho_left
-        expected = max(1.0, float(session.image_counts(Query((), ()), COUNT * rho)[0]))
-        denoiser = self._first(known)
+        share = COUNT if self.warmup != "none" else 1.0
+        expected = max(1.0, float(session.image_counts(Query((), ()), share * session.rho_left)[0]))
+        denoiser, draws = self._begun(session, known, report)
         columns = [list(session.codec.columns).index(name) for name in known.conditions.columns]
-        if self.warmup == "moments":
-            moments = learn_moments(session, known, session.rho_left, report)
-            denoiser = warmed(denoiser, moments.draw, known.conditions.every(), self.warmup_steps, report)
-            draws = moments.draw
-        else:
-            draws = _grey(known.shape)
         if session.training is None:
             return DiffusionGenerator(denoiser, steps=self.sampling_steps, guidance=self.guidance)
         objective = DenoisingLoss(denoiser, columns, levels=self.levels, scale=declared.range)
@@ -297,23 +306,56 @@ class Diffusion(TrainedImageSynthesizer):
         average = self._train(session, objective, expected, report)
         return DiffusionGenerator(average, steps=self.sampling_steps, guidance=self.guidance)
 
+    def statement(self, session: Session) -> dict[str, Any]:
+        """Return the privacy statement, with what the pretrained weights are declared to be from."""
+        found = super().statement(session)
+        if self.pretrained:
+            said = self.declaration.strip().rstrip(".")
+            found["not_protected"].append(
+                f"The images of the weights to begin with, taken as public. Declared: {said}."
+            )
+        return found
+
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say what the moments are asked with."""
         del schema
-        note = f"the denoiser is warmed up on samples of them, {self.warmup_steps} steps"
-        return [PlanItem("moments of images", 3, 0, gaussian_scale(1, rho), note)] if self.warmup == "moments" else []
+        if self.warmup == "none":
+            return []
+        what, questions = ("moments of images", 3) if self.warmup == "moments" else ("mean embeddings of images", 2)
+        return [PlanItem(what, questions, 0, gaussian_scale(1, rho), "what the network begins with")]
 
-    def _first(self, known: Known) -> Denoiser:
+    def _begun(self, session: Session, known: Known, report: Progress) -> tuple[Denoiser, Draw]:
+        """Return the network before it sees a patient, and what draws images like theirs, as far as is known."""
+        if self.warmup == "moments":
+            moments = learn_moments(session, known, session.rho_left, report)
+            denoiser = self._first(known, len(moments.basis))
+            assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
+            denoiser.prior = GaussianPrior.of(moments)
+            return denoiser, moments.draw
+        if self.warmup == "embedding":
+            paid = mean_embedding.ask(session, known, session.rho_left, FEATURES, report)
+            network = fresh(known.shape, known.conditions.sizes)
+            mean_embedding.fit(network, known.conditions, paid, self.warmup_steps, report)
+            draw = NetworkGenerator(network).draw
+            return warmed(self._first(known), draw, known.conditions.every(), self.warmup_steps, report), draw
+        return self._first(known), _grey(known.shape)
+
+    def _first(self, known: Known, coefficients: int = 0) -> Denoiser:
         """Return the network to begin with: fresh, or with weights from public images."""
-        fresh = Denoiser(known.shape, known.conditions.sizes, self._widths)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(7)
+            first: Denoiser = Denoiser(known.shape, known.conditions.sizes, self._widths, coefficients=coefficients)
         if not self.pretrained:
-            return fresh
-        public = Denoiser.from_pretrained(self.pretrained)
+            return first
+        public: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
         try:
-            load_weights(fresh, {k: v.numpy() for k, v in public.state_dict().items() if "class_embedding" not in k})
+            load_weights(first, _weights(first, of_schema=True) | _weights(public, of_schema=False))
         except ValueError as error:
-            raise InputError(f"pretrained: the weights do not fit this network ({error}).") from None
-        return fresh
+            raise InputError(
+                f"pretrained: the weights do not fit this network ({error}). Widths and channels have to be the same, "
+                "and a network that was trained without moments goes with warmup 'none' or 'embedding'."
+            ) from None
+        return first
 
     def _train(self, session: Session, objective: DenoisingLoss, expected: float, report: Progress) -> Denoiser:
         plan = session.training
@@ -330,12 +372,12 @@ class Diffusion(TrainedImageSynthesizer):
 
         state = {"optimiser": optimiser, "average": average}
         session.train(objective, update, expected=expected, records="images", state=state)
-        return average.cpu()
+        return trained(average)
 
 
 def warmed(
     denoiser: Denoiser,
-    draw: Callable[[NDArray[np.int64], np.random.Generator], Floats32],
+    draw: Draw,
     cells: NDArray[np.int64],
     steps: int,
     report: Progress,
@@ -358,8 +400,7 @@ def warmed(
     report
         Told of progress.
     """
-    rng, generator = np.random.default_rng(), torch.Generator()
-    generator.manual_seed(int(rng.integers(2**62)))
+    rng, generator = np.random.default_rng(8), torch.Generator().manual_seed(8)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     loss = DenoisingLoss(denoiser.to(device), list(range(cells.shape[1])), levels=1, scale=(0.0, 1.0)).train()
     optimiser, average = torch.optim.Adam(loss.parameters(), lr=learning_rate), copy.deepcopy(denoiser)
@@ -373,23 +414,29 @@ def warmed(
         optimiser.step()
         blend(average, denoiser, min(0.98, step / (step + 10)))
         report("warming up on samples", (step + 1) / steps)
-    return average.cpu()
+    return trained(average)
+
+
+def trained(denoiser: Denoiser) -> Denoiser:
+    """Return a network where files are written from."""
+    found: Denoiser = denoiser.cpu()
+    return found
 
 
 def usual_norm(
     objective: DenoisingLoss,
-    draw: Callable[[NDArray[np.int64], np.random.Generator], Floats32],
+    draw: Draw,
     cells: NDArray[np.int64],
     columns: int,
 ) -> float:
     """Return the median norm of per-patient gradients on samples of a public model: what to clip to, for free."""
-    rng = np.random.default_rng()
+    rng = np.random.default_rng(9)
     codes = cells[rng.integers(len(cells), size=PROBE)]
     wide = np.zeros((PROBE, columns), np.int64)
     wide[:, objective.columns] = codes
     low, high = objective.scale
     example = as_batch(low + (high - low) * draw(codes, rng), wide)
-    ready = objective.prepare(example) | objective.randomness(PROBE, torch.Generator())
+    ready = objective.prepare(example) | objective.randomness(PROBE, torch.Generator().manual_seed(9))
     squares = torch.stack([part.squares() for part in vmapped(objective, ready)]).sum(0)
     return max(float(squares.sqrt().median()), 1e-12)
 
@@ -410,23 +457,13 @@ def blend(average: torch.nn.Module, network: torch.nn.Module, past: float) -> No
         mean.lerp_(now.detach().to(mean.device), 1 - past)
 
 
-def load_weights(network: torch.nn.Module, arrays: Mapping[str, NDArray[Any]]) -> None:
-    """Set weights by name; `ValueError` where a name, shape or number does not fit.
-
-    Embeddings of conditions may be left out: they belong to a schema.
-    """
-    state = network.state_dict()
-    missing = [name for name in state if name not in arrays and "class_embedding" not in name]
-    if missing or any(name not in state for name in arrays):
-        raise ValueError("the names of the weights are others")
-    for name, array in arrays.items():
-        if array.shape != tuple(state[name].shape) or not np.isfinite(array).all():
-            raise ValueError("a weight has another shape or is not finite")
-        state[name] = torch.from_numpy(array.copy()).to(state[name].dtype)
-    network.load_state_dict(state)
+def _weights(network: nn.Module, *, of_schema: bool) -> dict[str, NDArray[Any]]:
+    """Return weights by name: those that belong to a schema and its patients, or the others."""
+    names = {name for name in network.state_dict() if "class_embedding" in name or name.startswith("prior.")}
+    return {name: value.numpy() for name, value in network.state_dict().items() if (name in names) is of_schema}
 
 
-def _grey(shape: tuple[int, ...]) -> Callable[[NDArray[np.int64], np.random.Generator], Floats32]:
+def _grey(shape: tuple[int, ...]) -> Draw:
     """Return a public stand-in for images where there is no warm-up: smooth noise around grey."""
 
     def draw(codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:

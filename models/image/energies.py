@@ -39,7 +39,8 @@ class Energies(nn.Module):
             bank = self.get_buffer(f"wavelets{place}")
             groups.append(torch.cat([_pooled(_moduli(grey, bank, stride, plane)).flatten(1) for plane in planes], 1))
         found = torch.cat([_normed(group) for group in groups], 1)
-        return found / found.norm(dim=1, keepdim=True).clamp_min(SMALL)
+        unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(SMALL)
+        return unit
 
 
 def wavelets(size: int, spread: float, frequency: float) -> Tensor:

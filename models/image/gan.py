@@ -24,7 +24,8 @@ from dpsynth.models.image.mean_embedding import Embedding
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
 from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.dpsgd import Batch, Objective
+from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 

@@ -10,7 +10,8 @@ from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.imaging import ImageSet
-from dpsynth.models.base import Model, Proportions, Released, Support
+from dpsynth.models.base import Model, Released
+from dpsynth.models.drawing import Proportions, Support
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.schema import Images
@@ -171,7 +172,7 @@ def chances(counts: "Sequence[int] | NDArray[np.int64]", sigma: float) -> NDArra
     kept = np.where(np.asarray(counts) > 3 * sigma, counts, 0).astype(np.float64)
     if not kept.any():
         kept[min(1, len(kept) - 1)] = 1.0
-    return kept / kept.sum()
+    return np.asarray(kept / kept.sum())
 
 
 def _named(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:

@@ -9,6 +9,8 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
+from dpsynth.models.image.prior import GaussianPrior
+
 FOLD = 2
 """Every 2 x 2 pixels become one place with four times the channels: a step costs about a quarter."""
 
@@ -40,6 +42,8 @@ class SumEmbedding(nn.Module):
 class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
     """Predicts the clean image from a noisy one, in the preconditioned form of EDM (Karras et al. 2022, Table 1).
 
+    With coefficients, what the network adds to is the exact denoiser of a moments model, `prior`, rather than a part of
+    the noisy image; the network sees both. Its last layer begins at 0, so that it begins as good as the moments are.
     `save_pretrained` and `from_pretrained` are those of diffusers.
 
     Parameters
@@ -52,17 +56,20 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Channels of each level of the U-Net, multiples of 8.
     sigma_data
         Standard deviation of pixels, which are in [-1, 1].
+    coefficients
+        Those of the prior; 0 for none.
     """
 
     config_name = "config.json"
 
-    @register_to_config
+    @register_to_config  # type: ignore[untyped-decorator]
     def __init__(
         self,
         shape: Sequence[int] = (1, 28, 28),
         sizes: Sequence[int] = (10,),
         widths: Sequence[int] = (32, 64),
         sigma_data: float = 0.5,
+        coefficients: int = 0,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -70,14 +77,15 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.sigma_data = sigma_data
         dims = len(shape) - 1
         channels = shape[0] * FOLD**dims
+        self.prior = GaussianPrior(shape, sizes, coefficients) if coefficients else None
         self.unet = DiffusionModelUNet(
             spatial_dims=dims,
-            in_channels=channels,
+            in_channels=channels * (1 if self.prior is None else 2),
             out_channels=channels,
             channels=tuple(widths),
             attention_levels=(False,) * len(widths),
             num_res_blocks=1,
-            norm_num_groups=8,
+            norm_num_groups=min(8, widths[0] // 2),  # a channel alone would lose what conditions add to it
             num_head_channels=8,
             num_class_embeds=1,
         )
@@ -89,11 +97,18 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         """Return (rows, *shape) clean images for noisy ones, (rows,) noise levels and (rows, conditions) codes."""
         level = sigma.reshape(-1, *[1] * len(self.shape))
         total = (level**2 + self.sigma_data**2).sqrt()
-        padded = functional.pad(noisy / total, [size for margin in reversed(self.margins) for size in (0, margin)])
+        base = (self.sigma_data / total) ** 2 * noisy
+        seen = [noisy / total]
+        if self.prior is not None:
+            base = self.prior(noisy, sigma, codes)
+            seen.append(base / self.sigma_data)
+        margins = [size for margin in reversed(self.margins) for size in (0, margin)]
+        padded = functional.pad(torch.cat(seen, 1), margins)
         found = unfolded(self.unet(folded(padded), 250 * sigma.log(), class_labels=codes))
         for axis, side in enumerate(self.shape[1:], 2):
             found = found.narrow(axis, 0, side)
-        return (self.sigma_data / total) ** 2 * noisy + level * self.sigma_data / total * found
+        clean: Tensor = base + level * self.sigma_data / total * found
+        return clean
 
 
 def folded(x: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from torch import Tensor
 from dpsynth.codec import Codec
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.model import declared_images
-from dpsynth.privacy.dpsgd import Batch
+from dpsynth.privacy.per_patient import Batch
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import abc
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar, Literal, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from dpsynth.errors import InputError
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
@@ -84,7 +84,7 @@ class ImageSynthesizer(Synthesizer):
         assert len(numbers) == most + 1  # noqa: S101
         return cast("type[ImageModel]", self.produces)(
             session.codec,
-            session.statement(),
+            self.statement(session),
             table=table,
             conditions=conditions,
             numbers=chances(numbers, sigma),
@@ -94,6 +94,10 @@ class ImageSynthesizer(Synthesizer):
     @abc.abstractmethod
     def learn(self, session: Session, known: Known, report: Progress) -> Generator:
         """Learn the generator with what is left of the session's price, and its training."""
+
+    def statement(self, session: Session) -> dict[str, Any]:
+        """Return the privacy statement; a subclass adds what it took as public."""
+        return session.statement()
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what a fit would ask, from public facts alone."""

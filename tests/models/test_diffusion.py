@@ -1,0 +1,234 @@
+"""The diffusion model: its prior, its network, gradients, what it begins with, and the form of diffusers."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from image_cases import DELTA, SIZES, fitted, scans, schema
+
+from dpsynth.codec import Codec
+from dpsynth.errors import InputError
+from dpsynth.models import load_model, make
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.diffusion import DenoisingLoss, Diffusion, DiffusionGenerator
+from dpsynth.models.image.moments import Basis, MomentsGenerator
+from dpsynth.models.image.networks import Denoiser, folded, unfolded
+from dpsynth.models.image.prior import GaussianPrior
+from dpsynth.privacy.accounting import epsilon_of
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.dpsgd import check_on_made_up
+from dpsynth.privacy.per_patient import vmapped
+
+FORMS = tuple(SIZES)
+SMALL: dict[str, Any] = {"steps": 2, "sampling_rate": 0.1, "questions": 0.4, "widths": "8,16", "sampling_steps": 3}
+
+
+def moments(shape: tuple[int, ...] = (1, 4, 4), count: int = 5) -> MomentsGenerator:
+    """Return Gaussians of two labels and two sexes."""
+    rng = np.random.default_rng(0)
+    basis = Basis(shape, count)
+    size = len(basis)
+    roots, means = rng.normal(0, 0.015, (2, size, size)), rng.normal(0, 0.02, (4, size))
+    means[:, 0] += 0.5 * np.sqrt(np.prod(shape)) * basis.weights[0] / 8  # around grey, far from black and white
+    return MomentsGenerator(basis, 8.0, Conditions(("label", "sex"), (2, 2)), means, roots)
+
+
+def denoiser(shape: tuple[int, ...] = (1, 8, 8), **facts: Any) -> Denoiser:
+    """Return a small network whose last layer does not begin at 0."""
+    torch.manual_seed(0)
+    found = Denoiser(shape, (3, 2), (8, 16), **facts)
+    with torch.no_grad():
+        for weight in found.unet.parameters():
+            weight.add_(0.05 * torch.randn_like(weight))
+    return found
+
+
+@pytest.mark.parametrize("sigma", [0.01, 0.3, 5.0])
+def test_the_prior_is_the_conditional_expectation(sigma: float) -> None:
+    """The prior's answer is m + C (C + s^2)^-1 (y - m), solved in all pixels, with m and C of the moments."""
+    found = moments()
+    prior = GaussianPrior.of(found)
+    codes = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
+    noisy = np.random.default_rng(1).normal(0, 1, (4, 16))
+    got = prior(torch.from_numpy(noisy).float().reshape(4, 1, 4, 4), torch.full((4,), sigma), torch.from_numpy(codes))
+    matrix, scale = found.basis.matrix, found.radius / found.basis.weights
+    for row, (label, sex) in enumerate(codes):
+        root = 2 * scale[:, None] * found.roots[label]
+        inside = matrix.T @ root @ root.T @ matrix
+        covariance = inside + float(prior.tail) * (np.eye(16) - matrix.T @ matrix)
+        low = matrix @ np.ones(16)  # what a grey image has at the frequencies that were measured
+        mean = matrix.T @ (2 * scale * found.means[2 * label + sex] - low)
+        wanted = mean + covariance @ np.linalg.solve(covariance + sigma**2 * np.eye(16), noisy[row] - mean)
+        np.testing.assert_allclose(got[row].flatten().numpy(), wanted, atol=2e-4)
+
+
+def test_the_mean_of_the_prior_is_that_of_its_samples() -> None:
+    """At very much noise the prior says the mean image of the label and sex, that of 4,000 samples."""
+    found = moments((1, 4, 4), 16)
+    drawn = found.draw(np.tile([[1, 0]], (4000, 1)), np.random.default_rng(0))
+    inside = (drawn > 0).all(axis=0) & (drawn < 1).all(axis=0)  # samples are cut at black and white
+    said = GaussianPrior.of(found)(torch.zeros(1, 1, 4, 4), torch.tensor([1e4]), torch.tensor([[1, 0]]))
+    apart = np.abs(said[0].numpy() / 2 + 0.5 - drawn.mean(0))[inside]
+    assert (apart < 6 * drawn.std(0)[inside] / np.sqrt(4000) + 1e-3).all()
+
+
+def test_what_is_not_said_is_the_whole() -> None:
+    """Without conditions the prior has the mean of all combinations and the spread within and between labels."""
+    prior = GaussianPrior.of(moments())
+    unsaid = torch.tensor([[2, 2]])
+    said = prior(torch.zeros(1, 1, 4, 4), torch.tensor([1e4]), unsaid)
+    alone = [
+        prior(torch.zeros(1, 1, 4, 4), torch.tensor([1e4]), torch.tensor([[label, sex]]))
+        for label in (0, 1)
+        for sex in (0, 1)
+    ]
+    torch.testing.assert_close(said, torch.stack(alone).mean(0), atol=1e-4, rtol=0)
+    assert float(prior.values[2].sum()) > float(prior.values[:2].mean(0).sum())
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_network_begins_as_the_prior(form: str) -> None:
+    """Before any step the network adds nothing to the prior, at every level, in every form."""
+    declared = schema(form).images
+    assert declared is not None
+    network = Denoiser(declared.shape, (3, 2), (8, 16), coefficients=12)
+    assert network.prior is not None
+    noisy, codes = torch.randn(4, *declared.shape), torch.tensor([[0, 1], [2, 0], [1, 1], [3, 2]])
+    sigma = torch.tensor([0.01, 0.3, 1.0, 10.0])
+    torch.testing.assert_close(network(noisy, sigma, codes), network.prior(noisy, sigma, codes))
+
+
+@pytest.mark.parametrize("coefficients", [0, 12])
+@pytest.mark.parametrize("form", FORMS)
+def test_gradients_are_right(form: str, coefficients: int) -> None:
+    """Per-patient gradients of the denoising loss equal plain ones; the kernel's own check says so for every form."""
+    made = schema(form)
+    declared, codec = made.images, Codec(made)
+    assert declared is not None
+    network = Denoiser(declared.shape, (4, 3), (8, 16), coefficients=coefficients)
+    columns = [list(codec.columns).index(name) for name in ("label", "sex")]
+    sizes = [codec.columns[name].size for name in ("label", "sex")]
+    network = Denoiser(declared.shape, sizes, (8, 16), coefficients=coefficients)
+    objective = DenoisingLoss(network, columns, levels=2, scale=declared.range)
+    shape = {
+        "records": 2,
+        "columns": [code.size for code in codec.columns.values()],
+        "images": declared.shape,
+        "pixels": declared.dtype,
+    }
+    check_on_made_up(objective, vmapped, shape)
+
+
+@pytest.mark.parametrize("shape", [(3, 1, 6, 4), (2, 3, 4, 2), (2, 2, 4, 6, 2)])
+def test_folding_is_undone(shape: tuple[int, ...]) -> None:
+    """Unfolding gives the image back; a folded place holds the pixels that lie together."""
+    x = torch.arange(float(np.prod(shape))).reshape(shape)
+    there = folded(x)
+    assert there.shape[2:] == tuple(side // 2 for side in shape[2:])
+    assert torch.equal(unfolded(there), x)
+    corner = (slice(None), slice(None), *[slice(0, 2)] * (len(shape) - 2))
+    first = (slice(None), slice(None), *[0] * (len(shape) - 2))
+    assert torch.equal(there[first], x[corner].reshape(shape[0], -1))
+
+
+def test_diffusers_reads_what_was_saved(tmp_path: Path) -> None:
+    """The folder holds a network that gives the same images when it is read again, and a scheduler of diffusers."""
+    from diffusers import EDMDPMSolverMultistepScheduler
+
+    network = denoiser(coefficients=12)
+    assert network.prior is not None
+    network.prior.means.normal_()
+    DiffusionGenerator(network).save_pretrained(tmp_path)
+    again = Denoiser.from_pretrained(tmp_path / "denoiser")
+    noisy, sigma, codes = torch.randn(2, 1, 8, 8), torch.tensor([0.5, 2.0]), torch.tensor([[0, 1], [2, 1]])
+    torch.testing.assert_close(again(noisy, sigma, codes), network(noisy, sigma, codes))
+    assert EDMDPMSolverMultistepScheduler.from_pretrained(tmp_path / "scheduler").config.sigma_data == 0.5
+
+
+def test_samples_are_those_of_the_prior() -> None:
+    """With nothing learned, the solver draws from the prior: mean and spread of 600 images in the measured basis."""
+    found = moments((1, 8, 8), 6)
+    network = Denoiser((1, 8, 8), (2, 2), (8, 16), coefficients=6)
+    network.prior = GaussianPrior.of(found)
+    codes = np.tile([[1, 1]], (600, 1))
+    drawn = DiffusionGenerator(network, steps=18).draw(codes, np.random.default_rng(0)).reshape(600, -1)
+    wanted = found.draw(codes, np.random.default_rng(1)).reshape(600, -1)
+    apart = np.abs(drawn.mean(0) - wanted.mean(0))
+    assert (apart < 6 * (drawn.std(0) + wanted.std(0)) / np.sqrt(600) + 0.01).all()
+    spread = [(one @ found.basis.matrix.T).std(0) for one in (drawn, wanted)]
+    assert (np.abs(np.log(spread[0] / spread[1])) < 0.35).all()
+
+
+def test_guidance_goes_beyond() -> None:
+    """Guidance w gives d + w (d - d without conditions)."""
+    network = denoiser(coefficients=12)
+    noisy, sigma, codes = torch.randn(2, 1, 8, 8), torch.tensor([0.5, 2.0]), torch.tensor([[0, 1], [2, 1]])
+    with torch.no_grad():
+        plain = network(noisy, sigma, codes)
+        free = network(noisy, sigma, torch.tensor([[3, 2], [3, 2]]))
+        got = DiffusionGenerator(network, guidance=1.5)._clean(noisy, sigma, codes)
+    torch.testing.assert_close(got, plain + 1.5 * (plain - free))
+
+
+@pytest.mark.parametrize("warmup", ["embedding", "none"])
+def test_other_beginnings(warmup: str, tmp_path: Path) -> None:
+    """They spend the same budget, have no prior, and are saved and loaded."""
+    session, found = fitted(Diffusion(warmup=warmup, warmup_steps=2, **SMALL), scans())
+    assert 0.97 <= epsilon_of(session.events, DELTA, session.accounting) <= 1 + 1e-9
+    assert found.generator.denoiser.prior is None
+    found.save(tmp_path / "model")
+    again = load_model(tmp_path / "model").sample(20, seed=0)
+    first = found.sample(20, seed=0)
+    assert again.images is not None
+    assert np.array_equal(again.images.pixels, first.images.pixels)
+
+
+def test_without_a_training_all_goes_to_the_moments() -> None:
+    """No step, no plan: the network is the prior and the budget is spent on questions."""
+    session, _ = fitted(Diffusion(**{**SMALL, "steps": 0}), scans())
+    assert {event.kind for event in session.events} == {"gaussian"}
+    assert 0.97 <= epsilon_of(session.events, DELTA, session.accounting) <= 1 + 1e-9
+
+
+def test_pretrained_weights_have_to_be_declared(tmp_path: Path) -> None:
+    """Without a declaration they are refused; with one the network begins with them, and the statement says so."""
+    public = denoiser(coefficients=16)
+    DiffusionGenerator(public).save_pretrained(tmp_path)
+    folder = str(tmp_path / "denoiser")
+    with pytest.raises(InputError, match="declaration"):
+        make("diffusion", pretrained=folder)
+    recipe = Diffusion(pretrained=folder, declaration="Public scans of 2019.", **{**SMALL, "steps": 0})
+    _, found = fitted(recipe, scans())
+    assert any("Public scans of 2019." in sentence for sentence in found.statement["not_protected"])
+    assert torch.equal(found.generator.denoiser.unet.out[2].conv.weight, public.unet.out[2].conv.weight)
+    assert not torch.equal(found.generator.denoiser.prior.means, public.prior.means)
+
+
+def test_pretrained_weights_have_to_fit(tmp_path: Path) -> None:
+    """Those of another width, or without a prior where there is one, are refused in words."""
+    DiffusionGenerator(denoiser()).save_pretrained(tmp_path)
+    recipe = Diffusion(pretrained=str(tmp_path / "denoiser"), declaration="public", **{**SMALL, "steps": 0})
+    with pytest.raises(InputError, match="pretrained: the weights do not fit"):
+        fitted(recipe, scans())
+
+
+def test_the_plan_says_what_is_asked() -> None:
+    """Table, moments and gradients, with the noise of the training's plan."""
+    recipe = Diffusion(**SMALL)
+    plan = recipe.plan(schema("grey"), Budget(1.0, DELTA), 1000)
+    training = recipe.training(schema("grey"), Budget(1.0, DELTA))
+    assert training is not None
+    assert {item.what: item.sigma for item in plan.items}["noisy gradients"] == training.noise_multiplier
+    assert any("moments" in item.what for item in plan.items)
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [({"warmup": "tea"}, "warmup: found 'tea'"), ({"widths": "12"}, "widths"), ({"widths": "a,b"}, "widths")],
+)
+def test_options_out_of_range(options: dict[str, Any], match: str) -> None:
+    """The message says what was found and what was expected."""
+    with pytest.raises(InputError, match=match):
+        make("diffusion", **options)
