@@ -1,7 +1,7 @@
 """Arms: what learners are trained on, and what each of them then says about the same test patients."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -17,6 +17,14 @@ from dpsynth.evaluation.scores import Weights, ones
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
 __all__ = ["ArmScores", "Exam", "Trained", "join", "prevalence", "train_all"]
+
+#: Scores between 0 and 1: an interval that is stretched for the drawing of cohorts must not leave them.
+SHARES = frozenset(
+    {
+        *("auroc", "auprc", "balanced_accuracy", "group_auroc", "group_auprc", "group_accuracy", "tpr", "fpr", "ppv"),
+        *("image_accuracy", "image_balanced_accuracy", "image_auroc"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -121,8 +129,11 @@ class ArmScores:
         return ("test patients", "synthetic draws") if self.count > 1 else ("test patients",)
 
     def interval(self, metric: str, level: float) -> Interval | None:
-        """Return the interval of one score."""
-        return percentile(self.draws[metric], self.covers, level, extra=self.between[metric])
+        """Return the interval of one score; that of a share or a chance stays within 0 and 1."""
+        found = percentile(self.draws[metric], self.covers, level, extra=self.between[metric])
+        if found is None or metric not in SHARES:
+            return found
+        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
 
 
 def join(one: Table, two: Table) -> Table:

@@ -180,8 +180,17 @@ def _group_result(metric: str, arm: str, cell: Cell, scores: ArmScores, judged: 
     fields: dict[str, Any] = {"n": cell.patients, "arm": arm, "group": cell.label, "disclosure": terms.disclosure}
     fields |= {"detail": detail, "subject": judged.trained[arm].learner}
     lacks = cell.lacks(metric, terms.smallest)
+    if metric == "ppv" and not lacks:
+        lacks = _few_alarms(cell, judged.trained[arm], judged.exam)
     if lacks or not np.isfinite(scores.value[metric]):
         return not_estimable(metric, lacks or "the learner raises no alarm in this group", **fields)
     return estimate(
         metric, scores.value[metric], interval=scores.interval(metric, terms.level), reason=cell.warns(), **fields
     )
+
+
+def _few_alarms(cell: Cell, one: Trained, exam: Exam) -> str:
+    """Return why there is no positive predictive value: fewer than the smallest number of patients are alarmed."""
+    patients = exam.test.patients[cell.rows]
+    alarmed = min(len(np.unique(patients[found.guesses[cell.rows] > 0])) for found in one.predictions)
+    return f"{alarmed} patients alarmed; needs {exam.terms.smallest}" if alarmed < exam.terms.smallest else ""

@@ -174,7 +174,7 @@ def scatter(results: Sequence[Result], key: str) -> str:
         axes.set_xscale("log")
         axes.set_yscale("log")
         sizes = [one.detail["real_rows"] for one in drawn]
-        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 4)  # room for names at the right of their group
+        axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
         axes.xaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
         low = min(np.exp(one.interval.low) for one in drawn if one.interval is not None)
         high = max(np.exp(one.interval.high) for one in drawn if one.interval is not None)
@@ -188,15 +188,15 @@ def scatter(results: Sequence[Result], key: str) -> str:
 
 
 def _name_extremes(axes: "Axes", drawn: Sequence[Result], count: int = 3) -> None:
-    """Write the names of the groups that are furthest from 1, each at its height but clear of the one before."""
+    """Name the groups that are furthest from 1 at the right margin, each at its height but clear of the one before."""
     low, high = (float(np.log10(end)) for end in axes.get_ylim())
     apart, above = 0.075 * (high - low), -np.inf
     for one in sorted(sorted(drawn, key=lambda item: -abs(item.number))[:count], key=lambda item: item.number):
         above = max(above + apart, one.number / np.log(10))
         place = (one.detail["real_rows"], float(np.exp(one.number)))
-        text = (one.detail["real_rows"] * 1.25, 10**above)
-        line = {"arrowstyle": "-", "lw": 0.4, "color": INK}
-        axes.annotate(short(one.group, 26), place, xytext=text, fontsize=8.5, va="center", arrowprops=line)
+        line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.4, "color": INK}
+        where: dict[str, Any] = {"xytext": (1.0, 10**above), "textcoords": axes.get_yaxis_transform(), "ha": "right"}
+        axes.annotate(short(one.group, 26), place, **where, fontsize=8.5, va="center", arrowprops=line)
 
 
 def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:

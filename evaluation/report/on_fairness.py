@@ -1,5 +1,7 @@
 """The part of the page on groups of patients."""
 
+import math
+
 from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
@@ -42,9 +44,9 @@ def fairness(results: Results, margins: Margins) -> Section:
         )
     else:
         words.append(NOTHING)
-    drawn = kept([_representation(mine), _group_changes(mine, margins)])
-    tables = kept([_shares(mine), _tests(mine), _gaps(mine)])
-    more = kept([_group_table(mine, arm) for arm in ("real", "synthetic", "dp_classifier")])
+    drawn = kept([_group_changes(mine, margins), _representation(mine)])
+    tables = kept([_shares(mine), _tests(mine)])
+    more = kept([_gaps(mine), *(_group_table(mine, arm) for arm in ("real", "synthetic", "dp_classifier"))])
     return Section("fairness", "For whom?", words, drawn, tables, more)
 
 
@@ -54,6 +56,14 @@ def _shares(results: Results) -> Grid | None:
     rows = [(one.group, number(one.n), percent(one.number)) for one in others]
     caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if known else "")
     return Grid(caption, ("Group", "Rows", "Share"), rows) if rows else None
+
+
+def _ratio(one: Result) -> str:
+    """Return a log ratio of shares as a ratio."""
+    if not one.ok or one.interval is None:
+        return shown(one)
+    value, low, high = (number(math.exp(each), 2) for each in (one.number, one.interval.low, one.interval.high))
+    return f"{value} ({low} to {high})"
 
 
 def _sizes(one: Result) -> tuple[str, str, str, str]:
@@ -67,12 +77,12 @@ def _representation(results: Results) -> Figure | None:
     found = list(results.select("representation"))
     if not found:
         return None
-    rows = [(one.group, *_sizes(one), shown(one)) for one in found]
+    rows = [(one.group, *_sizes(one), _ratio(one)) for one in found]
     rows += [
-        (f"slope over groups of {one.group}", "", "", "", "", shown(one))
+        (f"slope of the log ratio over groups of {one.group}", "", "", "", "", shown(one))
         for one in results.select("representation_slope")
     ]
-    head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Log ratio of shares")
+    head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Synthetic over real share")
     caption = "Above 1: the group is larger in the cohort than among real patients."
     if len(results.select("representation_slope")):
         caption += " A slope below 0 means that small groups grow, above 0 that they shrink."

@@ -37,7 +37,7 @@ def fidelity(results: Results) -> Section:
 #: Metrics that have a table of their own.
 _ELSEWHERE = ("tvd_column", "released_tvd", "within_noise")
 _NAMES = ARMS | {"real": "other real patients (chance alone)"}
-_REAL = {"real": "real patients", "synthetic": ARMS["synthetic"]}
+_REAL = {"synthetic": ARMS["synthetic"], "real": "real patients"}
 
 
 def _distances(results: Results) -> Grid | None:
@@ -47,16 +47,19 @@ def _distances(results: Results) -> Grid | None:
 
 
 def _checks(results: Results) -> Grid | None:
-    rows = []
+    found: dict[str, dict[str, str]] = {}
+    arms = [arm for arm in _REAL if len(results.select(arm=arm))]
     for one in results:
-        what = METRICS[one.metric].title
+        what, of = METRICS[one.metric].title, f" of {number(one.n)}"
         if one.metric == "constraint_violations" and one.detail.get("constraints"):
             for words, count in one.detail["constraints"].items():
-                rows.append((f"{what}: {words}", _REAL[one.arm], number(count), number(one.n)))
+                found.setdefault(f"{what}: {words}", {})[one.arm] = f"{number(count)}{of}"
             continue
         remark = f" ({one.reason})" if one.reason and one.ok else ""
-        rows.append((what, _REAL[one.arm], f"{shown(one)}{remark}", number(one.n)))
-    head = ("Check", "Cohort", "Found", "of rows")
+        of = "" if one.metric == "rows" or not one.ok else of
+        found.setdefault(what, {})[one.arm] = f"{shown(one)}{of}{remark}"
+    rows = [(what, *(cells.get(arm, "n/a") for arm in arms)) for what, cells in found.items()]
+    head = ("Check", *(_REAL[arm] for arm in arms))
     caption = "Plain facts about the rows. Rows equal to a real row are a count, not a measure of privacy."
     return Grid(caption, head, rows) if rows else None
 

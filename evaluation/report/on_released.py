@@ -1,7 +1,7 @@
 """The tables of the page on counts that the budget paid for."""
 
 from dpsynth.evaluation.report.text import Grid, number, shown
-from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["released", "released_cells"]
 
@@ -10,9 +10,10 @@ def released(results: Results) -> Grid | None:
     """Return how far the cohort is from each released table."""
     rows = []
     for one in results.select("released_tvd"):
-        inside = [shown(item) for item in results.select("within_noise", subject=one.subject)]
+        inside = [_cells(item) for item in results.select("within_noise", subject=one.subject)]
         alone, bound = (number(one.detail.get(key)) for key in ("noise_alone", "at_most"))
-        rows.append((one.subject, shown(one), alone, bound, inside[0] if inside else "n/a"))
+        gap = f"{one.number:.3f}" if one.ok else shown(one)
+        rows.append((one.subject, gap, alone, bound, inside[0] if inside else "n/a"))
     caption = "The cohort against the counts that the budget paid for: post-processing, so it may be published"
     head = (
         "Table",
@@ -24,6 +25,11 @@ def released(results: Results) -> Grid | None:
     return Grid(caption, head, rows) if rows else None
 
 
+def _cells(one: Result) -> str:
+    """Return how many cells of a released table the cohort agrees with."""
+    return f"{round(one.number * one.n)} of {one.n}" if one.ok and one.n else shown(one)
+
+
 def released_cells(results: Results) -> Grid | None:
     """Return the cells of all released tables with the intervals that their noise gives."""
     rows = []
@@ -33,8 +39,13 @@ def released_cells(results: Results) -> Grid | None:
         detail = one.detail
         cells = zip(detail["labels"], detail["counts"], detail["low"], detail["high"], detail["synthetic"], strict=True)
         rows += [
-            (f"{one.subject}: {label}", f"{number(count)} ({number(low, 0)} to {number(high, 0)})", number(mine, 0))
+            (f"{one.subject}: {label}", f"{_rows(count)} ({_rows(low)} to {_rows(high)})", _rows(mine))
             for label, count, low, high, mine in cells
         ]
     caption = "Released counts, with the interval of the exact count that their known noise gives"
     return Grid(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None
+
+
+def _rows(count: float) -> str:
+    """Return a count in whole rows; noise makes some of them negative."""
+    return f"{round(count):,}"

@@ -128,21 +128,42 @@ _LEARNING = {
     Answer.YES: "Models learned from the cohort hold up, within the margin, in",
     Answer.NO: "They do worse than the margin allows in",
     Answer.NOT_SHOWN: "The test patients are too few, or the result too close to the margin, to tell in",
-    Answer.UNKNOWN: "Nothing can be said of models (too few patients, or no number that may be shown here) in",
+    Answer.UNKNOWN: "Too few test patients, or no number that may be shown here, to say whether models hold up in",
 }
 _SHARE = {
     Answer.YES: "The cohort has as many as it should, within the margin, of",
-    Answer.NO: "It has far too many or far too few of",
     Answer.NOT_SHOWN: "The group is too small, or the result too close to the margin, to tell whether it has enough of",
     Answer.UNKNOWN: "Nothing can be said of the share of",
 }
+_TOO_MANY, _TOO_FEW = "It has far too many of", "It has far too few of"
 
 
 def _sentences(groups: list[GroupVerdict]) -> list[tuple[str, list[str]]]:
-    """Return for each answer the groups that it is about: first on learning, then on their share."""
-    found = [(words, [one.group for one in groups if one.learning is answer]) for answer, words in _LEARNING.items()]
-    found += [(words, [one.group for one in groups if one.share is answer]) for answer, words in _SHARE.items()]
-    return [(words, names if len(names) < len(groups) else ["every group"]) for words, names in found if names]
+    """Return for each answer the groups that it is about: first on learning, then on their share.
+
+    Combinations of groups are counted and stand in the table; those with a no are named here too.
+    """
+    found = [
+        (words, _names([one for one in groups if one.learning is answer], groups, named=answer is Answer.NO))
+        for answer, words in _LEARNING.items()
+    ]
+    missed = [one for one in groups if one.share is Answer.NO]
+    for words, larger in ((_TOO_FEW, False), (_TOO_MANY, True)):
+        found.append((words, _names([one for one in missed if one.larger is larger], groups, named=True)))
+    found += [
+        (words, _names([one for one in groups if one.share is answer], groups, named=False))
+        for answer, words in _SHARE.items()
+    ]
+    return [(words, names) for words, names in found if names]
+
+
+def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: bool) -> list[str]:
+    """Return the names of groups; combinations by their number, unless they are to be named."""
+    if chosen and len(chosen) == len(groups):
+        return ["every group"]
+    names = [one.group for one in chosen if named or not one.combined]
+    many, of = sum(one.combined for one in chosen), sum(one.combined for one in groups)
+    return names if named or not many else [*names, f"{many} of {of} combinations (see the table)"]
 
 
 def _described(evaluation: "Evaluation", target: str | None) -> str:

@@ -76,6 +76,8 @@ def privacy(statement: Statement) -> Privacy:
 def _in_words(sentence: str, statement: Statement) -> str:
     """Return a sentence of the statement with words of the page for names of fields."""
     most = _maybe(statement.get("max_rows_per_patient"))
+    if most == "1":
+        sentence = sentence.replace("only max_rows_per_patient of the rows were used", "only one of the rows was used")
     return sentence.replace("(see earlier_releases)", "(see earlier runs, below)").replace("max_rows_per_patient", most)
 
 
@@ -88,22 +90,26 @@ def _words(statement: Statement, epsilon: float, delta: float) -> list[str]:
     stated = str(statement.get("unit", "unknown unit"))
     unit = "patient" if "patient" in stated else stated
     terms = (
-        f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is: {stated}. "
-        "Both numbers cover everything that was computed from the private data for it."
+        f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is one "
+        f"{stated}. Both numbers cover everything that was computed from the private data for it."
     )
     once, least, twice = (number(math.exp(times * epsilon), 2) for times in (1, -1, 2))
     meaning = (
         f"Take any one {unit}. Had their data been left out, every possible release would have been about as likely: "
-        f"between {least} and {once} times as likely, but for a case of probability about {delta:g}. So whoever sees "
-        "the release, whatever else they know and however clever their method, can change their odds that this "
-        f"{unit} took part by a factor of at most {once}, and their odds between two values of something about this "
-        f"{unit} (a diagnosis, say) by a factor of at most {twice}."
+        f"between {least} and {once} times as likely, but for a case of probability about {delta:g} "
+        f"({_one_in(delta)}). So whoever sees the release, whatever else they know and however clever their method, "
+        f"can change their odds that this {unit} took part by a factor of at most {once}, and their odds between two "
+        f"values of something about this {unit} (a diagnosis, say) by a factor of at most {twice}."
     )
     limits = (
         "It does not hide what is true of patients in general: if the release teaches that a disease is common in a "
         "group, that can be concluded about everybody in the group, also about those who never took part."
     )
     return [terms, meaning, limits]
+
+
+def _one_in(probability: float) -> str:
+    return f"one in {1 / probability:,.0f}" if 0 < probability < 1 else "none"
 
 
 def _facts(statement: Statement) -> Grid:
@@ -160,29 +166,28 @@ def _power(points: Any) -> Grid | None:
     for point in points:
         alarm, missed = _real(point.get("false_positive_rate")), _real(point.get("min_false_negative_rate"))
         if alarm is not None and missed is not None:
-            rows.append((percent(alarm, 2), percent(1 - missed)))
+            rows.append((percent(alarm, 2), percent(1 - missed, 2)))
     head = ("Wrongly taken for patients", "Rightly taken for patients, at most")
     return Grid("The best possible membership test", head, rows) if rows else None
 
 
 def ledger_grid(statement: Statement) -> Grid | None:
-    """Return every question that was asked of the private data, with its price."""
+    """Return every question that was asked of the private data, those of one kind and price in one row."""
     events = statement.get("events")
     if not isinstance(events, list) or not events:
         return None
-    rows = [
-        (
-            str(event.get("what", "unknown")),
-            str(event.get("noise", event.get("kind", "unknown"))),
-            _maybe(_real(event.get("sensitivity"))),
-            _maybe(_real(event.get("scale"))),
-            _maybe(event.get("count")),
-            _maybe(_real(event.get("rho"))),
-        )
-        for event in events
-        if isinstance(event, Mapping)
-    ]
-    head = ("Question", "Noise", "Sensitivity", "Scale", "Times", "Price each (rho)")
+    alike: dict[tuple[str, ...], list[tuple[str, str]]] = {}
+    for event in events:
+        if isinstance(event, Mapping):
+            kind, _, columns = str(event.get("what", "unknown")).partition(" of ")
+            noise = str(event.get("noise", event.get("kind", "unknown")))
+            numbers = (_maybe(_real(event.get(key))) for key in ("sensitivity", "scale", "rho"))
+            alike.setdefault((kind, noise, *numbers), []).append((columns, _maybe(event.get("count"))))
+    rows = []
+    for (kind, noise, sensitivity, scale, rho), asked in alike.items():
+        what = "; ".join(f"{columns} ({times} times)" if times != "1" else columns for columns, times in asked)
+        rows.append((f"{kind} of {what}" if what else kind, noise, sensitivity, scale, str(len(asked)), rho))
+    head = ("Questions", "Noise", "Sensitivity", "Scale", "How many", "Price each (rho)")
     return Grid("Everything that was asked of the private data", head, rows, wide=True)
 
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report.text import number, percent, shown
 from dpsynth.evaluation.results import Interval, Result, Results
@@ -58,6 +59,10 @@ class GroupVerdict:
         The numbers that decide.
     n : int or None
         Test patients of the group.
+    larger : bool
+        Whether the group's share is larger in the cohort than among real patients.
+    combined : bool
+        Whether the group is a combination of several columns' groups.
     """
 
     group: str
@@ -66,6 +71,8 @@ class GroupVerdict:
     change: str
     representation: str
     n: int | None
+    larger: bool = False
+    combined: bool = False
 
 
 def at_most(interval: Interval | None, margin: float) -> Answer:
@@ -96,8 +103,14 @@ def _joint(answers: Sequence[Answer], *, one_no: bool = False) -> Answer:
     return known[0] if len(set(known)) == 1 else Answer.NOT_SHOWN
 
 
+def _title(one: Result) -> str:
+    """Return a result's title; of a change, with the score that changes."""
+    of = one.detail.get("of")
+    return f"{METRICS[of].title}, synthetic-trained less real-trained" if of in METRICS else one.title
+
+
 def _said(results: Sequence[Result]) -> str:
-    parts = [f"{one.title}{f', {one.subject}' if one.subject else ''}: {shown(one)}" for one in results]
+    parts = [f"{_title(one)}{f', {one.subject}' if one.subject else ''}: {shown(one)}" for one in results]
     return "; ".join(parts) or "No number that may be shown here says anything about it."
 
 
@@ -174,7 +187,7 @@ def _learn(results: Results, margins: Margins, target: str) -> Verdict:
         _joint([within(one.interval, -margins.loss, math.inf) for one in found]),
         f"Yes if, for every learner, what is learned from the cohort loses at most {margins.loss:g} against what is "
         "learned from real patients, on the same test patients, with the whole interval; no if every learner loses "
-        "more. Test it on real patients before use.",
+        "more. It is about patients as a whole: see for whom, below. Test it on real patients before use.",
         _said(found),
     )
 
@@ -217,8 +230,23 @@ def _directions(results: Results) -> Verdict:
         answer,
         "Yes if every coefficient of the pre-specified regression that is clearly off 0 in real patients has the same "
         "sign in the cohort; no if one has not.",
-        _said(found),
+        _signs(results, signs[0]) if signs else _said(found),
     )
+
+
+def _signs(results: Results, agreement: Result) -> str:
+    """Return how many signs agree, and which of the first draw do not."""
+    real, mine = ({one.subject: one for one in results.select("coefficient", arm=arm)} for arm in ("real", "synthetic"))
+    lost = [
+        name
+        for name, one in real.items()
+        if one.interval is not None and not one.interval.low <= 0 <= one.interval.high
+        if name in mine and mine[name].ok and mine[name].number * one.number <= 0
+    ]
+    words = (
+        f"Of {agreement.n} coefficients that are clearly off 0 in real patients, {percent(agreement.number, 0)} have "
+    )
+    return f"{words}the same sign in the cohort. Another sign: {', '.join(lost) or 'none in the first cohort drawn'}."
 
 
 def _never() -> list[Verdict]:
@@ -255,6 +283,8 @@ def group_verdicts(results: Results, margins: Margins) -> list[GroupVerdict]:
                 "n/a" if change is None else shown(change),
                 "n/a" if ratio is None else _as_ratio(ratio),
                 None if change is None else change.n,
+                larger=ratio is not None and ratio.ok and ratio.number > 0,
+                combined=any(" & " in one.detail.get("grouping", "") for one in (change, ratio) if one is not None),
             )
         )
     return found

@@ -109,6 +109,21 @@ def test_a_group_of_three_is_not_estimable_and_the_others_are() -> None:
     assert {item.n for item in parity_results(one)} == {2}
 
 
+def test_a_predictive_value_of_a_few_alarms_is_not_estimable() -> None:
+    """Ten patients of a kind: for the positive predictive value, those who are alarmed in that group and arm."""
+    one = judged(patients())
+    in_a = one.exam.test["g"].values == 0
+    for arm, wanted in (("real", 9), ("synthetic", 10)):
+        found = one.trained[arm].predictions[0].guesses
+        found[in_a] = 0
+        found[np.flatnonzero(in_a)[:wanted]] = 1
+    results = Results(group_results(one))
+    few = results.one("ppv", group="g=a", arm="real")
+    assert (few.status, few.reason) == (Status.NOT_ESTIMABLE, "9 patients alarmed; needs 10")
+    assert results.one("ppv", group="g=a", arm="synthetic").ok
+    assert results.one("tpr", group="g=a", arm="real").ok
+
+
 def test_changes_and_their_differences_are_paired_auroc_differences() -> None:
     """By hand from scikit-learn's AUROC."""
     one = judged(patients(), harm=1.0)

@@ -23,7 +23,9 @@ from dpsynth.evaluation import (
 from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.report import json_schema, render_public
 from dpsynth.evaluation.report.annex import annex
-from dpsynth.evaluation.report.privacy import posterior, privacy
+from dpsynth.evaluation.report.on_fairness import fairness
+from dpsynth.evaluation.report.page import _sentences
+from dpsynth.evaluation.report.privacy import ledger_grid, posterior, privacy
 from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import number
 from dpsynth.evaluation.report.verdicts import Answer, group_verdicts, verdicts
@@ -353,3 +355,77 @@ def test_the_public_page_says_of_each_group_whether_it_has_its_share() -> None:
     page = found.html(public=True)
     assert "noisy counts that the budget paid for" in page
     assert "The cohort has as many as it should" in page
+
+
+def test_questions_of_one_kind_and_price_stand_in_one_row() -> None:
+    """The ledger stays complete: every question is named, and how often; another price makes another row."""
+    common = {"kind": "gaussian", "noise": "integer Gaussian", "sensitivity": 1, "scale": 12.0, "rho": 0.0035}
+    events = [{**common, "what": f"counts of {name}", "count": 1} for name in ("sex", "race")]
+    events += [
+        {**common, "what": "counts of age", "count": 3},
+        {**common, "what": "counts of sex", "count": 1, "rho": 0.5},
+    ]
+    table = ledger_grid({**STATEMENT, "events": events})
+    assert table is not None
+    assert [row[0] for row in table.rows] == ["counts of sex; race; age (3 times)", "counts of sex"]
+    assert [(row[-2], row[-1]) for row in table.rows] == [("3", "0.0035"), ("1", "0.5")]
+
+
+def test_the_best_attack_is_never_shown_below_guessing() -> None:
+    """Rounding must not make a share of patients found smaller than the share of others wrongly accused."""
+    points = [{"false_positive_rate": 1e-4, "min_false_negative_rate": 1 - 2.9e-4}]
+    table = privacy({**STATEMENT, "trade_off": points}).power
+    assert table is not None
+    assert table.rows == [("0.01 %", "0.03 %")]
+
+
+def test_released_counts_are_whole_and_cells_are_counted() -> None:
+    """Nobody reads 310.4 patients, or a 1 that may be one cell or all of them."""
+    released = [ReleasedCounts(("sex",), np.array([310.4, 289.6]), 12.0, np.array([300, 300]), ("f", "m"))]
+    page = describe(ward(600, synthetic=True), released=released, statement=STATEMENT).html(public=True)
+    assert "310 (287 to 334)" in page
+    assert "2 of 2" in page
+    assert "310.4" not in page
+
+
+def test_representation_is_a_ratio_in_figure_and_table(private: Evaluation) -> None:
+    """The figure's axis, its caption and the table behind it speak of synthetic over real share, not of a logarithm."""
+    figure = next(one for one in fairness(private.results, Margins()).figures if one.key == "representation")
+    one = private.results.one("representation", group="sex=f")
+    row = next(row for row in figure.table.rows if row[0] == "sex=f")
+    assert float(row[-1].split(" ")[0]) == pytest.approx(np.exp(one.number), abs=0.005)
+
+
+def test_who_is_over_and_who_is_under_represented_is_said() -> None:
+    """Too many is not too few; combinations of groups are counted where they pass and named where they do not."""
+    results = []
+    for group, grouping, value in (
+        ("sex=f", "sex", -1.0),
+        ("sex=m", "sex", 1.0),
+        ("sex=f & race=a", "sex & race", 0.0),
+        ("sex=m & race=a", "sex & race", 1.0),
+    ):
+        detail = {"grouping": grouping, "real_share": 0.1, "synthetic_share": 0.1}
+        ends = Interval(value - 0.1, value + 0.1, 0.95, (), "made up")
+        results.append(estimate("representation", value, group=group, interval=ends, detail=detail))
+    found = dict(_sentences(group_verdicts(Results(results), Margins())))
+    assert found["It has far too few of"] == ["sex=f"]
+    assert found["It has far too many of"] == ["sex=m", "sex=m & race=a"]
+    assert found["The cohort has as many as it should, within the margin, of"] == [
+        "1 of 2 combinations (see the table)"
+    ]
+
+
+def test_effects_of_another_sign_are_named() -> None:
+    """Of the coefficients that are clearly off 0 in real patients; one that is not is no loss."""
+    wide, clear = (-1.0, 3.0), (0.5, 1.5)
+    results = [estimate("sign_agreement", 0.5, n=2)]
+    for name, value, ends in (("age", 1.0, clear), ("sex", 1.0, clear), ("race", 1.0, wide)):
+        interval = Interval(*ends, 0.95, (), "made up")
+        results.append(estimate("coefficient", value, arm="real", subject=name, interval=interval))
+        sign = 1 if name == "age" else -1
+        results.append(estimate("coefficient", sign * value, arm="synthetic", subject=name, interval=interval))
+    found = [one for one in verdicts(Results(results), Margins(), None) if one.use.startswith("Finding directions")]
+    assert found[0].answer is Answer.NO
+    assert "Of 2 coefficients" in found[0].finding
+    assert found[0].finding.endswith("Another sign: sex.")

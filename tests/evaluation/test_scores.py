@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
+from dpsynth.evaluation.arms import ArmScores
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
 from dpsynth.evaluation.scores import Ranking, balanced_accuracy, calibration_bins, ones, ratio, weighted_r2
 
@@ -108,3 +109,15 @@ def test_variance_between_synthetic_draws_widens_the_interval() -> None:
 def test_fewer_draws_for_large_cohorts() -> None:
     """Memory is bounded, and 200 draws are the least."""
     assert (draws_for(1000), draws_for(50_000), draws_for(10**7)) == (1000, 400, 200)
+
+
+def test_the_interval_of_a_share_stays_between_0_and_1() -> None:
+    """Also where the drawing of cohorts stretches it; that of an error or a change may go where it likes."""
+    draws = np.random.default_rng(0).uniform(0.8, 1.0, 500)
+    names = ("auroc", "tpr", "mae")
+    scores = ArmScores(*(dict.fromkeys(names, each) for each in (0.9, draws, 0.04)), 3)  # type: ignore[arg-type]
+    for name in names:
+        found = scores.interval(name, 0.95)
+        assert found is not None
+        assert found.low < 0.75
+        assert (found.high == 1.0) is (name != "mae")
