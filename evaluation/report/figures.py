@@ -188,15 +188,16 @@ def scatter(results: Sequence[Result], key: str) -> str:
 
 
 def _name_extremes(axes: "Axes", drawn: Sequence[Result], count: int = 3) -> None:
-    """Name the groups that are furthest from 1 at the right margin, each at its height but clear of the one before."""
-    low, high = (float(np.log10(end)) for end in axes.get_ylim())
-    apart, above = 0.075 * (high - low), -np.inf
-    for one in sorted(sorted(drawn, key=lambda item: -abs(item.number))[:count], key=lambda item: item.number):
-        above = max(above + apart, one.number / np.log(10))
-        place = (one.detail["real_rows"], float(np.exp(one.number)))
-        line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.4, "color": INK}
-        where: dict[str, Any] = {"xytext": (1.0, 10**above), "textcoords": axes.get_yaxis_transform(), "ha": "right"}
-        axes.annotate(short(one.group, 26), place, **where, fontsize=8.5, va="center", arrowprops=line)
+    """Name the groups that are furthest from 1 in the corners at the right, where the largest groups are near 1."""
+    extremes = sorted(drawn, key=lambda one: -abs(one.number))[:count]
+    for above in (True, False):
+        named = sorted((one for one in extremes if (one.number > 0) is above), key=lambda one: -abs(one.number))
+        for place, one in enumerate(named):
+            height = 0.98 - 0.075 * place if above else 0.02 + 0.075 * place
+            line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.4, "color": INK}
+            where: dict[str, Any] = {"xytext": (1.0, height), "textcoords": "axes fraction", "arrowprops": line}
+            point = (one.detail["real_rows"], float(np.exp(one.number)))
+            axes.annotate(short(one.group, 26), point, **where, ha="right", va="center", fontsize=8.5)
 
 
 def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:

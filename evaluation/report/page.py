@@ -127,8 +127,8 @@ def _has_fairness(evaluation: "Evaluation") -> bool:
 _LEARNING = {
     Answer.YES: "Models learned from the cohort hold up, within the margin, in",
     Answer.NO: "They do worse than the margin allows in",
-    Answer.NOT_SHOWN: "The test patients are too few, or the result too close to the margin, to tell in",
-    Answer.UNKNOWN: "Too few test patients, or no number that may be shown here, to say whether models hold up in",
+    Answer.NOT_SHOWN: "Whether models hold up is too uncertain, or too close to the margin, to tell in",
+    Answer.UNKNOWN: "No number says whether models hold up (too few test patients, or not for this page) in",
 }
 _SHARE = {
     Answer.YES: "The cohort has as many as it should, within the margin, of",
