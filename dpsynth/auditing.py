@@ -3,7 +3,7 @@
 Every fit reads the patients again and nothing is kept in a ledger, so only public cohorts are used.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
@@ -21,21 +21,35 @@ from dpsynth.privacy.session import Session
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.audit.canaries import Canary
-    from dpsynth.evaluation.audit.games import Seen
+    from dpsynth.evaluation.audit.games import Game, Seen
     from dpsynth.evaluation.audit.outcome import Attack, Audit, Check, Claim
+    from dpsynth.privacy.training import TrainingPlan
 
-__all__ = ["ATTACKS", "Auditor", "FitGame", "audit_release", "auditor_of", "claim_of", "demo_cohort"]
+__all__ = ["ATTACKS", "TRAINED", "Auditor", "FitGame", "audit_release", "auditor_of", "claim_of", "demo_cohort"]
+
+Floats = NDArray[np.float64]
 
 ATTACKS = {
     "white-box": "sees every noisy answer that the model got and knows all other patients; likelihood ratio",
     "black-box": "sees the synthetic rows alone; linear test learned on half of the runs",
 }
+TRAINED = {
+    "gradients": "sees every noisy gradient of the training's plan, where a made-up patient moves a parameter that "
+    "nobody else moves; likelihood ratio",
+    "one run": "sees all noisy gradients of one fit into which many made-up patients were put, each by its own coin, "
+    "knows all other patients, and guesses the coins",
+}
+"""Attacks on models that are trained by DP-SGD, beside those above."""
 PATIENTS = 200
 """Patients of the cohort that canaries are planted in: the fewer, the less there is to hide among."""
 RUNS = 500
 LEAST = 8
 """Runs in each world from which on there is something to judge: half of them teach the black-box attack."""
-TABLES_ONLY = "it reads answers about tables, and this model trains on gradients"
+TABLES_ONLY = "white-box reads answers about tables, and this model asks for gradients or votes"
+ROWS_ONLY = "the attacks plant patients in tables whose rows stand for themselves, without visits and images"
+TOO_FEW = "stopped before there were enough runs"
+COINS, GUESSES = 500, 300
+"""Canaries of the attack on one run, and how many of them are guessed; so many right ones would show epsilon 4.2."""
 ROWS = 1000
 """Synthetic rows that the black-box attack sees of each fit."""
 DEMO = ("sex", "ca", "hospdead")
@@ -79,11 +93,11 @@ class FitGame:
         if training is not None:
             with Session.open(world, self.budget, accounting=maker.accounting, training=training) as session:
                 return {"black-box": self._rows_like_it(maker.fit(session))}
-        cap = world.schema.max_rows_per_patient if world.schema.patient is not None else 1
-        witness = Witness(self.out, self.inside, in_it=inside, cap=cap)
+        witness = Witness(self.out, self.inside, in_it=inside, cap=_cap(world))
         with Session.open(world, self.budget, accounting=maker.accounting, answers=witness) as session:
             fitted = maker.fit(session)
-        return {"white-box": witness.log_ratio, "black-box": self._rows_like_it(fitted)}
+        seen: dict[str, ArrayLike] = {"white-box": witness.log_ratio} if witness.sees_all else {}
+        return seen | {"black-box": self._rows_like_it(fitted)}
 
     @cached_property
     def _patient(self) -> Cohort:
@@ -110,7 +124,7 @@ class Auditor:
     epsilon, delta : float
         The budget of each fit, which is the claim.
     runs : int
-        Fits in each world, for each canary; at least 8.
+        Fits in each world, for each canary, and bare trainings in each world; at least 8.
     canaries : sequence of str
         Keys of `dpsynth.evaluation.audit.canaries.CANARIES`.
     patients : int
@@ -119,6 +133,8 @@ class Auditor:
         Of the whole audit.
     options : mapping, optional
         Options of the model.
+    plan : TrainingPlan, optional
+        The private training whose gradients are attacked; by default the one that the model makes for the cohort.
 
     Raises
     ------
@@ -138,6 +154,7 @@ class Auditor:
         patients: int = PATIENTS,
         confidence: float = 0.95,
         options: Mapping[str, Any] | None = None,
+        plan: "TrainingPlan | None" = None,
     ) -> None:
         from dpsynth.evaluation.audit.canaries import canary, capped, planted
 
@@ -145,33 +162,51 @@ class Auditor:
         budget = Budget(epsilon, default_delta() if delta is None else delta)
         given = dict(options or {})
         maker, base = make(model, **given), capped(cohort, patients)
-        ones = [canary(name, base) for name in dict.fromkeys(canaries)]
-        self.runs, self.confidence = runs, confidence
+        names = tuple(dict.fromkeys(canaries))
+        rows_only = cohort.schema.visits is None and cohort.schema.images is None
+        ones = [canary(name, base) for name in names] if rows_only else []
+        self.model, self.runs, self.confidence, self.canaries = model, runs, confidence, names
         self.claim = claim_of(maker, cohort, budget)
+        training = maker.training(base.schema, budget)
+        self.plan = plan or maker.training(cohort.schema, budget)
         self.games = [FitGame(base, planted(base, one), one, model, budget, given) for one in ones]
         self.facts = {
             "model": {"name": model, "options": maker.options()},
             "cohort": {"name": cohort.schema.name, "rows": len(base), "columns": len(cohort.schema.modelled)},
         }
+        self._once: Callable[[], tuple[Floats, NDArray[np.bool_]]] | None = None
+        if rows_only and training is not None:
+            self._once = partial(_fitted_once, base, maker, budget, training)
+        self._coins: tuple[Floats, NDArray[np.bool_]] | None = None
         self._seen: dict[str, Seen] = {}
 
     def run(self, *, workers: int = 1, progress: Progress | None = None) -> None:
-        """Play all games. After an interruption `found` judges what was played.
+        """Play all games, those on the training first. After an interruption `found` judges what was played.
 
         Parameters
         ----------
         workers : int
             Processes.
         progress : callable, optional
-            Called with the canary and the share of its runs that are done.
+            Called with the name of a game and the share of its runs that are done.
         """
+        say = progress or (lambda _name, _share: None)
+        if self._once is not None:
+            say("one run", 0.0)
+            self._coins = self._once()
+        if self.plan is not None:
+            from dpsynth.evaluation.audit.gradients import GradientGame
+
+            self._play("gradients", GradientGame(self.plan), workers, partial(say, "gradients"))
+        for game in self.games:
+            name = f"canary {game.canary.name}"
+            self._play(name, game, workers, partial(say, name))
+
+    def _play(self, name: str, game: "Game", workers: int, progress: Callable[[float], None]) -> None:
         from dpsynth.evaluation.audit.games import play
 
-        for game in self.games:
-            name = game.canary.name
-            report = partial(progress, f"canary {name}") if progress else None
-            for seen in play(game, self.runs, workers=workers, progress=report):
-                self._seen[name] = seen
+        for seen in play(game, self.runs, workers=workers, progress=progress):
+            self._seen[name] = seen
 
     def found(self, checks: "Sequence[Check]" = ()) -> "Audit":
         """Judge what was played; what was not is *not run*.
@@ -183,28 +218,68 @@ class Auditor:
         """
         from dpsynth.evaluation.audit.outcome import Audit
 
-        attacks = tuple(attack for game in self.games for attack in self._attacks(game.canary.name))
-        model = self.games[0].model
-        return Audit(model, self.claim, self.confidence, attacks, tuple(checks), self.facts)
+        judged = len(self.canaries) * len(ATTACKS) + (len(TRAINED) if self.plan else 0)
+        each = 1 - (1 - self.confidence) / judged
+        attacks = [attack for name in self.canaries for attack in self._attacks(name, each)]
+        if self.plan is not None:
+            attacks += [self._on_gradients(self.plan, each), self._on_one_run(each)]
+        return Audit(self.model, self.claim, self.confidence, tuple(attacks), tuple(checks), self.facts)
 
-    def _attacks(self, name: str) -> "list[Attack]":
+    def _attacks(self, name: str, confidence: float) -> "list[Attack]":
         from dpsynth.evaluation.audit.games import separator
         from dpsynth.evaluation.audit.outcome import Attack, attacked
 
-        seen = self._seen.get(name)
+        seen = self._seen.get(f"canary {name}")
         if seen is None or seen.runs < LEAST:
-            return [Attack(attack, name, reason="stopped before there were enough runs") for attack in ATTACKS]
+            reason = TOO_FEW if self.games else ROWS_ONLY
+            return [Attack(attack, name, reason=reason) for attack in ATTACKS]
         learned = separator(*seen.scores("black-box"))
         scores = {"black-box": (learned.out, learned.inside)}
         if "white-box" in seen.out:
             scores["white-box"] = seen.scores("white-box")
-        each = 1 - (1 - self.confidence) / (len(self.games) * len(ATTACKS))
         return [
-            attacked(attack, name, scores[attack], self.claim, runs=seen.runs, confidence=each)
+            attacked(attack, name, scores[attack], self.claim, runs=seen.runs, confidence=confidence)
             if attack in scores
             else Attack(attack, name, reason=TABLES_ONLY)
             for attack in ATTACKS
         ]
+
+    def _on_gradients(self, plan: "TrainingPlan", confidence: float) -> "Attack":
+        from dpsynth.evaluation.audit.outcome import Attack, attacked
+
+        seen = self._seen.get("gradients")
+        if seen is None or seen.runs < LEAST:
+            return Attack("gradients", "lone", reason=TOO_FEW)
+        from dpsynth.evaluation.audit.gradients import plan_curve
+
+        settings: dict[str, Any] = {"runs": seen.runs, "confidence": confidence, "curve": plan_curve(plan)}
+        return attacked("gradients", "lone", seen.scores("gradients"), self.claim, **settings)
+
+    def _on_one_run(self, confidence: float) -> "Attack":
+        from dpsynth.evaluation.audit.outcome import Attack, attacked_once
+
+        if self._coins is None:
+            return Attack("one run", "strangers", reason=ROWS_ONLY if self._once is None else TOO_FEW)
+        return attacked_once("one run", *self._coins, self.claim, guesses=GUESSES, confidence=confidence)
+
+
+def _fitted_once(
+    base: Cohort, maker: Synthesizer, budget: Budget, training: "TrainingPlan"
+) -> "tuple[Floats, NDArray[np.bool_]]":
+    """Fit once with many canaries, each in or not by its coin; return their scores and the coins."""
+    from dpsynth.evaluation.audit.canaries import strangers
+    from dpsynth.evaluation.audit.gradients import Coins
+
+    rng = np.random.default_rng()
+    rows, put_in = strangers(base, COINS, rng), rng.random(COINS) < 0.5
+    coins = Coins(base, rows, put_in, _cap(base))
+    with Session.open(base, budget, accounting=maker.accounting, training=training, answers=coins) as session:
+        maker.fit(session)
+    return coins.scores, put_in
+
+
+def _cap(cohort: Cohort) -> int:
+    return cohort.schema.max_rows_per_patient if cohort.schema.patient is not None else 1
 
 
 def claim_of(maker: Synthesizer, cohort: Cohort, budget: Budget) -> "Claim":
@@ -234,10 +309,6 @@ def _check(cohort: Cohort, runs: int, patients: int, confidence: float) -> None:
     if not cohort.public:
         raise InputError("audit: every fit reads the patients again; only data declared public can be used (--public).")
     cohort.schema.check_confirmed()
-    if cohort.schema.visits is not None or cohort.schema.images is not None:
-        raise InputError(
-            "audit: the attacks read tables whose rows stand for themselves; give a cohort without visits and images."
-        )
     if runs < LEAST or patients < 2:
         raise InputError(f"audit: found {runs} runs and {patients} patients, expected {LEAST} and 2 or more.")
     if not 0.5 <= confidence < 1:
@@ -260,10 +331,11 @@ def audit_release(folder: str | Path, *, confidence: float = 0.95) -> "Audit":
         If it is not the folder of a release.
     """
     from dpsynth.evaluation.audit.outcome import Attack, Audit
-    from dpsynth.evaluation.audit.statements import check_release, claim_in
+    from dpsynth.evaluation.audit.statements import check_release, claim_in, plan_in
 
     checks, statement = check_release(Path(folder)), read_json(Path(folder) / "privacy.json")
-    idle = tuple(Attack(name, "", reason="needs a public cohort to fit again and again on") for name in ATTACKS)
+    names = ATTACKS if plan_in(statement) is None else (*ATTACKS, *TRAINED)
+    idle = tuple(Attack(name, "", reason="needs a public cohort to fit again and again on") for name in names)
     return Audit(Path(folder).name, claim_in(statement), confidence, idle, tuple(checks))
 
 
@@ -284,12 +356,12 @@ def auditor_of(folder: str | Path, cohort: Cohort, **settings: Any) -> Auditor:
     ModelFormatError
         If the release does not say which model made it.
     """
-    from dpsynth.evaluation.audit.statements import claim_in
+    from dpsynth.evaluation.audit.statements import claim_in, plan_in
 
     statement = read_json(Path(folder) / "privacy.json")
-    claim = claim_in(statement)
+    claim, plan = claim_in(statement), plan_in(statement)
     try:
         name, options = str(statement["model"]["name"]), dict(statement["model"]["options"])
     except (KeyError, TypeError, ValueError):
         raise ModelFormatError("privacy.json: does not say which model made the release.") from None
-    return Auditor(cohort, name, epsilon=claim.epsilon, delta=claim.delta, options=options, **settings)
+    return Auditor(cohort, name, epsilon=claim.epsilon, delta=claim.delta, options=options, plan=plan, **settings)

@@ -37,6 +37,7 @@ __all__ = [
     "gaussian_mu",
     "guess",
     "one_run",
+    "one_run_p",
     "p_value",
 ]
 
@@ -443,16 +444,17 @@ def one_run(right: int, guesses: int, canaries: int, *, delta: float, confidence
 
 def _one_run(right: int, guesses: int, canaries: int, delta: float, confidence: float) -> float:
     low, high = 0.0, LARGEST
-    if _one_run_p(0.0, right, guesses, canaries, delta) >= 1 - confidence:
+    if one_run_p(0.0, right, guesses, canaries, delta) >= 1 - confidence:
         return 0.0
     while high - low > 1e-6:
         middle = (low + high) / 2
-        refuted = _one_run_p(middle, right, guesses, canaries, delta) < 1 - confidence
+        refuted = one_run_p(middle, right, guesses, canaries, delta) < 1 - confidence
         low, high = (middle, high) if refuted else (low, middle)
     return low
 
 
-def _one_run_p(epsilon: float, right: int, guesses: int, canaries: int, delta: float) -> float:
+def one_run_p(epsilon: float, right: int, guesses: int, canaries: int, delta: float) -> float:
+    """Return the largest chance of so many right guesses under (epsilon, delta)-DP; arguments as for `one_run`."""
     from scipy.special import expit
     from scipy.stats import binom
 

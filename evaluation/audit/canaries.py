@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from dpsynth.cohort import Cohort
 
-__all__ = ["CANARIES", "Canary", "canary", "capped", "corner", "crowd", "planted", "rare"]
+__all__ = ["CANARIES", "Canary", "canary", "capped", "corner", "crowd", "joined", "planted", "rare", "strangers"]
 
 NOBODY = "canary"
 
@@ -85,24 +85,46 @@ def canary(name: str, cohort: "Cohort") -> Canary:
 
 
 def planted(cohort: "Cohort", one: Canary) -> "Cohort":
-    """Return the cohort with the canary in it.
+    """Return the cohort with the canary in it, all of its rows one patient's.
 
     Raises
     ------
     InputError
         If the cohort is not public.
     """
+    return _with_rows(cohort, one.rows, [0] * len(one.rows))
+
+
+def strangers(cohort: "Cohort", size: int, rng: np.random.Generator) -> "pd.DataFrame":
+    """Return rows over the modelled columns with every value drawn from the public ones, each apart: like nobody."""
+    import pandas as pd
+
+    frame = cohort.to_pandas()
+    values = {
+        name: [pool[i] for i in rng.integers(len(pool), size=size)]
+        for name, pool in ((name, _pool(cohort.schema.columns[name], frame[name])) for name in cohort.schema.modelled)
+    }
+    return pd.DataFrame(values).astype(object)
+
+
+def joined(cohort: "Cohort", rows: "pd.DataFrame") -> "Cohort":
+    """Return the cohort with further patients, one a row; `InputError` if it is not public."""
+    return _with_rows(cohort, rows, list(range(len(rows))))
+
+
+def _with_rows(cohort: "Cohort", rows: "pd.DataFrame", patients: list[int]) -> "Cohort":
+    """Return the cohort with rows added, each of one of so many new patients."""
     import pandas as pd
 
     from dpsynth.cohort import Cohort
 
     if not cohort.public:
         raise InputError("audit: patients are planted in public cohorts only (Cohort.read(..., public=True)).")
-    frame = cohort.to_pandas().astype(object)
-    fresh = one.rows.copy()
+    frame, fresh = cohort.to_pandas().astype(object), rows.copy()
     for name in frame.columns:
         if name not in fresh:
-            fresh[name] = _new_identifier(frame[name])
+            new = _new_identifiers(frame[name], len(set(patients)))
+            fresh[name] = [new[i] for i in patients]
     both = pd.concat([frame, fresh[list(frame.columns)]], ignore_index=True)
     return Cohort.from_pandas(both, cohort.schema, public=True)
 
@@ -126,13 +148,32 @@ def _rarest(column: Any, values: "pd.Series[Any]") -> Any:
     """Return the public value of a column that the fewest rows have."""
     if isinstance(column, Numeric | Datetime):
         return _emptier_end(column, values)
+    counts = values.map(str).value_counts()
+    return min(reversed(_known(column, values)), key=lambda one: int(counts.get(str(one), 0)))
+
+
+def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
+    """Return public values of a column to draw from; of numbers and dates, eleven between the ends."""
+    import pandas as pd
+
+    if not isinstance(column, Numeric | Datetime):
+        return _known(column, values)
+    shares = np.linspace(0, 1, 11)
+    if isinstance(column, Datetime):
+        low, high = pd.Timestamp(column.min), pd.Timestamp(column.max)
+        return [low + share * (high - low) for share in shares]
+    low, high = float(column.min), float(column.max)
+    return sorted({round(low + share * (high - low), column.decimals) for share in shares})
+
+
+def _known(column: Any, values: "pd.Series[Any]") -> list[Any]:
+    """Return the values of a column that are no numbers: those of the schema, or where it names none, those there."""
     known = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
     if isinstance(column, Categorical) and column.discover:
         known = sorted(values.dropna().unique(), key=str)
-    counts = values.map(str).value_counts()
     if not known:
         raise InputError("canary: a column has no value that a canary could take.")
-    return min(reversed(known), key=lambda one: int(counts.get(str(one), 0)))
+    return known
 
 
 def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
@@ -149,10 +190,10 @@ def _ends(column: Numeric | Datetime) -> tuple[Any, Any]:
     return column.min, column.max
 
 
-def _new_identifier(values: "pd.Series[Any]") -> Any:
-    """Return an identifier that nobody has, of the column's own type."""
+def _new_identifiers(values: "pd.Series[Any]", size: int) -> list[Any]:
+    """Return so many identifiers that nobody has, of the column's own type."""
     known = values.dropna()
     if len(known) and isinstance(known.iloc[0], int | np.integer):
-        return int(known.max()) + 1
+        return list(range(int(known.max()) + 1, int(known.max()) + 1 + size))
     taken = set(known.map(str))
-    return next(name for name in (NOBODY + "x" * i for i in range(len(taken) + 1)) if name not in taken)
+    return [name for name in (f"{NOBODY}{i}" for i in range(len(taken) + size)) if name not in taken][:size]

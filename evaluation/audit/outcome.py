@@ -5,7 +5,8 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from dpsynth.evaluation.audit.bounds import (
     UNSURE,
@@ -16,10 +17,13 @@ from dpsynth.evaluation.audit.bounds import (
     gaussian_bound,
     gaussian_curve,
     gaussian_mu,
+    guess,
+    one_run,
+    one_run_p,
     p_value,
 )
 
-__all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked"]
+__all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked", "attacked_once"]
 
 
 class Verdict(StrEnum):
@@ -86,7 +90,7 @@ class Attack:
     name, canary
         Who attacked, and which patient was looked for.
     runs
-        Fits in each world.
+        Fits in each world; 1 where all canaries stood in one.
     bounds
         Lower bounds on epsilon, each at the attack's confidence.
     p
@@ -185,6 +189,7 @@ def attacked(
     *,
     runs: int,
     confidence: float,
+    curve: Curve | None = None,
 ) -> Attack:
     """Judge scores whose threshold 0 was fixed before they were made.
 
@@ -198,10 +203,38 @@ def attacked(
         What is claimed.
     confidence
         Of this attack.
+    curve
+        The trade-off curve that is claimed of what was attacked, where it says more than the claim of the whole.
     """
     settings: dict[str, Any] = {"delta": claim.delta, "confidence": confidence, "threshold": 0.0}
     plain = curve_bound(*scores, **settings)
     bounds: Sequence[Bound] = (plain, gaussian_bound(*scores, **settings)) if claim.gaussian else (plain,)
     assert plain.errors is not None  # noqa: S101  (a bound of two worlds has its counts)
-    p = p_value(plain.errors, claim.curve, unsure=min(UNSURE, (1 - confidence) / 100))
+    p = p_value(plain.errors, curve or claim.curve, unsure=min(UNSURE, (1 - confidence) / 100))
     return Attack(name, canary, runs, tuple(bounds), p, refuted=p < 1 - confidence)
+
+
+def attacked_once(
+    name: str,
+    scores: ArrayLike,
+    put_in: NDArray[np.bool_],
+    claim: Claim,
+    *,
+    guesses: int,
+    confidence: float,
+) -> Attack:
+    """Judge the scores of canaries of a single run, each put in by its own fair coin.
+
+    Parameters
+    ----------
+    name, claim, confidence
+        As for `attacked`.
+    scores, put_in
+        (canaries,) higher where a canary looks as if it was in; the coins.
+    guesses
+        How many canaries are guessed, fixed beforehand.
+    """
+    right, canaries = guess(scores, put_in, guesses), len(put_in)
+    bound = one_run(right, guesses, canaries, delta=claim.delta, confidence=confidence)
+    p = one_run_p(claim.epsilon, right, guesses, canaries, claim.delta)
+    return Attack(name, f"{canaries} strangers", 1, (bound,), p, refuted=p < 1 - confidence)

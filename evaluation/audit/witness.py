@@ -74,6 +74,8 @@ class Witness:
     log_ratio
         Above 0 the answers speak for `inside`. For Gaussian answers of total price rho it is Gaussian with mean
         ``-rho`` or ``rho`` and variance ``2 rho`` where the canary moves every answer as far as a patient can.
+    sees_all
+        Whether the ratio is of all answers: votes of teachers are passed on unread.
     """
 
     private = False
@@ -86,7 +88,7 @@ class Witness:
             PrivateAnswers(cohort, cap, silence) for cohort, silence in zip((out, inside), self._silence, strict=True)
         )
         self._real = PrivateAnswers(inside if in_it else out, cap, SystemNoise())
-        self.log_ratio = 0.0
+        self.log_ratio, self.sees_all = 0.0, True
 
     @property
     def randomness(self) -> str:
@@ -136,11 +138,16 @@ class Witness:
             self.log_ratio -= _log_key(released.get(value), old, sigma, threshold)
         return seen
 
+    def votes(self, *asked: Any) -> "Integers":
+        """Return noisy votes: their teachers were trained at random, so that there is no exact answer of a world."""
+        self.sees_all = False
+        return self._real.votes(*asked)
+
     def _tables_only(self, *_asked: Any, **_more: Any) -> Any:
         """Refuse: this attacker reads tables."""
         raise InputError(TABLES_ONLY)
 
-    image_sums = image_products = images_per_row = gradients = votes = _tables_only
+    image_sums = image_products = images_per_row = gradients = _tables_only
 
     def _gaussian(self, seen: Sequence[Any], exact: Sequence[Sequence[Any]], sigmas: Sequence[float]) -> None:
         """Add ``((seen - out)^2 - (seen - inside)^2) / (2 sigma^2)`` for every number."""

@@ -24,6 +24,7 @@ def batch_norm_is_refused() -> None:
 
 CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.gradients_unclipped: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
+    plants.clipping_norm_doubled: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
     plants.images_clipped_one_by_one: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 3),
     plants.noise_skipped_in_the_last_batch: training.test_one_draw_of_noise_a_step_at_the_plans_scale,
     plants.noise_averaged_over_draws: training.test_one_draw_of_noise_a_step_at_the_plans_scale,

@@ -18,6 +18,12 @@ def gradients_unclipped(patch: Patch) -> None:
     patch.setattr(dpsgd, "add_clipped", lambda total, parts, places, _norm: clip(total, parts, places, 1e9))
 
 
+def clipping_norm_doubled(patch: Patch) -> None:
+    """Clip at twice the norm that is accounted."""
+    clip = dpsgd.add_clipped
+    patch.setattr(dpsgd, "add_clipped", lambda total, parts, places, norm: clip(total, parts, places, 2 * norm))
+
+
 def images_clipped_one_by_one(patch: Patch) -> None:
     """Clip each image instead of each patient: a patient with k images counts k times."""
     begin = patients.Patients.__init__

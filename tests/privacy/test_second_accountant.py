@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from dpsynth.auditing import demo_cohort
 from dpsynth.evaluation.audit.bounds import gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import Verdict
-from dpsynth.evaluation.audit.statements import check_statement, recomposed
+from dpsynth.evaluation.audit.statements import bracketed, check_statement, plan_in, recomposed
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, epsilon_of, gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.training import TrainingPlan
 from dpsynth.workflow import fit
 
 FUZZED = settings(max_examples=60, deadline=None)
@@ -106,3 +107,33 @@ def test_what_a_model_states_is_what_it_spent(model: str, epsilon: float) -> Non
     assert [one.name for one in check_statement(facts) if one.verdict is Verdict.VIOLATION] == []
     spent = recomposed(facts["events"], facts["accountant"]["accounting"], facts["delta"])
     assert 0.95 * epsilon <= spent <= epsilon
+
+
+@pytest.mark.parametrize(("rate", "steps"), [(0.05, 300), (0.1, 1000), (1.0, 20)])
+@pytest.mark.parametrize("epsilon", [0.3, 1.0, 10.0])
+@pytest.mark.parametrize("questions", [0.0, 0.3])
+def test_a_plan_costs_what_opacus_says(rate: float, steps: int, epsilon: float, questions: float) -> None:
+    """Opacus' bounds on the epsilon of a training with questions beside it, 0.02 apart, hold the kernel's."""
+    pytest.importorskip("opacus")
+    plan = TrainingPlan.within(Budget(epsilon, 1e-6), sampling_rate=rate, steps=steps, questions=questions)
+    asked = [Event("gaussian", "all", 1.0, gaussian_scale(1.0, plan.rho))] if questions else []
+    spent = epsilon_of([plan.event, *asked], 1e-6, "gaussian")
+    low, high = bracketed([one.to_json() for one in [plan.event, *asked]], 1e-6)
+    assert low <= spent <= high + 1e-3
+    assert high - low < 0.025
+
+
+def test_a_training_that_lies_is_seen() -> None:
+    """What a trained model states is not contradicted; three times the steps, less noise or spending, are."""
+    pytest.importorskip("opacus")
+    statement = fit(demo_cohort(), "tvae", epsilon=1.0, hidden=8, steps=5).statement
+    assert statement["private"]
+    assert {str(one.verdict) for one in check_statement(statement)[1:3]} == {"none found at this power"}
+    plan = plan_in(statement)
+    assert plan is not None
+    assert plan.steps == 5
+    for name, factor in (("count", 3), ("scale", 0.5), ("sampling_rate", 3)):
+        events = [{**e, name: e[name] * factor} if e["kind"] == "sampled_gaussian" else e for e in statement["events"]]
+        assert check_statement({**statement, "events": events})[1].verdict is Verdict.VIOLATION
+    less = {**statement, "epsilon_spent": 0.9}
+    assert check_statement(less)[2].verdict is Verdict.VIOLATION
