@@ -1,9 +1,10 @@
 """Per-patient gradients: how they are found, their norms, and their weighted sums.
 
 Three backends give the same numbers. ``loop`` takes one patient after another with plain autograd: the reference.
-``vmap`` is right for every network whose forward pass treats patients apart, and fastest for convolutions. ``layer``
-makes one backward pass to the outputs of the layers and finishes layer by layer, which suits networks of linear layers:
-there the gradient of a patient is never formed, only its norm (Goodfellow 2015) and the weighted sum of all.
+``vmap`` is right for every network whose forward pass treats patients apart. ``layer`` makes one backward pass to the
+outputs of the layers and finishes layer by layer; it needs a rule for each layer and is faster, but for deep networks
+of convolutions, whose objectives ask for ``vmap`` (measured in `benchmarks/private_step.py`). Of linear layers
+the gradient of a patient is never formed, only its norm (Goodfellow 2015) and the weighted sum of all.
 
 A network flattens a patient's records and noise levels into its batch axis, patient by patient, so that a layer sees N
 rows for B patients, N / B of them each, and a patient's gradient is the sum over those rows.
@@ -24,6 +25,7 @@ from dpsynth.errors import InputError
 
 Batch = dict[str, Tensor]
 Grads = dict[str, Tensor]
+BLOCK = 1024
 
 
 class Part(Protocol):
@@ -54,18 +56,28 @@ class Dense:
         self._gradients = gradients
 
     def squares(self) -> Tensor:
-        """Return squared norms; not finite where a number is not."""
-        return torch.stack([g.flatten(1).double().square().sum(1) for g in self._gradients.values()]).sum(0)
+        """Return squared norms; not finite where a number is not.
+
+        A block of `BLOCK` numbers is summed in the gradient's own floats, blocks in float64: in 32 bits a norm is
+        wrong by less than ``BLOCK 2^-25``, relative to it, and the margin of the clipping is eight times that.
+        """
+        norms = [
+            torch.linalg.vector_norm(block, dim=1).double()
+            for gradient in self._gradients.values()
+            for block in gradient.flatten(1).split(BLOCK, dim=1)
+        ]
+        return torch.stack(norms).square().sum(0)
 
     def weighted(self, factors: Tensor) -> Grads:
-        """Return weighted sums. A patient with factor 0 adds nothing, whatever their gradient."""
+        """Return weighted sums in float64. A patient with factor 0 adds nothing, whatever their gradient."""
         none = bool((factors == 0).any())
         found = {}
         for name, gradient in self._gradients.items():
-            flat = gradient.flatten(1).double()
+            flat = gradient.flatten(1)
             if none:
                 flat = torch.where((factors != 0)[:, None], flat, 0.0)
-            found[name] = (factors @ flat).reshape(gradient.shape[1:])
+            sums = [factors @ block.double() for block in flat.split(4 * BLOCK, dim=1)]  # a block stays in the cache
+            found[name] = torch.cat(sums).reshape(gradient.shape[1:])
         return found
 
 
@@ -165,10 +177,11 @@ def by_layer(objective: nn.Module, batch: Batch) -> list[Part]:
 
 
 def suited(objective: nn.Module) -> Backend:
-    """Return the fastest right backend: by layer for networks of linear layers, else `vmapped` (measured on CPU)."""
-    held = [m for m in objective.modules() if any(True for _ in m.parameters(recurse=False))]
-    plain = (nn.Linear, nn.LayerNorm, nn.Embedding)
-    return by_layer if held and all(type(m) in plain for m in held) else vmapped
+    """Return the usual backend: by layer where each layer has a rule, else `vmapped`."""
+    from opacus.grad_sample import GradSampleModule
+
+    held = [m for m in objective.modules() if any(p.requires_grad for p in m.parameters(recurse=False))]
+    return by_layer if held and all(type(m) in GradSampleModule.GRAD_SAMPLERS for m in held) else vmapped
 
 
 BACKENDS: Mapping[str, Backend] = {"layer": by_layer, "loop": looped, "vmap": vmapped}

@@ -371,7 +371,7 @@ class Diffusion(TrainedImageSynthesizer):
             report("private training", (step + 1) / plan.steps)
 
         state = {"optimiser": optimiser, "average": average}
-        session.train(objective, update, expected=expected, records="images", state=state)
+        session.train(objective, update, expected=expected, records="images", backend="vmap", state=state)
         return trained(average)
 
 

@@ -145,7 +145,7 @@ def row_loss(layout: Layout, outputs: Tensor, rows: Tensor, spread: Tensor) -> T
     outputs, rows
         (..., width) a network's outputs, and features of rows.
     spread
-        Logarithm of the standard deviation of each number.
+        (..., numbers) logarithm of the standard deviation of each number.
     """
     loss = torch.zeros(outputs.shape[:-1], device=outputs.device)
     numbers = 0
@@ -156,7 +156,7 @@ def row_loss(layout: Layout, outputs: Tensor, rows: Tensor, spread: Tensor) -> T
             loss = loss - (rows[..., part.states] * logs).sum(-1)
         if part.score is not None:
             there = rows[..., part.states.start] if part.count else 1.0
-            away = (rows[..., part.score] - outputs[..., part.score]) * torch.exp(-spread[numbers])
-            loss = loss + there * (away.square() / 2 + spread[numbers])
+            away = (rows[..., part.score] - outputs[..., part.score]) * torch.exp(-spread[..., numbers])
+            loss = loss + there * (away.square() / 2 + spread[..., numbers])
             numbers += 1
     return loss

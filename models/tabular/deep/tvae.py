@@ -76,7 +76,7 @@ class TVAE(DeepSynthesizer):
             known=known,
             network=objective.decoder,
             latent=self.latent,
-            spread=objective.spread.detach().clamp(-5, 1).exp().tolist(),
+            spread=objective.spread.weight.detach()[: len(known.layout.scores), 0].clamp(-5, 1).exp().tolist(),
         )
 
 
@@ -90,7 +90,8 @@ class Autoencoder(TableObjective):
         self._latent = latent
         self.encoder = fresh(1, layout.width + given, hidden, 2 * latent, depth=1)
         self.decoder = with_margins(fresh(2, latent + given, hidden, layout.width, depth=1, direct=given), layout)
-        self.spread = nn.Parameter(torch.zeros(len(layout.scores)))
+        self.spread = nn.Linear(1, max(1, len(layout.scores)), bias=False)  # a layer, for its rule of gradients
+        nn.init.zeros_(self.spread.weight)
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return the latent vectors' noise."""
@@ -104,5 +105,6 @@ class Autoencoder(TableObjective):
         latent = mean + torch.exp(log_variance / 2) * batch["noise"][:, None]
         outputs = self.decoder(torch.cat([latent, given], dim=-1))
         told = (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
-        loss: Tensor = row_loss(self._layout, outputs, rows, self.spread) + told
+        spread = self.spread(torch.ones_like(rows[..., :1]))
+        loss: Tensor = row_loss(self._layout, outputs, rows, spread) + told
         return (loss * batch["weights"]).sum(1)
