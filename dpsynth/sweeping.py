@@ -3,6 +3,7 @@
 Every fit reads the patients again. Nothing here is kept in a ledger, so private data are refused.
 """
 
+import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -25,6 +26,8 @@ __all__ = ["FLOOR", "dp_classifier", "sweep", "write_sweep"]
 FLOOR = "independent"
 """The model of the floor: columns apart, at the same epsilon."""
 
+DIRECT = {"logistic": "logistic regression", "mlp": "gradient boosting"}
+"""Kinds of DP classifiers, and the learner beside which each is shown."""
 TEST = 0.3
 """Share of patients that everything is tested on."""
 
@@ -109,18 +112,27 @@ def dp_classifier(kind: str = "logistic", target: str | None = None) -> "Callabl
     target : str, optional
         The outcome; default: the schema's.
 
+    Raises
+    ------
+    InputError
+        If the kind is unknown, or torch is not installed.
+
     Examples
     --------
     >>> from dpsynth.datasets import load_support2
     >>> runs = sweep(load_support2(), [1.0], classifier=dp_classifier("logistic"))
     """
+    if kind not in DIRECT:
+        raise InputError(f"DP classifier {kind!r}: expected {' or '.join(DIRECT)}.")
+    if importlib.util.find_spec("torch") is None:
+        raise InputError("a DP classifier needs the package torch; pip install 'dpsynth[deep]'.")
 
     def fitted(cohort: Cohort, budget: Budget) -> "Classifier":
         from dpsynth.evaluation.classifiers import Classifier
         from dpsynth.models.classifier import fit_classifier
 
         found = fit_classifier(cohort, target, epsilon=budget.epsilon, delta=budget.delta, kind=kind)
-        beside = "logistic regression" if kind == "logistic" else "gradient boosting"
+        beside = DIRECT[kind]
         if len(found.classes) == 2:
             return Classifier(lambda rows: found.predict_proba(rows)[:, 1], beside=beside)
         return Classifier(found.predict_proba, beside=beside)

@@ -229,3 +229,28 @@ def test_a_classifier_is_fitted_once_for_each_budget_and_stands_beside(place: Pa
     assert [epsilon for _, epsilon in asked] == [0.5, 5.0, 0.5, 5.0]
     assert {rows < len(cohort) for rows, _ in asked} == {True}
     assert all(run.measures()["auroc:dp_classifier"] == 0.5 for run in runs)
+
+
+def test_a_classifier_trained_on_the_patients_stands_in_the_table(place: Path) -> None:
+    """`--direct` adds one line at each epsilon and its measures to the CSV; without it there is none."""
+    pytest.importorskip("torch")
+    done = _run("--sweep", "5", "--seeds", 1, "--model", "double", "--direct", "logistic", "--public")
+    assert done.exit_code == 0, done.output
+    assert done.output.count("DP classifier") == 1
+    with (place / "sweep.csv").open(encoding="utf-8") as file:
+        score = [row for row in csv.DictReader(file) if row["measure"] == "auroc:dp_classifier"]
+    assert len(score) == 1
+    assert 0.3 < float(score[0]["value"]) <= 1
+    again = _run("--sweep", "5", "--seeds", 1, "--model", "double", "--public", "--force")
+    assert "DP classifier" not in again.output
+
+
+def test_an_unknown_direct_classifier_is_refused_before_any_fit(place: Path) -> None:
+    """The message has the names there are; it is not for judging what is there already."""
+    done = _run("--sweep", "5", "--direct", "forest", "--public")
+    assert done.exit_code == 2
+    assert "expected logistic or mlp" in done.output
+    done = _run("--synthetic", "ward.csv", "--direct", "mlp")
+    assert done.exit_code == 2
+    assert "--sweep" in done.output
+    assert sorted(path.name for path in place.glob("sweep*")) == []

@@ -81,6 +81,14 @@ def run(
         list[str] | None,
         typer.Option("--model", "-m", help="Model to sweep; may be repeated. See `dpsynth models`."),
     ] = None,
+    direct: Annotated[
+        str | None,
+        typer.Option(
+            "--direct",
+            metavar="logistic|mlp",
+            help="For --sweep: also train this by DP-SGD on the patients themselves, the yardstick of synthesis.",
+        ),
+    ] = None,
     public: Annotated[
         bool,
         typer.Option("--public", help="For --sweep: these data are public; nothing here is covered by epsilon."),
@@ -116,10 +124,10 @@ def run(
         if schema is None:
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
-        given |= {"target": target, "subgroups": subgroups, "seed": seed}
+        given |= {"target": target, "subgroups": subgroups, "seed": seed, "direct": direct}
         swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
         return
-    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None, "public": public or None})
+    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None, "direct": direct, "public": public or None})
     if not synthetic:
         raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
     if bins not in (None, "quantile", "public"):

@@ -25,7 +25,7 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
     """
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
-    from dpsynth.sweeping import sweep
+    from dpsynth.sweeping import dp_classifier, sweep
 
     if not public:
         raise InputError(
@@ -33,6 +33,8 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
             "simulated, say so with --public: nothing here is then covered by epsilon. Private data cannot be swept."
         )
     epsilons = parse_epsilons(given.pop("epsilons"))
+    direct = given.pop("direct", None)
+    given["classifier"] = None if direct is None else dp_classifier(direct, given["target"])
     _check_files(out, force=force)
     runs: list[Run] = []
     try:
@@ -99,7 +101,7 @@ _COLUMNS = {"auroc": "score", "worst_change": "worst group", "representation_slo
 
 
 def _shown(found: "Sweep") -> None:
-    """Print the means: real patients, then at each epsilon the floor and the models."""
+    """Print the means: real patients, then at each epsilon the floor, the DP classifier if any, and the models."""
     summary = found.summary()
     means = {
         (row["model"], row["epsilon"], row["measure"]): float(row["mean"]) for row in summary.to_dict(orient="records")
@@ -109,6 +111,8 @@ def _shown(found: "Sweep") -> None:
     for epsilon in dict.fromkeys(epsilon for _, epsilon in cells):
         mine = [model for model, other in cells if other == epsilon]
         rows.append(("floor", f"{epsilon:g}", *_numbers(means, mine[0], epsilon, ":floor")))
+        direct = _numbers(means, mine[0], epsilon, ":dp_classifier")
+        rows += [("DP classifier", f"{epsilon:g}", *direct)] if set(direct) != {"-"} else []
         rows += [(model, f"{epsilon:g}", *_numbers(means, model, epsilon)) for model in mine]
     words = "score: AUROC or R² on real patients; worst group: its change against the real-trained model; means"
     table("against epsilon", ("", "epsilon", *_COLUMNS.values()), rows, caption=words)
