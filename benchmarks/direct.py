@@ -75,12 +75,13 @@ def page(frame: pd.DataFrame, results: Path) -> str:
         sweep = there(results / f"sweep_{dataset}.csv")
         head = "| ε | group | fits | logistic, direct | logistic, from PRISM | network, direct | boosting, from PRISM |"
         lines += ["", f"## {dataset}", "", head, "|" + "---|" * 7]
-        for (epsilon, group), rows in part.groupby(["epsilon", "group"], sort=False):
+        shown = part[~part["group"].str.contains(" & ")]  # combinations are in the CSV
+        for (epsilon, group), rows in shown.groupby(["epsilon", "group"], sort=False):
             mine = sweep[(sweep["model"] == "prism") & (sweep["epsilon"] == epsilon)]
             cells = []
             for kind, measure in KINDS.items():
                 values = rows.loc[rows["kind"] == kind, "auroc"]
-                cells += [f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})"]
+                cells += [f"{values.mean():.3f} ({values.min():.3f} to {values.max():.3f})" if len(values) else ""]
                 cells += [interval(of(mine, measure, group))]
             fits = rows["fit"].nunique()
             lines.append(f"| {epsilon:g} | {group or 'all'} | {fits} | " + " | ".join(cells) + " |")
