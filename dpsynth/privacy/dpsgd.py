@@ -11,6 +11,8 @@ patient is added or removed. Why, in the order of the code:
   counts as 0.
 - Sums are in float64: their rounding, 2^-53 times the number of patients squared, stays far within the 2^-12, as does
   that of the whole sum to multiples of ``clipping_norm / 2^30``, ``2^-31 sqrt(parameters)`` in each of two worlds.
+  Where the noise multiplier is above 16 the multiples are coarser (`resolution`), at 1024, the most that a plan may
+  have, ``clipping_norm / 2^24``: ``2^-25 sqrt(parameters)``, a quarter of the 2^-12 in both worlds for 1e6 parameters.
 - Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
@@ -20,6 +22,7 @@ proved, and the privacy statement says so.
 """
 
 import copy
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -31,12 +34,13 @@ from torch import Tensor, nn
 
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.mechanisms import Noise
+from dpsynth.privacy.mechanisms import MAX_SIGMA, Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
 from dpsynth.privacy.training import TrainingPlan
 
 UNIT = 2.0**30
+"""Into how many multiples the clipping norm is divided."""
 FLOAT_MARGIN = 2.0**-12
 TOLERANCE = 1e-3
 TINY = 1e-7
@@ -227,13 +231,25 @@ class Gradients:
     def _noised(self, total: Tensor) -> Tensor:
         """Add noise once: in the first process, which gives the result to the others."""
         if processes.number() == 0:
-            unit = self._plan.clipping_norm / UNIT
+            parts = resolution(self._plan.noise_multiplier)
+            unit = self._plan.clipping_norm / parts
             whole = torch.round(total / unit).cpu().numpy()
-            noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * UNIT)
+            noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * parts)
             total = torch.from_numpy(noisy).to(total.device) * unit
         if processes.count() > 1:
             torch.distributed.broadcast(total, 0)
         return total
+
+
+def resolution(noise_multiplier: float) -> float:
+    """Return into how many multiples the clipping norm is divided: fewer where the noise would pass `MAX_SIGMA`.
+
+    Examples
+    --------
+    >>> [math.log2(resolution(noise)) for noise in (1.0, 16.0, 18.7, 1024.0)]
+    [30.0, 30.0, 29.0, 24.0]
+    """
+    return min(UNIT, 2.0 ** math.floor(math.log2(MAX_SIGMA / noise_multiplier)))
 
 
 def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice], clipping_norm: float) -> None:

@@ -6,16 +6,17 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from scipy.stats import binomtest
+from scipy.stats import binomtest, kstest
 from torch import nn
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import UNIT, Gradients, add_clipped, trainable
+from dpsynth.privacy.dpsgd import UNIT, Gradients, add_clipped, resolution, trainable
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.mechanisms import MAX_SIGMA
 from dpsynth.privacy.per_patient import BACKENDS
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.training import MAX_NOISE, TrainingPlan
 
 from .helpers import FALSE_ALARM, Recorder
 from .networks import Squares, convolutions, image_batch, linear, scans
@@ -129,6 +130,28 @@ def test_one_draw_of_noise_a_step_at_the_plans_scale() -> None:
         made = session._answers.gradients(objective, wanted, records="images", expected=20, backend=BACKENDS["layer"])
         assert len(list(made)) == 4
     assert noise.sigmas == [2.5 * UNIT] * 4
+
+
+@pytest.mark.parametrize("multiplier", [16.0, 18.7, MAX_NOISE])
+def test_wide_noise_is_drawn_as_the_plan_says(multiplier: float) -> None:
+    """At small budgets too: the noise of the system takes every noise multiplier of a plan, at its scale."""
+    torch.manual_seed(0)
+    objective = Squares(linear())
+    wanted = plan(noise_multiplier=multiplier, clipping_norm=0.3, steps=20, sampling_rate=1e-12)
+    with Session.open(scans(20), ONE) as session:
+        made = session._answers.gradients(objective, wanted, records="images", expected=1e12, backend=BACKENDS["layer"])
+        drawn = [torch.cat([p.grad.flatten() for p in objective.parameters()]).numpy() for _ in made]
+    standard = np.concatenate(drawn).astype(float) / (0.3 * multiplier)
+    assert kstest(standard, "norm").pvalue > FALSE_ALARM
+    assert kstest(standard * 1.5, "norm").pvalue < FALSE_ALARM
+    assert kstest(standard / 1.5, "norm").pvalue < FALSE_ALARM
+
+
+@pytest.mark.parametrize("multiplier", [16.0, 18.7, 600.0, MAX_NOISE])
+def test_a_coarser_sum_moves_by_less_than_the_margin_of_clipping(multiplier: float) -> None:
+    """Rounding a sum of a million parameters in two worlds moves their distance by less than the margin, 2^-12."""
+    assert multiplier * resolution(multiplier) <= MAX_SIGMA
+    assert 2 * 0.5 * np.sqrt(1e6) / resolution(multiplier) < 2.0**-12
 
 
 def test_the_gradient_is_divided_by_the_expected_count() -> None:
