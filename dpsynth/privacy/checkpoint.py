@@ -165,6 +165,8 @@ def _facts(value: Any) -> Iterator[bytes]:
     if isinstance(value, np.ndarray):
         yield f"{value.dtype.str}{value.shape}".encode()
         yield np.ascontiguousarray(value).tobytes()
+    elif isinstance(value, Mapping):
+        yield from _facts(list(value.items()))
     elif isinstance(value, list | tuple):
         yield f"[{len(value)}".encode()
         for item in value:
@@ -229,11 +231,16 @@ class Kept:
         self.every = max(1, -(-plan.steps // BLOCKS))
 
     def resume(self) -> int:
-        """Load the last state that was written, and return the step to go on with: lost steps are left out."""
+        """Load the last state that was written, and return the step to go on with: lost steps are left out.
+
+        Of the units that were claimed, only those of the training are skipped; after them come questions, whose answers
+        are read or, where they are lost, refused.
+        """
         step = 0
         if (self._folder / "training.json").is_file():
             step = self._load()
-        return min(self._steps, step + self.every * self._journal.skip_to(self._claimed))
+        end = self._journal.unit - (step - self._steps) // self.every
+        return min(self._steps, step + self.every * self._journal.skip_to(min(self._claimed, end)))
 
     def before(self, step: int) -> None:
         """Claim a block where one begins."""

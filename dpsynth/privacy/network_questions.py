@@ -161,7 +161,8 @@ class NetworkQuestions(Asking):
         dpsgd.check_on_made_up(objective, chosen, self._example(records))
         self._account.debit([plan.event])
         kept = self._kept(plan, {"objective": objective, **(state or {})})
-        first = 0 if kept is None else kept.resume()
+        resumed = 0 if kept is None else kept.resume()
+        first = processes.shared(lambda: resumed)  # only the first process has counted its questions
         if first == plan.steps:
             return
         rest = replace(plan, steps=plan.steps - first)

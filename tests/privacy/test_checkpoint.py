@@ -17,6 +17,7 @@ from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.features import Linear
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 
@@ -115,6 +116,42 @@ def test_a_question_that_was_lost_is_not_asked_again(watch: Watch, tmp_path: Pat
     assert sum(watch.asked.values()) == number
 
 
+@pytest.mark.parametrize("lost", [False, True])
+@pytest.mark.parametrize("steps", [40, 41, 3])
+def test_a_question_after_a_training_is_asked_once(tmp_path: Path, steps: int, *, lost: bool) -> None:
+    """Stopped after a question that follows the training, the run reads its answer again, or if it is lost, ends."""
+    plan = TrainingPlan.within(ONE, sampling_rate=0.5, steps=steps, questions=0.3)
+
+    def run(*, stop: bool) -> list[int]:
+        with Session.open(
+            scans(30, public=False),
+            ONE,
+            training=plan,
+            ledger=Ledger(tmp_path / "scans.ledger.jsonl"),
+            checkpoint=Checkpoint(tmp_path / "run"),
+        ) as session:
+            session.count([fine(session, "label")], [session.rho / 9])
+            session.train(Squares(linear()), lambda _step: None, expected=30, records="images")
+            found = session.count([fine(session, "label")], [session.rho / 8])[0].counts
+            if stop:
+                raise KeyboardInterrupt
+        return list(found)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=True)
+    (last,) = [path for path in (tmp_path / "run").glob("*.npz") if path.name != "00000.npz"]
+    if lost:
+        last.unlink()
+        with pytest.raises(LedgerError, match="may not be done again"):
+            run(stop=False)
+    else:
+        written = last.read_bytes()
+        first, second = run(stop=False), run(stop=False)
+        assert first == second
+        assert last.read_bytes() == written
+        assert len(list((tmp_path / "run").glob("*.npz"))) == 2
+
+
 def test_a_run_that_ended_is_replayed_without_data(watch: Watch, tmp_path: Path) -> None:
     """The same call again gives the same answers and weights from the folder: nothing is asked, trained or spent."""
     book = tmp_path / "scans.ledger.jsonl"
@@ -194,6 +231,9 @@ def test_equal_questions_have_equal_digests() -> None:
         kept.question("interactions", ([one], [1.5]), {}),
     ]
     assert len({kept.question("counts", ([one], [1.5]), {}), *others}) == 5
+    panels = [Panel(teachers, {"label": np.eye(3, dtype=np.float32)}) for teachers in (3, 3, 4)]
+    digests = [kept.question("votes", (panel, np.zeros((1, 3)), 1.0), {}) for panel in panels]
+    assert digests[0] == digests[1] != digests[2]
     assert kept.question("image_sums", (one, BASIS, 1.0), {}) != kept.question(
         "image_sums", (one, Linear(2 * np.eye(64)[:3], np.zeros(64)), 1.0), {}
     )
