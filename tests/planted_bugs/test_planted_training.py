@@ -2,13 +2,19 @@
 
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 
 pytest.importorskip("torch")
+import privacy.test_checkpoint as checkpoints
 import privacy.test_dpsgd as training
+import privacy.test_pate as teachers
 import privacy.test_per_patient as per_patient
+import privacy.test_processes as parts
+import privacy.test_sums as sums
 from privacy.networks import Squares
 from torch import nn
 
@@ -22,6 +28,18 @@ def batch_norm_is_refused() -> None:
     per_patient.test_an_objective_that_is_not_right_is_refused(network, vmapped, "GroupNorm")
 
 
+def a_copy_spends_nothing() -> None:
+    """Stop a run, copy it, and go on with both: the second copy is refused."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        checkpoints.test_a_copied_folder_cannot_spend_again(checkpoints.Watch(patch), Path(folder))
+
+
+def a_later_question_is_asked_once() -> None:
+    """Stop a run behind the question that follows its training, and take it up twice."""
+    with TemporaryDirectory() as folder:
+        checkpoints.test_a_question_after_a_training_is_asked_once(Path(folder), 40, lost=False)
+
+
 CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.gradients_unclipped: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
     plants.clipping_norm_doubled: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
@@ -31,6 +49,11 @@ CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.shuffled_instead_of_poisson: training.test_patients_are_drawn_apart_at_the_accounted_rate,
     plants.divided_by_the_drawn_count: training.test_the_gradient_is_divided_by_the_expected_count,
     plants.batch_norm_allowed: batch_norm_is_refused,
+    plants.image_cap_ignored: sums.test_images_over_the_cap_are_dropped,
+    plants.votes_counted_as_one: teachers.test_votes_are_paid_before_they_are_asked,
+    plants.patient_in_two_parts: partial(parts.test_each_patient_is_in_one_part, 3),
+    plants.blocks_claimed_twice: a_copy_spends_nothing,
+    plants.questions_skipped_with_the_training: a_later_question_is_asked_once,
 }
 
 

@@ -1,11 +1,16 @@
 """Broken variants of private training, as seen in published libraries. Needs torch."""
 
+import math
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from dpsynth.privacy import dpsgd, patients
+from dpsynth.privacy import dpsgd, network_questions, patients
+from dpsynth.privacy.account import Account
+from dpsynth.privacy.answers import PrivateAnswers
+from dpsynth.privacy.checkpoint import Kept
 from dpsynth.privacy.dpsgd import Gradients
 from dpsynth.privacy.training import TrainingPlan
 
@@ -76,3 +81,34 @@ def divided_by_the_drawn_count(patch: Patch) -> None:
 def batch_norm_allowed(patch: Patch) -> None:
     """Take networks whose layers mix patients."""
     patch.setattr(dpsgd, "_check_layers", lambda _objective: None)
+
+
+def image_cap_ignored(patch: Patch) -> None:
+    """Keep all images of a patient, whatever the schema allows."""
+    patch.setattr(PrivateAnswers, "_kept_images", lambda self: self._cohort.images)
+
+
+def votes_counted_as_one(patch: Patch) -> None:
+    """Price the votes on m rows as if a patient moved one of them."""
+    fake = SimpleNamespace(sqrt=lambda _questions: 1.0, isfinite=math.isfinite, prod=math.prod)
+    patch.setattr(network_questions, "math", fake)
+
+
+def patient_in_two_parts(patch: Patch) -> None:
+    """Give every process all patients: each is clipped and added once a process."""
+    patch.setattr(patients.Patients, "part", lambda self, _number, _count: self)
+
+
+def blocks_claimed_twice(patch: Patch) -> None:
+    """Do not ask the ledger whether a block was begun already: copies of a run spend again."""
+    patch.setattr(Account, "claim", lambda _self, _before, _after: None)
+
+
+def questions_skipped_with_the_training(patch: Patch) -> None:
+    """Take all that was claimed for steps of the training: a question behind it is asked anew (a fault of ours)."""
+
+    def resume(self: Any) -> int:
+        step = self._load() if (self._folder / "training.json").is_file() else 0
+        return min(self._steps, step + self.every * self._journal.skip_to(self._claimed))
+
+    patch.setattr(Kept, "resume", resume)

@@ -5,10 +5,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from dpsynth.privacy import processes
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.patients import Patients
 
 CASE = Path(__file__).parent / "torchrun_case.py"
 
@@ -27,6 +29,20 @@ def test_two_processes_are_one_run(tmp_path: Path) -> None:
     runs = Ledger(tmp_path / "scans.ledger.jsonl").runs()
     assert len(runs) == 1
     assert [event.to_json() for event in runs[0].events or ()] == one["events"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 50])
+def test_each_patient_is_in_one_part(count: int) -> None:
+    """Whatever the number of processes, every row is in one part, and all rows of a patient are in the same."""
+    who = np.random.default_rng(0).integers(0, 20, 60)
+    people = Patients(who, np.arange(60), {"row": np.arange(60)}, None)
+    found = []
+    for number in range(count):
+        part = people.part(number, count)
+        batch = part.batch(np.arange(len(part)))
+        found.append(batch["codes"][..., 0][batch["weights"] > 0].numpy())
+    assert sorted(np.concatenate(found).tolist()) == list(range(60))
+    assert sum(len(set(who[rows])) for rows in found) == len(set(who))
 
 
 def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
