@@ -49,6 +49,7 @@ CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.shuffled_instead_of_poisson: training.test_patients_are_drawn_apart_at_the_accounted_rate,
     plants.divided_by_the_drawn_count: training.test_the_gradient_is_divided_by_the_expected_count,
     plants.batch_norm_allowed: batch_norm_is_refused,
+    plants.norms_in_32_bits: partial(per_patient.test_rows_that_cancel_are_clipped_too, 1e4),
     plants.image_cap_ignored: sums.test_images_over_the_cap_are_dropped,
     plants.votes_counted_as_one: teachers.test_votes_are_paid_before_they_are_asked,
     plants.patient_in_two_parts: partial(parts.test_each_patient_is_in_one_part, 3),

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.dpsgd import Objective, check_on_made_up
-from dpsynth.privacy.per_patient import BACKENDS, Backend, Dense, by_layer, suited, vmapped
+from dpsynth.privacy.dpsgd import Objective, add_clipped, check_on_made_up
+from dpsynth.privacy.per_patient import BACKENDS, Backend, Dense, Products, by_layer, suited, vmapped
 
 from .networks import ChannelsLast, Squares, convolutions, image_batch, linear
 
@@ -162,3 +162,18 @@ def test_norms_and_sums_of_long_gradients(size: int) -> None:
     norms, wanted = dense.squares().sqrt(), gradient.double().norm(dim=1)
     assert ((norms - wanted).abs() <= 2.0**-15 * wanted).all()
     torch.testing.assert_close(dense.weighted(factors)["weight"], factors @ gradient.double(), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e2, 1e4, 1e6, 1e8])
+def test_rows_that_cancel_are_clipped_too(scale: float) -> None:
+    """A patient with opposite rows, whose gradients are far longer than their sum, adds at most the clipping norm."""
+    generator = torch.Generator().manual_seed(0)
+    first = torch.randn((200, 1, 64), generator=generator) * scale / 8
+    there = torch.cat([first, first + torch.randn(first.shape, generator=generator) / 3], dim=1)
+    back = torch.randn(first.shape, generator=generator) / 8
+    for patient in range(200):
+        one = slice(patient, patient + 1)
+        part = Products("w", there[one], torch.cat([back[one], -back[one]], dim=1))
+        total = torch.zeros(64 * 64, dtype=torch.float64)
+        add_clipped(total, [part], {"w": slice(0, total.numel())}, 1.0)
+        assert 0 < total.norm() <= 1
