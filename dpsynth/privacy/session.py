@@ -4,6 +4,7 @@ Every question is checked and debited before the data is looked at. Nothing that
 depends on the data in any way that was not paid for; in particular it never tells how many rows there are.
 """
 
+import logging
 from types import TracebackType
 from typing import Any, Self
 
@@ -25,6 +26,8 @@ from dpsynth.privacy.table_questions import TableQuestions
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 from dpsynth.visits import flattened
+
+log = logging.getLogger(__name__)
 
 
 class Session(TableQuestions, NetworkQuestions):
@@ -186,11 +189,21 @@ class Session(TableQuestions, NetworkQuestions):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._account.close(failing=error is not None)
+        self._account.close(failing=error is not None or self._left_out)
 
     def close(self) -> None:
         """Commit what was spent to the ledger; no more questions. Leaving the ``with`` block does it."""
-        self._account.close(failing=False)
+        self._account.close(failing=self._left_out)
+
+    @property
+    def _left_out(self) -> bool:
+        """Whether a run that was taken up did less than it had done before: it stays open then, and counts in full."""
+        if self._checkpoint is None or self._answers is None:
+            return False
+        left_out = bool(processes.own(self._answers).unit < self._units) and processes.number() == 0
+        if left_out:
+            log.warning("the run did less than before it was taken up; the whole reservation counts as spent")
+        return left_out
 
     @property
     def to_discover(self) -> list[str]:

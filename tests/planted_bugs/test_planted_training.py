@@ -34,6 +34,12 @@ def a_copy_spends_nothing() -> None:
         checkpoints.test_a_copied_folder_cannot_spend_again(checkpoints.Watch(patch), Path(folder))
 
 
+def what_is_left_out_counts() -> None:
+    """Stop a run and take it up with less: all that was done counts."""
+    with pytest.MonkeyPatch.context() as patch, TemporaryDirectory() as folder:
+        checkpoints.test_a_run_that_does_less_when_taken_up_counts_in_full(checkpoints.Watch(patch), Path(folder))
+
+
 def a_later_question_is_asked_once() -> None:
     """Stop a run behind the question that follows its training, and take it up twice."""
     with TemporaryDirectory() as folder:
@@ -54,6 +60,7 @@ CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.votes_counted_as_one: teachers.test_votes_are_paid_before_they_are_asked,
     plants.patient_in_two_parts: partial(parts.test_each_patient_is_in_one_part, 3),
     plants.blocks_claimed_twice: a_copy_spends_nothing,
+    plants.commits_what_was_repeated: what_is_left_out_counts,
     plants.questions_skipped_with_the_training: a_later_question_is_asked_once,
 }
 

@@ -152,6 +152,23 @@ def test_a_question_after_a_training_is_asked_once(tmp_path: Path, steps: int, *
         assert len(list((tmp_path / "run").glob("*.npz"))) == 2
 
 
+def test_a_run_that_does_less_when_taken_up_counts_in_full(watch: Watch, tmp_path: Path) -> None:
+    """What was answered and trained before the run was stopped is spent, also if the next call leaves it out."""
+    book = tmp_path / "scans.ledger.jsonl"
+    watch.stop_at = ("step", 5)
+    with pytest.raises(KeyboardInterrupt):
+        watch.run(tmp_path / "run", book)
+    for _ in range(2):
+        with Session.open(
+            scans(30, public=False), ONE, training=PLAN, ledger=Ledger(book), checkpoint=Checkpoint(tmp_path / "run")
+        ) as session:
+            session.count([fine(session, "label")], [session.rho / QUESTIONS])
+        assert not Ledger(book).runs()[0].closed
+        assert 0.99 < Ledger(book).spent().epsilon <= 1
+    watch.run(tmp_path / "run", book)
+    assert Ledger(book).runs()[0].closed
+
+
 def test_a_run_that_ended_is_replayed_without_data(watch: Watch, tmp_path: Path) -> None:
     """The same call again gives the same answers and weights from the folder: nothing is asked, trained or spent."""
     book = tmp_path / "scans.ledger.jsonl"
