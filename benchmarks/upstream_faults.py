@@ -203,7 +203,7 @@ def main() -> None:
         "# Faults of libraries, reproduced",
         "",
         f"Written by `benchmarks/upstream_faults.py`, with {versions}, on CPU. Per-sample gradients of a square loss",
-        "by the hooks of Opacus beside plain autograd, one sample at a time, four images of 16 x 16; a parameter is wrong",
+        "by the hooks of Opacus beside plain autograd, sample by sample, four images of 16 x 16; a parameter is wrong",
         "beyond 1 % of its norm. Where norms are seen too small, clipping bounds nothing.",
         "",
         "| library | case | found | what dpsynth does |",
