@@ -66,7 +66,7 @@ class Dense:
         norms = [
             torch.linalg.vector_norm(block, dim=1).double()
             for gradient in self._gradients.values()
-            for block in gradient.flatten(1).split(BLOCK, dim=1)
+            for block in torch.split(gradient.flatten(1), BLOCK, dim=1)
         ]
         return torch.stack(norms).square().sum(0)
 
@@ -78,7 +78,8 @@ class Dense:
             flat = gradient.flatten(1)
             if none:
                 flat = torch.where((factors != 0)[:, None], flat, 0.0)
-            sums = [factors @ block.double() for block in flat.split(4 * BLOCK, dim=1)]  # a block stays in the cache
+            blocks = torch.split(flat, 4 * BLOCK, dim=1)  # one stays in the cache
+            sums = [factors @ block.double() for block in blocks]
             found[name] = torch.cat(sums).reshape(gradient.shape[1:])
         return found
 

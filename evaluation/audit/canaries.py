@@ -160,8 +160,8 @@ def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
         return _known(column, values)
     shares = np.linspace(0, 1, 11)
     if isinstance(column, Datetime):
-        low, high = pd.Timestamp(column.min), pd.Timestamp(column.max)
-        return [low + share * (high - low) for share in shares]
+        first, last = pd.Timestamp(column.min), pd.Timestamp(column.max)
+        return [first + share * (last - first) for share in shares]
     low, high = float(column.min), float(column.max)
     return sorted({round(low + share * (high - low), column.decimals) for share in shares})
 
