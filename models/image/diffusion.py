@@ -44,7 +44,8 @@ WARMUPS = ("moments", "embedding", "none")
 
 COUNT = 0.02
 """Share of the price of image questions for the number of patients, by which gradients are divided."""
-P_MEAN, P_STD = -1.2, 1.2
+P_MEAN, P_STD = -0.6, 1.2
+"""Of the logarithm of noise levels; above EDM's -1.2: the prior knows what is left at the lowest levels."""
 DROPOUT = 0.1
 """Chance that a condition is not said in training, for guidance (Ho & Salimans 2022)."""
 FEATURES = 2000
@@ -234,7 +235,7 @@ class Diffusion(TrainedImageSynthesizer):
     levels
         Noise levels a patient and step.
     learning_rate
-        Of the private training (Adam).
+        Of the private training (Adam); it rises over ten steps and falls to a tenth.
     ema
         Weight of the past in the average of weights that is sampled from, each private step.
     widths
@@ -257,18 +258,18 @@ class Diffusion(TrainedImageSynthesizer):
         *,
         conditions: str = "",
         table: float | None = None,
-        questions: float = 0.3,
-        sampling_rate: float = 0.02,
-        steps: int = 100,
-        microbatch: int = 128,
+        questions: float = 0.5,
+        sampling_rate: float = 0.033,
+        steps: int = 120,
+        microbatch: int = 64,
         warmup: str = "moments",
         warmup_steps: int = 1500,
         levels: int = 1,
-        learning_rate: float = 5e-4,
-        ema: float = 0.95,
+        learning_rate: float = 3e-3,
+        ema: float = 0.9,
         widths: str = "16,32",
         guidance: float = 0.0,
-        sampling_steps: int = 18,
+        sampling_steps: int = 12,
         pretrained: str = "",
         declaration: str = "",
     ) -> None:
@@ -362,12 +363,14 @@ class Diffusion(TrainedImageSynthesizer):
         assert plan is not None  # noqa: S101  (the caller has looked)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         objective.to(device).train()
-        optimiser = torch.optim.Adam(objective.parameters(), lr=self.learning_rate)
+        optimiser = torch.optim.Adam(objective.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
         average = copy.deepcopy(objective.denoiser)
 
         def update(step: int) -> None:
+            for group in optimiser.param_groups:
+                group["lr"] = self.learning_rate * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / plan.steps)
             optimiser.step()
-            blend(average, objective.denoiser, self.ema)
+            blend(average, objective.denoiser, min(self.ema, step / (step + 5)))
             report("private training", (step + 1) / plan.steps)
 
         state = {"optimiser": optimiser, "average": average}
