@@ -79,7 +79,9 @@ def check_statement(statement: Mapping[str, Any]) -> list[Check]:
 def claim_in(statement: Mapping[str, Any]) -> Claim:
     """Return what a statement claims; `ModelFormatError` if it is none."""
     try:
-        gaussian = statement["accountant"]["accounting"] == "gaussian" and not float(statement["delta_for_discovery"])
+        simple = {str(e["kind"]) for e in statement["events"]} <= {"gaussian", "selection"}
+        simple = simple and not float(statement["delta_for_discovery"])
+        gaussian = simple and statement["accountant"]["accounting"] == "gaussian"
         budget = Budget(statement["epsilon"], statement["delta"])
     except (KeyError, TypeError, ValueError):
         raise ModelFormatError("privacy.json: is not the privacy statement of a release.") from None

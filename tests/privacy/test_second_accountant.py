@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from dpsynth.auditing import demo_cohort
 from dpsynth.evaluation.audit.bounds import gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import Verdict
-from dpsynth.evaluation.audit.statements import bracketed, check_statement, plan_in, recomposed
+from dpsynth.evaluation.audit.statements import bracketed, check_statement, claim_in, plan_in, recomposed
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, epsilon_of, gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.training import TrainingPlan
@@ -129,6 +129,7 @@ def test_a_training_that_lies_is_seen() -> None:
     statement = fit(demo_cohort(), "tvae", epsilon=1.0, hidden=8, steps=5).statement
     assert statement["private"]
     assert {str(one.verdict) for one in check_statement(statement)[1:3]} == {"none found at this power"}
+    assert not claim_in(statement).gaussian  # a sampled training has no Gaussian curve
     plan = plan_in(statement)
     assert plan is not None
     assert plan.steps == 5
