@@ -10,9 +10,9 @@ patient is added or removed. Why, in the order of the code:
 - Each patient's gradient is scaled to a norm of at most the clipping norm, less 2^-12 of it. One that is not finite
   counts as 0.
 - Sums are in float64: their rounding, 2^-53 times the number of patients squared, stays far within the 2^-12, as does
-  that of the whole sum to multiples of ``clipping_norm / 2^30``, ``2^-31 sqrt(parameters)`` in each of two worlds.
-  Where the noise multiplier is above 16 the multiples are coarser (`resolution`), at 1024, the most that a plan may
-  have, ``clipping_norm / 2^24``: ``2^-25 sqrt(parameters)``, a quarter of the 2^-12 in both worlds for 1e6 parameters.
+  that of the whole sum to multiples of ``clipping_norm / 2^26``: ``2^-26 sqrt(parameters)`` in two worlds together, a
+  quarter of the 2^-12 for the 2^24 parameters that a network may have. Finer multiples would make the noise larger in
+  their units, where its own rounding shows (`mechanisms.SystemNoise.rounded_gaussian`).
 - Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
@@ -22,7 +22,6 @@ proved, and the privacy statement says so.
 """
 
 import copy
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -34,13 +33,14 @@ from torch import Tensor, nn
 
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.mechanisms import MAX_SIGMA, Noise
+from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
 from dpsynth.privacy.training import TrainingPlan
 
-UNIT = 2.0**30
+UNIT = 2.0**26
 """Into how many multiples the clipping norm is divided."""
+MOST_PARAMETERS = 2**24
 FLOAT_MARGIN = 2.0**-12
 TOLERANCE = 1e-3
 TINY = 1e-7
@@ -87,6 +87,12 @@ def check_objective(objective: Objective, backend: Backend, example: Batch, gene
         backend's gradients differ from plain ones. The message says what to use.
     """
     _check_layers(objective)
+    size = sum(p.numel() for p in trainable(objective).values())
+    if size > MOST_PARAMETERS:
+        raise InputError(
+            f"objective: found {size:,} parameters, expected at most {MOST_PARAMETERS:,}, up to which the rounding of "
+            "sums was derived; use a smaller network."
+        )
     patients = len(example["weights"])
     prepared = objective.prepare(example)
     for place in range(patients):
@@ -231,25 +237,13 @@ class Gradients:
     def _noised(self, total: Tensor) -> Tensor:
         """Add noise once: in the first process, which gives the result to the others."""
         if processes.number() == 0:
-            parts = resolution(self._plan.noise_multiplier)
-            unit = self._plan.clipping_norm / parts
+            unit = self._plan.clipping_norm / UNIT
             whole = torch.round(total / unit).cpu().numpy()
-            noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * parts)
+            noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * UNIT)
             total = torch.from_numpy(noisy).to(total.device) * unit
         if processes.count() > 1:
             torch.distributed.broadcast(total, 0)
         return total
-
-
-def resolution(noise_multiplier: float) -> float:
-    """Return into how many multiples the clipping norm is divided: fewer where the noise would pass `MAX_SIGMA`.
-
-    Examples
-    --------
-    >>> [math.log2(resolution(noise)) for noise in (1.0, 16.0, 18.7, 1024.0)]
-    [30.0, 30.0, 29.0, 24.0]
-    """
-    return min(UNIT, 2.0 ** math.floor(math.log2(MAX_SIGMA / noise_multiplier)))
 
 
 def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice], clipping_norm: float) -> None:

@@ -99,11 +99,12 @@ class SystemNoise:
         opendp's exact sampler takes about 10 microseconds a number, too slow for a network's gradient at every step;
         here the normal is the inverse distribution function of 64 bits of the operating system's entropy.
 
-        What remains of floating point: `ndtri` is right to about 1e-15 of its value and the uniform numbers are
-        multiples of 2^-64. Each moves a boundary between two results by at most sigma 1e-14, so a result's probability
-        by a factor of at most ``1 + 1e-13`` for ``sigma >= 1`` within 9 standard deviations, beyond which lies less
-        than 2^-62 of the mass. Over 1e6 numbers and 1e4 steps that is 1e-3 of epsilon in the worst case that one could
-        imagine (every error in one direction); it is stated, not charged.
+        What remains of floating point: `ndtri` is right to about 1e-15 of its value, so a boundary between two results
+        that lies x standard deviations out is off by about ``x sigma 1e-15``, and with it, relative to it, the
+        probability of a result: 1e-7 at ``sigma = 2^26``. A training draws n such numbers. If their errors have no
+        common direction, the privacy loss moves by about ``sqrt(n) sigma 1e-15``, 1e-3 for 1e6 parameters and 100
+        steps with a noise multiplier of 1; nothing is known of errors that have one. It is stated, not charged. The 64
+        bits end 9 standard deviations out, beyond which lies less than 2^-62 of the mass.
         """
         if not 1 <= sigma <= MAX_SIGMA:
             raise DpsynthError(f"noise of standard deviation {sigma:g} is outside what was derived for gradients.")

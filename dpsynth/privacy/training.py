@@ -17,8 +17,8 @@ from dpsynth.errors import InputError
 from dpsynth.privacy.accounting import Event, epsilon_at, rho_for
 from dpsynth.privacy.budget import Budget
 
-MAX_NOISE = 2.0**10
-"""Up to here the rounding of sums stays within the margin of clipping, see `dpsynth.privacy.dpsgd`."""
+MAX_NOISE = 2.0**8
+"""Up to here noise is what was derived, see `dpsynth.privacy.mechanisms.SystemNoise.rounded_gaussian`."""
 LEAST_NOISE = 0.3
 """Below, the numerical composition is slow and its epsilon far beyond any budget."""
 

@@ -11,7 +11,7 @@ from torch import nn
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import UNIT, Gradients, add_clipped, resolution, trainable
+from dpsynth.privacy.dpsgd import MOST_PARAMETERS, UNIT, Gradients, add_clipped, check_on_made_up, trainable
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import MAX_SIGMA
 from dpsynth.privacy.per_patient import BACKENDS
@@ -147,11 +147,22 @@ def test_wide_noise_is_drawn_as_the_plan_says(multiplier: float) -> None:
     assert kstest(standard / 1.5, "norm").pvalue < FALSE_ALARM
 
 
-@pytest.mark.parametrize("multiplier", [16.0, 18.7, 600.0, MAX_NOISE])
-def test_a_coarser_sum_moves_by_less_than_the_margin_of_clipping(multiplier: float) -> None:
-    """Rounding a sum of a million parameters in two worlds moves their distance by less than the margin, 2^-12."""
-    assert multiplier * resolution(multiplier) <= MAX_SIGMA
-    assert 2 * 0.5 * np.sqrt(1e6) / resolution(multiplier) < 2.0**-12
+def test_rounding_stays_within_the_margin_of_clipping() -> None:
+    """The sum of the largest network, rounded in two worlds, moves by a quarter of 2^-12; noise is what was derived."""
+    assert 2 * 0.5 * np.sqrt(MOST_PARAMETERS) / UNIT <= 2.0**-14
+    assert MAX_NOISE * UNIT <= MAX_SIGMA
+
+
+def test_a_network_beyond_what_was_derived_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """More parameters than rounding was derived for: a message before a patient is touched."""
+    objective = Squares(linear())
+    size = sum(p.numel() for p in trainable(objective).values())
+    shape = {"records": 1, "columns": [3], "images": (1, 8, 8), "pixels": "uint8"}
+    monkeypatch.setattr("dpsynth.privacy.dpsgd.MOST_PARAMETERS", size)
+    check_on_made_up(objective, BACKENDS["layer"], shape)
+    monkeypatch.setattr("dpsynth.privacy.dpsgd.MOST_PARAMETERS", size - 1)
+    with pytest.raises(InputError, match="parameters"):
+        check_on_made_up(objective, BACKENDS["layer"], shape)
 
 
 def test_the_gradient_is_divided_by_the_expected_count() -> None:

@@ -1,6 +1,7 @@
 """What each of several processes runs: one training of one cohort; the first writes what came of it."""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -43,3 +44,5 @@ def main(folder: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]))
+    torch.distributed.barrier()
+    os._exit(0)  # all is written; gloo's threads now and then abort a process that goes down the usual way
