@@ -58,7 +58,7 @@ def run(
     runs: Annotated[int, typer.Option("--runs", "-n", help="Fits in each world, for each canary.")] = 500,
     patients: Annotated[int, typer.Option("--patients", help="Patients of the cohort that are used.")] = 200,
     confidence: Annotated[float, typer.Option("--confidence", help="Of the whole audit.")] = 0.95,
-    workers: Annotated[int, typer.Option("--workers", help="Processes.")] = 1,
+    workers: Annotated[int, typer.Option("--workers", help="Processes that play at the same time.")] = 1,
     out: Annotated[Path, typer.Option("--out", "-o", help="File that gets the audit as JSON.")] = Path("audit.json"),
     force: ForceOption = False,
     json: JsonOption = False,

@@ -54,6 +54,7 @@ def run(
     """
     from dpsynth.cohort import Cohort
     from dpsynth.files import check_target
+    from dpsynth.privacy import processes
     from dpsynth.schema import Schema
     from dpsynth.workflow import fit
 
@@ -77,7 +78,7 @@ def run(
             progress=report,
         )
         report("writing", 0.0)
-        fitted.save(out)
+        processes.shared(lambda: fitted.save(out))
     if json:
         emit({"model": str(out), **spent(fitted.statement)})
     else:
