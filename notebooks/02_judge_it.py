@@ -86,7 +86,7 @@ plt.show()
 # are not drawn; they are listed below, with the reason, and are not counted as good.
 
 # %%
-learner = "logistic regression"
+learner = of("group_change", arm="synthetic")["subject"].iloc[0]
 real_groups = of("group_auroc", arm="real", subject=learner).set_index("group")
 changes = of("group_change", arm="synthetic", subject=learner).set_index("group")
 order = real_groups.loc[real_groups.index.intersection(changes.index)].sort_values("n").index
@@ -98,7 +98,7 @@ for y, group in enumerate(order):
 ax.axvline(0, color=REAL, lw=1)
 ax.set_yticks(range(len(order)), [f"{g}  (n = {int(real_groups.loc[g, 'n']):,})" for g in order])
 ax.set_xlabel("AUROC lost by training on synthetic patients (95 % interval)")
-ax.set_title("What each group pays", loc="left")
+ax.set_title(f"What each group pays ({learner})", loc="left")
 plt.show()
 
 # %%
@@ -112,11 +112,14 @@ unsaid[["group", "n", "reason"]].drop_duplicates().reset_index(drop=True)
 # real ones: 1 on the axis below.
 
 # %%
-there = of("representation", arm="synthetic").sort_values("value")
+there = of("representation", arm="synthetic").sort_values("value")  # logarithms of the ratio of shares
 fig, ax = plt.subplots(figsize=(7, 0.6 + 0.26 * len(there)))
 for y, row in enumerate(there.itertuples()):
-    ax.plot([row.low, row.high], [y, y], color=SYNTHETIC, lw=2)
-    ax.plot(row.value, y, "o", color=SYNTHETIC)
+    ax.plot(np.exp([row.low, row.high]), [y, y], color=SYNTHETIC, lw=2)
+    ax.plot(np.exp(row.value), y, "o", color=SYNTHETIC)
+ax.set_xscale("log")
+ax.set_xticks([0.5, 0.7, 1, 1.4, 2], ["½", "0.7", "1", "1.4", "2"])
+ax.minorticks_off()
 ax.axvline(1, color=REAL, lw=1)
 ax.set_yticks(range(len(there)), there["group"])
 ax.set_xlabel("share among synthetic over share among real patients (95 % interval)")

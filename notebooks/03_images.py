@@ -100,6 +100,7 @@ def images_of(some, condition):
 
 
 fig, axes = plt.subplots(4, 17, figsize=(10, 3.1))
+fig.subplots_adjust(top=0.86)
 for i, condition in enumerate(CONDITIONS):
     both = (images_of(cohort, condition)[:8], images_of(synthetic, condition)[:8])
     for j in range(17):
@@ -109,11 +110,14 @@ for i, condition in enumerate(CONDITIONS):
         if j != 8 and k < len(part):
             ax.imshow(part[k], cmap="gray_r", vmin=0, vmax=255)
     axes[i, 0].text(-0.5, 0.5, condition, transform=axes[i, 0].transAxes, ha="right", va="center")
-axes[0, 3].set_title("real", color=REAL)
-axes[0, 12].set_title(f"synthetic, ε = {EPSILON:g}", color=SYNTHETIC)
+axes[0, 3].set_title("real", color=REAL, pad=10)
+axes[0, 12].set_title(f"synthetic, ε = {EPSILON:g}", color=SYNTHETIC, pad=10)
 plt.show()
 
 # %% [markdown]
+# The noise is plain to see: there are few patients to hide among. What one sees are coarse shapes, and it takes a
+# measurement to tell whether they are the right ones.
+#
 # ## Do the images belong to their rows?
 #
 # A classifier learns to read the condition from **real** images. It then reads the synthetic ones: if their images

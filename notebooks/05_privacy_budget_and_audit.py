@@ -141,7 +141,7 @@ for y, (_, bound) in enumerate(shown):
     ax.barh(y, bound.epsilon, color=SYNTHETIC, height=0.6, label="lower bound that they did show" if y == 0 else None)
 ax.axvline(audit.claim.epsilon, color=CLAIM, lw=2, label=f"claim: ε = {audit.claim.epsilon:g}")
 ax.set_yticks(range(len(shown)), [f"{a.name}, {b.method}" for a, b in shown])
-ax.set_xlabel("ε")
+ax.set(xlabel="ε (longer bars are cut)", xlim=(0, 8))
 ax.legend(frameon=False, loc="upper left", bbox_to_anchor=(0, -0.3))
 ax.set_title("An audit can refute a claim, never confirm it", loc="left")
 plt.show()
