@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from doubles import ward
 
 from dpsynth.privacy import processes
 from dpsynth.privacy.ledger import Ledger
@@ -53,3 +54,15 @@ def test_alone_nothing_is_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RANK", "0")
     processes.join()
     assert processes.count() == 1
+
+
+def test_a_fit_from_the_command_line_is_saved_once(tmp_path: Path) -> None:
+    """Under torchrun `dpsynth fit` ends well: one process writes the model, and one run is in the ledger."""
+    data, schema = ward(tmp_path)
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python"]
+    tool = Path(sys.executable).parent / "dpsynth"
+    command = [tool, "fit", data, "-s", schema, "-e", "1", "-m", "independent", "--out", tmp_path / "model"]
+    done = subprocess.run([*launch, *map(str, command)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "model" / "config.json").is_file()
+    assert len(Ledger.beside(data).runs()) == 1
