@@ -1,10 +1,12 @@
 """Image models: budget, events, conditions, forms, files and the tape; what they are worth stands in the benchmarks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from image_cases import DELTA, MAKERS, NETWORKS, SIZES, SMALL, fitted, scans, schema
@@ -12,8 +14,10 @@ from privacy.helpers import Tape
 from safetensors.numpy import load_file, save_file
 
 from dpsynth.codec import Codec
+from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError, ModelFormatError
 from dpsynth.files import read_json, write_json
+from dpsynth.imaging import ImageSet
 from dpsynth.models import Model, load_model, make
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.gan import SPECTRAL, Critic, Made, limit_weights
@@ -24,7 +28,9 @@ from dpsynth.models.image.synthesizer import Known
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import check_on_made_up
+from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.per_patient import vmapped
+from dpsynth.schema import Schema
 
 NAMES = tuple(MAKERS)
 FORMS = tuple(SIZES)
@@ -316,3 +322,31 @@ def test_the_generator_may_be_scarce() -> None:
     fit(network, conditions, paid, 2, lambda _phase, _share: None)
     drawn = NetworkGenerator(network).draw(conditions.every(), np.random.default_rng(0))
     assert np.isfinite(drawn).all()
+
+
+def _ninety_images(*, of_three: bool) -> Cohort:
+    """Return 90 images of as many patients, or of 30 patients with three rows each."""
+    columns: dict[str, Any] = {"label": {"type": "categorical", "values": ["a", "b"]}}
+    facts: dict[str, Any] = {"name": "scans", "confirmed": True, "target": "label", "images": {"size": [8, 8]}}
+    frame = pd.DataFrame({"label": ["a", "b"] * 45})
+    if of_three:
+        columns["id"] = {"type": "identifier"}
+        facts |= {"patient": "id", "max_rows_per_patient": 3}
+        frame["id"] = [f"p{row // 3}" for row in range(90)]
+    table = Cohort.from_pandas(frame, Schema.parse({**facts, "columns": columns}), public=True)
+    return replace(table, images=ImageSet(np.full((90, 1, 8, 8), 7, np.uint8), np.arange(90, dtype=np.int64)))
+
+
+def test_the_ledger_counts_patients_not_images(tmp_path: Path) -> None:
+    """Three rows a patient: counts get three times the noise; sums of images, means within a patient, get the same."""
+    runs = {}
+    for of_three in (False, True):
+        book = Ledger(tmp_path / f"{of_three}.jsonl")
+        fitted("moments", replace(_ninety_images(of_three=of_three), public=False), seed=None, ledger=book)
+        runs[of_three] = {event.what: event for event in book.runs()[0].events or ()}
+    images, patients = runs[False], runs[True]
+    assert images.keys() == patients.keys()
+    for what, event in patients.items():
+        factor = 1 if what.startswith("image") else 3
+        assert event.sensitivity == factor
+        assert event.scale == pytest.approx(factor * images[what].scale)
