@@ -41,11 +41,14 @@ from dpsynth.schema import Schema
 Batch = dict[str, Tensor]
 Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
 WARMUPS = ("moments", "embedding", "none")
+SCHEDULES = ("edm", "v")
 
 COUNT = 0.02
 """Share of the price of image questions for the number of patients, by which gradients are divided."""
 P_MEAN, P_STD = -0.6, 1.2
 """Of the logarithm of noise levels; above EDM's -1.2: the prior knows what is left at the lowest levels."""
+LOWEST, HIGHEST = 0.002, 80.0
+"""Noise levels that the schedule of v-prediction keeps to: EDM's range."""
 DROPOUT = 0.1
 """Chance that a condition is not said in training, for guidance (Ho & Salimans 2022)."""
 FEATURES = 2000
@@ -56,6 +59,10 @@ BLOCK = 500
 
 class DenoisingLoss(Objective):
     """The EDM loss of a denoiser, the mean over a patient's images and noise levels.
+
+    It is that of v-prediction (Salimans & Ho 2022), too. With ``tan(a) = sigma / sigma_data`` and ``x`` in units of
+    ``sigma_data``, the preconditioned network is to say ``sin(a) x - cos(a) n = -v`` of ``z = cos(a) x + sin(a) n``,
+    and the weight of the loss makes it the square of what is wrong with this. Schedules differ in the levels alone.
 
     Parameters
     ----------
@@ -69,10 +76,19 @@ class DenoisingLoss(Objective):
         The public range of a pixel.
     weight
         Factor of the loss: chosen so that a usual gradient has norm 1.
+    schedule
+        How noise levels are drawn, see `noise_levels`.
     """
 
     def __init__(
-        self, denoiser: Denoiser, columns: list[int], *, levels: int, scale: tuple[float, float], weight: float = 1.0
+        self,
+        denoiser: Denoiser,
+        columns: list[int],
+        *,
+        levels: int,
+        scale: tuple[float, float],
+        weight: float = 1.0,
+        schedule: str = "edm",
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -80,6 +96,7 @@ class DenoisingLoss(Objective):
         self.levels = levels
         self.scale = scale
         self.weight = weight
+        self.schedule = schedule
 
     def prepare(self, batch: Batch) -> Batch:
         """Return pixels in [-1, 1] and codes of the conditions."""
@@ -89,9 +106,8 @@ class DenoisingLoss(Objective):
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return noise levels, noise, and which conditions are not said; the images of a patient share them."""
-        drawn = torch.randn((patients, self.levels), generator=generator)
         return {
-            "sigma": (P_STD * drawn + P_MEAN).exp(),
+            "sigma": noise_levels(self.schedule, (patients, self.levels), self.denoiser.sigma_data, generator),
             "noise": torch.randn((patients, self.levels, *self.denoiser.shape), generator=generator),
             "said": torch.rand((patients, self.levels), generator=generator) >= DROPOUT,
         }
@@ -113,6 +129,27 @@ class DenoisingLoss(Objective):
         each = (found - clean).square().flatten(1).mean(1) * (sigma**2 + data**2) / (sigma * data) ** 2
         mean: Tensor = (each.reshape(spread).mean(2) * batch["weights"]).sum(1)
         return self.weight * mean
+
+
+def noise_levels(schedule: str, shape: tuple[int, ...], data: float, generator: torch.Generator) -> Tensor:
+    """Return noise levels: log-normal ones for ``edm``, for ``v`` those of uniform times of the cosine schedule.
+
+    Parameters
+    ----------
+    schedule
+        ``"edm"`` or ``"v"``.
+    shape
+        Of the levels.
+    data
+        Standard deviation of pixels: the level at half the time of the cosine schedule.
+    generator
+        Draws them.
+    """
+    if schedule == "edm":
+        return (P_STD * torch.randn(shape, generator=generator) + P_MEAN).exp()
+    first, last = (2 / math.pi * math.atan(level / data) for level in (LOWEST, HIGHEST))
+    times = torch.rand(shape, generator=generator).clamp(first, last)
+    return data * (math.pi / 2 * times).tan()
 
 
 class DiffusionGenerator:
@@ -234,6 +271,8 @@ class Diffusion(TrainedImageSynthesizer):
         Steps of ``"embedding"``, of 128 samples each; they cost time alone.
     levels
         Noise levels a patient and step.
+    schedule
+        How noise levels are drawn: ``"edm"``, log-normal; ``"v"``, those of v-prediction with the cosine schedule.
     learning_rate
         Of the private training (Adam); it rises over ten steps and falls to a tenth.
     ema
@@ -265,6 +304,7 @@ class Diffusion(TrainedImageSynthesizer):
         warmup: str = "moments",
         warmup_steps: int = 1500,
         levels: int = 1,
+        schedule: str = "edm",
         learning_rate: float = 3e-3,
         ema: float = 0.9,
         widths: str = "16,32",
@@ -283,11 +323,14 @@ class Diffusion(TrainedImageSynthesizer):
         )
         if warmup not in WARMUPS:
             raise InputError(f"warmup: found {warmup!r}, expected one of {', '.join(WARMUPS)}.")
+        if schedule not in SCHEDULES:
+            raise InputError(f"schedule: found {schedule!r}, expected one of {', '.join(SCHEDULES)}.")
         if pretrained and not declaration.strip():
             raise InputError(
                 "declaration: say what public images the pretrained weights are from; the release says it."
             )
         self.warmup, self.warmup_steps, self.levels = warmup, warmup_steps, levels
+        self.schedule = schedule
         self.learning_rate, self.ema, self.widths = learning_rate, ema, widths
         self.guidance, self.sampling_steps = guidance, sampling_steps
         self.pretrained, self.declaration = pretrained, declaration
@@ -302,7 +345,7 @@ class Diffusion(TrainedImageSynthesizer):
         columns = [list(session.codec.columns).index(name) for name in known.conditions.columns]
         if session.training is None:
             return DiffusionGenerator(denoiser, steps=self.sampling_steps, guidance=self.guidance)
-        objective = DenoisingLoss(denoiser, columns, levels=self.levels, scale=declared.range)
+        objective = DenoisingLoss(denoiser, columns, levels=self.levels, scale=declared.range, schedule=self.schedule)
         objective.weight = 1 / usual_norm(objective, draws, known.conditions.every(), len(session.codec.columns))
         average = self._train(session, objective, expected, report)
         return DiffusionGenerator(average, steps=self.sampling_steps, guidance=self.guidance)
@@ -338,7 +381,8 @@ class Diffusion(TrainedImageSynthesizer):
             network = fresh(known.shape, known.conditions.sizes)
             mean_embedding.fit(network, known.conditions, paid, self.warmup_steps, report)
             draw = NetworkGenerator(network).draw
-            return warmed(self._first(known), draw, known.conditions.every(), self.warmup_steps, report), draw
+            first, cells = self._first(known), known.conditions.every()
+            return warmed(first, draw, cells, self.warmup_steps, report, schedule=self.schedule), draw
         return self._first(known), _grey(known.shape)
 
     def _first(self, known: Known, coefficients: int = 0) -> Denoiser:
@@ -387,6 +431,7 @@ def warmed(
     *,
     batch: int = 128,
     learning_rate: float = 2e-3,
+    schedule: str = "edm",
 ) -> Denoiser:
     """Train a denoiser on samples of a public model, without privacy and without cost; return its averaged weights.
 
@@ -402,10 +447,13 @@ def warmed(
         Of Adam; the rate falls to a tenth.
     report
         Told of progress.
+    schedule
+        Of noise levels.
     """
     rng, generator = np.random.default_rng(8), torch.Generator().manual_seed(8)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    loss = DenoisingLoss(denoiser.to(device), list(range(cells.shape[1])), levels=1, scale=(0.0, 1.0)).train()
+    columns = list(range(cells.shape[1]))
+    loss = DenoisingLoss(denoiser.to(device), columns, levels=1, scale=(0.0, 1.0), schedule=schedule).train()
     optimiser, average = torch.optim.Adam(loss.parameters(), lr=learning_rate), copy.deepcopy(denoiser)
     for step in range(steps):
         codes = cells[rng.integers(len(cells), size=batch)]

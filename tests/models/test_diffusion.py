@@ -12,7 +12,7 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import load_model, make
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.diffusion import DenoisingLoss, Diffusion, DiffusionGenerator
+from dpsynth.models.image.diffusion import DenoisingLoss, Diffusion, DiffusionGenerator, noise_levels
 from dpsynth.models.image.moments import Basis, MomentsGenerator
 from dpsynth.models.image.networks import Denoiser, folded, unfolded
 from dpsynth.models.image.prior import GaussianPrior
@@ -121,6 +121,45 @@ def test_gradients_are_right(form: str, coefficients: int) -> None:
     check_on_made_up(objective, vmapped, shape)
 
 
+@pytest.mark.parametrize("coefficients", [0, 12])
+def test_the_loss_is_that_of_v_prediction(coefficients: int) -> None:
+    """The loss equals |v - v'|^2 of the variance-preserving form, by hand, with v' from the network's clean image."""
+    network = denoiser(coefficients=coefficients)
+    objective = DenoisingLoss(network, [0, 1], levels=1, scale=(0.0, 1.0), schedule="v")
+    generator = torch.Generator().manual_seed(1)
+    images, codes = torch.rand((6, 1, 1, 8, 8), generator=generator), torch.tensor([[0, 1], [2, 0], [1, 1]] * 2)
+    ready = objective.prepare({"images": images, "codes": codes[:, None], "weights": torch.ones(6, 1)})
+    ready |= objective.randomness(6, generator) | {"said": torch.ones((6, 1), dtype=torch.bool)}
+    angle = torch.atan(ready["sigma"] / network.sigma_data).reshape(6, 1, 1, 1)
+    alpha, spread = angle.cos(), angle.sin()
+    x, noise = ready["x"][:, 0] / network.sigma_data, ready["noise"][:, 0]
+    z = alpha * x + spread * noise
+    clean = network(z * network.sigma_data / alpha, ready["sigma"][:, 0], codes) / network.sigma_data
+    said = alpha * (z - alpha * clean) / spread - spread * clean  # v' of the noise and image that it says
+    by_hand = (said - (alpha * noise - spread * x)).square().flatten(1).mean(1)
+    torch.testing.assert_close(objective(ready), by_hand, rtol=2e-3, atol=1e-5)
+
+
+@pytest.mark.parametrize("data", [0.5, 1.0])
+def test_levels_of_the_schedules(data: float) -> None:
+    """20,000 levels follow their law: log-normal, or uniform times; the bound is that of Massart at 1e-7."""
+    from scipy.stats import kstest, norm
+
+    bound = np.sqrt(np.log(2 / 1e-7) / (2 * 20_000))
+    drawn = {one: noise_levels(one, (20_000,), data, torch.Generator().manual_seed(2)).numpy() for one in ("edm", "v")}
+    assert kstest(np.log(drawn["edm"]), norm(-0.6, 1.2).cdf).statistic < bound
+    assert kstest(2 / np.pi * np.arctan(drawn["v"] / data), "uniform").statistic < bound + 0.01  # what is cut off
+    assert drawn["v"].min() >= 0.002 * 0.999
+    assert drawn["v"].max() <= 80 * 1.001
+
+
+def test_v_prediction_trains() -> None:
+    """A fit with the schedule of v-prediction, its warm-up included, spends the budget and draws images."""
+    session, found = fitted(Diffusion(schedule="v", warmup="embedding", warmup_steps=2, **SMALL), scans())
+    assert 0.97 <= epsilon_of(session.events, DELTA, session.accounting) <= 1 + 1e-9
+    assert found.sample(5, seed=0).images is not None
+
+
 @pytest.mark.parametrize("shape", [(3, 1, 6, 4), (2, 3, 4, 2), (2, 2, 4, 6, 2)])
 def test_folding_is_undone(shape: tuple[int, ...]) -> None:
     """Unfolding gives the image back; a folded place holds the pixels that lie together."""
@@ -226,7 +265,12 @@ def test_the_plan_says_what_is_asked() -> None:
 
 @pytest.mark.parametrize(
     ("options", "match"),
-    [({"warmup": "tea"}, "warmup: found 'tea'"), ({"widths": "12"}, "widths"), ({"widths": "a,b"}, "widths")],
+    [
+        ({"warmup": "tea"}, "warmup: found 'tea'"),
+        ({"schedule": "cosine"}, "schedule: found 'cosine'"),
+        ({"widths": "12"}, "widths"),
+        ({"widths": "a,b"}, "widths"),
+    ],
 )
 def test_options_out_of_range(options: dict[str, Any], match: str) -> None:
     """The message says what was found and what was expected."""
