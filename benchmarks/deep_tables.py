@@ -9,7 +9,7 @@ Examples
 ::
 
     python benchmarks/deep_tables.py --epsilon 1 3 10 --seeds 3
-    python benchmarks/deep_tables.py --models sdv-ctgan sdv-tvae sdv-copula --python sdv-env/bin/python --seeds 1
+    python benchmarks/deep_tables.py --models sdv-ctgan sdv-tvae sdv-copula --epsilon inf --python sdv-env/bin/python --seeds 1
     python benchmarks/deep_tables.py --models smartnoise-dpctgan --python smartnoise-env/bin/python --epsilon 1 10
 """
 
@@ -48,9 +48,11 @@ if model.startswith("sdv"):
     from sdv.metadata import Metadata
     kinds = {"sdv-copula": "GaussianCopulaSynthesizer", "sdv-ctgan": "CTGANSynthesizer", "sdv-tvae": "TVAESynthesizer"}
     facts = {} if model == "sdv-copula" else {"epochs": 100}
-    maker = getattr(single_table, kinds[model])(Metadata.detect_from_dataframe(table), **facts)
-    maker.fit(table)
+    whole = {"table": table}  # the form of sdv 2
+    maker = getattr(single_table, kinds[model])(Metadata.detect_from_dataframes(whole), **facts)
+    maker.fit(whole)
     drawn = maker.sample(rows)
+    drawn = drawn["table"] if isinstance(drawn, dict) else drawn
 else:
     from snsynth import Synthesizer
     numbers = [c for c in table if table[c].dtype.kind in "fi" and table[c].nunique() > 12]

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parent.parent
 FOLDERS = {"dpsynth": ROOT / "dpsynth", "dpsynth.models": ROOT / "models", "dpsynth.evaluation": ROOT / "evaluation"}
 # the higher, the later in the way of the data; a module may import from its own floor and from lower ones
 FLOORS = {
+    "dpsynth.__main__": 4,
     "dpsynth.cli": 4,
     "dpsynth.augmenting": 3,
     "dpsynth.auditing": 3,

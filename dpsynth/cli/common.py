@@ -44,6 +44,8 @@ __all__ = [
 ]
 
 INTERRUPTED = 130
+SEVERAL = ("dpsynth.cli.fit",)
+"""Commands that several processes may share."""
 DEBUG = "DPSYNTH_DEBUG"
 
 DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz of images, or image folder.")]
@@ -106,6 +108,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
     @functools.wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
+            _check_processes(command.__module__)
             command(*args, **kwargs)
         except typer.Exit:
             raise
@@ -116,6 +119,15 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
             raise typer.Exit(_tell(error)) from None
 
     return run
+
+
+def _check_processes(module: str) -> None:
+    """Refuse, in one of several processes of torchrun, what each of them would draw and write by itself."""
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and module not in SEVERAL:
+        raise InputError(
+            "torchrun: several processes can fit a model, nothing else. Run `dpsynth fit` under torchrun, then "
+            "`dpsynth release` with the folder of the model, alone."
+        )
 
 
 def _tell(error: Exception) -> int:
@@ -222,7 +234,8 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    bars = Progress(*columns, console=console, disable=quiet or not console.is_terminal)
+    other = os.environ.get("RANK", "0") != "0"  # of the processes of torchrun the first alone draws bars
+    bars = Progress(*columns, console=console, disable=quiet or other or not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
     def show(phase: str, share: float) -> None:

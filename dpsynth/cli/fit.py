@@ -79,6 +79,8 @@ def run(
         )
         report("writing", 0.0)
         processes.shared(lambda: fitted.save(out))
+    if processes.number() > 0:
+        return  # the first process speaks for all
     if json:
         emit({"model": str(out), **spent(fitted.statement)})
     else:

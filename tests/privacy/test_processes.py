@@ -66,3 +66,16 @@ def test_a_fit_from_the_command_line_is_saved_once(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "model" / "config.json").is_file()
     assert len(Ledger.beside(data).runs()) == 1
+    assert done.stderr.count("free of cost") == 1
+
+
+def test_what_each_process_would_write_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`dpsynth release` as one of two processes: a message before anything is read or spent, and what to do."""
+    data, schema = ward(tmp_path)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    command = [sys.executable, "-m", "dpsynth", "release", data, "-s", schema, "-e", "1", "--out", tmp_path / "out"]
+    done = subprocess.run([*map(str, command)], capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Run `dpsynth fit` under torchrun" in " ".join(done.stderr.split())
+    assert not Ledger.beside(data).path.exists()
+    assert not (tmp_path / "out").exists()
