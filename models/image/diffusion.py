@@ -26,16 +26,19 @@ from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
+from dpsynth.models.image.latent import Autoencoder
 from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.prior import GaussianPrior
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
 from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.per_patient import vmapped
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
 Batch = dict[str, Tensor]
@@ -54,6 +57,8 @@ DROPOUT = 0.1
 FEATURES = 2000
 """Random features of mean embeddings."""
 PROBE = 128
+ENCODED = "autoencoder."
+"""What the names of an autoencoder's weights begin with in a file."""
 BLOCK = 500
 
 
@@ -78,6 +83,8 @@ class DenoisingLoss(Objective):
         Factor of the loss: chosen so that a usual gradient has norm 1.
     schedule
         How noise levels are drawn, see `noise_levels`.
+    autoencoder
+        Makes the latents of images that the denoiser is of; else it is of pixels.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class DenoisingLoss(Objective):
         scale: tuple[float, float],
         weight: float = 1.0,
         schedule: str = "edm",
+        autoencoder: Autoencoder | None = None,
     ) -> None:
         super().__init__()
         self.denoiser = denoiser
@@ -97,6 +105,7 @@ class DenoisingLoss(Objective):
         self.scale = scale
         self.weight = weight
         self.schedule = schedule
+        self.autoencoder = autoencoder
 
     def prepare(self, batch: Batch) -> Batch:
         """Return pixels in [-1, 1] and codes of the conditions."""
@@ -116,6 +125,8 @@ class DenoisingLoss(Objective):
         """Return (patients,) losses."""
         x, codes = batch["x"], batch["codes"]
         patients, records = x.shape[:2]
+        if self.autoencoder is not None:  # here rather than in `prepare`: batches of other sizes round otherwise
+            x = self.autoencoder.encode(x.flatten(0, 1)).reshape(patients, records, *self.denoiser.shape)
         spread = (patients, records, self.levels)
         clean = x.unsqueeze(2).expand(*spread, *self.denoiser.shape).flatten(0, 2)
         sigma = batch["sigma"].unsqueeze(1).expand(spread).flatten()
@@ -163,10 +174,15 @@ class DiffusionGenerator:
         Steps of the solver.
     guidance
         How far to go beyond the conditional prediction, away from the unconditional one; 0 is plain sampling.
+    autoencoder
+        Decodes latents, when the denoiser is of latents.
     """
 
-    def __init__(self, denoiser: Denoiser, *, steps: int = 18, guidance: float = 0.0) -> None:
+    def __init__(
+        self, denoiser: Denoiser, *, steps: int = 18, guidance: float = 0.0, autoencoder: Autoencoder | None = None
+    ) -> None:
         self.denoiser = denoiser
+        self.autoencoder = autoencoder
         self.steps = steps
         self.guidance = guidance
 
@@ -175,9 +191,12 @@ class DiffusionGenerator:
         """Return images in [0, 1]."""
         self.denoiser.eval()
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        if not len(codes):
+            shape = self.denoiser.shape if self.autoencoder is None else self.autoencoder.image_shape
+            return np.zeros((0, *shape), np.float32)
         parts = [self._solved(part, generator) for part in torch.split(torch.from_numpy(codes), BLOCK)]
-        if not parts:
-            return np.zeros((0, *self.denoiser.shape), np.float32)
+        if self.autoencoder is not None:
+            parts = [self.autoencoder.cpu().decode(part) for part in parts]
         found: Floats32 = (torch.cat(parts).clamp(-1, 1) * 0.5 + 0.5).numpy()
         return found
 
@@ -207,23 +226,29 @@ class DiffusionGenerator:
         return found + self.guidance * apart
 
     def save_pretrained(self, folder: str | Path) -> None:
-        """Write denoiser and scheduler in the form of diffusers, each to a folder of its own."""
+        """Write denoiser, scheduler and autoencoder in the form of diffusers, each to a folder of its own."""
         from diffusers import EDMDPMSolverMultistepScheduler
 
         self.denoiser.save_pretrained(Path(folder) / "denoiser")
         scheduler = EDMDPMSolverMultistepScheduler(sigma_data=self.denoiser.sigma_data, sigma_max=20.0)
         scheduler.save_pretrained(Path(folder) / "scheduler")
+        if self.autoencoder is not None:
+            self.autoencoder.save_pretrained(Path(folder) / "vae")
 
     def to_parts(self) -> Parts:
         """Return the weights as arrays."""
-        config = {
+        config: dict[str, Any] = {
             "widths": list(self.denoiser.config["widths"]),
             "sigma_data": self.denoiser.sigma_data,
             "coefficients": int(self.denoiser.config["coefficients"]),
             "steps": self.steps,
             "guidance": self.guidance,
         }
-        return config, {name: value.cpu().numpy() for name, value in self.denoiser.state_dict().items()}
+        arrays = {name: value.cpu().numpy() for name, value in self.denoiser.state_dict().items()}
+        if self.autoencoder is not None:
+            config["autoencoder"], weights = self.autoencoder.to_parts()
+            arrays |= {f"{ENCODED}{name}": value for name, value in weights.items()}
+        return config, arrays
 
     @classmethod
     def from_parts(
@@ -239,9 +264,15 @@ class DiffusionGenerator:
             raise ValueError("widths out of range")
         if not 1 <= steps <= 1000 or not 0 <= guidance <= 20 or not 0 < data < 10:
             raise ValueError("steps, guidance or sigma_data out of range")
+        autoencoder = None
+        if "autoencoder" in config:
+            weights = {name.removeprefix(ENCODED): a for name, a in arrays.items() if name.startswith(ENCODED)}
+            arrays = {name: value for name, value in arrays.items() if not name.startswith(ENCODED)}
+            autoencoder = Autoencoder.from_parts(shape, config["autoencoder"], weights)
+            shape = autoencoder.shape
         denoiser = Denoiser(shape, conditions.sizes, widths, data, coefficients)
         load_weights(denoiser, arrays)
-        return cls(denoiser, steps=steps, guidance=guidance)
+        return cls(denoiser, steps=steps, guidance=guidance, autoencoder=autoencoder)
 
 
 class DiffusionModel(ImageModel):
@@ -284,6 +315,9 @@ class Diffusion(TrainedImageSynthesizer):
     pretrained, declaration
         Folder of a denoiser that was trained on *public* images and written by `save_pretrained`, and what those images
         were, which the privacy statement repeats. It takes the place of the first weights.
+    autoencoder
+        Folder of diffusers' `AutoencoderKL`, trained on *public* images, which ``declaration`` says, too. The network
+        is then one of its latents; moments are a warm-up by samples, of ``warmup_steps``.
     """
 
     name: ClassVar[str] = "diffusion"
@@ -312,6 +346,7 @@ class Diffusion(TrainedImageSynthesizer):
         sampling_steps: int = 12,
         pretrained: str = "",
         declaration: str = "",
+        autoencoder: str = "",
     ) -> None:
         super().__init__(
             conditions=conditions,
@@ -325,39 +360,52 @@ class Diffusion(TrainedImageSynthesizer):
             raise InputError(f"warmup: found {warmup!r}, expected one of {', '.join(WARMUPS)}.")
         if schedule not in SCHEDULES:
             raise InputError(f"schedule: found {schedule!r}, expected one of {', '.join(SCHEDULES)}.")
-        if pretrained and not declaration.strip():
-            raise InputError(
-                "declaration: say what public images the pretrained weights are from; the release says it."
-            )
+        if (pretrained or autoencoder) and not declaration.strip():
+            what = "pretrained weights are" if pretrained else "autoencoder is"
+            raise InputError(f"declaration: say what public images the {what} from; the release says it.")
         self.warmup, self.warmup_steps, self.levels = warmup, warmup_steps, levels
         self.schedule = schedule
         self.learning_rate, self.ema, self.widths = learning_rate, ema, widths
         self.guidance, self.sampling_steps = guidance, sampling_steps
         self.pretrained, self.declaration = pretrained, declaration
+        self.autoencoder = autoencoder
         self._widths = _read_widths(widths)
+
+    def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
+        """Return the plan of the training; an autoencoder that does not fit is refused before a patient is seen."""
+        self._public(declared_images(schema).shape)
+        return super().training(schema, budget)
 
     def learn(self, session: Session, known: Known, report: Progress) -> DiffusionGenerator:
         """Ask for the number of patients and for what the network begins with, train, and return the average."""
         declared = declared_images(session.schema)
         share = COUNT if self.warmup != "none" else 1.0
         expected = max(1.0, float(session.image_counts(Query((), ()), share * session.rho_left)[0]))
-        denoiser, draws = self._begun(session, known, report)
+        public = self._public(known.shape)
+        denoiser, draws = self._begun(session, known, public, report)
         columns = [list(session.codec.columns).index(name) for name in known.conditions.columns]
         if session.training is None:
-            return DiffusionGenerator(denoiser, steps=self.sampling_steps, guidance=self.guidance)
-        objective = DenoisingLoss(denoiser, columns, levels=self.levels, scale=declared.range, schedule=self.schedule)
+            return self._generator(denoiser, public)
+        objective = DenoisingLoss(
+            denoiser, columns, levels=self.levels, scale=declared.range, schedule=self.schedule, autoencoder=public
+        )
         objective.weight = 1 / usual_norm(objective, draws, known.conditions.every(), len(session.codec.columns))
         average = self._train(session, objective, expected, report)
-        return DiffusionGenerator(average, steps=self.sampling_steps, guidance=self.guidance)
+        return self._generator(average, public)
+
+    def _generator(self, denoiser: Denoiser, public: Autoencoder | None) -> DiffusionGenerator:
+        return DiffusionGenerator(denoiser, steps=self.sampling_steps, guidance=self.guidance, autoencoder=public)
+
+    def _public(self, shape: tuple[int, ...]) -> Autoencoder | None:
+        return Autoencoder.read(self.autoencoder, shape) if self.autoencoder else None
 
     def statement(self, session: Session) -> dict[str, Any]:
         """Return the privacy statement, with what the pretrained weights are declared to be from."""
         found = super().statement(session)
-        if self.pretrained:
-            said = self.declaration.strip().rstrip(".")
-            found["not_protected"].append(
-                f"The images of the weights to begin with, taken as public. Declared: {said}."
-            )
+        said = self.declaration.strip().rstrip(".")
+        for folder, what in ((self.pretrained, "weights to begin with"), (self.autoencoder, "autoencoder")):
+            if folder:
+                found["not_protected"].append(f"The images of the {what}, taken as public. Declared: {said}.")
         return found
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
@@ -368,33 +416,40 @@ class Diffusion(TrainedImageSynthesizer):
         what, questions = ("moments of images", 3) if self.warmup == "moments" else ("mean embeddings of images", 2)
         return [PlanItem(what, questions, 0, gaussian_scale(1, rho), "what the network begins with")]
 
-    def _begun(self, session: Session, known: Known, report: Progress) -> tuple[Denoiser, Draw]:
+    def _begun(
+        self, session: Session, known: Known, public: Autoencoder | None, report: Progress
+    ) -> tuple[Denoiser, Draw]:
         """Return the network before it sees a patient, and what draws images like theirs, as far as is known."""
+        draw: Draw
+        if self.warmup == "none":
+            return self._first(known, public), _grey(known.shape)
         if self.warmup == "moments":
             moments = learn_moments(session, known, session.rho_left, report)
-            denoiser = self._first(known, len(moments.basis))
-            assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
-            denoiser.prior = GaussianPrior.of(moments)
-            return denoiser, moments.draw
-        if self.warmup == "embedding":
+            draw = moments.draw
+            if public is None:
+                denoiser = self._first(known, public, len(moments.basis))
+                assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
+                denoiser.prior = GaussianPrior.of(moments)
+                return denoiser, draw
+        else:
             paid = mean_embedding.ask(session, known, session.rho_left, FEATURES, report)
             network = fresh(known.shape, known.conditions.sizes)
             mean_embedding.fit(network, known.conditions, paid, self.warmup_steps, report)
             draw = NetworkGenerator(network).draw
-            first, cells = self._first(known), known.conditions.every()
-            return warmed(first, draw, cells, self.warmup_steps, report, schedule=self.schedule), draw
-        return self._first(known), _grey(known.shape)
+        first, cells, steps = self._first(known, public), known.conditions.every(), self.warmup_steps
+        return warmed(first, draw, cells, steps, report, schedule=self.schedule, autoencoder=public), draw
 
-    def _first(self, known: Known, coefficients: int = 0) -> Denoiser:
+    def _first(self, known: Known, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
         """Return the network to begin with: fresh, or with weights from public images."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            first: Denoiser = Denoiser(known.shape, known.conditions.sizes, self._widths, coefficients=coefficients)
+            shape, data = (known.shape, 0.5) if public is None else (public.shape, 1.0)
+            first: Denoiser = Denoiser(shape, known.conditions.sizes, self._widths, data, coefficients)
         if not self.pretrained:
             return first
-        public: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
+        begun: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
         try:
-            load_weights(first, _weights(first, of_schema=True) | _weights(public, of_schema=False))
+            load_weights(first, _weights(first, of_schema=True) | _weights(begun, of_schema=False))
         except ValueError as error:
             raise InputError(
                 f"pretrained: the weights do not fit this network ({error}). Widths and channels have to be the same, "
@@ -407,7 +462,7 @@ class Diffusion(TrainedImageSynthesizer):
         assert plan is not None  # noqa: S101  (the caller has looked)
         device = "cuda" if torch.cuda.is_available() else "cpu"
         objective.to(device).train()
-        optimiser = torch.optim.Adam(objective.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
+        optimiser = torch.optim.Adam(objective.denoiser.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
         average = copy.deepcopy(objective.denoiser)
 
         def update(step: int) -> None:
@@ -432,6 +487,7 @@ def warmed(
     batch: int = 128,
     learning_rate: float = 2e-3,
     schedule: str = "edm",
+    autoencoder: Autoencoder | None = None,
 ) -> Denoiser:
     """Train a denoiser on samples of a public model, without privacy and without cost; return its averaged weights.
 
@@ -447,14 +503,15 @@ def warmed(
         Of Adam; the rate falls to a tenth.
     report
         Told of progress.
-    schedule
-        Of noise levels.
+    schedule, autoencoder
+        As for `DenoisingLoss`.
     """
     rng, generator = np.random.default_rng(8), torch.Generator().manual_seed(8)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     columns = list(range(cells.shape[1]))
-    loss = DenoisingLoss(denoiser.to(device), columns, levels=1, scale=(0.0, 1.0), schedule=schedule).train()
-    optimiser, average = torch.optim.Adam(loss.parameters(), lr=learning_rate), copy.deepcopy(denoiser)
+    loss = DenoisingLoss(denoiser, columns, levels=1, scale=(0.0, 1.0), schedule=schedule, autoencoder=autoencoder)
+    loss.to(device).train()
+    optimiser, average = torch.optim.Adam(denoiser.parameters(), lr=learning_rate), copy.deepcopy(denoiser)
     for step in range(steps):
         codes = cells[rng.integers(len(cells), size=batch)]
         ready = loss.prepare(as_batch(draw(codes, rng), codes)) | loss.randomness(batch, generator)
@@ -465,6 +522,7 @@ def warmed(
         optimiser.step()
         blend(average, denoiser, min(0.98, step / (step + 10)))
         report("warming up on samples", (step + 1) / steps)
+    loss.cpu()
     return trained(average)
 
 
