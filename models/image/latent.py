@@ -58,15 +58,11 @@ class Autoencoder(nn.Module):
         """
         if not Path(folder).is_dir():
             raise InputError(f"autoencoder: there is no folder {folder!r}.")
-        try:
-            kind = AutoencoderKL.load_config(folder).get("_class_name")
-            network = AutoencoderKL.from_pretrained(folder, use_safetensors=True) if kind == "AutoencoderKL" else None
-        except (OSError, ValueError, TypeError, RuntimeError):
-            network = None
+        network = _read(folder)
         if network is None:
             raise InputError(
-                f"autoencoder: {folder!r} does not hold one; expected config.json and weights as safetensors of an "
-                "AutoencoderKL, as its save_pretrained writes them."
+                f"autoencoder: {folder!r} does not hold one; expected config.json and all weights, as safetensors, of "
+                "an AutoencoderKL, as its save_pretrained writes them."
             )
         try:
             _plain(network.config)
@@ -110,6 +106,19 @@ class Autoencoder(nn.Module):
             )
         load_weights(network, arrays)
         return cls(network, shape)
+
+
+def _read(folder: str) -> AutoencoderKL | None:
+    """Return the autoencoder of a folder, or nothing when it holds none that is whole."""
+    try:
+        if AutoencoderKL.load_config(folder).get("_class_name") != "AutoencoderKL":
+            return None
+        network, found = AutoencoderKL.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+    except (OSError, ValueError, TypeError, RuntimeError, AttributeError):
+        return None
+    if found["missing_keys"]:  # diffusers would begin them anew
+        return None
+    return network if all(bool(value.isfinite().all()) for value in network.parameters()) else None
 
 
 def fits(settings: dict[str, Any], shape: tuple[int, ...]) -> None:

@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKL
 from image_cases import DELTA, fitted, scans, schema
 from privacy.helpers import Tape
+from safetensors.torch import save_file
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
@@ -163,6 +164,20 @@ def test_a_folder_of_something_else(tmp_path: Path) -> None:
     for name, match in (("missing", "there is no folder"), ("empty", "not hold one"), ("denoiser", "not hold one")):
         with pytest.raises(InputError, match=match):
             fitted(Diffusion(autoencoder=str(tmp_path / name), **SMALL), scans())
+
+
+@pytest.mark.parametrize("fault", ["missing", "nan"])
+def test_weights_of_a_folder_have_to_be_whole(fault: str, folder: str, tmp_path: Path) -> None:
+    """A folder that lacks one weight, or has one that is no number, is refused rather than completed at random."""
+    network = AutoencoderKL.from_pretrained(folder)
+    weights = {name: value.clone() for name, value in network.state_dict().items()}
+    network.save_pretrained(tmp_path)
+    weights["quant_conv.weight"].fill_(float("nan"))
+    if fault == "missing":
+        del weights["quant_conv.weight"]
+    save_file(weights, tmp_path / "diffusion_pytorch_model.safetensors")
+    with pytest.raises(InputError, match="not hold one"):
+        Autoencoder.read(str(tmp_path), (1, 8, 8))
 
 
 def test_another_activation_is_refused(tmp_path: Path) -> None:
