@@ -9,7 +9,7 @@ Examples
 ::
 
     python benchmarks/deep_tables.py --epsilon 1 3 10 --seeds 3
-    python benchmarks/deep_tables.py --models sdv-ctgan sdv-tvae sdv-copula --epsilon inf --python sdv-env/bin/python --seeds 1
+    python benchmarks/deep_tables.py --models sdv-ctgan sdv-tvae sdv-copula --epsilon inf --python sdv-env/bin/python
     python benchmarks/deep_tables.py --models smartnoise-dpctgan --python smartnoise-env/bin/python --epsilon 1 10
 """
 
