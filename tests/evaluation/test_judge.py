@@ -1,4 +1,5 @@
 import json
+import re
 
 import numpy as np
 import pandas as pd
@@ -6,6 +7,7 @@ import pytest
 
 from dpsynth.errors import DataError, InputError
 from dpsynth.evaluation import Disclosure, Evaluation, PublicResults, Status, describe, evaluate, first_look
+from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.released import ReleasedCounts
 from dpsynth.schema import Schema
 
@@ -199,6 +201,22 @@ def test_duplicates_and_impossible_rows_are_counted() -> None:
     broken = found.one("constraint_violations", arm="synthetic")
     assert broken.number == pytest.approx(0.03)
     assert list(broken.detail["constraints"].values()) == [3]
+
+
+def test_no_distance_to_a_patient_is_sold_as_privacy(private: Evaluation) -> None:
+    """Repeated rows are a count without a better side, internal, and said to be no measure of privacy; nothing is near.
+
+    No metric and no page speaks of the closest or nearest record: sets that pass such a test fall to attacks.
+    """
+    repeated = METRICS["duplicates"]
+    assert (repeated.section, repeated.direction) == ("check", "none")
+    assert "not a measure of privacy" in repeated.about
+    found = private.results.select("duplicates")
+    assert len(found)
+    assert all(one.disclosure is Disclosure.INTERNAL for one in found)
+    said = " ".join(f"{one.key} {one.title} {one.about}" for one in METRICS.values())
+    for text in (said, private.html(), private.html(public=True)):
+        assert not re.search(r"(closest|nearest)[ _-](record|patient|row)|\b(dcr|nndr)\b", text, re.IGNORECASE)
 
 
 def test_the_json_is_the_frame(private: Evaluation) -> None:
