@@ -36,12 +36,11 @@ from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.dpsgd import Objective
-from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.per_patient import Batch, vmapped
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
-Batch = dict[str, Tensor]
 Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
 WARMUPS = ("moments", "embedding", "none")
 SCHEDULES = ("edm", "v")
