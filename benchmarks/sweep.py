@@ -1,7 +1,8 @@
 """Utility and fairness against epsilon on real cohorts: what `dpsynth evaluate --sweep` follows, kept over many runs.
 
 Each fit adds its rows to ``<results>/sweep_<dataset>.csv``; the Markdown tables and the figure are written from all of
-them after each fit. A run can be interrupted and taken up again: fits that are in the file are not made once more.
+them after each fit. A run can be interrupted and taken up again, and several may run at once: fits that are in the file
+are not made once more.
 
 Examples
 --------
@@ -13,12 +14,14 @@ Examples
 
 import argparse
 import subprocess
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from filelock import FileLock
 
 import dpsynth
 from dpsynth import Cohort, Schema
@@ -34,13 +37,17 @@ HERE = Path(__file__).parent
 DELTA = 1e-6
 EPSILONS = (0.3, 1.0, 3.0, 10.0)
 CHANCE = "real, resampled"
-MODELS = ("prism", "independent", "mst", "aim")
 LOOKS = {
     "independent": ("#444444", "o"),
     "mst": ("#6b4c9a", "s"),
     "aim": ("#2e7d4f", "D"),
     "prism": ("#b5402a", "^"),
+    "tabular-diffusion": ("#1f77b4", "v"),
+    "tvae": ("#17a2a2", "<"),
+    "ctgan": ("#c98a00", ">"),
+    "pate-gan": ("#b0539a", "x"),
 }
+ORDER = (CHANCE, *LOOKS)
 LEARNERS = {"gradient boosting": "auroc", "logistic regression": "auroc LR"}
 COLUMNS = ["model", "epsilon", "fit", "code", "measure", "group", "value", "low", "high", "n"]
 KEYS = ["model", "epsilon", "fit"]
@@ -119,8 +126,7 @@ def there(path: Path) -> pd.DataFrame:
 
 def write(frame: pd.DataFrame, path: Path, dataset: str) -> None:
     """Write the CSV, the tables and the figure."""
-    order = {name: place for place, name in enumerate((CHANCE, "independent", "mst", "aim", "prism"))}
-    frame = frame.sort_values(KEYS, kind="stable", key=lambda one: one.map(order) if one.name == "model" else one)
+    frame = frame.sort_values(KEYS, kind="stable", key=lambda one: one.map(ORDER.index) if one.name == "model" else one)
     frame.to_csv(path, index=False, float_format="%.5g")
     path.with_suffix(".md").write_text(page(frame, dataset), encoding="utf-8")
     path.with_suffix(".svg").write_text(figure(frame, dataset), encoding="utf-8")
@@ -266,7 +272,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", choices=list(GROUPS))
     parser.add_argument("--data", type=Path, help="the dataset's CSV; support2 ships with dpsynth")
-    parser.add_argument("--models", nargs="+", default=list(MODELS), choices=MODELS)
+    parser.add_argument("--models", nargs="+", default=list(LOOKS), choices=list(LOOKS))
     parser.add_argument("--epsilon", nargs="+", type=float, default=[*EPSILONS, MAX_EPSILON])
     parser.add_argument("--fits", type=int, default=5, help="fits of each cell, those in the file included")
     parser.add_argument("--code", default=commit(), help="state of the code, for the table; default: the commit")
@@ -286,7 +292,9 @@ def main() -> None:
         results = follow(test, train, drawn(train, model, epsilon, fit), subgroups=GROUPS[asked.dataset])
         run = Run(model, epsilon, fit, results)
         new = pd.DataFrame([(model, epsilon, fit, asked.code, *row) for row in rows(run)], columns=COLUMNS)
-        write(pd.concat([frame, new]) if len(frame) else new, path, asked.dataset)
+        with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"):
+            frame = there(path)
+            write(pd.concat([frame, new]) if len(frame) else new, path, asked.dataset)
         print(fit, model, epsilon, {name: round(value, 4) for name, value in run.measures().items()}, flush=True)
 
 

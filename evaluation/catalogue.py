@@ -94,7 +94,7 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("standardised_difference", "Standardised difference", "inference", "lower", "Mean difference in standard errors."),
     ("within_noise", "Cells within the noise", "fidelity", "higher", "Share of released counts whose interval holds."),
     ("share", "Share of patients", "fairness", "none", "Share of the synthetic rows that are in the group."),
-    ("representation", "Representation", "fairness", "zero", "Log of synthetic share over real share."),
+    ("representation", "Representation (log ratio)", "fairness", "zero", "Log of synthetic share over real share."),
     ("representation_slope", "Representation slope", "fairness", "zero", "Below 0: small groups grow; above: shrink."),
     ("group_auroc", "AUROC in the group", "fairness", "higher", "Among the group's own patients."),
     ("group_auprc", "AUPRC in the group", "fairness", "higher", "Depends on the share with the outcome."),

@@ -153,6 +153,7 @@ def test_what_cannot_be_is_refused_before_the_fit(place: Path, given: dict[str, 
         ((), "--model-folder"),
         (("-e", 1, "--model-folder", "m"), "--model-folder"),
         (("--model-folder", "m", "--model", "double"), "belongs to a fit"),
+        (("--model-folder", "m", "--label", "pilot"), "--label: belongs to a fit"),
     ],
 )
 def test_a_budget_or_a_model(place: Path, args: tuple[Any, ...], words: str) -> None:

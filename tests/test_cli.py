@@ -91,6 +91,19 @@ def test_help_has_an_example(command: str) -> None:
     assert words[-1] in row[0]
 
 
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_fills_its_lines(command: str) -> None:
+    """A paragraph of help is broken where the terminal ends, not where the source is; its examples are not joined."""
+    from typer.main import get_command
+
+    found: Any = get_command(app)
+    for word in command.split():
+        found = found.commands[word]
+    text, examples = found.help.split("For example:")
+    assert all("\n" not in paragraph for paragraph in text.strip().split("\n\n"))
+    assert all(line.startswith("    dpsynth ") for line in examples.splitlines() if line)
+
+
 def test_version() -> None:
     """--version prints the version and nothing else."""
     assert _done("--version").stdout == f"{dpsynth.__version__}\n"

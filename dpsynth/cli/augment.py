@@ -68,6 +68,8 @@ def run(
     SMOTE, weights. How many to add is chosen by a rehearsal among synthetic patients. The numbers touch real patients
     without noise, and a classifier trained on real patients too is not covered by epsilon: keep both internal.
 
+    --delta, --model, --option, --ledger, --limit and --label are those of the fit; they do not go with --model-folder.
+
     For example:
 
         dpsynth augment ward.csv --schema ward.yaml --epsilon 3 --target died --group "race == 'black'"
@@ -79,7 +81,8 @@ def run(
     from dpsynth.models import load_model
     from dpsynth.schema import Schema
 
-    _check(epsilon, model_folder, {"model": model, "option": option, "ledger": ledger, "limit": limit, "delta": delta})
+    of_fit = {"model": model, "option": option, "ledger": ledger, "limit": limit, "delta": delta, "label": label}
+    _check(epsilon, model_folder, of_fit)
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
         facts.check_confirmed()

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 import json
 import os
 from collections.abc import Callable, Iterable, Iterator
@@ -118,7 +119,14 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
         except Exception as error:
             raise typer.Exit(_tell(error)) from None
 
+    run.__doc__ = _filled(command.__doc__ or "")
     return run
+
+
+def _filled(help_text: str) -> str:
+    """Return a help text with every paragraph on one line, for the terminal to wrap; indented examples stay."""
+    paragraphs = inspect.cleandoc(help_text).split("\n\n")
+    return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
 
 
 def _check_processes(module: str) -> None:

@@ -27,10 +27,11 @@ __all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked", "attacked
 
 
 class Verdict(StrEnum):
-    """What an audit may say. There is no fourth word: an audit cannot show that a claim holds."""
+    """What an audit may say: of an attack, never that the claim holds; of files, that they do not contradict it."""
 
     VIOLATION = "violation found"
     NONE = "none found at this power"
+    CONSISTENT = "consistent"
     NOT_RUN = "not run"
 
 
@@ -71,7 +72,7 @@ class Check:
     name
         What was checked, in words.
     verdict
-        `Verdict.NONE` where nothing contradicts it.
+        `Verdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
     detail
         What was found beside what was claimed, or why it was not run.
     """
@@ -178,7 +179,7 @@ class Audit:
 
 def _worst(parts: Sequence[Attack | Check]) -> Verdict:
     found = {one.verdict for one in parts}
-    return next((v for v in (Verdict.VIOLATION, Verdict.NONE) if v in found), Verdict.NOT_RUN)
+    return next((v for v in (Verdict.VIOLATION, Verdict.NONE, Verdict.CONSISTENT) if v in found), Verdict.NOT_RUN)
 
 
 def attacked(

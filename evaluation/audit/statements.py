@@ -175,7 +175,7 @@ def _renyi_epsilon(rho: float, delta: float) -> float:
 
 
 def _verdict(refuted: bool) -> Verdict:
-    return Verdict.VIOLATION if refuted else Verdict.NONE
+    return Verdict.VIOLATION if refuted else Verdict.CONSISTENT
 
 
 def _noise_is_real(statement: Mapping[str, Any]) -> Check:
@@ -248,7 +248,7 @@ def _rows_keep_the_schema(folder: Path) -> Check:
     name = "the rows hold only values that are public or paid for"
     try:
         schema = _schema_with_discovered(folder)
-        return Check(name, Verdict.NONE, f"read under the schema: {len(_rows(folder, schema)):,} rows")
+        return Check(name, Verdict.CONSISTENT, f"read under the schema: {len(_rows(folder, schema)):,} rows")
     except FileNotFoundError as lost:
         return Check(name, Verdict.NOT_RUN, f"{Path(str(lost)).name} is not there")
     except DataError as error:

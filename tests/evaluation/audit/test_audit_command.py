@@ -78,11 +78,11 @@ def test_a_release_is_checked_without_data_and_not_attacked(release: Path) -> No
     result = command(release)
     assert result.exit_code == 0, result.output
     assert "not run: needs a public cohort" in result.output
-    assert "its files: none found at this power" in result.output
+    assert "its files: consistent" in result.output
     audit = audit_release(release)
-    assert (audit.verdict, audit.of_checks) == (Verdict.NOT_RUN, Verdict.NONE)
+    assert (audit.verdict, audit.of_checks) == (Verdict.NOT_RUN, Verdict.CONSISTENT)
     assert [attack.verdict for attack in audit.attacks] == [Verdict.NOT_RUN] * 2
-    assert {check.verdict for check in audit.checks} <= {Verdict.NONE, Verdict.NOT_RUN}
+    assert {check.verdict for check in audit.checks} <= {Verdict.CONSISTENT, Verdict.NOT_RUN}
 
 
 def test_a_release_is_attacked_on_a_public_cohort(release: Path, place: Path) -> None:
@@ -154,7 +154,7 @@ def test_a_trade_off_that_promises_too_much_is_a_violation(place: Path) -> None:
     schema = dpsynth.Schema.parse(SCHEMA.replace("  dx: {type: categorical, discover: true, max_values: 4}\n", ""))
     cohort = dpsynth.Cohort.from_pandas(pd.read_csv("ward.csv").drop(columns="dx"), schema, public=True)
     folder = Path(dpsynth.release(dpsynth.fit(cohort, "independent", epsilon=2.0), "plain"))
-    assert audit_release(folder).of_checks is Verdict.NONE
+    assert audit_release(folder).of_checks is Verdict.CONSISTENT
     edited("privacy.json", lambda s: s["trade_off"][3].update(min_false_negative_rate=0.99))(folder)
     refuted = [check.name for check in audit_release(folder).checks if check.verdict is Verdict.VIOLATION]
     assert any("trade-off" in name for name in refuted)

@@ -230,16 +230,16 @@ def test_broken_noise_is_found(plant: Any, runs: int, monkeypatch: pytest.Monkey
 
 
 def test_a_verdict_is_never_better_than_what_was_run() -> None:
-    """A violation anywhere is a violation; nothing run is not run; the words are the three that are allowed."""
+    """A violation anywhere is a violation; nothing run is not run; the words are those that are allowed."""
     claim = Claim(1.0, 1e-6)
-    none, bad = Check("one", Verdict.NONE, ""), Check("two", Verdict.VIOLATION, "")
+    none, bad = Check("one", Verdict.CONSISTENT, ""), Check("two", Verdict.VIOLATION, "")
     idle = Attack("white-box", "corner", reason="stopped")
     assert Audit("x", claim, 0.95).verdict is Verdict.NOT_RUN
     assert Audit("x", claim, 0.95, (idle,)).verdict is Verdict.NOT_RUN
     assert Audit("x", claim, 0.95, (idle,), (none,)).verdict is Verdict.NOT_RUN
     assert Audit("x", claim, 0.95, (idle,), (none, bad)).verdict is Verdict.VIOLATION
-    assert Audit("x", claim, 0.95, (idle,), (none,)).of_checks is Verdict.NONE
-    assert {str(v) for v in Verdict} == {"violation found", "none found at this power", "not run"}
+    assert Audit("x", claim, 0.95, (idle,), (none,)).of_checks is Verdict.CONSISTENT
+    assert {str(v) for v in Verdict} == {"violation found", "none found at this power", "consistent", "not run"}
 
 
 def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
