@@ -1,8 +1,8 @@
 """The direct baseline: a classifier of one outcome that is trained by DP-SGD on the patients themselves.
 
-Is a synthetic cohort worth its noise? A classifier that learned at the same epsilon answers one question only, and is
-the yardstick for all that are trained on synthetic rows. Its features are public: each column as one-hot cells of its
-public range, with cut points of the schema, special values and the missing state. Nothing is standardised by the data.
+Its features are public: each column as one-hot cells of its public range, with cut points of the schema, special values
+and the missing state. Nothing is standardised by the data. What it shares with the one for images stands in
+`dpsynth.models.private_classifier`.
 
 Hyperparameters are fixed. They were chosen on SUPPORT2, which is public, once and for all; choosing them anew on
 private patients would cost budget that is not accounted for here.
@@ -20,21 +20,18 @@ from torch import Tensor, nn
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import InputError
 from dpsynth.models.base import Progress
+from dpsynth.models.private_classifier import FittedClassifier, Likelihood, checked_target, classes_of, opened
 from dpsynth.models.tabular.deep.fitting import rate_for
 from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import Trainer
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
 
 CELLS = 16
 """Cells of a number's public range."""
@@ -64,28 +61,13 @@ class Recipe:
 RECIPES: dict[str, Recipe] = {"logistic": Recipe(0, 200, 0.02), "mlp": Recipe(16, 200, 0.01)}
 
 
-class PrivateClassifier:
-    """A fitted classifier: weights of a private training, and the public map from rows to features.
-
-    Privacy contract: predicting, for whatever rows, is post-processing.
-
-    Attributes
-    ----------
-    target
-        The outcome.
-    classes
-        Its values, in the order of the probabilities' columns.
-    statement
-        The session's privacy statement.
-    """
+class PrivateClassifier(FittedClassifier):
+    """A fitted classifier of rows."""
 
     def __init__(self, codec: Codec, statement: dict[str, Any], target: str, features: "Features", network: nn.Module):
-        self.target = target
-        self.classes = codec.columns[target].labels[: features.classes]
-        self.statement = statement
+        super().__init__(codec, statement, target, network)
         self._codec = codec
         self._features = features
-        self._network = network
 
     def predict_proba(self, cohort: Cohort) -> NDArray[np.float64]:
         """Return (rows, classes) probabilities for the rows of a cohort; the outcome is not read.
@@ -99,9 +81,6 @@ class PrivateClassifier:
         with torch.no_grad():
             odds = self._network(self._features.of(codes)).double()
         return np.asarray(torch.softmax(odds, dim=-1).numpy(), dtype=np.float64)
-
-    def __repr__(self) -> str:
-        return f"<PrivateClassifier of {self.target!r}: {len(self.classes)} classes>"
 
 
 def fit_classifier(
@@ -146,19 +125,36 @@ def fit_classifier(
     >>> model = fit_classifier(load_support2(), epsilon=1.0, delta=1e-6)  # doctest: +SKIP
     >>> model.predict_proba(load_support2())[:, 1]  # doctest: +SKIP
     """
-    wanted = _checked_target(cohort.schema, target)
+    wanted = learnable(cohort, target)
     if kind not in RECIPES:
         raise InputError(f"kind: found {kind!r}, expected one of {', '.join(RECIPES)}.")
-    recipe, budget = RECIPES[kind], Budget(epsilon, delta)
-    plan = TrainingPlan.within(
-        budget,
+    recipe = RECIPES[kind]
+    with opened(
+        cohort,
+        Budget(epsilon, delta),
         sampling_rate=rate_for(cohort.schema.rows),
         steps=recipe.steps,
         questions=0.0 if cohort.schema.rows is not None else COUNTED,
-    )
-    book = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    with Session.open(cohort, budget, ledger=book, label=label, seed=seed, cells=CELLS, training=plan) as session:
+        ledger=ledger,
+        label=label,
+        seed=seed,
+        cells=CELLS,
+    ) as session:
         return _learned(session, wanted, recipe, progress or silent)
+
+
+def learnable(cohort: Cohort, target: str | None) -> str:
+    """Return the outcome, of a cohort that such a classifier can learn from.
+
+    Raises
+    ------
+    InputError
+        If the outcome cannot be learned, or there is no column to learn it from.
+    """
+    wanted = checked_target(cohort.schema, target)
+    if set(Codec(cohort.schema).columns) <= {wanted}:
+        raise InputError(f"target {wanted!r}: there is no column beside it to learn from.")
+    return wanted
 
 
 def _learned(session: Session, target: str, recipe: Recipe, report: Progress) -> PrivateClassifier:
@@ -167,7 +163,7 @@ def _learned(session: Session, target: str, recipe: Recipe, report: Progress) ->
     with torch.no_grad():
         network.last.weight.mul_(FIRST)
         network.last.bias.zero_()
-    objective = Likelihood(network, features)
+    objective = RowLikelihood(network, features)
     trainer = Trainer(objective, rate=recipe.rate, steps=recipe.steps, report=report)
     session.train(objective, trainer.update, expected=_patients(session))
     trainer.finish()
@@ -182,18 +178,6 @@ def _patients(session: Session) -> float:
     return max(rows / session.sensitivity, 1.0)
 
 
-def _checked_target(schema: Schema, target: str | None) -> str:
-    name = schema.target if target is None else target
-    if name is None:
-        raise InputError("target: there is none; name one (target=), or in the schema.")
-    column = schema.columns.get(name)
-    if name not in schema.modelled or not isinstance(column, Boolean | Categorical):
-        raise InputError(f"target {name!r}: expected a boolean column, or one with categories.")
-    if getattr(column, "discover", False):
-        raise InputError(f"target {name!r}: its values would have to be discovered; list them in the schema.")
-    return name
-
-
 class Features:
     """One-hot cells of every column but the target, as a public function of fine codes.
 
@@ -201,8 +185,7 @@ class Features:
     """
 
     def __init__(self, codec: Codec, target: str) -> None:
-        code = codec.columns[target]
-        self.classes = code.size if code.missing is None else code.missing
+        self.classes = classes_of(codec, target)
         self.columns = [name for name in codec.columns if name != target]
         self._sizes = [codec.columns[name].size for name in self.columns]
         self._places = [list(codec.columns).index(name) for name in self.columns]
@@ -222,21 +205,19 @@ class Features:
         return torch.cat(parts, dim=-1).float()
 
 
-class Likelihood(Objective):
-    """The negative log-likelihood of a patient's outcome; rows without a known outcome weigh nothing."""
+class RowLikelihood(Likelihood):
+    """The likelihood of the outcomes of a patient's rows."""
 
     def __init__(self, network: nn.Module, features: Features) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, features.classes)
         self._features = features
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return features, outcomes as one-hot (all 0 where it is missing) and weights."""
-        target = batch["codes"][..., self._features.target_place]
-        outcome = nn.functional.one_hot(target, self._features.classes + 1)[..., : self._features.classes].float()
+        """Return features, outcomes and weights."""
+        outcome = self.outcomes(batch["codes"][..., self._features.target_place])
         return {"rows": self._features.of_batch(batch["codes"]), "outcome": outcome, "weights": batch["weights"]}
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses."""
-        logs = torch.log_softmax(self.network(batch["rows"]), dim=-1)
-        return (-(batch["outcome"] * logs).sum(-1) * batch["weights"]).sum(1)
+    def log_odds(self, batch: Batch) -> Tensor:
+        """Return (patients, rows, classes) log-odds."""
+        odds: Tensor = self.network(batch["rows"])
+        return odds

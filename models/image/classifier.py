@@ -3,7 +3,7 @@
 ``linear`` is softmax regression on `dpsynth.models.image.energies`, public features. They are whitened with the main
 directions of the features of *made* images, drawn from a moments model (`dpsynth.models.image.moments`) that half of
 the budget's price pays for; the other half pays for the gradients. ``cnn`` is a small convolutional network from first
-weights.
+weights. What they share with the one for tables stands in `dpsynth.models.private_classifier`.
 
 Hyperparameters are fixed. They were chosen on FashionMNIST, which is public, once and for all; choosing them anew on
 private patients would cost budget that is not accounted for here.
@@ -21,7 +21,6 @@ from torch import Tensor, nn
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import InputError
 from dpsynth.models.base import Progress
 from dpsynth.models.image.conditions import Conditions
@@ -30,14 +29,13 @@ from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known
+from dpsynth.models.private_classifier import FittedClassifier, Likelihood, checked_target, classes_of, opened
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.counting import Query
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
 
 Kind = Literal["linear", "cnn"]
 
@@ -53,28 +51,13 @@ CONSTANT = 0.3
 BATCH = 500
 
 
-class PrivateImageClassifier:
-    """A fitted classifier of images.
-
-    Privacy contract: predicting, for whatever images, is post-processing.
-
-    Attributes
-    ----------
-    target
-        The outcome.
-    classes
-        Its values, in the order of the probabilities' columns.
-    statement
-        The session's privacy statement.
-    """
+class PrivateImageClassifier(FittedClassifier):
+    """A fitted classifier of images."""
 
     def __init__(self, codec: Codec, statement: dict[str, Any], target: str, network: nn.Module) -> None:
-        self.target = target
-        self.classes = codec.columns[target].labels[: _classes(codec, target)]
-        self.statement = statement
+        super().__init__(codec, statement, target, network)
         self._declared = declared_images(codec.schema)
         self._reading = Reading.of(codec, Conditions.of(codec, (target,)))
-        self._network = network
 
     @torch.no_grad()
     def predict_proba(self, images: Cohort | NDArray[Any]) -> NDArray[np.float64]:
@@ -96,9 +79,6 @@ class PrivateImageClassifier:
             part = self._reading.images({"images": torch.from_numpy(pixels[start : start + BATCH])})
             odds.append(torch.softmax(self._network(part).double(), dim=1))
         return np.asarray(torch.cat(odds).numpy()) if odds else np.zeros((0, len(self.classes)))
-
-    def __repr__(self) -> str:
-        return f"<PrivateImageClassifier of {self.target!r}: {len(self.classes)} classes>"
 
 
 def fit_image_classifier(
@@ -141,44 +121,56 @@ def fit_image_classifier(
     BudgetExceeded, LedgerError
         If the ledger refuses; nothing was looked at.
     """
-    wanted = _checked_target(cohort.schema, target)
-    declared_images(cohort.schema)
+    wanted = learnable(cohort, target)
     if kind not in LEARNERS:
         raise InputError(f"kind: found {kind!r}, expected one of {', '.join(LEARNERS)}.")
     questions, usual_steps, usual_rate, learn = LEARNERS[kind]
-    budget = Budget(epsilon, delta)
-    plan = TrainingPlan.within(
-        budget,
+    with opened(
+        cohort,
+        Budget(epsilon, delta),
         sampling_rate=usual_rate if sampling_rate is None else sampling_rate,
         steps=usual_steps if steps is None else steps,
         questions=questions,
-    )
-    book = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    with Session.open(cohort, budget, ledger=book, label=label, seed=seed, training=plan) as session:
+        ledger=ledger,
+        label=label,
+        seed=seed,
+    ) as session:
         network = learn(session, wanted, progress or silent)
         return PrivateImageClassifier(session.codec, session.statement(), wanted, network)
 
 
-class Likelihood(Objective):
-    """The negative log-likelihood of the outcome of a patient's images; those without a known outcome weigh nothing."""
+def learnable(cohort: Cohort, target: str | None) -> str:
+    """Return the outcome, of a cohort that such a classifier can learn from.
+
+    Raises
+    ------
+    InputError
+        If the outcome cannot be learned, or there are no images to learn it from.
+    """
+    wanted = checked_target(cohort.schema, target)
+    declared_images(cohort.schema)
+    if cohort.images is None:
+        raise InputError("images: the cohort has none; give an .npz or a folder with images.")
+    return wanted
+
+
+class ImageLikelihood(Likelihood):
+    """The likelihood of the outcomes of a patient's images."""
 
     def __init__(self, network: nn.Module, reading: Reading, classes: int) -> None:
-        super().__init__()
-        self.network = network
+        super().__init__(network, classes)
         self._reading = reading
-        self._classes = classes
 
     def prepare(self, batch: Batch) -> Batch:
-        """Return pixels in [0, 1], outcomes as one-hot (all 0 where it is missing) and weights."""
-        codes = self._reading.codes(batch)[..., 0]
-        outcome = nn.functional.one_hot(codes, self._classes + 1)[..., : self._classes].float()
+        """Return pixels in [0, 1], outcomes and weights."""
+        outcome = self.outcomes(self._reading.codes(batch)[..., 0])
         return {"x": self._reading.images(batch), "outcome": outcome, "weights": batch["weights"]}
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses."""
+    def log_odds(self, batch: Batch) -> Tensor:
+        """Return (patients, images, classes) log-odds."""
         x = batch["x"]
-        logs = torch.log_softmax(self.network(x.flatten(0, 1)).reshape(*x.shape[:2], -1), dim=-1)
-        return (-(batch["outcome"] * logs).sum(-1) * batch["weights"]).sum(1)
+        odds: Tensor = self.network(x.flatten(0, 1))
+        return odds.reshape(*x.shape[:2], -1)
 
 
 class Whitened(nn.Module):
@@ -226,7 +218,7 @@ def _linear(session: Session, target: str, report: Progress) -> nn.Module:
     known = Known(conditions, declared_images(session.schema).shape)
     patients = _patients(session, COUNTED * session.rho)
     made = learn_moments(session, known, session.rho_left, report)
-    network = _whitened(made.draw, _classes(session.codec, target))
+    network = _whitened(made.draw, classes_of(session.codec, target))
     report("whitening", 1.0)
     optimiser = torch.optim.SGD([network.odds.weight], lr=30.0, momentum=0.9)
     steps = _steps(session)
@@ -238,7 +230,7 @@ def _linear(session: Session, target: str, report: Progress) -> nn.Module:
             total.add_(network.odds.weight.detach())
         report("training", (step + 1) / steps)
 
-    objective = Likelihood(network, Reading.of(session.codec, conditions), network.odds.out_features)
+    objective = ImageLikelihood(network, Reading.of(session.codec, conditions), network.odds.out_features)
     session.train(objective, update, expected=patients, records="images", backend="layer")
     with torch.no_grad():
         network.odds.weight.copy_(total / (steps - steps // 2))
@@ -271,7 +263,7 @@ def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
     patients = _patients(session, session.rho_left)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        network = convolutions(declared_images(session.schema).shape, _classes(session.codec, target))
+        network = convolutions(declared_images(session.schema).shape, classes_of(session.codec, target))
     optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
     average, steps = Average(network, 0.95), _steps(session)
 
@@ -280,7 +272,7 @@ def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
         average.update()
         report("training", (step + 1) / steps)
 
-    objective = Likelihood(network, Reading.of(session.codec, conditions), _classes(session.codec, target))
+    objective = ImageLikelihood(network, Reading.of(session.codec, conditions), classes_of(session.codec, target))
     session.train(objective, update, expected=patients, records="images")
     average.finish()
     return network
@@ -319,26 +311,7 @@ def _steps(session: Session) -> int:
 
 def _patients(session: Session, rho: float) -> float:
     """Return about how many patients have images: a scale for gradients, paid for."""
-    from dpsynth.privacy.counting import Query
-
     return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
-
-
-def _classes(codec: Codec, target: str) -> int:
-    code = codec.columns[target]
-    return code.size if code.missing is None else code.missing
-
-
-def _checked_target(schema: Schema, target: str | None) -> str:
-    name = schema.target if target is None else target
-    if name is None:
-        raise InputError("target: there is none; name one (target=), or in the schema.")
-    column = schema.columns.get(name)
-    if name not in schema.modelled or not isinstance(column, Boolean | Categorical):
-        raise InputError(f"target {name!r}: expected a boolean column, or one with categories.")
-    if getattr(column, "discover", False):
-        raise InputError(f"target {name!r}: its values would have to be discovered; list them in the schema.")
-    return name
 
 
 def _pixels(images: Cohort | NDArray[Any]) -> NDArray[Any]:

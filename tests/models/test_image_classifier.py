@@ -12,7 +12,7 @@ from privacy.helpers import Tape
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.image import classifier
-from dpsynth.models.image.classifier import Kind, Likelihood, Whitened, convolutions, fit_image_classifier
+from dpsynth.models.image.classifier import ImageLikelihood, Kind, Whitened, convolutions, fit_image_classifier
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.energies import Energies, wavelets, windows
 from dpsynth.models.image.reading import Reading
@@ -90,8 +90,8 @@ def test_gradients_are_right(form: str) -> None:
         "images": declared.shape,
         "pixels": declared.dtype,
     }
-    check_on_made_up(Likelihood(linear, reading, 3), by_layer, shape)
-    check_on_made_up(Likelihood(convolutions(declared.shape, 3), reading, 3), vmapped, shape)
+    check_on_made_up(ImageLikelihood(linear, reading, 3), by_layer, shape)
+    check_on_made_up(ImageLikelihood(convolutions(declared.shape, 3), reading, 3), vmapped, shape)
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 9, 6), (1, 8, 7, 5), (2, 1, 3)])
