@@ -3,7 +3,6 @@
 Every fit reads the patients again. Nothing here is kept in a ledger, so private data are refused.
 """
 
-import importlib.util
 import itertools
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -21,13 +20,11 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-__all__ = ["FLOOR", "dp_classifier", "sweep", "write_sweep"]
+__all__ = ["FLOOR", "sweep", "write_sweep"]
 
 FLOOR = "independent"
 """The model of the floor: columns apart, at the same epsilon."""
 
-DIRECT = {"logistic": "logistic regression", "mlp": "gradient boosting"}
-"""Kinds of DP classifiers, and the learner beside which each is shown."""
 TEST = 0.3
 """Share of patients that everything is tested on."""
 
@@ -63,8 +60,8 @@ def sweep(
     subgroups : sequence, optional
         Columns, or several of them together, whose groups are judged; default: the schema's.
     classifier : callable, optional
-        Fits a DP classifier on the training patients with a budget, once for each epsilon and repetition: the yardstick
-        for whether synthesis is worth it.
+        Fits a DP classifier of rows on the training patients with a budget, once for each epsilon and repetition: the
+        yardstick for whether synthesis is worth it; see `dpsynth.direct.dp_classifier`.
     seed : int
         Seed of what the evaluation draws.
     progress : callable, optional
@@ -100,44 +97,6 @@ def sweep(
     cells = list(itertools.product(range(seeds), budgets, names))
     asked = {"target": target, "subgroups": subgroups, "seed": seed}
     return _runs(cohort, cells, asked, classifier, progress or (lambda _phase, _share: None))
-
-
-def dp_classifier(kind: str = "logistic", target: str | None = None) -> "Callable[[Cohort, Budget], Classifier]":
-    """Return what fits a classifier by DP-SGD on training patients, for `sweep`; needs the extra ``deep``.
-
-    Parameters
-    ----------
-    kind : str
-        ``"logistic"`` or ``"mlp"``; shown beside logistic regression and gradient boosting, in this order.
-    target : str, optional
-        The outcome; default: the schema's.
-
-    Raises
-    ------
-    InputError
-        If the kind is unknown, or torch is not installed.
-
-    Examples
-    --------
-    >>> from dpsynth.datasets import load_support2
-    >>> runs = sweep(load_support2(), [1.0], classifier=dp_classifier("logistic"))
-    """
-    if kind not in DIRECT:
-        raise InputError(f"DP classifier {kind!r}: expected {' or '.join(DIRECT)}.")
-    if importlib.util.find_spec("torch") is None:
-        raise InputError("a DP classifier needs the package torch; pip install 'dpsynth[deep]'.")
-
-    def fitted(cohort: Cohort, budget: Budget) -> "Classifier":
-        from dpsynth.evaluation.classifiers import Classifier
-        from dpsynth.models.classifier import fit_classifier
-
-        found = fit_classifier(cohort, target, epsilon=budget.epsilon, delta=budget.delta, kind=kind)
-        beside = DIRECT[kind]
-        if len(found.classes) == 2:
-            return Classifier(lambda rows: found.predict_proba(rows)[:, 1], beside=beside)
-        return Classifier(found.predict_proba, beside=beside)
-
-    return fitted
 
 
 def write_sweep(found: "Sweep", page: Path) -> list[Path]:

@@ -2,11 +2,11 @@
 
 Is synthesis worth it? A DP classifier that learned from the real patients directly, at the same epsilon, answers one
 question; a synthetic cohort answers many. Such a classifier comes as what predicts for a cohort, and is judged on the
-same test patients with the same bootstrap draws as the learners that are trained here.
+same test patients with the same bootstrap draws as the learners that are trained here: those of rows, or of images.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,13 +14,14 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import Exam, Trained
+from dpsynth.evaluation.image_learners import image_learners
 from dpsynth.evaluation.learners import LEARNERS, Prediction, Task, named, threshold
 from dpsynth.evaluation.table import Floats, Table
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["ARM", "Answers", "Classifier", "answers", "examined"]
+__all__ = ["ARM", "Answers", "Classifier", "answers", "examined", "image_answers"]
 
 ARM = "dp_classifier"
 
@@ -34,11 +35,15 @@ class Classifier:
     predict : callable
         From a `Cohort` of n rows under the schema to what is predicted for each row: P(the last class of the target's
         list), shape (n,), for two classes; a probability per class in the list's order, shape (n, classes), for
-        several; the number itself, shape (n,), for a numeric target. It is called with test and with training patients
-        whose outcomes were shuffled, so that one that reads the outcome gains nothing by it.
+        several; the number itself, shape (n,), for a numeric target. Beside a learner of images: a probability per
+        class for each image of the cohort, shape (images, classes), also for two classes. It is called with test and
+        (for rows) with training patients whose outcomes were shuffled, so that one that reads the outcome gains nothing
+        by it.
     beside : str
         The learner that it is shown beside and whose real-trained arm it is compared with: ``logistic regression`` or
-        ``gradient boosting``.
+        ``gradient boosting``; of images ``small CNN`` or ``MLP on pixels``.
+    statement : mapping
+        The privacy statement of its fit: what it spent on the training patients, beside what the cohort spent.
 
     Examples
     --------
@@ -50,10 +55,22 @@ class Classifier:
 
     predict: "Callable[[Cohort], NDArray[Any]]"
     beside: str = "logistic regression"
+    statement: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.beside not in LEARNERS:
-            raise InputError(f"classifier: beside is {self.beside!r}, expected {' or '.join(map(repr, LEARNERS))}.")
+        known = LEARNERS if self.beside in LEARNERS else [*LEARNERS, *image_learners()]
+        if self.beside not in known:
+            raise InputError(f"classifier: beside is {self.beside!r}, expected {' or '.join(map(repr, known))}.")
+
+    @property
+    def of_images(self) -> bool:
+        """Whether it answers for images, not for rows."""
+        return self.beside not in LEARNERS
+
+    def about(self) -> dict[str, Any]:
+        """Return what the report says of it: beside what it stands, and what it spent, where that is known."""
+        spent = {name: self.statement[name] for name in ("epsilon", "delta", "private") if name in self.statement}
+        return {"beside": self.beside, **spent}
 
 
 @dataclass(frozen=True)
@@ -72,23 +89,62 @@ class Answers:
 
 
 def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> Answers:
-    """Ask a classifier about test and training patients.
+    """Ask a classifier about the rows of test and training patients.
 
     Raises
     ------
     InputError
-        If an answer has the wrong shape, is not finite, or is no probability where one is expected.
+        If an answer has the wrong shape, is not finite, or is no probability where one is expected; or if it answers
+        for images.
     """
-    return Answers(one.beside, *(_asked(one, cohort, task, seed) for cohort in (test, train)))
+    if one.of_images:
+        raise InputError(
+            f"classifier: {one.beside!r} is a learner of images; beside rows it is {' or '.join(LEARNERS)}."
+        )
+    width = (len(task.classes),) if task.kind == "multiclass" else ()
+    return Answers(one.beside, *(_asked(one, cohort, task, (len(cohort), *width), seed) for cohort in (test, train)))
 
 
-def _asked(one: Classifier, cohort: "Cohort", task: Task, seed: int) -> Floats:
+def image_answers(
+    given: Sequence[Classifier], test: "Cohort", train: "Cohort", task: Task, seed: int
+) -> dict[str, list[Floats]]:
+    """Ask classifiers about the images of test patients; return for each learner what those beside it say.
+
+    Parameters
+    ----------
+    given : sequence of Classifier
+        Of images.
+    test, train : Cohort
+        Both with images.
+    task : Task
+    seed : int
+
+    Returns
+    -------
+    dict of str to list of ndarray, shape (images, classes)
+
+    Raises
+    ------
+    InputError
+        As for `answers`; or if there are no images, or no classes.
+    """
+    found: dict[str, list[Floats]] = {}
+    for one in given:
+        if task.kind == "numeric":
+            raise InputError(f"classifier: {one.beside!r} tells classes; the outcome {task.target!r} is a number.")
+        if test.images is None or train.images is None:
+            raise InputError(f"classifier: {one.beside!r} is a learner of images; the real cohorts have none.")
+        shape = (len(test.images), len(task.classes))
+        found.setdefault(one.beside, []).append(_asked(one, test, task, shape, seed))
+    return found
+
+
+def _asked(one: Classifier, cohort: "Cohort", task: Task, shape: tuple[int, ...], seed: int) -> Floats:
     found = np.asarray(one.predict(_shuffled(cohort, task.target, seed)), dtype=np.float64)
-    shape = (len(cohort), len(task.classes)) if task.kind == "multiclass" else (len(cohort),)
     if found.shape != shape:
         raise InputError(f"classifier: predicts an array of shape {found.shape}, expected {shape}.")
     if not np.isfinite(found).all():
-        raise InputError("classifier: a prediction is not finite; expected a number for every row.")
+        raise InputError("classifier: a prediction is not finite; expected numbers only.")
     if task.kind != "numeric" and not ((found >= 0) & (found <= 1)).all():
         raise InputError("classifier: a prediction lies outside 0 to 1; expected probabilities.")
     return found

@@ -1,5 +1,6 @@
 """The images of one evaluation, and the learners that were trained on them: each once."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -7,10 +8,10 @@ import numpy as np
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.image_learners import CNN, Fitted, Network, image_learners
-from dpsynth.evaluation.learners import Task
+from dpsynth.evaluation.learners import Prediction, Task
 from dpsynth.evaluation.pictures import Pictures
 from dpsynth.evaluation.protocol import Progress, Protocol
-from dpsynth.evaluation.table import Ints
+from dpsynth.evaluation.table import Floats, Ints
 
 __all__ = ["DRAWS", "IMAGES", "TESTED", "Gallery", "codes_of"]
 
@@ -36,6 +37,8 @@ class Gallery:
     terms : Protocol
     say : callable
         Told of each phase.
+    answers : mapping of str to sequence of ndarray, shape (images, classes)
+        For a learner what classifiers beside it, fitted elsewhere, say of all images of `test`.
     """
 
     test: Pictures
@@ -44,6 +47,7 @@ class Gallery:
     task: Task | None
     terms: Protocol
     say: Progress
+    answers: Mapping[str, Sequence[Floats]] = field(default_factory=dict)
     _fitted: dict[tuple[str, str], list[Fitted]] = field(default_factory=dict, repr=False, compare=False)
 
     @property
@@ -88,6 +92,26 @@ class Gallery:
         if (learner, arm) not in self._fitted:
             self._fitted[learner, arm] = [self._teach(learner, arm, draw) for draw in self.training[arm]]
         return self._fitted[learner, arm]
+
+    def predictions(self, learner: str, arm: str) -> list[Prediction]:
+        """Return what a learner that was trained on each draw of an arm says of the examined images.
+
+        Raises
+        ------
+        InputError
+            As for `fitted`.
+        """
+        scores = [one.scores(self.examined.pixels)[0] for one in self.fitted(learner, arm)]
+        return [Prediction(each, each.argmax(axis=1)) for each in scores]
+
+    def answered(self, learner: str) -> list[Prediction]:
+        """Return what classifiers beside a learner, fitted elsewhere, say of the examined images."""
+        scores = [each[self.examined.table.places] for each in self.answers.get(learner, ())]
+        return [Prediction(each, each.argmax(axis=1)) for each in scores]
+
+    def trained_images(self, arm: str) -> int:
+        """Return how many images one draw of an arm was trained on; a classifier from elsewhere on all real ones."""
+        return len(self.training[arm][0]) if arm in self.training else len(self.train.known(self.classes))
 
     def _teach(self, learner: str, arm: str, draw: Pictures) -> Fitted:
         self.say(f"training {learner} on images, {arm}", 0.1 * len(self._fitted))

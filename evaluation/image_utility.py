@@ -1,7 +1,8 @@
 """Whether networks that learned from synthetic images recognise real ones.
 
 Learners are trained on synthetic and on real images (the ceiling), the same number of each, and tested on the same
-images of real patients; nothing is chosen by how it does on them. The bootstrap draws patients, with all their images.
+images of real patients; nothing is chosen by how it does on them. A classifier that was fitted elsewhere stands beside
+the learner that it names. The bootstrap draws patients, with all their images.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import ArmScores
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
+from dpsynth.evaluation.classifiers import ARM
 from dpsynth.evaluation.gallery import DRAWS, Gallery
 from dpsynth.evaluation.groups import Grouping
 from dpsynth.evaluation.image_learners import image_learners
@@ -114,12 +116,11 @@ def _of_learner(learner: str, gallery: Gallery, groupings: Sequence[Grouping]) -
     results: list[Result] = []
     for arm in gallery.training:
         try:
-            fitted = gallery.fitted(learner, arm)
+            found[arm] = gallery.predictions(learner, arm)
         except InputError as error:
             results += [not_estimable(metric, str(error), arm=arm, **fields) for metric in OVERALL]
-            continue
-        scores = [one.scores(gallery.examined.pixels)[0] for one in fitted]
-        found[arm] = [Prediction(each, each.argmax(axis=1)) for each in scores]
+    if direct := gallery.answered(learner):
+        found[ARM] = direct
     if not found:
         return results
     patients, seed = gallery.examined.patients, gallery.terms.seed
@@ -178,7 +179,7 @@ def _of_group(
     judged = _Judged({arm: _scored(draws, group, times) for arm, draws in found.items()}, gallery.terms.level, fields)
     results: list[Result] = []
     for arm, scores in judged.scored.items():
-        more = {"trained_images": len(gallery.training[arm][0]), "draws": scores.count}
+        more = {"trained_images": gallery.trained_images(arm), "draws": scores.count}
         for metric in OVERALL:
             scored = judged.results(arm, metric, metric, group.lacks(metric, least), **more)
             results += [replace(one, reason=one.reason or group.warns(metric)) for one in scored]

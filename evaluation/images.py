@@ -13,7 +13,7 @@ from dpsynth.evaluation.learners import task_of
 from dpsynth.evaluation.pictures import Pictures, pictures
 from dpsynth.evaluation.protocol import Progress, Protocol
 from dpsynth.evaluation.results import Result, not_estimable
-from dpsynth.evaluation.table import Table
+from dpsynth.evaluation.table import Floats, Table
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -29,6 +29,7 @@ def image_results(
     *,
     terms: Protocol,
     say: Progress,
+    answers: Mapping[str, Sequence[Floats]],
 ) -> list[Result]:
     """Return what can be said of images; nothing where the real patients have none.
 
@@ -43,6 +44,8 @@ def image_results(
     groupings : sequence of Grouping
     terms : Protocol
     say : callable
+    answers : mapping of str to sequence of ndarray
+        For a learner of images what classifiers beside it say of the test images.
     """
     found = {
         arm: [pictures(one, table) for one, table in zip(given, tables[arm], strict=True)]
@@ -57,7 +60,7 @@ def image_results(
     arms = {arm: each for arm, each in there.items() if each and arm not in ("test", "train")}
     task = task_of(tables["test"][0], target) if target is not None else None
     classes = task if task is not None and task.kind != "numeric" else None
-    gallery = Gallery(there["test"][0], there["train"][0], arms, classes, terms, say)
+    gallery = Gallery(there["test"][0], there["train"][0], arms, classes, terms, say, answers)
     return [
         *learned_results(gallery, groupings),
         *consistency_results(gallery, groupings),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.errors import InputError
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
-from dpsynth.evaluation.classifiers import Answers, Classifier, answers
+from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
 from dpsynth.evaluation.inference import Regression, default_regression
@@ -19,7 +19,7 @@ from dpsynth.evaluation.released import ReleasedCounts, released_results
 from dpsynth.evaluation.representation import released_shares, synthetic_shares
 from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
 from dpsynth.evaluation.study import Study
-from dpsynth.evaluation.table import Table, tables
+from dpsynth.evaluation.table import Floats, Table, tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
 
-__all__ = ["Evaluation", "describe", "evaluate"]
+__all__ = ["Evaluation", "check", "describe", "evaluate"]
 
 Groups = Sequence[str | Sequence[str]]
 
@@ -155,8 +155,8 @@ def evaluate(
     arms : mapping of str to Cohort or draws, optional
         ``floor`` (independent columns at the same epsilon) and ``noiseless`` (the same model without noise).
     classifiers : sequence of Classifier
-        DP classifiers that were fitted directly on `real_train`, at the same epsilon: an arm beside the learners that
-        are trained here. Several beside one learner are taken for several fits of it.
+        DP classifiers that were fitted directly on `real_train`, at the same epsilon: an arm beside the learners of
+        rows, or of images, that are trained here. Several beside one learner are taken for several fits of it.
     regression : Regression, optional
         Named before looking; `default_regression` of the schema where left out.
     released : sequence of ReleasedCounts
@@ -189,10 +189,7 @@ def evaluate(
     say = progress or (lambda _phase, _share: None)
     if real_train is None:
         real_train, real_test = split(real_test, 0.5, key=f"halves {seed}")
-    drawn = {"synthetic": _listed(synthetic)} | {arm: _listed(given) for arm, given in (arms or {}).items()}
-    unknown = sorted(set(drawn) - {"synthetic", "floor", "noiseless"})
-    if unknown:
-        raise InputError(f"arms: {unknown[0]!r} is unknown; expected floor or noiseless.")
+    drawn = _drawn(synthetic, arms)
     public = real_test.public and real_train.public
     terms = Protocol(
         seed=seed,
@@ -201,16 +198,14 @@ def evaluate(
     )
     schema = real_test.schema
     target = target or schema.target
-    flat = {"test": real_test, "train": real_train}
-    flat |= {f"{arm} {place}": one for arm, given in drawn.items() for place, one in enumerate(given)}
     say("reading", 0.0)
-    found = tables(flat)
+    found = _tables(real_test, real_train, drawn)
     others = {arm: [found[f"{arm} {place}"] for place in range(len(given))] for arm, given in drawn.items()}
     cohorts = {"real": real_test, "synthetic": drawn["synthetic"][0]}
-    said = _answers(classifiers, real_test, real_train, found["test"], target=target, seed=seed)
+    groupings = _groupings(found["test"], schema, subgroups)
+    said, shown = _answers(classifiers, real_test, real_train, found["test"], target=target, seed=seed)
     quiet: Progress = (lambda phase, share: say(phase, TABLE * share)) if schema.images is not None else say
     study = Study(found["test"], found["train"], others, terms, quiet, said)
-    groupings = _groupings(found["test"], schema, subgroups)
     regression = regression or default_regression(schema)
     results = [
         *size_results(cohorts, terms),
@@ -227,6 +222,7 @@ def evaluate(
             groupings,
             terms=terms,
             say=lambda phase, share: say(phase, TABLE + (1 - TABLE) * share),
+            answers=shown,
         ),
     ]
     say("done", 1.0)
@@ -236,18 +232,71 @@ def evaluate(
         "bins": bins,
         "regression": regression and regression.words,
         "real_data": "public" if public else "private",
+        **({"classifiers": [one.about() for one in classifiers]} if classifiers else {}),
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
 
 
+def check(
+    real: "Cohort",
+    synthetic: "Cohort | Sequence[Cohort]",
+    train: "Cohort",
+    *,
+    target: str,
+    subgroups: Groups | None = None,
+    arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
+    images: bool = False,
+) -> None:
+    """Refuse what `evaluate` would refuse, before anything is paid for that is to be judged there.
+
+    Parameters
+    ----------
+    real, synthetic, train, target, subgroups, arms
+        As for `evaluate`, whose `real_test` and `real_train` are `real` and `train`.
+    images : bool
+        Whether images are to be judged: all cohorts must then have some.
+
+    Raises
+    ------
+    InputError, DataError
+        As for `evaluate`.
+    """
+    drawn = _drawn(synthetic, arms)
+    found = _tables(real, train, drawn)
+    task_of(found["test"], target)
+    _groupings(found["test"], real.schema, subgroups)
+    for name, one in {"real": real, "training": train, "synthetic": drawn["synthetic"][0]}.items():
+        if images and not one.images:
+            raise InputError(f"images: the {name} cohort has none, so that a classifier of images cannot be judged.")
+
+
+def _drawn(
+    synthetic: "Cohort | Sequence[Cohort]", arms: "Mapping[str, Cohort | Sequence[Cohort]] | None"
+) -> "dict[str, list[Cohort]]":
+    drawn = {"synthetic": _listed(synthetic)} | {arm: _listed(given) for arm, given in (arms or {}).items()}
+    unknown = sorted(set(drawn) - {"synthetic", "floor", "noiseless"})
+    if unknown:
+        raise InputError(f"arms: {unknown[0]!r} is unknown; expected floor or noiseless.")
+    return drawn
+
+
+def _tables(test: "Cohort", train: "Cohort", drawn: "Mapping[str, Sequence[Cohort]]") -> dict[str, Table]:
+    """Return all cohorts as tables with common codes; draws have their number in their name."""
+    flat = {"test": test, "train": train}
+    return tables(flat | {f"{arm} {place}": one for arm, given in drawn.items() for place, one in enumerate(given)})
+
+
 def _answers(
     classifiers: Sequence[Classifier], test: "Cohort", train: "Cohort", table: Table, *, target: str | None, seed: int
-) -> list[Answers]:
+) -> tuple[list[Answers], dict[str, list[Floats]]]:
+    """Return what classifiers say of rows, and what they say of images."""
     if not classifiers:
-        return []
+        return [], {}
     if target is None:
         raise InputError("classifiers: there is no outcome for them to predict; name a target.")
-    return [answers(one, test, train, task_of(table, target), seed) for one in classifiers]
+    task = task_of(table, target)
+    of_rows = [answers(one, test, train, task, seed) for one in classifiers if not one.of_images]
+    return of_rows, image_answers([one for one in classifiers if one.of_images], test, train, task, seed)
 
 
 def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:

@@ -17,6 +17,7 @@ FLOORS = {
     "dpsynth.cli": 4,
     "dpsynth.augmenting": 3,
     "dpsynth.auditing": 3,
+    "dpsynth.direct": 3,
     "dpsynth.publishing": 3,
     "dpsynth.sweeping": 3,
     "dpsynth.workflow": 3,

@@ -246,11 +246,14 @@ def test_a_classifier_trained_on_the_patients_stands_in_the_table(place: Path) -
 
 
 def test_an_unknown_direct_classifier_is_refused_before_any_fit(place: Path) -> None:
-    """The message has the names there are; it is not for judging what is there already."""
+    """The message has the names there are; a sweep follows tables, so that no kind of images is for it."""
     done = _run("--sweep", "5", "--direct", "forest", "--public")
     assert done.exit_code == 2
     assert "expected logistic or mlp" in done.output
-    done = _run("--synthetic", "ward.csv", "--direct", "mlp")
+    done = _run("--sweep", "5", "--direct", "cnn", "--public")
     assert done.exit_code == 2
-    assert "--sweep" in done.output
+    assert "name logistic or mlp" in done.output
+    done = _run("--sweep", "5", "--direct", "mlp", "--epsilon", "1", "--public")
+    assert done.exit_code == 2
+    assert "--epsilon: it is for --direct without --sweep" in done.output
     assert sorted(path.name for path in place.glob("sweep*")) == []

@@ -1,12 +1,24 @@
 """``dpsynth evaluate``: judge a synthetic table against real patients, or models over epsilon."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.cli.common import ForceOption, JsonOption, JudgedSchemaOption, check_file, emit, guarded, note, progress
-from dpsynth.cli.outcome import judged
+from dpsynth.cli.common import (
+    ForceOption,
+    JsonOption,
+    JudgedSchemaOption,
+    LabelOption,
+    LedgerOption,
+    emit,
+    guarded,
+    note,
+    progress,
+)
+from dpsynth.cli.direct import Yardstick
+from dpsynth.cli.outcome import check_page, judged
 from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
 
@@ -85,13 +97,25 @@ def run(
         str | None,
         typer.Option(
             "--direct",
-            metavar="logistic|mlp",
-            help="For --sweep: also train this by DP-SGD on the patients themselves, the yardstick of synthesis.",
+            metavar="KIND",
+            help="Also train this by DP-SGD on --train itself, the yardstick of synthesis: logistic or mlp, of images "
+            "linear or cnn. Spends a budget of its own.",
         ),
     ] = None,
+    epsilon: Annotated[
+        float | None,
+        typer.Option("--epsilon", "-e", help="Budget of --direct; default: that of the release, never another."),
+    ] = None,
+    delta: Annotated[
+        float | None, typer.Option("--delta", help="Delta of --direct; default: that of the release, else 1e-6.")
+    ] = None,
+    ledger: LedgerOption = None,
+    label: LabelOption = "",
     public: Annotated[
         bool,
-        typer.Option("--public", help="For --sweep: these data are public; nothing here is covered by epsilon."),
+        typer.Option(
+            "--public", help="For --sweep and --direct: the real data are public; nothing here is covered by epsilon."
+        ),
     ] = False,
     force: ForceOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
@@ -100,6 +124,9 @@ def run(
     """Judge a synthetic table: how close it is, and how well classifiers trained on it do on real patients.
 
     The numbers touch real patients without noise: they are internal, not to be published.
+
+    With --direct it also trains a classifier on the patients of --train themselves, at the epsilon of the release. That
+    spends this epsilon again, and the ledger keeps it: whatever can be refused is refused before.
 
     With --sweep it fits models itself, many times, on 70 % of public patients, and judges them on the others: utility
     and the worst group against epsilon, with ceiling and floor.
@@ -112,14 +139,16 @@ def run(
 
         dpsynth evaluate --real real.csv --synthetic fake.csv --target died --subgroup sex --out report.html
 
+        dpsynth evaluate --real test.csv --train train.csv --synthetic release -s ward.yaml --direct logistic
+
         dpsynth evaluate --real open.csv -s open.yaml --sweep 0.3,1,3 --seeds 5 --model prism --model mst --public
     """
-    from dpsynth.cohort import Cohort
-    from dpsynth.images import is_archive
     from dpsynth.workflow import evaluate
 
     subgroups = [name.split(",") if "," in name else name for name in subgroup] if subgroup else None
+    terms = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "label": label or None}
     if sweep is not None:
+        _refuse("it is for --direct without --sweep", terms)
         _refuse("it is not for --sweep", {"synthetic": synthetic or None, "train": train, "arm": arm, "bins": bins})
         if schema is None:
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
@@ -127,50 +156,79 @@ def run(
         given |= {"target": target, "subgroups": subgroups, "seed": seed, "direct": direct}
         swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
         return
-    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None, "direct": direct, "public": public or None})
+    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None})
     if not synthetic:
         raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
     if bins not in (None, "quantile", "public"):
         raise InputError(f"--bins {bins!r}: expected quantile or public.")
-    _check_out(out, force=force)
-    arms = dict(map(_named, arm or ()))
+    if out is not None:
+        check_page(out, ".json", force=force)
+    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public)
+    statement = _statement(synthetic[0])
+    yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
         report("reading", 0.0)
-        files = [real, *synthetic, *([train] if train is not None else []), *arms.values()]
-        facts = _facts(schema, files)
-        cohort = Cohort.read(real, facts, part="test" if is_archive(real) else None)
-        fake = [_synthetic(path, facts) for path in synthetic]
-        trained = Cohort.read(train, facts) if train is not None else None
-        found = evaluate(
-            cohort,
-            fake,
-            train=trained,
-            target=target,
-            subgroups=subgroups,
-            arms={name: _synthetic(path, facts) for name, path in arms.items()},
-            bins="public" if bins == "public" else "quantile",
-            statement=_statement(synthetic[0]),
-            seed=seed,
-            progress=report,
-        )
+        facts = _facts(schema, files.paths)
+        if yardstick is not None:
+            facts.check_confirmed()
+        cohorts = files.read(facts)
+        asked = {**cohorts, "target": target, "subgroups": subgroups}
+        given = {"bins": bins or "quantile", "statement": statement, "seed": seed, "progress": report}
+        found = evaluate(**asked, **given, classifiers=[yardstick.trained(asked, report)] if yardstick else ())
         if out is not None:
-            found.write_html(out)
-            found.write_json(out.with_suffix(".json"))
+            found.write_html(out, public=public)
+            found.write_json(out.with_suffix(".json"), public=public)
     if json:
         emit(found.to_dict())
         return
     judged(found)
     if out is not None:
-        note(f"{out}: the report, internal: it holds numbers that touched real patients.")
+        kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
+        note(f"{out}: the report, {kind}.")
 
 
-def _check_out(out: Path | None, *, force: bool) -> None:
-    if out is None:
-        return
-    if out.suffix == ".json":
-        raise InputError(f"--out {out.name!r}: is the page; the JSON is written beside it, so name it .html.")
-    for path in (out, out.with_suffix(".json")):
-        check_file(path, force=force)
+def _yardstick(
+    kind: str | None, train: Path | None, terms: dict[str, Any], statement: "dict[str, Any] | None", *, public: bool
+) -> Yardstick | None:
+    """Return what is asked of a direct classifier, if anything; refuse options that do not go together."""
+    if kind is None:
+        _refuse("it is for --direct", terms)
+        _refuse("it is for --sweep and --direct", {"public": public or None})
+        return None
+    if train is None:
+        raise InputError("--train: is needed for --direct: the patients that the classifier learns from.")
+    if public:
+        _refuse("public data have no ledger", {"ledger": terms["ledger"]})
+    return Yardstick.of(kind, terms, statement)
+
+
+@dataclass(frozen=True)
+class _Files:
+    """The files of one evaluation; `public` is what a person says of the real ones."""
+
+    real: Path
+    synthetic: list[Path]
+    train: Path | None
+    arms: dict[str, Path]
+    public: bool
+
+    @property
+    def paths(self) -> list[Path]:
+        """All of them."""
+        return [self.real, *self.synthetic, *([self.train] if self.train is not None else []), *self.arms.values()]
+
+    def read(self, facts: "Schema") -> dict[str, Any]:
+        """Return their cohorts as arguments of `dpsynth.evaluate`."""
+        from dpsynth.cohort import Cohort
+        from dpsynth.images import is_archive
+
+        part = "test" if is_archive(self.real) else None
+        return {
+            "real": Cohort.read(self.real, facts, part=part, public=self.public),
+            "synthetic": [_synthetic(path, facts) for path in self.synthetic],
+            "train": Cohort.read(self.train, facts, public=self.public) if self.train is not None else None,
+            "arms": {name: _synthetic(path, facts) for name, path in self.arms.items()},
+        }
 
 
 def _named(given: str) -> tuple[str, Path]:

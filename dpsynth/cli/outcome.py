@@ -1,17 +1,20 @@
 """What `release` and `demo` say at the end: what was spent, where it is, how good it is."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsynth.cli.common import emit, note, spent, table
+from dpsynth.cli.common import check_file, emit, note, spent, table
+from dpsynth.errors import InputError
 
-__all__ = ["announce", "judged"]
+__all__ = ["announce", "check_page", "judged"]
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.judge import Evaluation
     from dpsynth.evaluation.results import Result, Results
     from dpsynth.publishing import Published
 
-_ARMS = ("synthetic", "real")
+_ARMS = {"synthetic": "trained on synthetic", "real": "trained on real"}
+_DIRECT = "dp_classifier"
 
 
 def announce(made: "Published", *, json: bool) -> None:
@@ -35,6 +38,23 @@ def announce(made: "Published", *, json: bool) -> None:
     note(f"{made.release}: {safe} ({len(made.synthetic):,} synthetic rows).")
     if made.internal is not None:
         note(f"{made.internal}: numbers that touched real patients, report.html first; not to be published.")
+
+
+def check_page(page: Path, *beside: str, force: bool) -> None:
+    """Refuse a page that cannot be written with files of these endings beside it, before any work is done for it.
+
+    Raises
+    ------
+    InputError, FileError
+        If `page` has one of the endings, its folder does not exist, or a file is there and `force` is false.
+    """
+    if page.suffix in beside:
+        kinds = " and ".join(suffix.removeprefix(".").upper() for suffix in beside)
+        raise InputError(f"--out {page.name!r}: is the page; beside it comes {kinds}, so name the page .html.")
+    for path in (page, *map(page.with_suffix, beside)):
+        check_file(path, force=force)
+    if not page.absolute().parent.is_dir():
+        raise InputError(f"--out {page.name!r}: its folder does not exist; create it first.")
 
 
 def judged(found: "Evaluation") -> None:
@@ -69,36 +89,26 @@ def _close(results: "Results") -> None:
 
 
 def _useful(results: "Results") -> None:
-    learners = list(dict.fromkeys(result.subject for result in results.select("auroc", arm="synthetic")))
-    if not learners:
-        return
-    rows = [
-        (learner, *(_shown(next(iter(results.select("auroc", arm=arm, subject=learner)), None)) for arm in _ARMS))
-        for learner in learners
-    ]
-    table(
-        "how useful: AUROC on real held-out patients",
-        ("classifier", "trained on synthetic", "trained on real"),
-        rows,
-        caption="95 % intervals; internal numbers, not part of the release",
-    )
+    title = "how useful: AUROC on real held-out patients"
+    _learned(results.select("auroc"), title, "classifier")
 
 
 def _recognised(results: "Results") -> None:
-    found = results.select("image_balanced_accuracy", group="all")
-    learners = list(dict.fromkeys(result.subject for result in found if result.subject))
+    title = "images: balanced accuracy on images of real held-out patients"
+    _learned(results.select("image_balanced_accuracy", group="all"), title, "learner")
+
+
+def _learned(found: "Results", title: str, first: str) -> None:
+    """Print a score of each learner, by what it was trained on."""
+    learners = list(dict.fromkeys(one.subject for one in found.select(arm="synthetic") if one.subject))
     if not learners:
         return
+    arms = _ARMS | ({_DIRECT: "DP classifier"} if len(found.select(arm=_DIRECT)) else {})
     rows = [
-        (learner, *(_shown(next(iter(found.select(arm=arm, subject=learner)), None)) for arm in _ARMS))
+        (learner, *(_shown(next(iter(found.select(arm=arm, subject=learner)), None)) for arm in arms))
         for learner in learners
     ]
-    table(
-        "images: balanced accuracy on images of real held-out patients",
-        ("learner", "trained on synthetic", "trained on real"),
-        rows,
-        caption="95 % intervals; internal numbers, not part of the release",
-    )
+    table(title, (first, *arms.values()), rows, caption="95 % intervals; internal numbers, not part of the release")
 
 
 def _shown(result: "Result | None") -> str:

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from dpsynth.cli.common import INTERRUPTED, check_file, emit, note, progress, table
+from dpsynth.cli.common import INTERRUPTED, emit, note, progress, table
+from dpsynth.cli.outcome import check_page
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
@@ -24,8 +25,9 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
         Before the first fit, if an argument or a file is not as it should be.
     """
     from dpsynth.cohort import Cohort
+    from dpsynth.direct import OF_IMAGES, dp_classifier
     from dpsynth.schema import Schema
-    from dpsynth.sweeping import dp_classifier, sweep
+    from dpsynth.sweeping import sweep
 
     if not public:
         raise InputError(
@@ -34,8 +36,10 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
         )
     epsilons = parse_epsilons(given.pop("epsilons"))
     direct = given.pop("direct", None)
+    if direct in OF_IMAGES:
+        raise InputError(f"--direct {direct}: learns from images, and a sweep follows tables; name logistic or mlp.")
     given["classifier"] = None if direct is None else dp_classifier(direct, given["target"])
-    _check_files(out, force=force)
+    check_page(out, ".csv", ".json", force=force)
     runs: list[Run] = []
     try:
         with progress(quiet=json) as report:
@@ -73,15 +77,6 @@ def parse_epsilons(text: str) -> list[float]:
     if not all(math.isfinite(one) and one > 0 for one in found):
         raise InputError(f"--sweep {text!r}: expected positive numbers with commas between them, such as 0.3,1,3.")
     return found
-
-
-def _check_files(page: Path, *, force: bool) -> None:
-    if page.suffix in (".csv", ".json"):
-        raise InputError(f"--out {page.name!r}: is the page; CSV and JSON are written beside it, so name it .html.")
-    for path in (page, page.with_suffix(".csv"), page.with_suffix(".json")):
-        check_file(path, force=force)
-    if not page.absolute().parent.is_dir():
-        raise InputError(f"--out {page.name!r}: its folder does not exist; create it first.")
 
 
 def _written(runs: "list[Run]", out: Path) -> "Sweep | None":

@@ -1,12 +1,12 @@
 """The part of the page on images."""
 
 import html
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import Figure, Section, arms_of, kept
+from dpsynth.evaluation.report.parts import Figure, Section, arms_of, direct, kept
 from dpsynth.evaluation.report.svg import INK
 from dpsynth.evaluation.report.text import Grid, number, short, shown, with_interval
 from dpsynth.evaluation.results import Result, Results
@@ -21,26 +21,32 @@ _ONLY_SAMPLES = (
 )
 _SCORES = ("image_balanced_accuracy", "image_accuracy", "image_auroc")
 _CHANGE = "image_balanced_accuracy_change"
+DIRECT = "dp_classifier"
 _SIDES = {"real": "Real images of other patients", "trained_real_tested_synthetic": "Synthetic images"}
 LONGEST, LETTER, HIGH, GAP = 24, 8, 44, 6
 """Of a grid of samples: letters of a name and width of each, height of a row and space between rows, in pixels."""
 
 
-def images(results: Results, target: str | None) -> Section:
-    """Return the part on images: how they look, what one learns from them, how far they are from real ones."""
+def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Section:
+    """Return the part on images: how they look, what one learns from them, how far they are from real ones.
+
+    `about` says what classifiers were given.
+    """
     mine = results.select(section="images")
     samples = [_samples(one, place) for place, one in enumerate(mine.select("image_samples"))]
     if len(mine) == len(mine.select("image_samples")):
         return Section("images", TITLE, [_ONLY_SAMPLES], kept(samples))
     learners = list(dict.fromkeys(one.subject for one in mine.select(_SCORES) if one.subject))
     drawn = kept([*samples, _arms(mine, learners), _classes(mine, learners), _groups(mine, learners)])
+    words = [_words(mine, target), *filter(None, [direct(mine, about)]), *_disagreement(mine)]
     tables = kept([_changes(mine), _distances(mine), _consistency(mine)])
     more = kept([grid for learner in learners for grid in (_by_class(mine, learner), _by_group(mine, learner))])
-    return Section("images", TITLE, [_words(mine, target), *_disagreement(mine)], drawn, tables, more)
+    return Section("images", TITLE, words, drawn, tables, more)
 
 
 def _words(results: Results, target: str | None) -> str:
-    trained = [one.detail["trained_images"] for one in results.select(_SCORES) if "trained_images" in one.detail]
+    scores = [one for one in results.select(_SCORES) if one.arm != DIRECT]
+    trained = [one.detail["trained_images"] for one in scores if "trained_images" in one.detail]
     if not trained:
         return "No network was trained: see what is missing below. Distances need none, but for one extractor."
     tested = [one.detail["images"] for one in results.select(_SCORES, group="all") if one.ok]
@@ -49,7 +55,7 @@ def _words(results: Results, target: str | None) -> str:
         f"same {number(max(tested, default=0))} images of real patients; trained on real images is the ceiling. "
         "Nothing is chosen by how it does on the test images. Intervals draw patients, with all their images. Of "
         "larger cohorts a random subset of patients is used: 30,000 images for training, 10,000 for testing, 5,000 for "
-        "distances, 2,500 for neighbours; large images are made smaller."
+        f"distances, 2,500 for neighbours; large images are made smaller."
     )
 
 
@@ -211,10 +217,11 @@ def _by_group(results: Results, learner: str) -> Grid | None:
 
 
 def _table(results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str) -> Grid | None:
-    """Return a row per group: both arms' scores and the change."""
+    """Return a row per group: the scores of the arms, and their changes."""
     found = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
-    columns = [(metric, arm) for metric in metrics for arm in ("real", "synthetic")]
-    columns += [(f"{metric}_change", "synthetic") for metric in changes]
+    given = ["synthetic", *([DIRECT] if len(found.select(arm=DIRECT)) else [])]
+    columns = [(metric, arm) for metric in metrics for arm in ("real", *given)]
+    columns += [(f"{metric}_change", arm) for metric in changes for arm in given]
     rows = []
     for group in dict.fromkeys(one.group for one in found):
         mine = {(one.metric, one.arm): one for one in found.select(group=group)}
@@ -222,5 +229,12 @@ def _table(results: Results, learner: str, metrics: Sequence[str], changes: Sequ
         positives = first.detail.get("positives", first.n)
         cells = (shown(mine[column]) if column in mine else "n/a" for column in columns)
         rows.append((group, number(positives), number(first.detail.get("images")), *cells))
-    names = [METRICS[metric].title + ("" if "change" in metric else f", {arm}") for metric, arm in columns]
-    return Grid(caption, ("Group", "n patients", "images", *names), rows) if rows else None
+    head = ("Group", "n patients", "images", *(_column(metric, arm) for metric, arm in columns))
+    return Grid(caption, head, rows) if rows else None
+
+
+def _column(metric: str, arm: str) -> str:
+    """Return the head of a column: whose score, or whose change where that is not the cohort's."""
+    if arm == DIRECT:
+        return f"{METRICS[metric].title}, {SHORT[arm]}"
+    return METRICS[metric].title if metric.endswith("_change") else f"{METRICS[metric].title}, {arm}"

@@ -1,10 +1,11 @@
 """The part of the page on models that are learned from the cohort."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, kept
+from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, direct, kept
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Result, Results
 
@@ -14,8 +15,8 @@ __all__ = ["utility"]
 _SCORES = ("auroc", "auprc", "balanced_accuracy", "brier", "r2", "mae", "calibration_intercept", "calibration_slope")
 
 
-def utility(results: Results, target: str | None) -> Section:
-    """Return the part on models that are learned from the cohort."""
+def utility(results: Results, target: str | None, about: Mapping[str, Any]) -> Section:
+    """Return the part on models that are learned from the cohort; `about` says what classifiers were given."""
     title = "Can one learn from it?"
     if target is None:
         return Section("utility", title, ["No outcome was named, so that no model was trained."])
@@ -24,7 +25,7 @@ def utility(results: Results, target: str | None) -> Section:
         return Section("utility", title, [NOTHING])
     words = (
         f"Models that predict {target} are trained on each arm, with the same number of rows{_rows(mine)}, and tested "
-        f"on the same real patients. Trained on real patients is the ceiling. {_floor(mine)} {_direct(mine)}"
+        f"on the same real patients. Trained on real patients is the ceiling. {_floor(mine)} {direct(mine, about)}"
     )
     learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
     drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
@@ -45,13 +46,6 @@ def _floor(results: Results) -> str:
         "The floor (independent columns at the same epsilon) was not given: fitting it to private patients would have "
         "to be paid for as well."
     )
-
-
-def _direct(results: Results) -> str:
-    words = "A DP classifier that is trained directly on the real patients at the same epsilon"
-    if len(results.select(arm="dp_classifier")):
-        return f"{words} shows how well this question alone can be answered at that price without synthesis."
-    return f"{words}, the yardstick for whether synthesis is worth it, was not given."
 
 
 def _ordered(results: Sequence[Result]) -> list[Result]:

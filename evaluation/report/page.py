@@ -1,5 +1,6 @@
 """The page and its JSON twin, from an evaluation. Two renderings: what may be published, and what may not."""
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from dpsynth.evaluation.report.on_images import images
 from dpsynth.evaluation.report.on_inference import inference
 from dpsynth.evaluation.report.on_limits import failures, glossary, unsupported
 from dpsynth.evaluation.report.on_utility import utility
+from dpsynth.evaluation.report.parts import own_budget
 from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
 from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import Grid
@@ -71,7 +73,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
 
     results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
     groups, answers = group_verdicts(results, margins), verdicts(results, margins, target)
-    statement = privacy(evaluation.statement)
+    statement = privacy(evaluation.statement, _beside(evaluation.about))
     withheld = isinstance(results, PublicResults) and evaluation.about.get("real_data") != "public"
     return {
         "evaluation": evaluation,
@@ -86,8 +88,8 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
         "margins": margins,
         "sections": [
             fidelity(results),
-            utility(results, target),
-            *([images(results, target)] if evaluation.schema.images is not None else []),
+            utility(results, target, evaluation.about),
+            *([images(results, target, evaluation.about)] if evaluation.schema.images is not None else []),
             inference(results),
             fairness(results, margins),
             failures(results, withheld=withheld),
@@ -101,6 +103,12 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
         "safe": Markup,
         "version": _version(),
     }
+
+
+def _beside(about: Mapping[str, Any]) -> str:
+    """Return what was spent on the same patients for the evaluation itself."""
+    spent = own_budget(about) if about.get("real_data") != "public" else ""
+    return f"For the evaluation a DP classifier was trained on the same patients. {spent}" if spent else ""
 
 
 def _version() -> str:

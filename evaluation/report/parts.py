@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
-__all__ = ["NOTHING", "PAID", "Figure", "Section", "arms_of", "by_arm", "kept"]
+__all__ = ["NOTHING", "PAID", "Figure", "Section", "arms_of", "by_arm", "direct", "kept", "own_budget"]
 
 NOTHING = (
     "No number of this part may be shown here: all of them would touch private data without noise. Whoever holds the "
@@ -102,3 +102,29 @@ T = TypeVar("T")
 def kept(items: Sequence[T | None]) -> list[T]:
     """Return the items that are there."""
     return [item for item in items if item is not None]
+
+
+def direct(results: Results, about: Mapping[str, Any]) -> str:
+    """Return what a part says of the arm of DP classifiers, whether it is there or not."""
+    words = "A DP classifier that is trained directly on the real patients at the same epsilon"
+    if len(results.select(arm="dp_classifier")):
+        there = f"{words} shows how well this question alone can be answered at that price without synthesis."
+        return f"{there} {own_budget(about)}".rstrip()
+    if about.get("classifiers"):  # it stands in another part
+        return ""
+    return f"{words}, the yardstick for whether synthesis is worth it, was not given."
+
+
+def own_budget(about: Mapping[str, Any]) -> str:
+    """Return what DP classifiers spent on the patients, beside what the cohort spent; empty where it is unknown."""
+    given = [one for one in about.get("classifiers", ()) if "epsilon" in one and "delta" in one]
+    if not given:
+        return ""
+    if about.get("real_data") == "public":
+        return "It was trained on public patients: no budget was spent on it."
+    budgets = "; ".join(dict.fromkeys(f"epsilon {one['epsilon']:g}, delta {one['delta']:g}" for one in given))
+    each = "It" if len(given) == 1 else f"Each of {len(given)} such classifiers"
+    return (
+        f"{each} spent a budget of its own ({budgets}), which the cohort's epsilon does not cover; the ledger of the "
+        "patients adds up what was spent."
+    )

@@ -50,8 +50,15 @@ def posterior(prior: float, epsilon: float) -> float:
     return 1 / (1 + math.exp(-epsilon) * (1 - prior) / prior)
 
 
-def privacy(statement: Statement) -> Privacy:
-    """Return what the page says about privacy, from ``privacy.json``; fields that are not there are unknown."""
+def privacy(statement: Statement, beside: str = "") -> Privacy:
+    """Return what the page says about privacy, from ``privacy.json``; fields that are not there are unknown.
+
+    Parameters
+    ----------
+    statement : mapping
+    beside : str
+        What was spent on the same patients for the evaluation, in words.
+    """
     epsilon, delta = _real(statement.get("epsilon")), _real(statement.get("delta"))
     if epsilon is None or delta is None:
         warning = "No privacy statement was given: nothing on this page says that this cohort protects anybody."
@@ -65,7 +72,7 @@ def privacy(statement: Statement) -> Privacy:
     return Privacy(
         True,
         warning,
-        _words(statement, epsilon, delta),
+        [*_words(statement, epsilon, delta), *([beside] if beside else [])],
         _facts(statement),
         _gains(epsilon),
         _power(statement.get("trade_off")),

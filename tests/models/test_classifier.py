@@ -7,11 +7,13 @@ import numpy as np
 import pandas as pd
 import pytest
 from mechanism_cases import ORDINARY, cohort_of, ordinary, schema_of
+from privacy.helpers import Tape
 
 from dpsynth.cohort import Cohort
+from dpsynth.direct import dp_classifier
 from dpsynth.errors import InputError
 from dpsynth.privacy.budget import Budget
-from dpsynth.sweeping import dp_classifier
+from dpsynth.privacy.session import Session
 
 pytest.importorskip("torch", reason="the classifier needs the extra [deep]")
 
@@ -83,6 +85,56 @@ def test_several_rows_a_patient() -> None:
     found = fit_classifier(cohort, epsilon=1.0, delta=1e-6, seed=0)
     assert found.statement["max_rows_per_patient"] == 3
     assert found.statement["epsilon_spent"] <= 1
+
+
+def test_columns_to_be_discovered_are_left_out() -> None:
+    """They take part in nothing; what of delta is kept for finding their values is not spent on the training."""
+    columns = {**ORDINARY, "ward": {"type": "categorical", "discover": True, "max_values": 5}}
+    rows = {**_rows(0), "ward": np.where(np.arange(N) % 2, "x", "y")}
+    found = fit_classifier(cohort_of(columns, rows, target="died", rows=N), epsilon=1.0, delta=1e-6, seed=0)
+    assert found.statement["epsilon_spent"] <= 1
+    other = cohort_of(columns, {**_rows(1), "ward": "z"}, target="died", rows=N)
+    same = cohort_of(columns, {**_rows(1), "ward": "x"}, target="died", rows=N)
+    assert (found.predict_proba(other) == found.predict_proba(same)).all()
+
+
+def test_a_tape_gives_the_same_classifier_for_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With every answer from a tape, probabilities and statement are the same whoever the patients are.
+
+    The neighbours have a new category to be discovered, one row more, a first missing value.
+    """
+    opened = Session.open
+    monkeypatch.setattr(Session, "open", lambda *args, **facts: opened(*args, **{**facts, "answers": Tape()}))
+    columns = {**ORDINARY, "ward": {"type": "categorical", "discover": True, "max_values": 5}}
+    rows = {**_rows(0, 200), "lab": np.full(200, 1.0), "ward": np.full(200, "x")}
+    fresh = {**rows, "ward": np.where(np.arange(200) == 7, "rare", "x")}
+    missing = {**rows, "lab": np.where(np.arange(200) == 7, np.nan, 1.0)}
+    more = {name: np.append(values, values[:1]) for name, values in rows.items()}
+    found = [
+        fit_classifier(cohort_of(columns, one, target="died"), epsilon=1.0, delta=1e-6)
+        for one in (rows, fresh, missing, more)
+    ]
+    asked = cohort_of(columns, rows, target="died")
+    for other in found[1:]:
+        assert np.array_equal(found[0].predict_proba(asked), other.predict_proba(asked))
+        assert other.statement == found[0].statement
+
+
+def test_visits_and_nothing_to_learn_from_are_refused() -> None:
+    """A schema with visits, and one whose only column is the outcome, before a session is opened."""
+    columns = {
+        "id": {"type": "identifier"},
+        "visit": {"type": "categorical", "values": [1, 2]},
+        "died": ORDINARY["died"],
+    }
+    rows = {"id": ["p", "p"], "visit": [1, 2], "died": [0, 1]}
+    visits = {"column": "visit", "values": [1, 2]}
+    several = cohort_of(columns, rows, target="died", patient="id", max_rows_per_patient=2, visits=visits)
+    with pytest.raises(InputError, match="declares visits"):
+        fit_classifier(several, epsilon=1.0, delta=1e-6)
+    alone = cohort_of({"died": ORDINARY["died"]}, {"died": [0, 1]}, target="died")
+    with pytest.raises(InputError, match="no column beside it"):
+        fit_classifier(alone, epsilon=1.0, delta=1e-6)
 
 
 def test_a_private_cohort_needs_a_ledger(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The direct baseline for images: features, budget, forms and the tape; what it is worth stands in the benchmarks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +127,10 @@ def test_windows_average(side: int, grid: int) -> None:
 REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
     "an unknown kind": (lambda: fit_image_classifier(scans(), epsilon=1, delta=DELTA, kind="deep"), "kind: found"),  # type: ignore[arg-type]
     "a target that is no column": (lambda: fit_image_classifier(scans(), "ghost", epsilon=1, delta=DELTA), "ghost"),
+    "a table": (
+        lambda: fit_image_classifier(replace(scans(), images=None), epsilon=1, delta=DELTA),
+        "images: the cohort has none",
+    ),
     "no target": (lambda: fit_image_classifier(scans(target=None), epsilon=1, delta=DELTA), "target: there is none"),
 }
 
