@@ -237,13 +237,16 @@ class PrivateAnswers:
 
     def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Let the panel's teachers learn on, and return their votes plus Gaussian noise."""
+        return _shielded("asking teachers", lambda: self._noise.gaussian(self._of(panel).votes(made, asked), sigma))
 
-        def voted() -> Integers:
-            if self._teachers is None or self._teachers.panel is not panel:
-                self._teachers = Teachers(panel, self._codes, self._cohort.patients(), self._noise)
-            return self._noise.gaussian(self._teachers.votes(made, asked), sigma)
+    def teach(self, panel: Panel, made: NDArray[np.float32]) -> None:
+        """Let the panel's teachers learn on and say nothing: for votes that a run has already."""
+        _shielded("asking teachers", lambda: self._of(panel).learn(made))
 
-        return _shielded("asking teachers", voted)
+    def _of(self, panel: Panel) -> Teachers:
+        if self._teachers is None or self._teachers.panel is not panel:
+            self._teachers = Teachers(panel, self._codes, self._cohort.patients(), self._noise)
+        return self._teachers
 
     def _kept_images(self) -> "ImageSet | None":
         """Return the images of the kept rows, at most as many of a patient as the schema says."""

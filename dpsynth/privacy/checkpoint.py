@@ -17,11 +17,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpsynth.errors import DpsynthError, FileError, InputError, LedgerError
 from dpsynth.files import read_json, whole_file, write_json
 from dpsynth.privacy import processes
 from dpsynth.privacy.counting import Query
+from dpsynth.privacy.mechanisms import Integers
+from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.training import TrainingPlan
 
 if TYPE_CHECKING:
@@ -104,6 +107,7 @@ class Journal:
         self._checkpoint = checkpoint
         self._claim = claim
         self._unit = 0
+        self._untaught: list[tuple[Panel, NDArray[np.float32]]] = []
 
     def __repr__(self) -> str:
         return "Journal(...)"
@@ -120,6 +124,24 @@ class Journal:
     def gradients(self, *asked: Any, **more: Any) -> Any:
         """Return the gradients themselves: a training is written down by blocks, see `Kept`."""
         return self._answers.gradients(*asked, **more)
+
+    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+        """Return votes; before the first that are new, teachers learn what they had learned for those that are not.
+
+        Nobody sees what they learn, and the made rows are those of the questions that were written down: each teacher
+        is again the function of its own patients and of public rows by which `dpsynth.privacy.pate` derives the price.
+        """
+
+        def ask(*question: Any) -> Any:
+            while self._untaught:
+                self._answers.teach(*self._untaught.pop(0))
+            return self._answers.votes(*question)
+
+        known = self._checkpoint.path(self._unit).is_file()
+        found: Integers = self._asked("votes", ask, (panel, made, asked, sigma), {})
+        if known:
+            self._untaught.append((panel, made))
+        return found
 
     def claim_block(self) -> None:
         """Claim the next block of a training."""
@@ -215,7 +237,7 @@ class Kept:
     plan
         The training.
     parts
-        What goes on: networks and optimisers, by name.
+        What goes on, by name: networks, optimisers and whatever else has a state_dict, and torch's generators.
     claimed
         Units that the ledger knows.
     """
@@ -256,7 +278,7 @@ class Kept:
         from safetensors.torch import save
 
         tensors: dict[str, torch.Tensor] = {}
-        facts = {name: _split(part.state_dict(), f"{name}/", tensors) for name, part in self._parts.items()}
+        facts = {name: _split(_state(part), f"{name}/", tensors) for name, part in self._parts.items()}
         note = {"step": step, "unit": self._journal.unit, "parts": facts, "file": f"training{step}.safetensors"}
         with whole_file(self._folder / str(note["file"])) as partial:
             partial.write_bytes(save(tensors))
@@ -273,11 +295,26 @@ class Kept:
         try:
             tensors = load_file(self._folder / str(note["file"]))
             for name, part in self._parts.items():
-                part.load_state_dict(_joined(note["parts"][name], tensors))
+                _restore(part, _joined(note["parts"][name], tensors))
             self._journal.skip_to(int(note["unit"]))
             return int(note["step"])
         except (OSError, KeyError, TypeError, ValueError, RuntimeError):
             raise FileError("checkpoint: the state of the training does not fit; begin a new run.") from None
+
+
+def _state(part: Any) -> Any:
+    import torch
+
+    return part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
+
+
+def _restore(part: Any, state: Any) -> None:
+    import torch
+
+    if isinstance(part, torch.Generator):
+        part.set_state(state)
+    else:
+        part.load_state_dict(state)
 
 
 def _split(value: Any, place: str, tensors: "dict[str, torch.Tensor]") -> Any:

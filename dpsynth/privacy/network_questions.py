@@ -137,8 +137,8 @@ class NetworkQuestions(Asking):
         backend
             How per-patient gradients are found, see `dpsynth.privacy.per_patient`; all give the same numbers.
         state
-            What besides the objective goes on from step to step: optimisers, averages, generators, by name. Where the
-            session has a checkpoint they are kept in it.
+            What besides the objective goes on from step to step, by name: other networks, optimisers, averages, torch's
+            generators of what is public. Where the session has a checkpoint they are kept in it.
 
         Raises
         ------

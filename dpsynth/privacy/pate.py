@@ -159,12 +159,18 @@ class Teachers:
 
         **Exact: internal to the kernel.**
         """
-        made, asked = self.panel.products(made), self.panel.products(asked)
+        self.learn(made)
+        asked = self.panel.products(asked)
         found = np.zeros(len(asked), dtype=np.int64)
+        for weights in self._weights:
+            found += asked @ weights > 0
+        return found
+
+    def learn(self, made: NDArray[np.float32]) -> None:
+        """Let every teacher learn on, and nothing else."""
+        made = self.panel.products(made)
         for teacher in range(self.panel.teachers):
             self._learn(teacher, made)
-            found += asked @ self._weights[teacher] > 0
-        return found
 
     def _learn(self, teacher: int, made: NDArray[np.float32]) -> None:
         """Take steps down the logistic loss of one teacher: the mean over its patients, and that over made rows."""

@@ -257,7 +257,7 @@ def _whitened(
 
 def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
     """Train a small network by DP-SGD with Adam; what is kept is the running average of its weights."""
-    from dpsynth.models.image.generators import Average
+    from dpsynth.models.averages import Average
 
     conditions = Conditions.of(session.codec, (target,))
     patients = _patients(session, session.rho_left)

@@ -10,16 +10,17 @@ change buffers there and is refused by the kernel.
 """
 
 import math
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
+from dpsynth.models.averages import Average
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image import mean_embedding
-from dpsynth.models.image.generators import Average, Growing, NetworkGenerator, NetworkModel, fresh
+from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.mean_embedding import Embedding
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
@@ -117,7 +118,7 @@ class GAN(TrainedImageSynthesizer):
         made = Made(network, known, paid)
         critic = Critic(known, made, Reading.of(session.codec, known.conditions), self.channels)
         play = Play(critic, made, self, report)
-        session.train(critic, play.update, expected=paid.patients, records="images")
+        session.train(critic, play.update, expected=paid.patients, records="images", state=play.state)
         return NetworkGenerator(play.finish())
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
@@ -225,6 +226,17 @@ class Play:
         self._makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
         self._average = Average(made.network, 0.97)
         self._own = torch.Generator().manual_seed(6)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What goes on from step to step besides the discriminator's weights."""
+        return {
+            "learns": self._learns,
+            "makes": self._makes,
+            "generator": self._made.network,
+            "average": self._average,
+            "own": self._own,
+        }
 
     def update(self, step: int) -> None:
         """Take a step of the discriminator, and now and then of the generator."""

@@ -104,36 +104,6 @@ def fresh(shape: Sequence[int], sizes: Sequence[int], *, seed: int = 0, **settin
         return Growing(shape, sizes, **settings)
 
 
-class Average:
-    """A running average of a network's weights.
-
-    Parameters
-    ----------
-    network
-        Whose weights.
-    past
-        Weight of the past; less during the first steps.
-    """
-
-    def __init__(self, network: nn.Module, past: float) -> None:
-        self._network, self._past, self._steps = network, past, 0
-        self._kept = [p.detach().clone() for p in network.parameters()]
-
-    @torch.no_grad()
-    def update(self) -> None:
-        """Take the present weights in."""
-        self._steps += 1
-        share = 1 - min(self._past, self._steps / (self._steps + 9))
-        for kept, parameter in zip(self._kept, self._network.parameters(), strict=True):
-            kept.lerp_(parameter, share)
-
-    @torch.no_grad()
-    def finish(self) -> None:
-        """Put the average in the place of the present weights."""
-        for kept, parameter in zip(self._kept, self._network.parameters(), strict=True):
-            parameter.copy_(kept)
-
-
 class NetworkGenerator:
     """Images from a trained network.
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
+from dpsynth.models.averages import Average
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.generators import Average, Growing, NetworkGenerator, NetworkModel, fresh
+from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
 from dpsynth.privacy.accounting import gaussian_scale

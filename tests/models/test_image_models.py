@@ -19,9 +19,10 @@ from dpsynth.errors import InputError, ModelFormatError
 from dpsynth.files import read_json, write_json
 from dpsynth.imaging import ImageSet
 from dpsynth.models import Model, load_model, make
+from dpsynth.models.averages import Average
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.gan import SPECTRAL, Critic, Made, limit_weights
-from dpsynth.models.image.generators import Average, Growing, NetworkGenerator, fresh
+from dpsynth.models.image.generators import Growing, NetworkGenerator, fresh
 from dpsynth.models.image.mean_embedding import EACH, Distance, Embedding, MeanEmbedding, fit, random_frequencies
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known

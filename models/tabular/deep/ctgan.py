@@ -89,7 +89,8 @@ class CTGAN(DeepSynthesizer):
                 for _ in range(self.generator_steps):
                     generator.step(ROWS, lambda rows, given: softplus(-critic.judge(rows, given)))
 
-        session.train(critic, update, expected=expected_patients(session, known))
+        state = {**trainer.state, **generator.state}
+        session.train(critic, update, expected=expected_patients(session, known), state=state)
         return generator.model(session)
 
 

@@ -133,7 +133,7 @@ class TabularDiffusion(DeepSynthesizer):
         if rows is not None:
             _warm_up(objective, rows, self.warm_steps, report)
         trainer = Trainer(objective, rate=self.rate, steps=self.steps, report=report)
-        session.train(objective, trainer.update, expected=expected_patients(session, known))
+        session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
         return DiffusionModel(
             session.codec,

@@ -1,11 +1,13 @@
 """The generator of a GAN for rows: it sees noise, conditions from a paid table and a critic, never a patient."""
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from dpsynth.models.averages import Average
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known, generated
 from dpsynth.models.tabular.deep.networks import fresh, gumbel, seeded
 from dpsynth.models.tabular.deep.training import with_margins
@@ -38,10 +40,20 @@ class Generator:
         self._latent = len(layout.scores) + extra
         shape = (self._latent + layout.condition_width, hidden, layout.width)
         self.network = with_margins(fresh(3, *shape, depth=2, normalised=True), layout)
-        self._average = [p.detach().clone() for p in self.network.parameters()]
+        self._average = Average(self.network, AVERAGE, span=0)
         self._optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, betas=(0.5, 0.9))
         self._own = seeded(4)
         self._weights = torch.from_numpy(known.conditions.table.ravel()).double().clamp(min=1e-9)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What goes on from step to step."""
+        return {
+            "generator": self.network,
+            "generator's optimiser": self._optimiser,
+            "generator's average": self._average,
+            "generator's own": self._own,
+        }
 
     def rows(self, count: int, randomness: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return (count, width) rows and the (count, condition width) states that they were made for."""
@@ -66,15 +78,11 @@ class Generator:
         self._optimiser.zero_grad()
         loss(*self.rows(count)).mean().backward()  # type: ignore[no-untyped-call]
         self._optimiser.step()
-        with torch.no_grad():
-            for kept, parameter in zip(self._average, self.network.parameters(), strict=True):
-                kept.lerp_(parameter, 1 - AVERAGE)
+        self._average.update()
 
     def model(self, session: Session) -> GeneratorModel:
         """Return the model, with the average of the weights."""
-        with torch.no_grad():
-            for kept, parameter in zip(self._average, self.network.parameters(), strict=True):
-                parameter.copy_(kept)
+        self._average.finish()
         return GeneratorModel(
             session.codec,
             session.statement(),

@@ -1,10 +1,11 @@
 """Stepping an optimiser on noisy gradients, and first weights that already know the paid margins."""
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
 
+from dpsynth.models.averages import Average
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.layout import SMALLEST, Layout
 from dpsynth.models.tabular.deep.networks import MLP
@@ -35,28 +36,27 @@ class Trainer:
     def __init__(
         self, objective: Objective, *, rate: float, steps: int, report: Progress, average: float = 0.95
     ) -> None:
-        self._parameters = list(trainable(objective).values())
-        self._optimiser = torch.optim.Adam(self._parameters, lr=rate)
-        self._rate, self._steps, self._report, self._average = rate, steps, report, average
-        self._kept = [p.detach().clone() for p in self._parameters]
+        self._optimiser = torch.optim.Adam(trainable(objective).values(), lr=rate)
+        self._rate, self._steps, self._report = rate, steps, report
+        self._average = Average(objective, average)
+
+    @property
+    def state(self) -> dict[str, Any]:
+        """What goes on from step to step besides the objective's weights."""
+        return {"optimiser": self._optimiser, "average": self._average}
 
     def update(self, step: int) -> None:
         """Take one step with the gradients that are there."""
         for group in self._optimiser.param_groups:
             group["lr"] = self._rate * (0.55 + 0.45 * math.cos(math.pi * step / self._steps))
         self._optimiser.step()
-        share = min(self._average, (step + 1) / (step + 10))
-        with torch.no_grad():
-            for kept, parameter in zip(self._kept, self._parameters, strict=True):
-                kept.lerp_(parameter, 1 - share)
+        self._average.update()
         if step % REPORTED == 0:
             self._report("training", step / self._steps)
 
     def finish(self) -> None:
         """Put the average in the place of the last weights."""
-        with torch.no_grad():
-            for kept, parameter in zip(self._kept, self._parameters, strict=True):
-                parameter.copy_(kept)
+        self._average.finish()
         self._report("training", 1.0)
 
 
@@ -70,11 +70,4 @@ def with_margins(network: MLP, layout: Layout) -> MLP:
     with torch.no_grad():
         network.last.weight.mul_(0.1)
         network.last.bias.copy_(bias)
-    return network
-
-
-def frozen(network: nn.Module) -> nn.Module:
-    """Return a network whose weights get no gradients."""
-    for parameter in network.parameters():
-        parameter.requires_grad_(False)
     return network

@@ -68,7 +68,7 @@ class TVAE(DeepSynthesizer):
         """Train encoder and decoder; keep the decoder."""
         objective = Autoencoder(known.layout, self.latent, self.hidden)
         trainer = Trainer(objective, rate=self.rate, steps=self.steps, report=report)
-        session.train(objective, trainer.update, expected=expected_patients(session, known))
+        session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
         return GeneratorModel(
             session.codec,
