@@ -176,6 +176,19 @@ def test_files_and_packages_are_looked_at_before(place: Path) -> None:
     assert not (place / LEDGER).exists()
 
 
+def test_a_release_alone_does_not_decide_what_is_spent(place: Path) -> None:
+    """Where the ledger knows no run on the patients, a stranger's release spends nothing until a person says so."""
+    _released(place, epsilon=60)
+    asked = (*FILES[:4], "--synthetic", "release", "-s", "ward.yaml", "--direct", "logistic")
+    done = _run(*asked)
+    assert done.exit_code == 2, done.output
+    assert "knows no run on these patients" in done.output
+    assert not (place / LEDGER).exists()
+    with patch("dpsynth.evaluation.judge.Study", side_effect=KeyboardInterrupt):
+        _run(*asked, "--epsilon", 60)
+    assert [run.budget.epsilon for run in Ledger(LEDGER).runs()] == [60]
+
+
 def test_an_exhausted_ledger_refuses(place: Path) -> None:
     """Exit code 3, and the file is what it was."""
     book = Ledger(LEDGER)

@@ -32,12 +32,15 @@ class Yardstick:
         Where it is kept; default: beside the training patients' file.
     label
         Its name there.
+    decided
+        Whether a person gave the epsilon; else it is the release's word alone.
     """
 
     kind: str
     budget: "Budget"
     ledger: Path | None
     label: str
+    decided: bool
 
     @classmethod
     def of(cls, kind: str, terms: Mapping[str, Any], statement: Mapping[str, Any] | None) -> "Yardstick":
@@ -51,7 +54,8 @@ class Yardstick:
         from dpsynth.direct import dp_classifier
 
         dp_classifier(kind)
-        return cls(kind, _budget(terms, statement or {}), terms["ledger"], terms["label"] or f"direct {kind}")
+        budget, label = _budget(terms, statement or {}), terms["label"] or f"direct {kind}"
+        return cls(kind, budget, terms["ledger"], label, decided=terms["epsilon"] is not None)
 
     def trained(self, asked: Mapping[str, Any], report: "Progress") -> "Classifier":
         """Check everything, say what will be spent and where, train, and say what the patients' total is.
@@ -77,11 +81,20 @@ class Yardstick:
         book = ledger_of(train) if self.ledger is None else Ledger(self.ledger)
         maker = dp_classifier(self.kind, asked["target"], ledger=book, label=self.label, progress=report)
         check(**{**asked, "target": maker.check(train)}, images=maker.of_images)
+        self._check_origin(book)
         note(self._announced(train, book))
         found = maker(train, self.budget)
         if book is not None:
             note(f"{book.path.name}: {_total(book)}.")
         return found
+
+    def _check_origin(self, book: "Ledger | None") -> None:
+        """Refuse to spend on a release's word alone where no run on these patients is known: it may be another's."""
+        if book is not None and not self.decided and not book.runs():
+            raise InputError(
+                f"--epsilon: {book.path.name} knows no run on these patients, so that the release alone says that it was "
+                f"made from them. Name their ledger (--ledger), or decide yourself (--epsilon {self.budget.epsilon:g})."
+            )
 
     def _announced(self, train: "Cohort", book: "Ledger | None") -> str:
         """Return what will be spent and where."""

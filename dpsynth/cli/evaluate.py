@@ -99,7 +99,7 @@ def run(
             "--direct",
             metavar="KIND",
             help="Also train this by DP-SGD on --train itself, the yardstick of synthesis: logistic or mlp, of images "
-            "linear or cnn. Spends a budget of its own.",
+            "linear or cnn. Spends a budget of its own. With --sweep logistic or mlp, on the patients of each fit.",
         ),
     ] = None,
     epsilon: Annotated[
