@@ -26,9 +26,9 @@ import torch
 from dpsynth import Schema
 from dpsynth.codec import Codec
 from dpsynth.datasets import load_support2
-from dpsynth.models.image.classifier import Likelihood, convolutions
+from dpsynth.models.image.classifier import ImageLikelihood, convolutions
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.diffusion import DenoisingLoss
+from dpsynth.models.image.denoising import DenoisingLoss
 from dpsynth.models.image.gan import Judge
 from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.reading import Reading
@@ -80,15 +80,15 @@ def objectives() -> dict[str, tuple[Objective, dict[str, Any]]]:
     rows = {"records": 1, "columns": codes, "images": None, "pixels": None}
     return {
         "diffusion (16, 32), folded": (
-            DenoisingLoss(Denoiser((1, 28, 28), (10,), (16, 32), coefficients=196), [0], levels=1, scale=(0, 255)),
+            DenoisingLoss(Denoiser((1, 28, 28), (10,), (16, 32), coefficients=196), reading, levels=1),
             scans,
         ),
         "diffusion (32, 64), folded": (
-            DenoisingLoss(Denoiser((1, 28, 28), (10,), (32, 64), coefficients=196), [0], levels=1, scale=(0, 255)),
+            DenoisingLoss(Denoiser((1, 28, 28), (10,), (32, 64), coefficients=196), reading, levels=1),
             scans,
         ),
         "gan, discriminator": (Critic(), scans),
-        "classifier, CNN": (Likelihood(convolutions((1, 28, 28), 10), reading, 10), scans),
+        "classifier, CNN": (ImageLikelihood(convolutions((1, 28, 28), 10), reading, 10), scans),
         "tvae, MLP": (Autoencoder(layout, 8, 64), rows),
         "tabular-diffusion, MLP": (Denoising(layout, 128, 2, 2), rows),
     }

@@ -41,6 +41,11 @@ class Reading:
             return pixels.float() / 255
         return torch.nan_to_num((pixels - self.low) / (self.high - self.low)).clamp(0, 1)
 
+    def centred(self, batch: Batch) -> Tensor:
+        """Return the same in [-1, 1]."""
+        pixels = (batch["images"].float() - self.low) * (2 / (self.high - self.low)) - 1
+        return torch.nan_to_num(pixels, nan=-1).clamp(-1, 1)
+
     def codes(self, batch: Batch) -> Tensor:
         """Return (patients, records, conditions) codes."""
         return batch["codes"][..., list(self.places)]

@@ -12,10 +12,13 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import load_model, make
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.diffusion import DenoisingLoss, Diffusion, DiffusionGenerator, noise_levels
+from dpsynth.models.image.denoising import DenoisingLoss, noise_levels
+from dpsynth.models.image.diffusion import Diffusion
 from dpsynth.models.image.moments import Basis, MomentsGenerator
 from dpsynth.models.image.networks import Denoiser, folded, unfolded
 from dpsynth.models.image.prior import GaussianPrior
+from dpsynth.models.image.reading import Reading
+from dpsynth.models.image.sampling import DiffusionGenerator
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import check_on_made_up
@@ -108,10 +111,10 @@ def test_gradients_are_right(form: str, coefficients: int) -> None:
     declared, codec = made.images, Codec(made)
     assert declared is not None
     network = Denoiser(declared.shape, (4, 3), (8, 16), coefficients=coefficients)
-    columns = [list(codec.columns).index(name) for name in ("label", "sex")]
+    reading = Reading.of(codec, Conditions.of(codec, ("label", "sex")))
     sizes = [codec.columns[name].size for name in ("label", "sex")]
     network = Denoiser(declared.shape, sizes, (8, 16), coefficients=coefficients)
-    objective = DenoisingLoss(network, columns, levels=2, scale=declared.range)
+    objective = DenoisingLoss(network, reading, levels=2)
     shape = {
         "records": 2,
         "columns": [code.size for code in codec.columns.values()],
@@ -125,7 +128,7 @@ def test_gradients_are_right(form: str, coefficients: int) -> None:
 def test_the_loss_is_that_of_v_prediction(coefficients: int) -> None:
     """The loss equals |v - v'|^2 of the variance-preserving form, by hand, with v' from the network's clean image."""
     network = denoiser(coefficients=coefficients)
-    objective = DenoisingLoss(network, [0, 1], levels=1, scale=(0.0, 1.0), schedule="v")
+    objective = DenoisingLoss(network, Reading((0, 1), 0.0, 1.0), levels=1, schedule="v")
     generator = torch.Generator().manual_seed(1)
     images, codes = torch.rand((6, 1, 1, 8, 8), generator=generator), torch.tensor([[0, 1], [2, 0], [1, 1]] * 2)
     ready = objective.prepare({"images": images, "codes": codes[:, None], "weights": torch.ones(6, 1)})

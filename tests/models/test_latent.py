@@ -14,9 +14,12 @@ from safetensors.torch import save_file
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import load_model, make
-from dpsynth.models.image.diffusion import DenoisingLoss, Diffusion
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.denoising import DenoisingLoss
+from dpsynth.models.image.diffusion import Diffusion
 from dpsynth.models.image.latent import Autoencoder
 from dpsynth.models.image.networks import Denoiser
+from dpsynth.models.image.reading import Reading
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.dpsgd import check_on_made_up
 from dpsynth.privacy.per_patient import vmapped
@@ -63,10 +66,10 @@ def test_gradients_are_right(folder: str) -> None:
     assert declared is not None
     public = Autoencoder.read(folder, declared.shape)
     assert public.shape == (2, 4, 4)
-    columns = [list(codec.columns).index(name) for name in ("label", "sex")]
+    reading = Reading.of(codec, Conditions.of(codec, ("label", "sex")))
     sizes = [codec.columns[name].size for name in ("label", "sex")]
     network = Denoiser(public.shape, sizes, (8,), 1.0)
-    objective = DenoisingLoss(network, columns, levels=2, scale=declared.range, autoencoder=public).train()
+    objective = DenoisingLoss(network, reading, levels=2, autoencoder=public).train()
     assert {name.split(".")[0] for name, p in objective.named_parameters() if p.requires_grad} == {"denoiser"}
     shape = {
         "records": 2,
@@ -106,6 +109,17 @@ def test_a_fit(warmup: str, folder: str, tmp_path: Path) -> None:
     public = AutoencoderKL.from_pretrained(folder).state_dict()
     assert all(torch.equal(exported[name], value) for name, value in public.items())
     assert found.generator.draw(np.zeros((0, 2), np.int64), np.random.default_rng(0)).shape == (0, 1, 8, 8)
+
+
+def test_a_fit_reads_the_folder_once(folder: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is read to check the autoencoder before a patient is seen is what the fit takes; another fit reads anew."""
+    shapes: list[tuple[int, ...]] = []
+    real = Autoencoder.read
+    monkeypatch.setattr(Autoencoder, "read", lambda folder, shape: shapes.append(shape) or real(folder, shape))
+    recipe = Diffusion(autoencoder=folder, warmup="none", **{**SMALL, "steps": 0})
+    first, second = (fitted(recipe, scans())[1].generator.autoencoder for _ in range(2))
+    assert shapes == [(1, 8, 8)] * 2
+    assert first is not second
 
 
 @pytest.mark.parametrize(
