@@ -92,8 +92,8 @@ class Yardstick:
         """Refuse to spend on a release's word alone where no run on these patients is known: it may be another's."""
         if book is not None and not self.decided and not book.runs():
             raise InputError(
-                f"--epsilon: {book.path.name} knows no run on these patients, so that the release alone says that it was "
-                f"made from them. Name their ledger (--ledger), or decide yourself (--epsilon {self.budget.epsilon:g})."
+                f"--epsilon: {book.path.name} knows no run on these patients: only the release says that it was made "
+                f"from them. Name their ledger (--ledger), or decide yourself (--epsilon {self.budget.epsilon:g})."
             )
 
     def _announced(self, train: "Cohort", book: "Ledger | None") -> str:

@@ -11,7 +11,6 @@ from dpsynth.cli.common import (
     JsonOption,
     JudgedSchemaOption,
     LabelOption,
-    LedgerOption,
     emit,
     guarded,
     note,
@@ -109,7 +108,10 @@ def run(
     delta: Annotated[
         float | None, typer.Option("--delta", help="Delta of --direct; default: that of the release, else 1e-6.")
     ] = None,
-    ledger: LedgerOption = None,
+    ledger: Annotated[
+        Path | None,
+        typer.Option("--ledger", help="Ledger of --train, for --direct; default: beside it, <file>.ledger.jsonl."),
+    ] = None,
     label: LabelOption = "",
     public: Annotated[
         bool,
