@@ -1,6 +1,7 @@
 """Runs that are stopped and taken up: what is fitted is what a run fits that was never stopped, to the last bit."""
 
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from dataclasses import replace
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -114,22 +115,37 @@ def test_no_model_is_left_out() -> None:
     assert set(MAKERS) == set(ours)
 
 
+def stopped_everywhere(name: str, cohort: Cohort, folder: Path, stops: Stops) -> Any:
+    """Return what a run fits that is stopped before every question and step but its first, and taken up each time."""
+    for pieces in range(1, 100):
+        stops.left = 1
+        with suppress(KeyboardInterrupt):
+            found = fitted(name, cohort, ledger=Ledger(folder / "book.jsonl"), checkpoint=Checkpoint(folder / "run"))
+            assert pieces >= 2 + (STEPS if name in TRAINED else 0)
+            return found
+    raise AssertionError("the run does not end")
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_a_run_that_is_stopped_everywhere_fits_the_same(name: str, stops: Stops, tmp_path: Path) -> None:
     """Stopped and taken up at every question and at every step, and replayed when it is closed, a run fits the same."""
     public = deep_cases.small() if name in TABLES else image_cases.scans()
-    wanted = fitted(name, public)
-    cohort = replace(public, public=False)
-    facts = {"ledger": Ledger(tmp_path / "ledger.jsonl")}
-    pieces = 0
-    while True:
-        stops.left, pieces = 1, pieces + 1
-        try:
-            found = fitted(name, cohort, checkpoint=Checkpoint(tmp_path / "run"), **facts)
-            break
-        except KeyboardInterrupt:
-            assert pieces < 100
-    assert pieces >= 2 + (STEPS if name in TRAINED else 0)
-    assert found == wanted
+    wanted, private = fitted(name, public), replace(public, public=False)
+    assert stopped_everywhere(name, private, tmp_path, stops) == wanted
     stops.left = 0
-    assert fitted(name, cohort, checkpoint=Checkpoint(tmp_path / "run"), **facts) == wanted
+    again = fitted(name, private, ledger=Ledger(tmp_path / "book.jsonl"), checkpoint=Checkpoint(tmp_path / "run"))
+    assert again == wanted
+
+
+@pytest.mark.parametrize(("name", "lost"), [("tvae", "average"), ("ctgan", "generator's own")])
+def test_a_state_that_is_not_whole_is_noticed(
+    name: str, lost: str, stops: Stops, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The test above fails where a training leaves one entry of its state out."""
+    public, real = deep_cases.small(), Session.train
+
+    def train(session: Session, *asked: Any, state: dict[str, Any], **more: Any) -> None:
+        real(session, *asked, state={key: part for key, part in state.items() if key != lost}, **more)
+
+    monkeypatch.setattr(Session, "train", train)
+    assert stopped_everywhere(name, replace(public, public=False), tmp_path, stops) != fitted(name, public)
