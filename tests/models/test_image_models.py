@@ -176,6 +176,18 @@ def test_gradients_of_the_critic_are_right(form: str) -> None:
     check_on_made_up(critic, vmapped, shape)
 
 
+@pytest.mark.parametrize("pixels", [torch.arange(256, dtype=torch.uint8), torch.linspace(-1500, 1500, 31)])
+def test_both_scales_are_one_reading(pixels: torch.Tensor) -> None:
+    """Pixels in [-1, 1] are those in [0, 1], doubled and moved; beyond the range is its end, no number the low one."""
+    whole = pixels.dtype == torch.uint8
+    reading = Reading((), *((0.0, 255.0) if whole else (-1000.0, 1000.0)))
+    batch = {"images": pixels if whole else torch.cat([pixels, torch.tensor([torch.nan, torch.inf])])}
+    unit, centred = reading.images(batch), reading.centred(batch)
+    torch.testing.assert_close(centred, 2 * unit - 1, atol=1e-6, rtol=0)
+    assert (unit.min(), unit.max(), centred.min(), centred.max()) == (0, 1, -1, 1)
+    assert whole or (centred[-2:].tolist() == [-1, 1] and unit[-2:].tolist() == [0, 1])
+
+
 def test_weights_are_held_to_their_limit() -> None:
     """A weight with a large spectral norm is scaled down to the limit; one within it stays to the last bit."""
     network = torch.nn.Sequential(torch.nn.Linear(4, 3), torch.nn.Conv2d(2, 3, 3))
