@@ -312,6 +312,8 @@ class Synthesizer(abc.ABC):
     """The paper, or where the derivation stands."""
     produces: ClassVar[type[Model]]
     """The model class that `fit` returns; `load_model` finds the reader of a file by its `Model.kind`."""
+    folders: ClassVar[frozenset[str]] = frozenset()
+    """Options that name a folder of this machine: a privacy statement says that there was one, not where."""
     of_images: ClassVar[bool] = False
     """Whether it learns images, so that the cohort must have some."""
     seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
@@ -320,6 +322,7 @@ class Synthesizer(abc.ABC):
     def options(self) -> dict[str, Any]:
         """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""
         kept = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters if hasattr(self, key)}
+        kept |= {key: "(a local folder)" for key in self.folders if kept[key]}
         return {k: v if v is None or isinstance(v, bool | int | float | str) else str(v) for k, v in kept.items()}
 
     def training(self, schema: "Schema", budget: "Budget") -> "TrainingPlan | None":  # noqa: ARG002

@@ -49,6 +49,12 @@ def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOptio
         ],
         caption=f"spent: epsilon {facts['spent']['epsilon']:.4g} at delta {facts['spent']['delta']:g}",
     )
+    if facts["added"]:
+        note(
+            f"added up: epsilon {facts['added']['epsilon']:.4g}, delta {facts['added']['delta']:g}. This holds even "
+            "where a training was chosen by what an earlier run had shown; the total above where all runs were decided "
+            "beforehand."
+        )
 
 
 @app.command("raise-limit")
@@ -111,6 +117,7 @@ def _facts(ledger: "Ledger") -> dict[str, Any]:
         "ledger": ledger.path.name,
         "limit": {"epsilon": limit.epsilon, "delta": limit.delta} if limit else None,
         "spent": {"epsilon": spent.epsilon, "delta": spent.delta},
+        "added": spent.added and {"epsilon": spent.added[0], "delta": spent.added[1]},
         "runs": [_run(run) for run in ledger.runs()],
     }
 

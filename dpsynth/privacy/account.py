@@ -65,6 +65,8 @@ class Account:
         self.training = training
         self.rho = rho_for(budget, accounting, reserved_delta=delta_for_discovery)
         if training is not None:
+            if type(training) is not TrainingPlan:
+                raise InputError(f"training: found a {type(training).__name__}, expected a TrainingPlan.")
             event, left = training.event, budget.delta - delta_for_discovery
             if epsilon_at(training.rho, accounting, left, [event]) > budget.epsilon * (1 + ROUNDING):
                 raise InputError("training: it costs more than the budget; make the plan with TrainingPlan.within.")
@@ -142,20 +144,25 @@ class Account:
         """The run's id in the ledger; empty without one."""
         return self._run
 
-    def take_up(self, ledger: Ledger | None, run: str) -> int | None:
+    def take_up(self, ledger: Ledger | None, run: str, *, private: bool) -> int | None:
         """Go on with a run that was reserved before; return its claimed units, or None when it is closed.
 
         Raises
         ------
         LedgerError
-            When the ledger does not know the run, or it reserved something else.
+            When the ledger does not know the run, or it reserved something else: a run whose noise was drawn from a
+            seed stays a test.
         """
         self.resumable = True
         if ledger is None:
             return 0
         found = [r for r in ledger.runs() if r.run == run]
         event = None if self.training is None else self.training.event
-        if len(found) != 1 or (found[0].budget, found[0].training) != (self.budget, event):
+        if len(found) != 1 or (found[0].budget, found[0].training, found[0].private) != (
+            self.budget,
+            event,
+            private,
+        ):
             raise LedgerError("checkpoint: the ledger does not know this run; use the ledger that it was begun with.")
         self.earlier = ledger.spent(without=run)
         self._run = run

@@ -26,6 +26,7 @@ Keys of a column
     are covered by the threshold, see `dpsynth.privacy.discovery`.
 """
 
+import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -37,6 +38,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
 from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.discovery import by_value
 from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
 from dpsynth.privacy.pate import Panel, Teachers
@@ -169,9 +171,13 @@ class PrivateAnswers:
         return self._noise.description
 
     def use(self, codec: Codec) -> None:
-        """Encode the columns that are new in this codec; the codes of the others do not change."""
+        """Encode the columns that are new in this codec; the codes of the others do not change.
+
+        They are kept in the codec's order, by which models find the columns of a batch.
+        """
         new = [name for name in codec.columns if name not in self._codes]
-        self._codes |= _shielded("encoding the cohort", lambda: codec.encode(self._cohort, new))
+        known = self._codes | _shielded("encoding the cohort", lambda: codec.encode(self._cohort, new))
+        self._codes = {name: known[name] for name in codec.columns}
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
         """Return each query's counts plus Gaussian noise."""
@@ -333,16 +339,16 @@ class PrivateAnswers:
         return tables
 
     def _noisy_keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
-        """Count each value that occurs, add noise, keep what reaches the threshold.
+        """Count each value that occurs, add noise, keep what reaches the threshold, in the values' own order.
 
-        The order of the result is the data's and must not leave the kernel: the session sorts.
+        The order in which the data hold them does not leave from here: a checkpoint keeps this answer as it is.
         """
         found = self._cohort.table.column(column).drop_null().value_counts()
         counts = np.asarray(found.field("counts"), dtype=np.int64)
         noisy = self._noise.gaussian(counts, sigma)
         kept = np.flatnonzero(noisy >= threshold)
         values = found.field("values").take(kept).to_pylist()
-        return list(zip(values, noisy[kept].tolist(), strict=True))
+        return by_value(zip(values, noisy[kept].tolist(), strict=True))
 
 
 def scaled_interaction(table: Integers) -> Integers:
@@ -382,12 +388,14 @@ def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Gener
 
 
 def _shielded(doing: str, question: Callable[[], T]) -> T:
-    """Ask the data, and let no foreign error out: its text, its traceback and its context may hold a patient's value.
+    """Ask the data, and let no foreign error or warning out: its text and its very presence may tell of a patient.
 
     Our own errors are written without values and pass.
     """
     try:
-        return question()
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return question()
     except DpsynthError:
         raise
     except Exception as error:  # whatever it is, it must not carry private values out

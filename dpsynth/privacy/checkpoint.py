@@ -78,8 +78,8 @@ class Checkpoint:
                 write_json(partial, dict(facts))
         elif known["opened"] != json.loads(json.dumps(facts["opened"])):
             raise InputError(
-                f"checkpoint: {self.folder.name} holds a run that was opened otherwise (budget, training or schema); "
-                "repeat the call that began it, or name a new folder."
+                f"checkpoint: {self.folder.name} holds a run that was opened otherwise (budget, training, schema, or "
+                "with a seed or without); repeat the call that began it, or name a new folder."
             )
 
     def path(self, unit: int) -> Path:

@@ -1,7 +1,7 @@
 """Which discovered values may be released: the threshold, and what is made of the values that reach it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from dpsynth.privacy.accounting import SLACK
@@ -39,9 +39,10 @@ def most_frequent(found: Sequence[tuple[Any, int]], limit: int) -> list[Any]:
 
     Neither which values are kept nor their order depends on the order in which the data held them.
     """
-    kept = sorted(found, key=lambda pair: (-pair[1], _order(pair[0])))[:limit]
-    return sorted((value for value, _ in kept), key=_order)
+    kept = sorted(by_value(found), key=lambda pair: -pair[1])[:limit]
+    return [value for value, _ in by_value(kept)]
 
 
-def _order(value: Any) -> tuple[str, str]:
-    return type(value).__name__, str(value)
+def by_value(found: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
+    """Return values and their counts in the order of the values."""
+    return sorted(found, key=lambda pair: (type(pair[0]).__name__, str(pair[0])))

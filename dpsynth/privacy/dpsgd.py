@@ -22,6 +22,7 @@ proved, and the privacy statement says so.
 """
 
 import copy
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -293,9 +294,11 @@ def example_batch(
 
 
 def shielded_step(steps: Iterator[None]) -> bool:
-    """Take the next noisy gradient; False at the end. No foreign error leaves: its text may hold a patient's value."""
+    """Take the next noisy gradient; False at the end. No foreign error or warning leaves: it may tell of a patient."""
     try:
-        next(steps)
+        with np.errstate(all="ignore"), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            next(steps)
     except StopIteration:
         return False
     except DpsynthError:

@@ -95,6 +95,23 @@ class Fourier:
         return np.asarray(np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies)))
 
 
+class Ones:
+    """The feature that is 1 for every image: its sums are counts."""
+
+    dimension = 1
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+
+    def __call__(self, levels: Floats, top: int) -> Floats:  # noqa: ARG002
+        """Return (images, 1) ones."""
+        return np.ones((len(levels), 1))
+
+
+MAPS = (Linear, Fourier, Ones)
+"""All maps of which sums may be asked: other code could mix images, or see them."""
+
+
 def _table(matrix: NDArray[np.floating]) -> Floats:
     if matrix.ndim != 2 or 0 in matrix.shape or not np.isfinite(matrix).all():
         raise InputError("features: expected an array of two dimensions, finite and not empty.")

@@ -14,7 +14,7 @@ from dpsynth.privacy.accounting import Event
 from dpsynth.privacy.asking import Asking
 from dpsynth.privacy.checkpoint import Kept
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.features import Features
+from dpsynth.privacy.features import Features, Ones
 from dpsynth.privacy.mechanisms import Floats, Integers
 from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.sums import check_features
@@ -82,7 +82,7 @@ class NetworkQuestions(Asking):
         float64 array, shape (groups.size,)
             With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
         """
-        return self.image_sums(groups, _One(self._inputs), rho)[:, 0]
+        return self.image_sums(groups, Ones(self._inputs), rho)[:, 0]
 
     def images_per_row(self, rho: float) -> Integers:
         """Count the rows by the number of their images.
@@ -204,6 +204,8 @@ class NetworkQuestions(Asking):
         BudgetExceeded
             When it costs more than is left; nothing was looked at.
         """
+        if type(panel) is not Panel:
+            raise InputError(f"votes: found a {type(panel).__name__}, expected a Panel.")
         panel.check(self.codec)
         shown, questions = panel.rows("made", made), panel.rows("asked", asked)
         sensitivity = math.sqrt(len(questions))
@@ -241,15 +243,3 @@ class NetworkQuestions(Asking):
         if groups.columns:
             checks.queries_fit([groups], self.codec)
         return checks.noise_scale(1.0, rho)
-
-
-class _One:
-    """The feature that is 1 for every image: its sums are counts."""
-
-    dimension = 1
-
-    def __init__(self, inputs: int) -> None:
-        self.inputs = inputs
-
-    def __call__(self, levels: Floats, top: int) -> Floats:  # noqa: ARG002
-        return np.ones((len(levels), 1))

@@ -67,6 +67,7 @@ class Session(TableQuestions, NetworkQuestions):
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
         self._genuine = False
+        self._test_mode = False
         self._checkpoint: Checkpoint | None = None
         self._units = 0
 
@@ -127,15 +128,21 @@ class Session(TableQuestions, NetworkQuestions):
             When the ledger refuses; nothing was looked at.
         """
         cohort.schema.check_confirmed()
+        if cohort.schema.patient is not None and cohort.schema.patient not in cohort.columns and not cohort.public:
+            raise InputError(
+                f"patient: the cohort has no column {cohort.schema.patient!r}, so whose rows are whose is not known. "
+                "Read it with that column; rows that are public, such as synthetic ones, with public=True."
+            )
         book = ledger if ledger is not None else ledger_of(cohort)
         rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
+        session._test_mode = seed is not None or answers is not None
         unit = "row" if cohort.schema.patient is None else "patient"
         units: int | None = 0
         if checkpoint is not None and checkpoint.run is not None:
             units = processes.shared(lambda: session._take_up(checkpoint, book))
         else:
-            session._account.reserve(book, unit=unit, label=label, private=seed is None and answers is None)
+            session._account.reserve(book, unit=unit, label=label, private=not session._test_mode)
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
             own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)
@@ -159,11 +166,12 @@ class Session(TableQuestions, NetworkQuestions):
             "training": event,
             "rho": self.rho,
             "cells": self.codec.cells,
+            "test_mode": self._test_mode,
         }
 
     def _take_up(self, checkpoint: Checkpoint, book: Ledger | None) -> int | None:
         checkpoint.begin({"opened": self._opened()})
-        return self._account.take_up(book, str((checkpoint.run or {}).get("run", "")))
+        return self._account.take_up(book, str((checkpoint.run or {}).get("run", "")), private=not self._test_mode)
 
     def _journalled(self, own: Any, checkpoint: Checkpoint, units: int | None) -> Journal:
         """Return answers that are written down; a closed run can be replayed but asks nothing new."""

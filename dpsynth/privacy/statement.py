@@ -31,15 +31,16 @@ def statement(
     """Return everything that ``privacy.json`` says, as JSON-able facts that are all public."""
     return {
         "private": private,
-        "guarantee": _guarantee(budget, private=private),
+        "guarantee": _guarantee(budget, schema, private=private),
         "definition": "(epsilon, delta)-differential privacy",
         "epsilon": budget.epsilon,
         "delta": budget.delta,
         "epsilon_spent": round_up(epsilon_of(events, budget.delta, accounting)),
         "delta_for_discovery": total_delta(events),
-        "neighbours": "add or remove one patient with all of their rows",
+        "neighbours": f"add or remove one patient with all of their {_records(schema)}",
         "unit": "patient" if schema.patient is not None else "row (the schema says that a row is a patient)",
         "max_rows_per_patient": schema.max_rows_per_patient,
+        **({} if schema.images is None else {"max_images_per_patient": schema.images.max_per_patient}),
         "accountant": _accountant(accounting, trained=training is not None),
         "events": [_priced(e, accounting) for e in grouped(events)],
         "trade_off": trade_off(
@@ -68,6 +69,8 @@ def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
         facts.append(
             "A patient with several rows is protected whole, but only max_rows_per_patient of the rows were used."
         )
+    if schema.images is not None:
+        facts.append("A patient's images are protected together, but only max_images_per_patient of them were used.")
     return facts
 
 
@@ -76,12 +79,16 @@ def round_up(epsilon: float) -> float:
     return -(-epsilon * 1e6 // 1) / 1e6
 
 
-def _guarantee(budget: Budget, *, private: bool) -> str:
+def _records(schema: Schema) -> str:
+    return "rows" if schema.images is None else "rows and images"
+
+
+def _guarantee(budget: Budget, schema: Schema, *, private: bool) -> str:
     if not private:
         return "not private: made with a fixed seed or fixed answers, for tests; do not publish anything made from it"
     return (
         f"({budget.epsilon:g}, {budget.delta:g})-differential privacy for adding or removing one patient with all of "
-        "their rows; it covers everything that was computed from the private data for this release"
+        f"their {_records(schema)}; it covers everything that was computed from the private data for this release"
     )
 
 
@@ -89,6 +96,12 @@ FLOATING = (
     "Float arithmetic of the training: gradients are clipped with a margin, then summed and noised in whole numbers "
     "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats, whose rounding may "
     "differ with who else is in a batch. No attack on this is known; a proof is not known either."
+)
+
+
+ADDED = (
+    "sums over the runs, which hold however later runs were chosen; the composed epsilon and delta hold where every "
+    "training was decided before anything of an earlier run was seen"
 )
 
 
@@ -115,6 +128,8 @@ def _earlier(earlier: Spent | None) -> dict[str, Any]:
     if earlier is None:
         return {"runs": None, "note": "no ledger was kept, because the cohort is public"}
     facts: dict[str, Any] = {"runs": earlier.runs, "epsilon": round_up(earlier.epsilon), "delta": earlier.delta}
+    if earlier.added is not None:
+        facts["added"] = {"epsilon": round_up(earlier.added[0]), "delta": earlier.added[1], "note": ADDED}
     if earlier.test_runs:
         facts["note"] = f"{earlier.test_runs} of them with a fixed seed, which protects nobody if it was published"
     return facts

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.features import Features
+from dpsynth.privacy.features import MAPS, Features
 
 SUM_UNIT = 2**16
 PRODUCT_UNIT = 2**10
@@ -83,7 +83,9 @@ def group_products(images: GroupedImages, features: Features) -> Integers:
 
 
 def check_features(features: Features, inputs: int) -> None:
-    """Refuse a map that does not fit the images, or so long that rounding would take more than half of its norm."""
+    """Refuse code that is not the kernel's, and a map that does not fit or is too long to be rounded."""
+    if type(features) not in MAPS:
+        raise InputError(f"features: found a {type(features).__name__}, expected Linear or Fourier of the kernel.")
     if features.inputs != inputs:
         raise InputError(f"features: they take {features.inputs} pixels, expected {inputs} as the schema declares.")
     if math.sqrt(features.dimension) / 2 > PRODUCT_UNIT / 2:

@@ -19,6 +19,8 @@ from dpsynth.privacy.budget import Budget
 
 MAX_NOISE = 2.0**8
 """Up to here noise is what was derived, see `dpsynth.privacy.mechanisms.SystemNoise.rounded_gaussian`."""
+LEAST_NORM = 1e-6
+"""Far below, the squares of 32-bit gradients would underflow, and with them the norms that clipping reads."""
 LEAST_NOISE = 0.3
 """Below, the numerical composition is slow and its epsilon far beyond any budget."""
 
@@ -39,7 +41,7 @@ class TrainingPlan:
     noise_multiplier
         Standard deviation of the noise on the summed gradient, in clipping norms.
     clipping_norm
-        The L2 norm to which a patient's gradient is clipped.
+        The L2 norm to which a patient's gradient is clipped, in (1e-6, 1e6].
     rho
         The price that questions beside the training may have in all.
     microbatch
@@ -62,7 +64,7 @@ class TrainingPlan:
         _check("sampling_rate", self.sampling_rate, 0, 1)
         _check("steps", self.steps, 0, 10**7)
         _check("noise_multiplier", self.noise_multiplier, 0, MAX_NOISE)
-        _check("clipping_norm", self.clipping_norm, 0, 1e6)
+        _check("clipping_norm", self.clipping_norm, LEAST_NORM, 1e6)
         _check("microbatch", self.microbatch, 0, 2**20)
         if not (math.isfinite(self.rho) and self.rho >= 0):
             raise InputError(f"training: found rho {self.rho}, expected 0 or more.")

@@ -82,10 +82,12 @@ def privacy(statement: Statement, beside: str = "") -> Privacy:
 
 def _in_words(sentence: str, statement: Statement) -> str:
     """Return a sentence of the statement with words of the page for names of fields."""
-    most = _maybe(statement.get("max_rows_per_patient"))
-    if most == "1":
-        sentence = sentence.replace("only max_rows_per_patient of the rows were used", "only one of the rows was used")
-    return sentence.replace("(see earlier_releases)", "(see earlier runs, below)").replace("max_rows_per_patient", most)
+    for name, records in (("max_rows_per_patient", "the rows"), ("max_images_per_patient", "them")):
+        most = _maybe(statement.get(name))
+        if most == "1":
+            sentence = sentence.replace(f"only {name} of {records} were used", f"only one of {records} was used")
+        sentence = sentence.replace(name, most)
+    return sentence.replace("(see earlier_releases)", "(see earlier runs, below)")
 
 
 def _real(value: Any) -> float | None:

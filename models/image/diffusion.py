@@ -80,6 +80,7 @@ class Diffusion(TrainedImageSynthesizer):
     summary: ClassVar[str] = "images: a denoising network on top of moments, trained by DP-SGD; minutes"
     citation: ClassVar[str] = "Dockhorn et al. (2023), Karras et al. (2022); prior: dpsynth.models.image.diffusion"
     produces = DiffusionModel
+    folders: ClassVar[frozenset[str]] = frozenset({"pretrained", "autoencoder"})
     seconds: ClassVar[tuple[float, float]] = (1200.0, 0.0)
 
     def __init__(

@@ -58,8 +58,16 @@ def schema(form: str, **facts: Any) -> Schema:
     )
 
 
-def scans(form: str = "grey", patients: int = 200, *, seed: int = 0, extra: int = 0, **facts: Any) -> Cohort:
-    """Return patients with 0 to 2 images; ``extra`` more have white ones.
+def scans(
+    form: str = "grey",
+    patients: int = 200,
+    *,
+    seed: int = 0,
+    extra: int = 0,
+    more: dict[str, Any] | None = None,
+    **facts: Any,
+) -> Cohort:
+    """Return patients with 0 to 2 images; ``extra`` more have white ones; ``more`` columns of the table.
 
     Images of a are dark; those of b are brighter, and most so on the right; those of c are bright, most so below.
     """
@@ -69,6 +77,7 @@ def scans(form: str = "grey", patients: int = 200, *, seed: int = 0, extra: int 
             "id": [f"p{i}" for i in range(patients + extra)],
             "label": [*rng.choice(list("abc"), patients, p=[0.5, 0.3, 0.2]), *"c" * extra],
             "sex": [*rng.choice(["female", "male"], patients), *["male"] * extra],
+            **(more or {}),
         }
     )
     rows = np.repeat(np.arange(patients + extra), [*rng.integers(0, 3, patients), *[2] * extra]).astype(np.int64)

@@ -73,6 +73,15 @@ def test_awkward_tables(name: str, case: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_a_discovered_column_may_stand_first(name: str) -> None:
+    """A training reads its columns where the model has them: one with more values than the next breaks nothing."""
+    values = {"dx": list("abcde") * 80, "died": ROWS["died"]}
+    _, model = fitted(name, cohort_of({"dx": DX, "died": ORDINARY["died"]}, values, target="died"), 20.0)
+    assert model.codec.discovered == {"dx": tuple("abcde")}
+    assert len(model.sample(50, seed=0)) == 50
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_training_is_in_the_statement(name: str) -> None:
     """What was trained stands in the statement as it was planned: every step, its rate and its noise, or every vote."""
     session, model = fitted(name, small())

@@ -279,3 +279,11 @@ def test_options_out_of_range(options: dict[str, Any], match: str) -> None:
     """The message says what was found and what was expected."""
     with pytest.raises(InputError, match=match):
         make("diffusion", **options)
+
+
+def test_no_folder_of_this_machine_is_told() -> None:
+    """The options that a privacy statement repeats say that weights were given, not where they lay."""
+    told = Diffusion(pretrained="/home/alice/weights", autoencoder="/home/alice/vae", declaration="x").options()
+    assert told["pretrained"] == told["autoencoder"] == "(a local folder)"
+    assert "alice" not in str(told)
+    assert Diffusion().options()["pretrained"] == ""

@@ -78,6 +78,20 @@ def test_the_training_is_in_the_statement() -> None:
     assert any("image sums" in event["what"] for event in found.statement["events"])
 
 
+@pytest.mark.parametrize("name", ["gan", "diffusion"])
+def test_a_discovered_column_may_stand_first(name: str) -> None:
+    """A training reads the conditions where the model has them, also behind a column with more values."""
+    columns = {
+        "site": {"type": "categorical", "discover": True, "max_values": 5},
+        **schema("grey").model_dump(mode="json", exclude_unset=True)["columns"],
+    }
+    cohort = scans(patients=500, columns=columns, more={"site": list("abcde") * 100})
+    _, model = fitted(name, cohort, 50.0)
+    assert model.codec.discovered == {"site": tuple("abcde")}
+    assert model.conditions.columns == ("label", "sex")
+    assert len(model.sample(20, seed=0)) == 20
+
+
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("rows", [1, 10**6])
 def test_plans(name: str, rows: int) -> None:

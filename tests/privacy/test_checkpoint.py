@@ -1,5 +1,6 @@
 """Runs that are taken up again: whatever stops or copies them, each question and each step is done at most once."""
 
+import json
 import shutil
 from collections import Counter
 from pathlib import Path
@@ -254,3 +255,28 @@ def test_equal_questions_have_equal_digests() -> None:
     assert kept.question("image_sums", (one, BASIS, 1.0), {}) != kept.question(
         "image_sums", (one, Linear(2 * np.eye(64)[:3], np.zeros(64)), 1.0), {}
     )
+
+
+def test_a_run_with_a_seed_stays_a_test(tmp_path: Path) -> None:
+    """What was begun with a fixed seed is not taken up as if it were private, nor the other way round."""
+    for number, seeds in enumerate([(7, None), (None, 7)]):
+        folder, book = tmp_path / f"run{number}", Ledger(tmp_path / f"{number}.ledger.jsonl")
+        for seed in seeds[:1]:
+            with Session.open(
+                scans(30, public=False), ONE, ledger=book, seed=seed, checkpoint=Checkpoint(folder)
+            ) as session:
+                session.count([fine(session, "label")], [session.rho / 2])
+        with pytest.raises(InputError, match="with a seed or without"):
+            Session.open(scans(30, public=False), ONE, ledger=book, seed=seeds[1], checkpoint=Checkpoint(folder))
+
+
+def test_a_folder_that_was_edited_does_not_make_a_test_private(tmp_path: Path) -> None:
+    """The ledger knows whether a run was a test, whatever the folder says."""
+    folder, book = tmp_path / "run", Ledger(tmp_path / "l.ledger.jsonl")
+    with Session.open(scans(30, public=False), ONE, ledger=book, seed=7, checkpoint=Checkpoint(folder)) as session:
+        session.count([fine(session, "label")], [session.rho / 2])
+    facts = json.loads((folder / "run.json").read_text())
+    facts["opened"]["test_mode"] = False
+    (folder / "run.json").write_text(json.dumps(facts))
+    with pytest.raises(LedgerError, match="does not know this run"):
+        Session.open(scans(30, public=False), ONE, ledger=book, checkpoint=Checkpoint(folder))

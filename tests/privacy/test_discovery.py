@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
+from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError
 from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.discovery import key_threshold
 from dpsynth.privacy.mechanisms import SystemNoise
+from dpsynth.privacy.patients import of_rows
 from dpsynth.privacy.session import Session
+from dpsynth.schema import Schema
 
 from .helpers import FALSE_ALARM, Recorder, ward, ward_frame, ward_schema
 
@@ -138,3 +141,37 @@ def test_the_noisy_count_decides_and_not_the_exact_one() -> None:
     cohort = ward(400, discover=True)
     session = Session.open(cohort, Budget(3, 1e-6), answers=PrivateAnswers(cohort, 1, Taking()))
     assert session.discover("dx", session.rho / 2) == []
+
+
+def discovered_first() -> tuple[Cohort, PrivateAnswers, Session]:
+    """Return a session after discovery of a column that stands before the others."""
+    facts = ward_schema(discover=True).model_dump(mode="json", exclude_unset=True)
+    facts["columns"] = {"dx": facts["columns"].pop("dx"), **facts["columns"]}
+    cohort = Cohort.from_pandas(ward_frame(400, discover=True), Schema.parse(facts), public=True)
+    answers = PrivateAnswers(cohort, 1, Recorder())
+    session = Session.open(cohort, Budget(3, 1e-6), answers=answers)
+    session.discover("dx", session.rho / 2)
+    return cohort, answers, session
+
+
+def test_a_batch_has_its_columns_in_the_order_of_the_codec() -> None:
+    """A column that was discovered stands in a training's batch where the codec has it, not behind the others."""
+    cohort, answers, session = discovered_first()
+    codes = of_rows(answers._cohort, answers._codes).batch(np.arange(400))["codes"][:, 0].numpy()
+    expected = session.codec.encode(cohort, list(session.codec.columns))
+    assert next(iter(session.codec.columns)) == "dx"
+    for place, name in enumerate(session.codec.columns):
+        assert np.array_equal(codes[:, place], expected[name]), name
+
+
+def test_found_values_do_not_leave_in_the_order_of_the_rows() -> None:
+    """What a checkpoint would keep of a discovery is the same, to its order, when the rows are shuffled."""
+    frame = ward_frame(400, discover=True)
+    found = []
+    for seed in range(4):
+        cohort = Cohort.from_pandas(frame.sample(frac=1, random_state=seed), ward_schema(discover=True), public=True)
+        answers = PrivateAnswers(cohort, 1, Recorder())
+        answers.use(Codec(cohort.schema))
+        found.append(answers.keys("dx", 1.0, 1))
+    assert found == [found[0]] * 4
+    assert [value for value, _ in found[0]] == ["flu", "gout", "mumps", "yaws"]

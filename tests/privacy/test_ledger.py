@@ -22,6 +22,7 @@ from dpsynth.privacy import records
 from dpsynth.privacy.accounting import Event, gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.training import TrainingPlan
 
 ONE = Budget(1, 1e-6)
 
@@ -473,3 +474,28 @@ def test_the_file_is_json_lines_that_people_can_read(ledger: Ledger) -> None:
     for line in filled(ledger).decode().splitlines():
         assert {"v", "state", "run", "time", "sum"} <= set(json.loads(line))
         assert str(ledger.path.parent) not in line
+
+
+def test_runs_of_another_unit_are_refused(ledger: Ledger) -> None:
+    """Epsilons for rows and for patients are not added: a run of the other unit is refused, and nothing is written."""
+    ledger.raise_limit(Budget(9, 1e-6), reason="test")
+    reserve(ledger, unit="row")
+    before = ledger.path.read_bytes()
+    with pytest.raises(LedgerError, match="took each row for what is protected, this one each patient"):
+        reserve(ledger, unit="patient")
+    assert ledger.path.read_bytes() == before
+    reserve(ledger, unit="row")
+
+
+def test_with_a_training_the_sum_of_the_runs_is_said_beside_the_total(ledger: Ledger) -> None:
+    """The sum holds however runs were chosen: it is that of epsilons and deltas, and never below the total."""
+    ledger.raise_limit(Budget(9, 1e-6), reason="test")
+    reserve(ledger)
+    assert ledger.spent().added is None
+    reserve(ledger)
+    assert ledger.spent().added is None
+    plan = TrainingPlan.within(ONE, sampling_rate=0.1, steps=20)
+    ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event)
+    spent = ledger.spent()
+    assert spent.added == (pytest.approx(3 * ONE.epsilon, rel=1e-3), pytest.approx(3 * ONE.delta))
+    assert spent.added[0] > spent.epsilon

@@ -6,7 +6,9 @@ import logging
 import pickle
 import re
 import socket
+import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.session import Session
 
-from .helpers import Tape, fine, ward, ward_frame, ward_schema
+from .helpers import Recorder, Tape, fine, ward, ward_frame, ward_schema
 
 ONE = Budget(1, 1e-6)
 SEX = Query(("sex",), (np.arange(2),))
@@ -430,3 +432,30 @@ def test_an_empty_cohort_after_the_split_still_answers() -> None:
     session = Session.open(cohort, ONE)
     for ask in asks().values():
         ask(session, session.rho / 10)
+
+
+def test_no_warning_leaves_the_kernel() -> None:
+    """A warning while private values are read or noised would tell that somebody has such a value: none gets out."""
+
+    class Loud(Recorder):
+        def gaussian(self, values: np.ndarray, sigma: float) -> np.ndarray:
+            warnings.warn("a value of a patient", RuntimeWarning, stacklevel=1)
+            np.float64(1e308) * np.asarray([1e308])
+            return super().gaussian(values, sigma)
+
+    cohort = ward()
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        session = Session.open(cohort, ONE, answers=PrivateAnswers(cohort, 1, Loud()))
+        session.count([SEX], [session.rho])
+    assert found == []
+
+
+def test_rows_without_the_declared_patient_are_refused(tmp_path: Path) -> None:
+    """Rows whose patients are not known would each be taken for one: refused, and nothing is reserved."""
+    frame = ward_frame(30).drop(columns="id")
+    cohort = Cohort.from_pandas(frame, ward_schema(), synthetic=True)
+    with pytest.raises(InputError, match="no column 'id'"):
+        Session.open(cohort, ONE, ledger=Ledger(tmp_path / "l.jsonl"))
+    assert not (tmp_path / "l.jsonl").exists()
+    assert Session.open(replace(cohort, public=True), ONE).rho_left > 0

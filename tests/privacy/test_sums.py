@@ -11,7 +11,7 @@ from dpsynth.privacy.features import Fourier, Linear
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 
-from .helpers import fine
+from .helpers import fine, ward
 from .networks import scans
 from .test_conformance import conforms
 
@@ -112,8 +112,6 @@ def test_questions_about_images_are_paid_and_checked() -> None:
         assert session.rho_left < 1e-9
         with pytest.raises(InputError, match="pixels"):
             session.image_sums(groups, Linear(np.eye(9), np.zeros(9)), 1e-4)
-    from .helpers import ward
-
     with Session.open(ward(20), ONE) as session, pytest.raises(InputError, match="declares none"):
         session.image_counts(Query((), ()), 1e-4)
 
@@ -128,3 +126,26 @@ def test_images_over_the_cap_are_dropped() -> None:
         shares = session._answers._grouped_images(Query((), ()))
     assert (shares.shares == 1).all()
     assert len(shares.groups) == 30
+
+
+def test_only_the_kernels_own_maps_are_asked() -> None:
+    """Other code, a subclass too, could see the pixels or mix images: it is refused unpaid."""
+
+    class Spy(Linear):
+        def __call__(self, levels: np.ndarray, top: int) -> np.ndarray:
+            return super().__call__(levels[::-1], top)
+
+    session = Session.open(scans(20), ONE)
+    with pytest.raises(InputError, match="found a Spy, expected Linear or Fourier"):
+        session.image_sums(Query((), ()), Spy(BASIS, np.zeros(64)), session.rho)
+    assert session.rho_left == session.rho
+
+
+def test_the_statement_says_how_many_images_a_patient_has() -> None:
+    """The promise covers images, and their cap stands beside that of the rows; a table says nothing of images."""
+    found = Session.open(scans(20), ONE).statement()
+    assert found["max_images_per_patient"] == scans(20).schema.images.max_per_patient
+    assert all("rows and images" in found[name] for name in ("guarantee", "neighbours"))
+    assert any("max_images_per_patient" in sentence for sentence in found["not_protected"])
+    table = Session.open(ward(), ONE).statement()
+    assert "image" not in str([table["guarantee"], table["neighbours"], table["not_protected"], list(table)])

@@ -2,16 +2,22 @@
 
 import math
 import warnings
+from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.privacy.accounting import Event, epsilon_at, epsilon_of, rho_for, trade_off
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.records import Run, now
+from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
+
+from .helpers import ward
 
 RATES = st.floats(0.001, 1.0)
 NOISES = st.floats(4.0, 40.0)
@@ -148,3 +154,20 @@ def test_runs_with_trainings_are_added_soundly() -> None:
     assert beside == pytest.approx(1 + epsilon_at(0.01, "gaussian", 1e-5 - 1e-6, [one]))
     closed = _total([run("gaussian", 0.01, one), run("zcdp", 0.02, None, ())], 1e-5)
     assert closed == pytest.approx(alone)
+
+
+def test_a_clipping_norm_that_32_bits_cannot_square_is_refused() -> None:
+    """At tiny norms squares of 32-bit gradients underflow, and clipping would not see what it clips."""
+    with pytest.raises(InputError, match="clipping_norm"):
+        TrainingPlan(0.1, 10, 1.0, clipping_norm=1e-7)
+
+
+def test_a_plan_of_other_code_is_refused() -> None:
+    """A subclass could draw patients otherwise than its event says."""
+
+    class Fixed(TrainingPlan):
+        def draws(self, patients: int, uniform: object) -> Iterator[NDArray[np.intp]]:  # noqa: ARG002
+            yield np.arange(patients)
+
+    with pytest.raises(InputError, match="found a Fixed, expected a TrainingPlan"):
+        Session.open(ward(), Budget(1, 1e-5), training=Fixed(0.01, 10, 5.0))

@@ -104,7 +104,7 @@ class _Problem:
         """Plain marginals one by one; together what hangs together by an interaction or a structural zero."""
         tied = [*zeros, *(m.columns for m in self.measurements if not m.plain)]
         groups: list[Clique] = []
-        for columns in sorted({*zeros, *(m.columns for m in self.measurements)}, key=len, reverse=True):
+        for columns in sorted(dict.fromkeys([*zeros, *(m.columns for m in self.measurements)]), key=len, reverse=True):
             group = tuple(c for c in self.tree.domain if c in columns)
             if any(set(t) <= set(group) for t in tied) and not any(set(group) <= set(g) for g in groups):
                 groups += [group] if 0 < self._work(group) <= JOINT_WORK else []
