@@ -1,29 +1,44 @@
 """Which category a written value means: the one place where text, numbers and booleans meet a closed list."""
 
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any
+
+import numpy as np
 
 from dpsynth.columns import Boolean, Categorical, Category
 
-__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text"]
+__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text", "number_of"]
 
 MISSING = -1
 UNKNOWN = -2
 
+_WIDEST = 2**64
+"""Whole numbers below it may be integers in another file or frame, and then read as these do."""
 _WORDS = ({"false", "f", "no", "n", "0"}, {"true", "t", "yes", "y", "1"})
 
 
 def canonical_text(value: Any) -> str:
-    """Return the text that a value stands for: 4.0 is "4", True is "true".
+    """Return the text that a value stands for, whatever the type of its column: 4.0 is "4", True is "true".
 
     >>> canonical_text(4.0), canonical_text(True), canonical_text("no")
     ('4', 'true', 'no')
     """
+    if isinstance(value, np.bool_ | np.number):
+        value = value.item()
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+    if isinstance(value, float) and value.is_integer() and abs(value) < _WIDEST:
         return str(int(value))
-    return str(value)
+    return _decimal_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def _decimal_text(value: Decimal) -> str:
+    """Return a decimal number without the zeros at its end, which tell how many digits its column has."""
+    whole, dot, digits = format(value, "f").partition(".")
+    digits = digits.rstrip("0")
+    text = whole + dot + digits if digits else whole
+    return "0" if text == "-0" else text
 
 
 class Matcher:
@@ -78,7 +93,7 @@ class Matcher:
                 return table[key]
         if text in self._missing:
             return MISSING
-        number = _number(text) if self._numbers or self._words else None
+        number = number_of(text) if self._numbers or self._words else None
         if number is None:
             return UNKNOWN
         return self._numbers.get(number, self._words.get(canonical_text(number), UNKNOWN))
@@ -94,7 +109,8 @@ def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int
     return words
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
+    """Return the number that text spells, or None where it spells none."""
     try:
         return float(text)
     except ValueError:

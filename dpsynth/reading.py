@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError, FileError
+from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
 
 if TYPE_CHECKING:
@@ -262,10 +263,26 @@ def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False
 
 
 def _from_series(series: "pd.Series[Any]") -> Any:
+    """Return a column for Arrow. No value decides how another is read: objects of several types are read as text."""
+    import pandas as pd
     import pyarrow as pa
 
-    try:
-        return pa.Array.from_pandas(series)
-    except (pa.ArrowException, TypeError, ValueError):
-        pass
-    return pa.Array.from_pandas(series.astype("str").where(series.notna(), None))  # objects of several types
+    if isinstance(series.dtype, pd.CategoricalDtype):
+        codes = series.cat.codes.to_numpy()
+        return pa.DictionaryArray.from_arrays(
+            pa.array(codes, mask=codes < 0), _from_series(pd.Series(series.cat.categories))
+        )
+    there = series.notna().to_numpy()
+    if series.dtype != object or _of_one_type(series[there]):
+        try:
+            return pa.Array.from_pandas(series)
+        except (pa.ArrowException, TypeError, ValueError, OverflowError):
+            pass
+    texts = [canonical_text(value) if known else None for value, known in zip(series, there, strict=True)]
+    return pa.array(texts, pa.string())
+
+
+def _of_one_type(series: "pd.Series[Any]") -> bool:
+    """Return whether objects have one type, or are numbers, which Arrow joins without loss or not at all."""
+    kinds = set(map(type, series))
+    return len(kinds) <= 1 or kinds <= {int, float}

@@ -11,7 +11,7 @@ from dpsynth.errors import DataError
 from dpsynth.grid import Lattice
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
 
-__all__ = ["build", "positions", "steps", "typed", "whole"]
+__all__ = ["build", "identifiers", "positions", "steps", "text_of", "typed", "whole"]
 
 Mask = npt.NDArray[np.bool_]
 _FARTHEST = 2**52
@@ -37,7 +37,7 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     pyarrow.Array
         numeric: int64 where no digits are declared and none are there, else float64; categorical and boolean:
         a dictionary array whose dictionary is the declared list; datetime: date32 or timestamp[s]; identifier:
-        as it is.
+        text.
 
     Raises
     ------
@@ -46,7 +46,7 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     """
     array = whole(array)
     if isinstance(column, Identifier):
-        return _identifiers(array, missing_values)
+        return identifiers(name, array, missing_values)
     if isinstance(column, Numeric):
         result = _numbers(name, column, array, missing_values)
     elif isinstance(column, Datetime):
@@ -72,16 +72,49 @@ def whole(array: Any) -> Any:
     return array
 
 
-def _identifiers(array: Any, missing_values: Sequence[str]) -> Any:
-    """Return identifiers as they are, but null where one is blank or spells a missing value."""
-    import pyarrow as pa
-    import pyarrow.compute as pc
+def identifiers(name: str, array: Any, missing_values: Sequence[str]) -> Any:
+    """Return identifiers as text without the blanks around it; null where one is blank or spells a missing value.
 
+    Parameters
+    ----------
+    name
+        The column's name, for messages.
+    array
+        A pyarrow Array or ChunkedArray; "P1" and "P1 " are one patient, and so are the numbers 7 and 7.0.
+    missing_values
+        How a missing value is written in text.
+
+    Raises
+    ------
+    DataError
+        If the column holds lists or records.
+    """
+    import pyarrow as pa
+
+    if pa.types.is_nested(array.type):
+        _wrong(name, f"values of type {_kind_name(array.type)}", "identifiers", "Give text or numbers.")
+    return _blanked(text_of(array), missing_values)
+
+
+def text_of(array: Any) -> Any:
+    """Return the text that each value stands for (`canonical_text`); it depends on no other value of the column."""
+    import pyarrow as pa
+
+    array = whole(array)
     if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    if not _is_text(array.type):
-        return array
-    return pc.if_else(pc.is_null(_blanked(array, missing_values)), pa.scalar(None, array.type), array)
+        texts = text_of(array.dictionary)
+        return texts.take(array.indices)
+    if _is_text(array.type) or pa.types.is_integer(array.type) or pa.types.is_null(array.type):
+        return array.cast(pa.string())
+    if isinstance(array, pa.ExtensionArray):  # Arrow cannot find its different values
+        return pa.array(_texts(array), pa.string())
+    encoded = array.dictionary_encode()
+    return pa.array(_texts(encoded.dictionary), pa.string()).take(encoded.indices)
+
+
+def _texts(array: Any) -> list[str | None]:
+    values = array.to_pylist()
+    return [None if value is None or value != value else canonical_text(value) for value in values]  # noqa: PLR0124  (NaN)
 
 
 def _wrong(name: str, found: str, expected: str, todo: str) -> NoReturn:
@@ -148,6 +181,8 @@ def _categories(name: str, column: Categorical | Boolean, array: Any, missing_va
     kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
     if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
         _wrong(name, f"values of type {_kind_name(kind)}", "categories", "Give text or numbers.")
+    if isinstance(array, pa.ExtensionArray):
+        array = text_of(array)
     encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
     found = encoded.dictionary.to_pylist()
     categories = _found_categories(found, missing_values) if _discovers(column) else column.categories
@@ -290,8 +325,10 @@ def steps(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask]:
         return integers.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), missing
     values = array.fill_null(0).to_numpy(zero_copy_only=False)
     if values.dtype != np.int64 or column.decimals:
-        # The division-free form is exact enough: see LARGEST_LATTICE.
-        values = np.clip(np.rint(values * float(10**column.decimals)), -_FARTHEST, _FARTHEST).astype(np.int64)
+        # The division-free form is exact enough: see LARGEST_LATTICE. What is clipped first cannot overflow.
+        scale = float(10**column.decimals)
+        near = np.clip(values, -_FARTHEST / scale, _FARTHEST / scale)
+        values = np.clip(np.rint(near * scale), -_FARTHEST, _FARTHEST).astype(np.int64)
     return values, missing
 
 

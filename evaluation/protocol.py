@@ -3,12 +3,13 @@
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.hashing import row_keys
 from dpsynth.evaluation.results import Disclosure
 from dpsynth.evaluation.table import Floats
 
@@ -91,6 +92,9 @@ class Protocol:
 def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple["Cohort", "Cohort"]:
     """Divide a cohort into training and test patients by a keyed hash of the patient.
 
+    Formal guarantee: on which side a patient falls depends on no other patient, so those who are trained on differ by
+    at most one patient where the cohorts do.
+
     Parameters
     ----------
     cohort : Cohort
@@ -120,14 +124,12 @@ def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple
 
 
 def _identities(cohort: "Cohort") -> NDArray[np.uint64]:
-    """Return a 64-bit number per row that depends on the patient only."""
-    import pandas as pd
-
+    """Return a 64-bit number per row that depends on its patient only; without a patient column, on the row only."""
     patient = cohort.schema.patient
-    frame = cohort.to_pandas()
-    wanted: Any = frame[[patient]].astype(str) if patient is not None else frame
-    hashed = np.asarray(pd.util.hash_pandas_object(wanted, index=False), dtype=np.uint64)
-    return hashed if patient is not None or cohort.images is None else hashed ^ _of_images(cohort.images, len(cohort))
+    if patient in cohort.columns:
+        return row_keys(cohort, [patient])
+    keys = row_keys(cohort, cohort.columns)
+    return keys if cohort.images is None else keys ^ _of_images(cohort.images, len(cohort))
 
 
 def _of_images(images: "ImageSet", rows: int) -> NDArray[np.uint64]:

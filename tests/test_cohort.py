@@ -1,8 +1,11 @@
 """Reading, checking and writing cohorts."""
 
 import contextlib
+from datetime import date, datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import numpy as np
 import pandas as pd
@@ -16,6 +19,7 @@ from strategies import any_codes, schemas
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError, FileError, InputError
+from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema
 
 PATIENT = "Jane-Doe-4711"
@@ -452,6 +456,121 @@ EDGES = {
     "no last newline": (HEADER + GOOD)[:-1],
     "quoted": '"id","age","sex","code","ans","died","day"\n"p1","70","male","1","no","0","1990-05-01"\n',
 }
+
+
+CELLS = [
+    7,
+    7.0,
+    np.float64(7),
+    7.5,
+    2**60,
+    2**63,
+    -(2**63),
+    1e300,
+    True,
+    np.bool_(0),
+    "7",
+    "7.0",
+    " x ",
+    "",
+    "NA",
+    None,
+]
+CELLS += [np.nan, pd.NA, Decimal("7.00"), Decimal("7.50"), np.float32(0.1), 0.1, pd.Timestamp("2001-02-03 04:05")]
+CELLS += [date(2001, 2, 3), datetime(2001, 2, 3, 4, 5), "2001-02-03", UUID(int=7)]
+"""Values of which one decides the type of a column for pandas and Arrow."""
+MIXED: dict[str, dict[str, Any]] = {
+    "a closed list": {"type": "categorical", "values": ["7", "7.5", "true", "false", "x"], "other": "x"},
+    "numbers": {"type": "categorical", "values": [7, 7.5, 8], "other": 8},
+    "to be discovered": {"type": "categorical", "discover": True, "max_values": 9},
+    "identifiers": {"type": "identifier"},
+}
+
+
+@pytest.mark.parametrize("column", MIXED.values(), ids=MIXED.keys())
+@settings(max_examples=150, deadline=None)
+@given(
+    cells=st.lists(st.sampled_from(range(len(CELLS))), min_size=1, max_size=6),
+    kind=st.sampled_from(["as it comes", "objects", "categories"]),
+)
+def test_a_cell_of_a_frame_is_read_by_itself(column: dict[str, Any], cells: list[int], kind: str) -> None:
+    """A row reads as it does when it is alone, whatever the other rows of a frame hold and of which type they are."""
+    wanted = column if column["type"] == "identifier" else {**column, "missing": True}
+    schema = Schema.parse({"name": "w", "columns": {"x": wanted, "y": {"type": "boolean"}}})
+
+    def read(values: list[Any]) -> list[str | None]:
+        found = pd.Series(values, dtype=None if kind == "as it comes" else object)
+        if kind == "categories":
+            found = found.map(lambda cell: None if pd.isna(cell) else str(cell)).astype("category")
+        cohort = Cohort.from_pandas(pd.DataFrame({"x": found, "y": True}), schema)
+        return [None if value is None else canonical_text(value) for value in _values(cohort, "x")]
+
+    values = [CELLS[cell] for cell in cells]
+    assert read(values) == [read([value])[0] for value in values]
+
+
+def test_clocks_do_not_depend_on_the_first_row() -> None:
+    """A date without a clock time in the first row leaves the clock times of the others."""
+    schema = Schema.parse(
+        {
+            "name": "w",
+            "columns": {"x": {"type": "datetime", "min": "2000-01-01T00:00:00", "max": "2009-01-01T00:00:00"}},
+        }
+    )
+    moments = [date(2001, 2, 3), pd.Timestamp("2001-02-03 04:05")]
+    found = [
+        _values(Cohort.from_pandas(pd.DataFrame({"x": pd.Series(order, dtype=object)}), schema), "x")
+        for order in (moments, moments[::-1])
+    ]
+    assert found[0] == found[1][::-1] == [datetime(2001, 2, 3), datetime(2001, 2, 3, 4, 5)]
+
+
+@pytest.mark.parametrize("ending", ["csv", "parquet"])
+def test_identifiers_are_trimmed(tmp_path: Path, ending: str) -> None:
+    """Blanks around an identifier, as around a category, make no further patient."""
+    ids = ["P1", "P1 ", " P1", "P2", "\tP1"]
+    frame = pd.DataFrame({"id": ids, "x": ["a", " a", "a ", "a", "a"]})
+    schema = Schema.parse(
+        "{name: w, patient: id, columns: {id: {type: identifier}, x: {type: categorical, values: [a]}}}"
+    )
+    path = tmp_path / f"ward.{ending}"
+    frame.to_csv(path, index=False) if ending == "csv" else frame.to_parquet(path)
+    for cohort in (Cohort.read(path, schema), Cohort.from_pandas(frame, schema)):
+        assert cohort.patients().tolist() == [0, 0, 0, 1, 0]
+        assert _values(cohort, "id") == ["P1", "P1", "P1", "P2", "P1"]
+
+
+@pytest.mark.parametrize("kind", ["int64", "float64", "float32", "string", "category"])
+def test_identifiers_of_any_type_are_one(tmp_path: Path, kind: str) -> None:
+    """A whole number names the same patient as integer, decimal number and text, in Parquet and in frames."""
+    schema = Schema.parse("{name: w, patient: id, columns: {id: {type: identifier}, x: {type: boolean}}}")
+    frame = pd.DataFrame({"id": pd.Series([7, 12, 7]).astype("str" if kind == "string" else kind), "x": True})
+    frame.to_parquet(tmp_path / "ward.parquet")
+    for cohort in (Cohort.read(tmp_path / "ward.parquet", schema), Cohort.from_pandas(frame, schema)):
+        assert _values(cohort, "id") == ["7", "12", "7"]
+
+
+def test_whole_numbers_are_read_alike_in_parquet(tmp_path: Path) -> None:
+    """Codes that a file stores as decimal numbers, of either kind, are those that it would store as integers."""
+    schema = Schema.parse("{name: w, columns: {x: {type: categorical, values: ['250', '401', '99.5'], missing: true}}}")
+    for array in (
+        pa.array([250, 401, None]),
+        pa.array([250.0, 401.0, None]),
+        pa.array([Decimal("250.00"), Decimal("401.00"), None]),
+        pa.array(["250", "401", None]),
+    ):
+        pq.write_table(pa.table({"x": array}), tmp_path / "ward.parquet")
+        assert _values(Cohort.read(tmp_path / "ward.parquet", schema), "x") == ["250", "401", None]
+
+
+@pytest.mark.parametrize("value", [1e305, -1e308, float("inf"), float("-inf")])
+def test_a_huge_value_is_coded_without_a_word(value: float) -> None:
+    """No warning of numpy tells that somebody has a value which cannot be scaled; it counts as the end of the range."""
+    schema = Schema.parse("{name: w, columns: {x: {type: numeric, min: 0, max: 1, decimals: 9}}}")
+    cohort = Cohort.from_pandas(pd.DataFrame({"x": [0.5, value]}), schema)
+    codes = Codec(schema).encode(cohort)["x"]
+    assert codes[1] == (codes.max() if value > 0 else 0)
+    assert 0 < codes[0] < Codec(schema).columns["x"].size - 1
 
 
 @pytest.mark.parametrize("content", EDGES.values(), ids=EDGES.keys())

@@ -7,11 +7,12 @@ Of the part that is read, ``train`` for example, these arrays are taken and no o
 - ``train_<column>``: (images,) or (images, 1), for any other column that the schema declares.
 
 Labels that are whole numbers stand for the declared values by position, unless one of the values is itself a number.
+They do so in whatever type the array has (1, 1.0, True, or the text "1"), because one label may decide on that type.
 """
 
 import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,10 @@ from dpsynth.images.arrays import Header, read_array, read_header
 from dpsynth.images.limits import check_memory
 from dpsynth.images.pixels import as_declared, check_depth, sides_of
 from dpsynth.imaging import ImageSet
+from dpsynth.matching import canonical_text, number_of
 from dpsynth.reading import wanted_columns
 from dpsynth.schema import Images, Schema
+from dpsynth.values import text_of
 
 __all__ = ["PARTS", "Archive", "is_archive", "read_archive"]
 
@@ -276,20 +279,29 @@ def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema) -
     import pyarrow as pa
 
     array, column = arrays[name], schema.columns[name]
-    if isinstance(column, Categorical | Boolean) and array.dtype.kind in "biu" and _are_words(column):
-        words = [str(value) for value in column.categories]
-        return pa.array([words[code] if 0 <= code < len(words) else str(code) for code in array.astype(int).tolist()])
-    return pa.array(array.tolist(), pa.string()) if array.dtype.kind == "U" else pa.array(array, from_pandas=True)
+    found = pa.array(array.tolist(), pa.string()) if array.dtype.kind == "U" else pa.array(array, from_pandas=True)
+    if not isinstance(column, Categorical | Boolean) or not _are_words(column):
+        return found
+    encoded = text_of(found).dictionary_encode()
+    meant = [
+        _meant(text, [canonical_text(value) for value in column.categories]) for text in encoded.dictionary.to_pylist()
+    ]
+    return pa.array(meant, pa.string()).take(encoded.indices)
+
+
+def _meant(label: str, words: Sequence[str]) -> str:
+    """Return the word at the position that a label's text is, or the text itself where it is no position.
+
+    >>> _meant("1", ["benign", "malignant"]), _meant("1.0", ["no", "yes"]), _meant("benign", ["benign", "malignant"])
+    ('malignant', 'yes', 'benign')
+    """
+    text = label.strip()
+    if text in words:
+        return text
+    code = {"true": 1.0, "false": 0.0}.get(text.lower(), number_of(text))
+    return words[int(code)] if code is not None and 0 <= code < len(words) and code.is_integer() else label
 
 
 def _are_words(column: Categorical | Boolean) -> bool:
     """Return whether no value of a column is a number, so that a number in its place can only be a position."""
-    return bool(column.categories) and not any(_is_number(value) for value in column.categories)
-
-
-def _is_number(value: object) -> bool:
-    try:
-        float(str(value))
-    except ValueError:
-        return False
-    return True
+    return bool(column.categories) and all(number_of(str(value)) is None for value in column.categories)

@@ -27,7 +27,7 @@ from dpsynth.images.limits import check_memory
 from dpsynth.imaging import ImageSet
 from dpsynth.reading import column_names, read_all, read_table
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Images, Schema
-from dpsynth.values import typed, whole
+from dpsynth.values import identifiers
 
 __all__ = ["dataset_of", "index_of", "is_image_folder", "names_of", "patients_of", "places", "read_folder"]
 
@@ -126,7 +126,11 @@ def _joined(index: Any, table: Any, schema: Schema) -> tuple[list[str], npt.NDAr
     for name in ("image", key):
         if name not in index.column_names:
             raise _no_column(name)
-    row = _rows_of(index[key], table[key], key) if named else _numbered(index[key], table.num_rows)
+    owners = identifiers(key, index[key], schema.missing_values)
+    if named:
+        row = _rows_of(owners, identifiers(key, table[key], schema.missing_values), key)
+    else:
+        row = _numbered(owners, table.num_rows)
     order = np.argsort(row, kind="stable")
     names = names_of(index["image"], schema.missing_values)
     return [names[place] for place in order], row[order]
@@ -138,35 +142,22 @@ def _no_column(name: str) -> DataError:
 
 def names_of(array: Any, missing_values: Sequence[str] = DEFAULT_MISSING_VALUES) -> list[str]:
     """Return the paths of an index; each image stands in it once."""
-    names: list[str] = typed("image", Identifier(), _text(array), missing_values).to_pylist()
-    if any(name is None for name in names):
+    texts = identifiers("image", array, missing_values)
+    if texts.null_count:
         raise DataError("column 'image': a row of the index names no image; expected a path in every row.")
-    names = [name.replace("\\", "/") for name in names]
+    names = [name.replace("\\", "/") for name in texts.to_pylist()]
     if len({PurePosixPath(name) for name in names}) < len(names):
         raise DataError("column 'image': an image stands twice in the index; expected each once, with its patient.")
     return names
 
 
-def _text(array: Any) -> Any:
-    import pyarrow as pa
-
-    array = whole(array)
-    if pa.types.is_dictionary(array.type):
-        array = array.cast(array.type.value_type)
-    try:
-        return array.cast(pa.string())
-    except pa.ArrowException:
-        raise DataError("columns 'image' and of the patient: expected text or whole numbers.") from None
-
-
-def _rows_of(wanted: Any, patients: Any, key: str) -> npt.NDArray[np.int64]:
+def _rows_of(wanted: Any, known: Any, key: str) -> npt.NDArray[np.int64]:
     """Return for each image of the index the row of its patient."""
     import pyarrow.compute as pc
 
-    known = _text(patients)
     if pc.count_distinct(known, mode="all").as_py() < len(known):
         raise DataError(f"column {key!r}: a patient has more than one row; beside images expected one row a patient.")
-    row = pc.index_in(_text(wanted), value_set=known, skip_nulls=True)
+    row = pc.index_in(wanted, value_set=known, skip_nulls=True)
     if row.null_count:
         raise DataError(f"column {key!r}: an image of the index belongs to no patient of the table.")
     return np.asarray(row.to_numpy(zero_copy_only=False), dtype=np.int64)
@@ -177,7 +168,7 @@ def _numbered(array: Any, rows: int) -> npt.NDArray[np.int64]:
     import pyarrow as pa
 
     try:
-        numbers = _text(array).cast(pa.int64())
+        numbers = array.cast(pa.int64())
     except pa.ArrowException:
         numbers = None
     if numbers is None or numbers.null_count:

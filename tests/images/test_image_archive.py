@@ -95,6 +95,37 @@ def test_labels(labels: Any, column: dict[str, Any], expected: list[Any], tmp_pa
         assert found.table["label"].null_count == 1
 
 
+WORDS = {"label": {"type": "categorical", "values": ["benign", "malignant"]}}
+ONE_MORE: dict[str, tuple[Any, dict[str, Any]]] = {
+    "a label that is no number": (np.nan, LABEL),
+    "a label with digits": (0.5, LABEL),
+    "a label that is text": ("mass", LABEL),
+    "text beside true and false": ("benign", WORDS),
+    "no number beside true and false": (np.nan, WORDS),
+    "a code that is no number": (np.nan, NUMBERS),
+    "a code that is text": ("2", NUMBERS),
+}
+
+
+@pytest.mark.parametrize(("more", "column"), ONE_MORE.values(), ids=ONE_MORE.keys())
+def test_a_label_is_read_by_itself(more: Any, column: dict[str, Any], tmp_path: Path) -> None:
+    """One more label, which makes another type of the whole array, changes none of the others."""
+    codes = CODES[:, 0] > 1 if column is WORDS else CODES[:, 0]
+    schema = schema_of({"label": {**column["label"], "missing": True, "other": "missing"}})
+    before = read(saved(tmp_path / "a.npz", train_labels=codes), schema)
+    after = read(saved(tmp_path / "b.npz", train_images=pictures(5, 6, 5), train_labels=np.append(codes, more)), schema)
+    found = after.plain_table()["label"].to_pylist()
+    assert found[:4] == before.plain_table()["label"].to_pylist()
+    assert None not in found[:4]
+
+
+def test_words_go_before_positions(tmp_path: Path) -> None:
+    """Where the declared words are true and false, in any order, a boolean stands for its own word."""
+    schema = schema_of({"label": {"type": "categorical", "values": ["true", "false"]}})
+    found = read(saved(tmp_path / "a.npz", train_labels=CODES > 1), schema)
+    assert found.to_pandas().label.tolist() == ["false", "true", "false", "true"]
+
+
 @pytest.mark.parametrize("names", [["label_0", "label_1"], ["hernia", "oedema"]])
 def test_several_labels(names: list[str], tmp_path: Path) -> None:
     """Several labels an image are columns, numbered or as the schema names them."""

@@ -103,6 +103,20 @@ def test_index_and_table_of_different_kinds(tmp_path: Path) -> None:
     assert images_of(Cohort.read(folder, schema_of(patient="pid"))).row.tolist() == [0, 0, 2, 3]
 
 
+def test_blanks_and_digits_name_the_same_patient(tmp_path: Path) -> None:
+    """An index that has a patient's identifier with blanks, or as a decimal number, means the patient of the table."""
+    folder = cohort_in(tmp_path / "ward", patients=(20, 3, 100, 4))
+    index = pd.read_csv(folder / "index.csv")
+    index.assign(pid=[" 4", "20 ", "\t100", "20"]).to_csv(folder / "index.csv", index=False)
+    assert images_of(Cohort.read(folder, schema_of(patient="pid"))).row.tolist() == [0, 0, 2, 3]
+    index.assign(pid=[4.0, 20.0, 100.0, 20.0]).to_parquet(folder / "index.parquet")
+    assert images_of(Cohort.read(folder, schema_of(patient="pid"))).row.tolist() == [0, 0, 2, 3]
+    table = pd.read_csv(folder / "patients.csv")
+    table.assign(pid=["20", "3", "20 ", "4"]).to_csv(folder / "patients.csv", index=False)
+    with pytest.raises(DataError, match="more than one row"):
+        Cohort.read(folder, schema_of(patient="pid"))
+
+
 def test_rows_by_number(tmp_path: Path) -> None:
     """Where the table names no patients the index gives the number of the row."""
     folder = cohort_in(tmp_path / "ward")
