@@ -13,7 +13,18 @@ from typing import Any
 
 from dpsynth.errors import FileError, InputError
 
-__all__ = ["check_target", "new_folder", "read_json", "whole_file", "write_error", "write_json"]
+__all__ = [
+    "check_target",
+    "check_unpublished",
+    "new_folder",
+    "read_json",
+    "whole_file",
+    "write_error",
+    "write_json",
+]
+
+_PUBLISHED = ("privacy.json", "model.safetensors")
+"""Files by which a release, or a saved model, is known."""
 
 
 def write_error(path: Path, error: OSError) -> FileError:
@@ -49,6 +60,24 @@ def check_target(target: Path, *, force: bool = False) -> None:
         raise FileError(f"{target.name}: its parent folder does not exist; create it first.")
     if not os.access(parent, os.W_OK):
         raise FileError(f"{target.name}: its parent folder cannot be written to; choose another place.")
+
+
+def check_unpublished(target: Path) -> None:
+    """Refuse a place in a release or a saved model for a file that is not to be published.
+
+    Raises
+    ------
+    InputError
+        If the file, or folder, would lie in one of them, at any depth.
+    """
+    parent = target.parent.resolve()
+    for folder in (parent, *parent.parents):
+        mark = next((name for name in _PUBLISHED if (folder / name).is_file()), None)
+        if mark is not None:
+            raise InputError(
+                f"{target.name}: is internal, and {folder.name} is made to be published (it holds {mark}). Write it to "
+                "a folder outside of that one."
+            )
 
 
 @contextlib.contextmanager

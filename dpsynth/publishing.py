@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.files import check_target, new_folder, read_json
+from dpsynth.files import check_target, check_unpublished, new_folder, read_json
 from dpsynth.images.writing import check_writable
 from dpsynth.models.base import Model, Progress, Synthesizer, available
 from dpsynth.privacy.budget import MAX_EPSILON, default_delta
@@ -205,6 +205,8 @@ def _places(folder: Path, *, force: bool, judged: bool) -> dict[str, Path]:
     places = {name: folder / name for name in (("release", "internal") if judged else ("release",))}
     for place in places.values():
         check_target(place, force=force)
+    if judged:
+        check_unpublished(places["internal"])
     return places
 
 

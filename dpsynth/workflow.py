@@ -8,6 +8,7 @@ from dpsynth.bundle import write_bundle
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target
+from dpsynth.ledgers import ledger_for
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
 from dpsynth.privacy import processes
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
@@ -110,7 +111,8 @@ def fit(
     SchemaError
         If nobody has confirmed the schema.
     InputError
-        If an argument is unknown or out of range, or a private cohort from memory comes without a ledger.
+        If an argument is unknown or out of range, a private cohort from memory comes without a ledger, or another
+        ledger is named than that which lies beside the data.
     BudgetExceeded, LedgerError
         If the ledger refuses; nothing was looked at.
     """
@@ -118,7 +120,7 @@ def fit(
     cohort.schema.check_confirmed()
     _check_images(maker, cohort)
     processes.join()
-    book = _book(cohort, ledger)
+    book = ledger_for(cohort, ledger)
     if limit is not None:
         processes.shared(lambda: _set_limit(book, limit, budget))
     report = progress or _silent
@@ -328,15 +330,6 @@ def _check_images(maker: Synthesizer, cohort: Cohort) -> None:
             f"model {maker.name!r}: learns images, and the schema {known}. Give an .npz or a folder with images and "
             "declare images in the schema, or name a model of tables."
         )
-
-
-def _book(cohort: Cohort, ledger: str | Path | Ledger | None) -> Ledger | None:
-    """Return the ledger of the dataset; None for public data without a ledger of its own."""
-    if isinstance(ledger, Ledger):
-        return ledger
-    if ledger is not None:
-        return Ledger(ledger)
-    return None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
 
 
 def _set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:

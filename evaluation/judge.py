@@ -96,16 +96,25 @@ class Evaluation:
         public : bool
             Write the page that may be published: results that touched private data without noise are left out, and
             the page says so. Otherwise the page is marked internal.
-        """
-        from dpsynth.files import whole_file
 
+        Raises
+        ------
+        InputError
+            If the page is not public and would lie in a release.
+        """
+        from dpsynth.files import check_unpublished, whole_file
+
+        if not public:
+            check_unpublished(Path(path))
         with whole_file(Path(path)) as partial:
             partial.write_text(self.html(public=public), encoding="utf-8")
 
     def write_json(self, path: str | Path, *, public: bool = False) -> None:
-        """Write the JSON twin of the page that `write_html` writes."""
-        from dpsynth.files import whole_file
+        """Write the JSON twin of the page that `write_html` writes; raises as that does."""
+        from dpsynth.files import check_unpublished, whole_file
 
+        if not public:
+            check_unpublished(Path(path))
         text = (self.public() if public else self).json()
         with whole_file(Path(path)) as partial:
             partial.write_text(text + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import InputError
+from dpsynth.ledgers import ledger_for
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.ledger import Ledger
@@ -137,5 +138,4 @@ def opened(
         questions=questions,
         reserved_delta=delta_for_discovery(budget, discovers=bool(Codec(cohort.schema).pending)),
     )
-    book = Ledger(ledger) if isinstance(ledger, str | Path) else ledger
-    return Session.open(cohort, budget, ledger=book, training=plan, **facts)
+    return Session.open(cohort, budget, ledger=ledger_for(cohort, ledger), training=plan, **facts)

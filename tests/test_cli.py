@@ -217,6 +217,25 @@ def test_another_ledger(place: Path) -> None:
     assert _run("ledger", "show").exit_code == 2
 
 
+def test_another_ledger_cannot_forget_what_was_spent(place: Path) -> None:
+    """Beside a ledger that is there no other one is taken, by name or as a copy; its own name, or a link, is."""
+    _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "--limit", 4)
+    own = place / "ward.csv.ledger.jsonl"
+    (place / "copy.jsonl").write_bytes(own.read_bytes())
+    before = own.read_bytes()
+    for other in ("other.jsonl", "copy.jsonl"):
+        refused = _run("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-o", "second", "--ledger", other)
+        assert refused.exit_code == 2
+        assert "ward.csv.ledger.jsonl beside the data" in refused.output
+        assert f"{other} is another file" in refused.output
+        assert own.read_bytes() == before
+    assert not (place / "other.jsonl").exists()
+    (place / "link.jsonl").symlink_to(own)
+    _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-o", "second", "--ledger", "link.jsonl")
+    _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-o", "third", "--ledger", "ward.csv.ledger.jsonl")
+    assert len(_json("ledger", "show", "ward.csv")["runs"]) == 3
+
+
 def test_models() -> None:
     """The list of models names the default and each model's options."""
     listed = _json("models")

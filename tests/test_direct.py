@@ -14,6 +14,7 @@ from typer.testing import CliRunner, Result
 
 from dpsynth import Cohort, Schema
 from dpsynth.cli.app import app
+from dpsynth.errors import InputError
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger
 
@@ -62,7 +63,7 @@ def test_it_trains_at_the_budget_of_the_release_and_the_ledger_keeps_it(place: P
     """The arm's AUROC is scikit-learn's of what was fitted; spending is said before, kept in the ledger, and shown."""
     _released(place)
     book = Ledger(LEDGER)
-    book.commit(book.reserve(Budget(1.5, 1e-6), accounting="gaussian", rho=0.05, label="fit"), [])
+    book.commit(book.reserve(Budget(1.5, 1e-6), accounting="gaussian", rho=0.05, unit="row", label="fit"), [])
     book.raise_limit(Budget(9, 1e-6), reason="test")
     fitted: list[Any] = []
     fit = classifier.fit_classifier
@@ -106,6 +107,20 @@ def test_ledger_label_and_budget_may_be_named(place: Path) -> None:
     (run,) = Ledger("mine.jsonl").runs()
     assert (run.label, run.budget) == ("board", Budget(0.7, 1e-7))
     assert not (place / LEDGER).exists()
+
+
+def test_another_ledger_cannot_forget_what_was_spent(place: Path) -> None:
+    """Where the training patients have a ledger no other one is taken, by the command or from Python."""
+    book = Ledger(LEDGER)
+    book.raise_limit(Budget(9, 1e-6), reason="test")
+    done = _run(*FILES, "--direct", "logistic", "--epsilon", 0.7, "--ledger", "mine.jsonl")
+    assert done.exit_code == 2, done.output
+    assert f"{LEDGER} beside the data" in done.output
+    cohort = Cohort.read("train.csv", Schema.load("ward.yaml"))
+    with pytest.raises(InputError, match="another file, which would forget it"):
+        classifier.fit_classifier(cohort, epsilon=0.7, delta=1e-6, ledger="mine.jsonl")
+    assert not (place / "mine.jsonl").exists()
+    assert not book.runs()
 
 
 def test_public_patients_leave_no_ledger(place: Path) -> None:
@@ -192,7 +207,7 @@ def test_a_release_alone_does_not_decide_what_is_spent(place: Path) -> None:
 def test_an_exhausted_ledger_refuses(place: Path) -> None:
     """Exit code 3, and the file is what it was."""
     book = Ledger(LEDGER)
-    book.reserve(Budget(1, 1e-6), accounting="gaussian", rho=0.02)
+    book.reserve(Budget(1, 1e-6), accounting="gaussian", rho=0.02, unit="row")
     before = (place / LEDGER).read_bytes()
     done = _run(*FILES, "--direct", "logistic", "-e", 1)
     assert done.exit_code == 3, done.output

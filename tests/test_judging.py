@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 from dpsynth import Cohort, publishing
 from dpsynth.cli.app import app
 from dpsynth.drafting import draft
+from dpsynth.errors import InputError
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.schema import Schema
 
@@ -60,6 +61,30 @@ def test_two_tables_without_a_schema_are_judged(place: Path) -> None:
         "sex=unknown",
     }
     assert any(one["metric"] == "auroc" and one["value"] is not None for one in found["results"])
+
+
+def test_a_release_takes_no_internal_page(place: Path) -> None:
+    """`--out` in a release is refused before anything is read, also with --force; its own report stays as it is."""
+    (place / "release" / "data").mkdir(parents=True)
+    (place / "release" / "privacy.json").touch()
+    (place / "release" / "report.html").write_text("public", encoding="utf-8")
+    for page in ("release/report.html", "release/data/mine.html"):
+        done = _run("--real", "ward.csv", "--synthetic", "clean.csv", "--out", page, "--force")
+        assert done.exit_code == 2, done.output
+        assert "outside of that one" in done.output
+    assert (place / "release" / "report.html").read_text(encoding="utf-8") == "public"
+    assert not list((place / "release").rglob("*.json"))[1:]
+
+
+def test_a_judged_release_is_not_made_inside_another(place: Path) -> None:
+    """`release --holdout` into a release would put internal/ there: refused before the budget is spent."""
+    (place / "old").mkdir()
+    (place / "old" / "privacy.json").touch()
+    cohort = Cohort.read("ward.csv", Schema.load("ward.yaml"))
+    with pytest.raises(InputError, match="internal: is internal, and old is made to be published"):
+        publishing.publish(cohort, "old", "independent", epsilon=1.0, holdout=0.3)
+    assert not list(place.glob("*.jsonl"))
+    assert [path.name for path in (place / "old").iterdir()] == ["privacy.json"]
 
 
 def test_a_draft_of_several_tables_covers_all_of_them(place: Path) -> None:

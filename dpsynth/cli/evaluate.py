@@ -164,7 +164,7 @@ def run(
     if bins not in (None, "quantile", "public"):
         raise InputError(f"--bins {bins!r}: expected quantile or public.")
     if out is not None:
-        check_page(out, ".json", force=force)
+        check_page(out, ".json", force=force, public=public)
     files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public)
     statement = _statement(synthetic[0])
     yardstick = _yardstick(direct, train, terms, statement, public=public)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 from dpsynth.cli.common import check_file, emit, note, spent, table
 from dpsynth.errors import InputError
+from dpsynth.files import check_unpublished
 
 __all__ = ["announce", "check_page", "judged"]
 
@@ -40,13 +41,14 @@ def announce(made: "Published", *, json: bool) -> None:
         note(f"{made.internal}: numbers that touched real patients, report.html first; not to be published.")
 
 
-def check_page(page: Path, *beside: str, force: bool) -> None:
+def check_page(page: Path, *beside: str, force: bool, public: bool) -> None:
     """Refuse a page that cannot be written with files of these endings beside it, before any work is done for it.
 
     Raises
     ------
     InputError, FileError
-        If `page` has one of the endings, its folder does not exist, or a file is there and `force` is false.
+        If `page` has one of the endings, its folder does not exist, or a file is there and `force` is false; or if it
+        is not public and would lie in a release.
     """
     if page.suffix in beside:
         kinds = " and ".join(suffix.removeprefix(".").upper() for suffix in beside)
@@ -55,6 +57,8 @@ def check_page(page: Path, *beside: str, force: bool) -> None:
         check_file(path, force=force)
     if not page.absolute().parent.is_dir():
         raise InputError(f"--out {page.name!r}: its folder does not exist; create it first.")
+    if not public:
+        check_unpublished(page)
 
 
 def judged(found: "Evaluation") -> None:

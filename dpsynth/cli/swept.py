@@ -39,7 +39,7 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
     if direct in OF_IMAGES:
         raise InputError(f"--direct {direct}: learns from images, and a sweep follows tables; name logistic or mlp.")
     given["classifier"] = None if direct is None else dp_classifier(direct, given["target"])
-    check_page(out, ".csv", ".json", force=force)
+    check_page(out, ".csv", ".json", force=force, public=public)
     runs: list[Run] = []
     try:
         with progress(quiet=json) as report:

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.columns import Identifier
-from dpsynth.errors import DataError, DpsynthError, FileError
+from dpsynth.errors import DataError, DpsynthError, FileError, LedgerError
 from dpsynth.images.formats import read_images
 from dpsynth.images.limits import check_memory
 from dpsynth.imaging import ImageSet
@@ -29,7 +29,19 @@ from dpsynth.reading import column_names, read_all, read_table
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Images, Schema
 from dpsynth.values import identifiers
 
-__all__ = ["dataset_of", "index_of", "is_image_folder", "names_of", "patients_of", "places", "read_folder"]
+__all__ = [
+    "dataset_of",
+    "folder_of",
+    "index_of",
+    "is_image_folder",
+    "names_of",
+    "patients_of",
+    "places",
+    "read_folder",
+]
+
+_TABLES = ("patients", "index")
+"""What the tables of a folder are called."""
 
 
 def index_of(folder: Path) -> Path | None:
@@ -51,12 +63,48 @@ def is_image_folder(path: Path) -> bool:
     return path.is_dir() and (index_of(path) is not None or patients_of(path) is not None)
 
 
-def dataset_of(path: Path) -> Path:
-    """Return the folder of images for any of its tables, else the path itself: its patients have one ledger."""
-    if path.stem not in ("index", "patients") or not path.is_file():
+def folder_of(path: Path) -> Path:
+    """Return the folder of images for any of its tables, else the path itself."""
+    if path.stem not in _TABLES or not path.is_file():
         return path
     index = index_of(path.parent)
     return path.parent if index is not None and _names_images(index) else path
+
+
+def dataset_of(path: Path) -> Path:
+    """Return that beside which the ledger of a path's patients lies, whatever name they are read under.
+
+    A folder of images and its tables are one dataset; links are followed first, also that of a folder to its table of
+    patients. Where a table was read, and spent on, before it had images, its ledger goes on.
+
+    Raises
+    ------
+    LedgerError
+        If a folder and one of its tables have a ledger each, so that there is no total.
+    """
+    real = path.resolve()
+    folder = folder_of(real)
+    if not folder.is_dir():
+        return path
+    table = patients_of(folder) or index_of(folder)
+    if table is not None and table.resolve() != table:
+        return dataset_of(table.resolve())
+    return _first_spent_on(folder) or (path if folder == real else folder)
+
+
+def _first_spent_on(folder: Path) -> Path | None:
+    """Return the table of a folder that has a ledger of its own."""
+    from dpsynth.privacy.ledger import Ledger
+
+    tables = [folder / f"{stem}.{kind}" for stem in _TABLES for kind in ("parquet", "csv")]
+    known = [one for one in (folder, *tables) if Ledger.beside(one).path.is_file()]
+    if len(known) > 1:
+        names = " and ".join(Ledger.beside(one).path.name for one in known)
+        raise LedgerError(
+            f"{folder.name}: {names} keep apart what was spent on the same patients, so there is no total. Whoever "
+            "answers for the data decides: put one of them away, and count what it says was spent against the limit."
+        )
+    return known[0] if known and known[0] != folder else None
 
 
 def _names_images(index: Path) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 from dpsynth.errors import InputError
 from dpsynth.images.archive import is_archive, read_archive
-from dpsynth.images.folder import dataset_of, is_image_folder, read_folder
+from dpsynth.images.folder import folder_of, is_image_folder, read_folder
 from dpsynth.imaging import ImageSet
 from dpsynth.reading import read_table
 from dpsynth.schema import Schema
@@ -47,7 +47,7 @@ def read_source(
     if part is not None:
         raise InputError(f"part: is for an .npz file, which holds several parts; leave it out for {path.name}.")
     if schema.images is not None and path.stem == "index":
-        path = dataset_of(path)
+        path = folder_of(path)
     if is_image_folder(path) or (schema.images is not None and path.is_dir()):
         return read_folder(path, schema, synthetic=synthetic)
     return read_table(path, schema, synthetic=synthetic), None

@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsynth.errors import InputError
 from dpsynth.evaluation import (
     Disclosure,
     DisclosureError,
@@ -200,6 +201,23 @@ def test_the_json_twin_follows_its_schema(private: Evaluation, open_data: Evalua
     forged = private.to_dict() | {"audience": "public"}
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate(forged, schema)
+
+
+@pytest.mark.parametrize("mark", ["privacy.json", "model.safetensors"])
+@pytest.mark.parametrize("name", ["report.html", "data/report.html", "link/report.html"])
+def test_internal_numbers_do_not_go_into_a_release(private: Evaluation, tmp_path: Path, mark: str, name: str) -> None:
+    """A release or a saved model, at any depth and under any name, takes the public page alone."""
+    release = tmp_path / "release"
+    (release / "data").mkdir(parents=True)
+    (release / mark).touch()
+    (tmp_path / "link").symlink_to(release)
+    page = (tmp_path if name.startswith("link") else release) / name
+    for write in (private.write_html, private.write_json):
+        with pytest.raises(InputError, match=f"is internal, and release is made to be published .it holds {mark}"):
+            write(page)
+        assert not page.exists()
+        write(page, public=True)
+        page.unlink()
 
 
 def test_files_are_written_whole(private: Evaluation, tmp_path: Path) -> None:

@@ -23,11 +23,12 @@ from image_files import (
 )
 
 from dpsynth.cohort import Cohort
-from dpsynth.errors import DataError, DpsynthError, FileError, InputError
-from dpsynth.images import limits
+from dpsynth.errors import BudgetExceeded, DataError, DpsynthError, FileError, InputError, LedgerError
+from dpsynth.images import dataset_of, limits
 from dpsynth.imaging import ImageSet
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.schema import Schema
+from dpsynth.workflow import fit
 
 LABELS = ["none", "mass", "nodule", "mass"]
 SEX = {"sex": {"type": "categorical", "values": ["female", "male"]}}
@@ -167,6 +168,43 @@ def test_one_ledger_for_a_folder(tmp_path: Path) -> None:
     assert beside == {tmp_path.resolve() / "ward.ledger.jsonl"}
     (tmp_path / "patients.csv").write_text("label,pid\nmass,1\n")
     assert Cohort.read(tmp_path / "patients.csv", table).source == tmp_path / "patients.csv"
+
+
+def test_links_lead_to_one_ledger(tmp_path: Path) -> None:
+    """A folder and its tables have one ledger under any name that a link gives them, also where the table is a link."""
+    folder = cohort_in(tmp_path / "ward")
+    (tmp_path / "mine.csv").symlink_to(folder / "patients.csv")
+    (tmp_path / "list.csv").symlink_to(folder / "index.csv")
+    (tmp_path / "scans").symlink_to(folder)
+    names = [folder, folder / "index.csv", tmp_path / "mine.csv", tmp_path / "list.csv", tmp_path / "scans"]
+    names += [tmp_path / "scans" / "patients.csv"]
+    assert {_ledger(name) for name in names} == {"ward.ledger.jsonl"}
+    (folder / "patients.csv").rename(tmp_path / "real.csv")
+    (folder / "patients.csv").symlink_to(tmp_path / "real.csv")
+    assert {_ledger(name) for name in [*names, tmp_path / "real.csv"]} == {"real.csv.ledger.jsonl"}
+
+
+def test_a_ledger_goes_on_when_images_come(tmp_path: Path) -> None:
+    """What was spent on a table of patients counts for the folder that it becomes by its index."""
+    folder = cohort_in(tmp_path / "ward")
+    index = (folder / "index.csv").rename(tmp_path / "later.csv")
+    schema = Schema.parse(
+        {"name": "t", "confirmed": True, "patient": "pid", "columns": {**LABEL, "pid": {"type": "identifier"}}}
+    )
+    fit(Cohort.read(folder / "patients.csv", schema), "independent", epsilon=1.0)
+    index.rename(folder / "index.csv")
+    for name in (folder, folder / "patients.csv", folder / "index.csv"):
+        assert _ledger(name) == "patients.csv.ledger.jsonl"
+    with pytest.raises(BudgetExceeded):
+        fit(Cohort.read(folder, schema_of(patient="pid")), "moments", epsilon=1.0)
+    (tmp_path / "ward.ledger.jsonl").touch()
+    with pytest.raises(LedgerError, match=r"ward.ledger.jsonl and patients.csv.ledger.jsonl keep apart"):
+        Cohort.read(folder, schema_of(patient="pid"))
+
+
+def _ledger(name: Path) -> str:
+    """Return the name of the ledger of a path's patients."""
+    return Ledger.beside(dataset_of(name)).path.name
 
 
 # -- there and back ---------------------------------------------------------------------------------------------------
