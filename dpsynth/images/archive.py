@@ -279,26 +279,48 @@ def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema) -
     import pyarrow as pa
 
     array, column = arrays[name], schema.columns[name]
-    found = pa.array(array.tolist(), pa.string()) if array.dtype.kind == "U" else pa.array(array, from_pandas=True)
+    if array.dtype.kind == "U":
+        found = _each(pa.array(array.tolist(), pa.string()), _before_text)
+    else:
+        found = pa.array(array, from_pandas=True)
     if not isinstance(column, Categorical | Boolean) or not _are_words(column):
         return found
-    encoded = text_of(found).dictionary_encode()
-    meant = [
-        _meant(text, [canonical_text(value) for value in column.categories]) for text in encoded.dictionary.to_pylist()
-    ]
-    return pa.array(meant, pa.string()).take(encoded.indices)
+    words = [canonical_text(value) for value in column.categories]
+    return _each(text_of(found), lambda text: _meant(text, words))
+
+
+def _each(texts: Any, change: Callable[[str], str | None]) -> Any:
+    """Return text with each different one changed."""
+    import pyarrow as pa
+
+    encoded = texts.dictionary_encode()
+    return pa.array([change(text) for text in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def _before_text(text: str) -> str | None:
+    """Return the text of the number or boolean that NumPy made this text of, because another value is text.
+
+    >>> _before_text("1.0"), _before_text("True"), _before_text("nan"), _before_text("0.10")
+    ('1', 'true', None, '0.10')
+    """
+    number = number_of(text)
+    if number is not None and str(number) == text:
+        return None if math.isnan(number) else canonical_text(number)
+    return text.lower() if text in ("True", "False") else text
 
 
 def _meant(label: str, words: Sequence[str]) -> str:
     """Return the word at the position that a label's text is, or the text itself where it is no position.
 
-    >>> _meant("1", ["benign", "malignant"]), _meant("1.0", ["no", "yes"]), _meant("benign", ["benign", "malignant"])
+    >>> _meant("1", ["benign", "malignant"]), _meant("true", ["no", "yes"]), _meant("benign", ["benign", "malignant"])
     ('malignant', 'yes', 'benign')
     """
     text = label.strip()
-    if text in words:
-        return text
-    code = {"true": 1.0, "false": 0.0}.get(text.lower(), number_of(text))
+    truth = {"false": 0.0, "true": 1.0}.get(text.lower())
+    same = [word for word in words if text in (word, word.lower() if truth is not None else word)]
+    if same:
+        return same[0]
+    code = number_of(text) if truth is None else truth
     return words[int(code)] if code is not None and 0 <= code < len(words) and code.is_integer() else label
 
 

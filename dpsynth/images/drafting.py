@@ -126,7 +126,8 @@ def _range(arrays: Sequence[npt.NDArray[Any]]) -> list[float]:
         return [0, 1]
     if dtype in (np.uint8, np.uint16):
         return [0, int(np.iinfo(dtype).max)]
-    seen = [value for array in arrays for value in (np.nanmin(array), np.nanmax(array)) if np.isfinite(value)]
+    finite = [array[np.isfinite(array)] for array in arrays]
+    seen = [value for array in finite if array.size for value in (array.min(), array.max())]
     low, high = nice_below(float(min(seen, default=0.0))), nice_above(float(max(seen, default=1.0)))
     return [low, high] if low < high else [low, low + 1]
 

@@ -91,7 +91,9 @@ def _channels_first(arrays: Pixels, images: Images) -> Pixels:
 
 def _converted(arrays: Pixels, images: Images) -> Pixels:
     low, high = images.range
-    values = np.clip(np.nan_to_num(arrays.astype(np.float64), nan=low, posinf=high, neginf=low), low, high)
+    with np.errstate(all="ignore"):  # a warning would tell that somebody has such a value
+        wide = arrays.astype(np.float64)
+    values = np.clip(np.nan_to_num(wide, nan=low, posinf=high, neginf=low), low, high)
     for axis, side in enumerate(images.size, start=2):
         if values.shape[axis] != side:
             values = np.moveaxis(np.moveaxis(values, axis, -1) @ _weights(values.shape[axis], side), -1, axis)

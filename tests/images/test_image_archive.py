@@ -119,11 +119,23 @@ def test_a_label_is_read_by_itself(more: Any, column: dict[str, Any], tmp_path: 
     assert None not in found[:4]
 
 
-def test_words_go_before_positions(tmp_path: Path) -> None:
-    """Where the declared words are true and false, in any order, a boolean stands for its own word."""
-    schema = schema_of({"label": {"type": "categorical", "values": ["true", "false"]}})
-    found = read(saved(tmp_path / "a.npz", train_labels=CODES > 1), schema)
-    assert found.to_pandas().label.tolist() == ["false", "true", "false", "true"]
+@pytest.mark.parametrize("words", [["true", "false"], ["True", "False"]])
+@pytest.mark.parametrize("labels", [CODES > 1, (CODES > 1).astype(str)], ids=["booleans", "text"])
+def test_words_go_before_positions(words: list[str], labels: Any, tmp_path: Path) -> None:
+    """Where the declared words are true and false, in any order and spelling, a boolean stands for its own word."""
+    schema = schema_of({"label": {"type": "categorical", "values": words}})
+    found = read(saved(tmp_path / "a.npz", train_labels=labels), schema)
+    assert found.to_pandas().label.tolist() == [words[1], words[0], words[1], words[0]]
+
+
+@pytest.mark.parametrize("ids", [np.array([7, 7, 8, 9]), np.array([7.0, 7.0, 8.5, 9.0])], ids=["integers", "decimals"])
+def test_an_identifier_is_read_by_itself(ids: Any, tmp_path: Path) -> None:
+    """One more identifier that is text, which makes text of the whole array, renames no other patient."""
+    schema = schema_of(LABEL, patient="pid")
+    before = read(saved(tmp_path / "a.npz", train_pid=ids), schema).to_pandas()["pid"].tolist()
+    more = {"train_images": pictures(5, 6, 5), "train_labels": np.append(CODES, 1), "train_pid": np.append(ids, " P1 ")}
+    after = read(saved(tmp_path / "b.npz", **more), schema).to_pandas()["pid"].tolist()
+    assert after == [*before, "P1"]
 
 
 @pytest.mark.parametrize("names", [["label_0", "label_1"], ["hernia", "oedema"]])

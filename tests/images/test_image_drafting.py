@@ -25,6 +25,7 @@ ARCHIVES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "masks": ({"train_images": pictures(4, 6, 5) > 99}, {"size": (6, 5), "range": (0, 1)}),
     "deep": ({"train_images": pictures(4, 6, 5).astype(np.uint16)}, {"size": (6, 5), "range": (0, 65535)}),
     "decimals": ({"train_images": pictures(4, 6, 5) / 100 - 1}, {"size": (6, 5), "range": (-1, 2)}),
+    "no numbers": ({"train_images": np.full((4, 6, 5), np.nan)}, {"size": (6, 5), "range": (0, 1)}),
     "test part only": ({"test_images": pictures(4, 6, 5), "test_labels": CODES}, {"size": (6, 5)}),
 }
 

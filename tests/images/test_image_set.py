@@ -139,6 +139,20 @@ def test_values_are_clipped_to_the_range() -> None:
     assert as_declared(values, Images(size=(1, 6))).tolist() == [[[[0, 40, 255, 0, 0, 255]]]]
 
 
+@pytest.mark.parametrize(
+    "value",
+    [np.array([0x7F800001], np.uint32).view(np.float32)[0], np.longdouble("1e400"), np.float64(-np.inf)],
+    ids=["a signalling NaN", "beyond 64 bits", "no end"],
+)
+def test_odd_pixels_are_converted_without_a_word(value: np.floating[Any]) -> None:
+    """No warning of numpy tells that somebody has a pixel that cannot be converted."""
+    stored = np.full((2, 4, 4), 7, np.asarray(value).dtype)
+    stored.view(np.uint8).reshape(-1)[: value.itemsize] = np.frombuffer(value.tobytes(), np.uint8)
+    found = as_declared(stored, Images(size=(4, 4)))
+    assert found[0, 0, 0, 0] in (0, 255)
+    assert (found.reshape(-1)[1:] == 7).all()
+
+
 def test_another_size_needs_resize() -> None:
     """Images of another size are refused; with resize they are brought to the declared one."""
     with pytest.raises(DataError, match="resize: true"):
