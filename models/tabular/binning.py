@@ -23,6 +23,10 @@ CLEAR = 4.0
 """Standard deviations from which on a cell is taken for a spike of its own."""
 PASSES = 4
 """How often spikes are looked for."""
+HEDGE = 1.5
+"""What noise may have hidden in a histogram, in standard deviations of the sum of its cells' noise."""
+HEDGED = 0.5
+"""Share of a histogram that is taken for hidden, at most."""
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,32 @@ def _smooth_coarsely(counts: Array, sigma: float, widths: Array) -> Array:
     known = root * smooth(totals(blocks, counts) / root, sigma, shares / root / (shares / root).sum())
     even = (known / shares)[blocks] * widths
     return np.asarray(np.where(np.abs(counts - even) > CLEAR * sigma, counts, even))
+
+
+def hedged(mass: Array, sigma: float, widths: Array) -> Array:
+    """Spread evenly over an ordered histogram what noise may have hidden in it.
+
+    Where noise is large the projection on the non-negative leaves most cells empty and a few with all of the mass.
+    Bins that are cut by these alone miss the patients, who then fall in one wide bin. So a part of the mass, `HEDGE`
+    standard deviations of the noise of the sum of the cells, is spread over all of them. It vanishes with the noise.
+
+    Parameters
+    ----------
+    mass
+        Non-negative mass of each cell, in rows.
+    sigma
+        Standard deviation of the noise of a cell as it was counted, in rows.
+    widths
+        Share of each cell under an even spread.
+
+    Returns
+    -------
+    float array
+        Positive masses with the same sum.
+    """
+    total = float(mass.sum())
+    part = min(HEDGE * sigma * float(np.sqrt(len(mass))) / max(total, 1.0), HEDGED)
+    return np.asarray((1 - part) * mass + part * total * widths / widths.sum())
 
 
 class _Posterior(NamedTuple):

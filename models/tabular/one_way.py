@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.models.base import Released
-from dpsynth.models.tabular.binning import Bins, group, simplex, smooth, totals
+from dpsynth.models.tabular.binning import Bins, group, hedged, simplex, smooth, totals
 from dpsynth.models.tabular.groups import group_columns, present
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
@@ -17,7 +17,7 @@ from dpsynth.schema import Schema
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
-SHAPE_SHARE = 0.15
+SHAPE_SHARE = 0.3
 """Share of the one-way budget that finds where to cut columns with many ordered cells."""
 DISCOVERY_SHARE = 0.05
 """Share of the whole budget for the values of columns that are declared `discover: true`."""
@@ -211,9 +211,11 @@ def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, _Shap
     answers = session.count(queries, [rho / max(len(columns), 1)] * len(columns))
     found = {}
     for name, answer in zip(columns, answers, strict=True):
-        raw, ordered = answer.counts.astype(float), codes[name].ordered
-        clean = np.concatenate([smooth(raw[:ordered], answer.sigma, session.codec.widths(name)), raw[ordered:]])
-        found[name] = _Shape(simplex(clean, max(float(raw.sum()), 1.0)), raw, answer.sigma**2)
+        raw, ordered, widths = answer.counts.astype(float), codes[name].ordered, session.codec.widths(name)
+        clean = np.concatenate([smooth(raw[:ordered], answer.sigma, widths), raw[ordered:]])
+        mass = simplex(clean, max(float(raw.sum()), 1.0))
+        mass[:ordered] = hedged(mass[:ordered], answer.sigma, widths)
+        found[name] = _Shape(mass, raw, answer.sigma**2)
     return found
 
 

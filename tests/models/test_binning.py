@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from dpsynth.models.tabular.binning import FINEST, Bins, group, simplex, smooth, totals
+from dpsynth.models.tabular.binning import FINEST, HEDGED, Bins, group, hedged, simplex, smooth, totals
 from dpsynth.models.tabular.graphical.shuffling import shuffled_by_group
 
 settings.register_profile("dpsynth", deadline=None)  # two shared cores: times say nothing
@@ -254,3 +254,20 @@ def test_every_order_within_a_group_is_equally_likely() -> None:
     counts = np.array([orders.count(o) for o in sorted(set(orders))])
     assert len(counts) == 6
     assert ((counts - 2000) ** 2 / 2000).sum() < chi2.isf(FALSE_ALARM, 5)
+
+
+@given(seeds, st.sampled_from([0.0, 0.1, 3.0, 40.0, 1e4]))
+def test_hedging_keeps_the_sum_and_leaves_no_cell_empty(seed: int, sigma: float) -> None:
+    """Noise only moves mass from full cells to empty ones, at most `HEDGED` of it; without noise nothing moves."""
+    rng = np.random.default_rng(seed)
+    mass = rng.random(40) * 100 * (rng.random(40) < 0.3)
+    widths = rng.dirichlet(np.ones(40))
+    found = hedged(mass, sigma, widths)
+    assert found.sum() == pytest.approx(mass.sum())
+    assert (found >= (1 - HEDGED) * mass - 1e-9).all()
+    assert 0.5 * np.abs(found - mass).sum() <= HEDGED * mass.sum() + 1e-9
+    if sigma == 0:
+        np.testing.assert_array_equal(found, mass)
+    elif mass.sum() > 0:
+        assert (found > 0)[widths > 0].all()
+    np.testing.assert_allclose(hedged(mass, 1e-9, widths), mass, atol=1e-6)
