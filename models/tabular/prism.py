@@ -12,15 +12,17 @@ What published mechanisms leave on the table on small cohorts, and what this one
 4. *Noise is not fitted.* A pair's energy S, the squared interaction above what noise explains, pooled over the pairs
    by empirical Bayes, sets how far the fit shrinks it: slack ``sigma^2 / S`` (`graphical.estimation`). Where there is
    no signal the model goes to independence.
-5. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
+5. *What noise hides is not looked for.* Where a scan at this budget would show noise instead of associations, what it
+   and the refinement would have cost goes to the pairs with the target (`Stage.seen`).
+6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
 A column's own counts enter all d - 1 of its pairs, so its weight is d - 1. What the pairs may cost is settled after
 the columns were counted, when the number of rows is known: where the noise would drown a typical association, a part
-of it, up to all, goes into counting the columns once more; a small probe first sees whether pairs are much stronger
-than that. It keeps PRISM from losing to independent columns.
+of it goes into counting the columns once more. Without a target that may be all of it, which keeps PRISM from losing
+to independent columns; a small probe first sees whether pairs are much stronger than that. With a target half stays.
 
 Every question is Gaussian, so the exact Gaussian accounting holds although later questions depend on earlier answers.
 Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et al. 2023) for the residual basis.
@@ -50,6 +52,7 @@ from dpsynth.models.tabular.interactions import (
     ask,
     energies,
     resolve,
+    table_noise,
 )
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.one_way import OneWay
@@ -70,6 +73,8 @@ PAIRS_ARE_WORTH = 1.1
 """Rise of the expected two-way error that is accepted for the sake of associations, on which classifiers live."""
 PROBE = 0.07
 """Share of what is left that is spent to see whether pairs are worth asking after all, where nobody would expect it."""
+SEEN = 0.25
+"""Ordinary pairs that deserve less than this share of their part of the budget are not asked."""
 CLEAR = 3.5
 """Standard deviations of noise from which on the probe's mean energy is believed."""
 WORTH_ASKING = 0.8
@@ -77,6 +82,8 @@ WORTH_ASKING = 0.8
 expectation falls to .86 at epsilon .3, where nothing was gained, and to .69 at .5, where 10 % was."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """What part of the pairs' budget may go to pairs; the rest counts the columns once more."""
+LEAST_WITH_TARGET = 0.5
+"""The least of them where a target is named: a cohort that does not tell its outcome is of no use."""
 
 
 @dataclass(frozen=True)
@@ -214,7 +221,7 @@ class Prism(Synthesizer):
             rows,
             known,
             items=[stage.item(what, asked) for what, asked in batches.items()],
-            pair_error=stage.expected_pair_error(for_pairs),
+            pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )
 
@@ -308,13 +315,37 @@ class Stage:
         price = rho / len(self.weights)
         return [Question(pair, Resolution((2, 2), 1, self.typical), price) for pair in self.weights]
 
+    def seen(self, rho: float) -> float:
+        """Share of their part of the pairs' budget that ordinary pairs deserve beside pairs with the target.
+
+        Of a scan that finds associations of strength t (total variation) with noise s, the fit believes the part
+        ``t^2 / (t^2 + s^2)``. Paid with the share x of what s^2 was for, the noise is ``s^2 / x``; a scan is worth what
+        is believed of it where ``x = t^2 / (t^2 + s^2 / x)``, that is ``x = 1 - s^2 / t^2``, and nothing for s > t.
+        """
+        if not self.special or not self.ordinary:
+            return 1.0
+        noise = table_noise(2, 2, self.sigma(rho * self._needs.scan / len(self.ordinary)))
+        share = 1 - (noise / self.typical) ** 2
+        return share if share >= SEEN else 0.0
+
+    def _shares(self, rho: float) -> tuple[float, float, float]:
+        """Parts of the pairs' budget for the target, the scan, and the refinement, in which related pairs are kept."""
+        seen, needs = self.seen(rho), self._needs
+        related = RELATED_WEIGHT ** (2 / 3) * len(self.related)
+        scan = seen * needs.scan
+        refine = max(seen, related / (related + STARS * len(self.columns))) * (1 - needs.scan - needs.target)
+        return 1 - scan - refine, scan, refine
+
     def with_target(self, rho: float) -> list[Question]:
         """Questions about the pairs with the target."""
-        return self._questions(rho * self._needs.target, self.special, {})
+        return self._questions(rho * self._shares(rho)[0], self.special, {})
 
     def scan(self, rho: float) -> list[Question]:
-        """Questions of the scan: every other pair, at prices that allow groups of about 2 x 2."""
-        prices = _shared(rho * self._needs.scan, [self.weights[pair] for pair in self.ordinary])
+        """Questions of the scan: every other pair that noise does not hide, at prices for groups of about 2 x 2."""
+        share = self._shares(rho)[1]
+        if share <= 0:
+            return []
+        prices = _shared(rho * share, [self.weights[pair] for pair in self.ordinary])
         return [
             Question(pair, self.resolve(pair, self.typical, price), price)
             for pair, price in zip(self.ordinary, prices, strict=True)
@@ -322,7 +353,7 @@ class Stage:
 
     def refine(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
         """Questions of the refinement of `pairs`, with what the scan and the target left of the budget."""
-        return self._questions(rho * (1 - self._needs.scan - self._needs.target), pairs, strength)
+        return self._questions(rho * self._shares(rho)[2], pairs, strength)
 
     def _questions(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
         """Questions at prices by (weight x free cells)^(2/3).
@@ -351,7 +382,8 @@ class Stage:
         errors = [self._error(rest * share, spent + rest * (1 - share), spent) for share in SHARES]
         if self.target is None and min(errors) > WORTH_ASKING * errors[0]:
             return 0.0
-        return max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
+        best = max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
+        return max(best, LEAST_WITH_TARGET) if self.special else best
 
     def _error(self, for_pairs: float, for_columns: float, spent: float) -> float:
         """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
@@ -375,12 +407,12 @@ class Stage:
                 {"probe of all pairs; more is asked only if it is clear": self.probe(for_probe)} if self.weights else {}
             )
         else:
+            scan = self.scan(for_pairs)
+            refined = self.ordinary[: STARS * len(self.columns)] if scan else self.related
             batches |= {
                 "pairs with the target": self.with_target(for_pairs),
-                "other pairs, scanned coarsely": self.scan(for_pairs),
-                "pairs that these find important": self.refine(
-                    for_pairs, self.ordinary[: STARS * len(self.columns)], {}
-                ),
+                "other pairs, scanned coarsely": scan,
+                "pairs that these find important" if scan else "related pairs": self.refine(for_pairs, refined, {}),
             }
         return {what: questions for what, questions in batches.items() if questions}
 

@@ -120,6 +120,43 @@ def test_the_plan_of_prism_tells_the_pairs() -> None:
     assert sum(e.count for e in asked if "died" in e.what) == 4
 
 
+def _wide(**facts: Any) -> Cohort:
+    """Return 20 letters, the first of which tells the target in part."""
+    rng = np.random.default_rng(0)
+    frame: dict[str, Any] = {f"x{i}": rng.choice(list("abcd"), 3000) for i in range(20)}
+    frame["died"] = np.where(rng.random(3000) < 0.5, frame["x0"] == "a", rng.random(3000) < 0.3).astype(int)
+    letters = {"type": "categorical", "values": list("abcd")}
+    columns = {name: letters for name in frame if name != "died"} | {"died": {"type": "boolean", "labels": [0, 1]}}
+    return cohort_of(columns, frame, target="died", rows=3000, **facts)
+
+
+def _asked(session: Session) -> list[str]:
+    return [e.what for e in session.events if e.what.startswith("interaction")]
+
+
+def test_what_noise_hides_is_not_asked() -> None:
+    """At epsilon 0.3 all pairs with the target are asked and no other; at 3 all of them. The plan says the same."""
+    for epsilon, pairs in ((0.3, 20), (3.0, 20 * 21 // 2)):
+        session, _ = fitted("prism", _wide(), epsilon)
+        plan = maker("prism").plan(_wide().schema, Budget(epsilon, 1e-6), 3000)
+        asked = _asked(session)
+        assert sum("died" in what for what in asked) == 20
+        assert len(set(asked)) == pairs
+        assert sum(item.tables for item in plan.items[1:]) == len(asked)
+        assert ("scanned" in str(plan.items)) == (epsilon > 1)
+
+
+def test_related_pairs_are_asked_in_any_noise() -> None:
+    """Where nothing is scanned the pairs that the schema calls related are asked beside those with the target."""
+    cohort = _wide(related=[["x1", "x2"]])
+    session, _ = fitted("prism", cohort, 0.3)
+    asked = _asked(session)
+    assert len(asked) == 21
+    assert sum("x1" in what and "x2" in what for what in asked) == 1
+    plan = maker("prism").plan(cohort.schema, Budget(0.3, 1e-6), 3000)
+    assert [item.tables for item in plan.items[1:]] == [20, 1]
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_a_plan_is_complete(name: str) -> None:
     """A plan needs no data and has budget, noise, errors that fall with epsilon, time, and is JSON-able."""
