@@ -99,7 +99,7 @@ def _with_a_patient(*copies: str) -> pd.DataFrame:
 NEIGHBOURS: dict[str, Callable[[], pd.DataFrame]] = {
     "a category that no other patient has": lambda: _edited(dx="Zenker", unit="c"),
     "a category outside the lists": lambda: _edited(sex="intersex", unit="Zenker"),
-    "values out of range": lambda: _edited(age="999", lab="-4e9", seen="1885-01-01"),
+    "values out of range": lambda: _edited(age="999", lab="-1e308", seen="1885-01-01"),
     "the first missing values": lambda: _edited(lab="", unit="", seen=""),
     "more digits than are declared": lambda: _edited(age="36.6", lab="1.23456789"),
     "one patient more": lambda: _with_a_patient("p999"),

@@ -9,15 +9,17 @@ import pytest
 from privacy.helpers import fine, ward
 
 from dpsynth.cohort import Cohort
-from dpsynth.errors import DpsynthError
+from dpsynth.errors import DpsynthError, InputError
 from dpsynth.evaluation import DisclosureError, PublicResults
 from dpsynth.evaluation.audit.outcome import Verdict
 from dpsynth.evaluation.audit.statements import check_statement
 from dpsynth.evaluation.results import estimate
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
+from dpsynth.workflow import fit
 
 
 def refuses_without_noise() -> None:
@@ -45,6 +47,18 @@ def statement_adds_up() -> None:
         session.count([fine(session, column)], [session.rho / 2])
     refuted = [one.name for one in check_statement(session.statement()) if one.verdict is Verdict.VIOLATION]
     assert refuted == []
+
+
+def another_ledger_is_refused(folder: Path) -> None:
+    """Spend on a file, and name another ledger in the next run: it is refused, and its file is not made."""
+    schema = Schema.parse("{name: w, confirmed: true, columns: {x: {type: boolean}}}")
+    (folder / "ward.csv").write_text("x\n" + "true\nfalse\n" * 20, encoding="utf-8")
+    cohort = Cohort.read(folder / "ward.csv", schema)
+    own = Ledger.beside(folder / "ward.csv")
+    fit(cohort, "independent", epsilon=1.0, ledger=own)
+    with pytest.raises(InputError, match="would forget it"):
+        fit(cohort, "independent", epsilon=1.0, ledger=folder / "other.jsonl")
+    assert not (folder / "other.jsonl").exists()
 
 
 def public_page_fails_closed() -> None:

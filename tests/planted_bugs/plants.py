@@ -8,6 +8,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from dpsynth.codec import Codec
@@ -18,6 +19,7 @@ from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import BATCH, SystemNoise
 from dpsynth.privacy.quantiles import boundaries, tree_queries
 from dpsynth.privacy.session import Session
+from dpsynth.values import text_of
 
 Patch = pytest.MonkeyPatch
 GAUSSIAN = SystemNoise.gaussian
@@ -175,6 +177,33 @@ def _without_open(spent: Any, runs: Any) -> Any:
     return spent if all(run.closed for run in runs) else type(spent)(0.0, 0.0, 0, 0, 0)
 
 
+def another_ledger_taken(patch: Patch) -> None:
+    """Keep a run in whatever ledger is named, also beside one that knows what was spent."""
+    patch.setattr("dpsynth.workflow.ledger_for", lambda _cohort, named: Ledger(named))
+
+
+# -- who is who -------------------------------------------------------------------------------------------------------
+
+
+def rows_hashed_by_a_data_frame(patch: Patch) -> None:
+    """Put rows on their side by what pandas makes of their columns: one value decides on a column's type."""
+
+    def hashed(cohort: Any, names: Any) -> Any:
+        return pd.util.hash_pandas_object(cohort.to_pandas()[list(names)], index=False).to_numpy()
+
+    patch.setattr("dpsynth.evaluation.protocol.row_keys", hashed)
+
+
+def frames_read_by_column(patch: Patch) -> None:
+    """Let Arrow choose a type for objects of several types: the first one decides how the others are read."""
+    patch.setattr("dpsynth.reading._of_one_type", lambda _series: True)
+
+
+def identifiers_with_blanks(patch: Patch) -> None:
+    """Take identifiers as they are written: a blank makes a further patient, who has rows of their own."""
+    patch.setattr("dpsynth.values.identifiers", lambda _name, array, _missing_values: text_of(array))
+
+
 # -- what is known of the data ----------------------------------------------------------------------------------------
 
 
@@ -239,7 +268,7 @@ def categories_from_the_data(patch: Patch) -> None:
     def leak(session: Any, cohort: Any) -> None:
         found = set(cohort.to_pandas()["unit"].dropna())
         declared = session.schema.columns["unit"]
-        _narrowed(session, {"unit": {"values": [v for v in declared.values if v in found]}})
+        _narrowed(session, {"unit": {"values": [v for v in declared.values if v in found]}})  # noqa: PD011  (a declared list)
 
     _open_with(patch, leak)
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import evaluation.test_protocol as protocol
 import privacy.test_cap as cap
 import privacy.test_discovery as discovery
 import privacy.test_ledger as ledgers
@@ -12,6 +13,7 @@ import privacy.test_mechanisms as mechanisms
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
+import test_cohort as cohorts
 
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
@@ -86,6 +88,14 @@ CASES = [
         ledgers.test_an_open_reservation_counts_in_full_and_a_commit_frees_the_rest,
         with_ledger,
     ),
+    Case(plants.another_ledger_taken, checkers.another_ledger_is_refused, lambda folder: (folder,)),
+    Case(
+        plants.rows_hashed_by_a_data_frame,
+        protocol.test_one_more_row_moves_no_other,
+        lambda _: (*protocol.ONE_MORE["the first missing number"], 300),
+    ),
+    Case(plants.frames_read_by_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
+    Case(plants.identifiers_with_blanks, cohorts.test_identifiers_are_trimmed, lambda folder: (folder, "csv")),
     Case(plants.keys_without_noise, discovery.test_the_noisy_count_decides_and_not_the_exact_one),
     Case(
         plants.threshold_for_another_delta,
