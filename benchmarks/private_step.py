@@ -26,10 +26,11 @@ import torch
 from dpsynth import Schema
 from dpsynth.codec import Codec
 from dpsynth.datasets import load_support2
-from dpsynth.models.image.classifier import ImageLikelihood, convolutions
+from dpsynth.models.image.classifier import convolutions
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.denoising import DenoisingLoss
 from dpsynth.models.image.gan import Judge
+from dpsynth.models.image.linear import ImageLikelihood
 from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.tabular.deep.diffusion import Denoising

@@ -270,7 +270,7 @@ SMALL = {
 }
 
 
-IMAGES = ("diffusion", "gan", "mean-embedding", "moments")
+IMAGES = ("diffusion", "gan", "judged-moments", "mean-embedding", "moments")
 
 
 @pytest.mark.parametrize("model", [name for name in available() if name not in IMAGES])

@@ -23,6 +23,7 @@ pytest.importorskip("torch", reason="a DP classifier needs the extra [deep]")
 from dpsynth.models import classifier
 from dpsynth.models.classifier import Recipe
 from dpsynth.models.image import classifier as image_classifier
+from dpsynth.models.image import linear
 
 FILES = ("--real", "test.csv", "--train", "train.csv", "--synthetic", "fake.csv", "-s", "ward.yaml")
 LEDGER = "train.csv.ledger.jsonl"
@@ -32,7 +33,7 @@ LEDGER = "train.csv.ledger.jsonl"
 def _quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Few steps, few made images, and a quick model."""
     monkeypatch.setattr(classifier, "RECIPES", {"logistic": Recipe(0, 10, 0.3), "mlp": Recipe(8, 10, 0.1)})
-    monkeypatch.setattr(image_classifier, "MADE", 60)
+    monkeypatch.setattr(linear, "MADE", 60)
     with registered():
         yield
 

@@ -94,7 +94,7 @@ def _run(code: str, *args: str) -> str:
 BLOCK = "import sys; sys.modules.update(dict.fromkeys(['torch', 'opacus', 'sdv', 'diffusers', 'monai']))\n"
 
 
-DEEP = ("ctgan", "diffusion", "gan", "mean-embedding", "pate-gan", "tabular-diffusion", "tvae")
+DEEP = ("ctgan", "diffusion", "gan", "judged-moments", "mean-embedding", "pate-gan", "tabular-diffusion", "tvae")
 
 
 def test_tables_need_no_torch() -> None:

@@ -1,9 +1,9 @@
 """The direct baseline for images: a classifier of one outcome that is trained by DP-SGD on the patients themselves.
 
-``linear`` is softmax regression on `dpsynth.models.image.energies`, public features. They are whitened with the main
-directions of the features of *made* images, drawn from a moments model (`dpsynth.models.image.moments`) that half of
-the budget's price pays for; the other half pays for the gradients. ``cnn`` is a small convolutional network from first
-weights. What they share with the one for tables stands in `dpsynth.models.private_classifier`.
+``linear`` is softmax regression on public features (`dpsynth.models.image.linear`), whitened with images of a moments
+model (`dpsynth.models.image.moments`) that half of the budget's price pays for; the other half pays for the gradients.
+``cnn`` is a small convolutional network from first weights. What they share with the one for tables stands in
+`dpsynth.models.private_classifier`.
 
 Hyperparameters are fixed. They were chosen on FashionMNIST, which is public, once and for all; choosing them anew on
 private patients would cost budget that is not accounted for here.
@@ -17,37 +17,29 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import nn
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.models.base import Progress
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.energies import Energies
+from dpsynth.models.image.linear import ImageLikelihood, train_linear
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known
-from dpsynth.models.private_classifier import FittedClassifier, Likelihood, checked_target, classes_of, opened
+from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
 Kind = Literal["linear", "cnn"]
 
 COUNTED = 0.02
 """Share of the questions' price for the number of patients with images."""
-MADE = 6000
-"""Made images whose features are whitened."""
-DIRECTIONS = 256
-WHITENING = 0.4
-"""A direction's scale is its variance to minus this power: 0.5 would whiten in full and lift noise."""
-CONSTANT = 0.3
-"""The feature that stands for a bias, beside features of norm 1."""
 BATCH = 500
 
 
@@ -154,105 +146,14 @@ def learnable(cohort: Cohort, target: str | None) -> str:
     return wanted
 
 
-class ImageLikelihood(Likelihood):
-    """The likelihood of the outcomes of a patient's images."""
-
-    def __init__(self, network: nn.Module, reading: Reading, classes: int) -> None:
-        super().__init__(network, classes)
-        self._reading = reading
-
-    def prepare(self, batch: Batch) -> Batch:
-        """Return pixels in [0, 1], outcomes and weights."""
-        outcome = self.outcomes(self._reading.codes(batch)[..., 0])
-        return {"x": self._reading.images(batch), "outcome": outcome, "weights": batch["weights"]}
-
-    def log_odds(self, batch: Batch) -> Tensor:
-        """Return (patients, images, classes) log-odds."""
-        x = batch["x"]
-        odds: Tensor = self.network(x.flatten(0, 1))
-        return odds.reshape(*x.shape[:2], -1)
-
-
-class Whitened(nn.Module):
-    """Fixed features of images, projected and scaled, and one linear layer.
-
-    Parameters
-    ----------
-    energies
-        The public features.
-    centre, projection
-        (dimension,) and (dimension, directions), from made images.
-    classes
-        Outputs.
-    """
-
-    def __init__(self, energies: Energies, centre: Tensor, projection: Tensor, classes: int) -> None:
-        super().__init__()
-        self._energies = energies
-        self.register_buffer("_centre", centre)
-        self.register_buffer("_projection", projection)
-        self.odds = nn.Linear(projection.shape[1] + 1, classes, bias=False)
-        nn.init.zeros_(self.odds.weight)
-
-    @torch.no_grad()
-    def features(self, x: Tensor) -> Tensor:
-        """Return (rows, directions + 1) features of norm 1 of (rows, channels, sides) images."""
-        found = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
-        found = found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        constant = torch.full_like(found[:, :1], CONSTANT)
-        return torch.cat([found, constant], 1) / math.sqrt(1 + CONSTANT**2)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Return (rows, classes) log-odds."""
-        odds: Tensor = self.odds(self.features(x))
-        return odds
-
-
 def _linear(session: Session, target: str, report: Progress) -> nn.Module:
-    """Learn a moments model with the price of questions, whiten with its images, and descend along noisy gradients.
-
-    Momentum of .9 and the mean of the weights of the last half of the steps: the noise of single steps
-    averages out.
-    """
+    """Learn a moments model with the price of questions, and the weights on features whitened with its images."""
     conditions = Conditions.of(session.codec, (target,))
     known = Known(conditions, declared_images(session.schema).shape)
     patients = _patients(session, COUNTED * session.rho)
     made = learn_moments(session, known, session.rho_left, report)
-    network = _whitened(made.draw, classes_of(session.codec, target))
-    report("whitening", 1.0)
-    optimiser = torch.optim.SGD([network.odds.weight], lr=30.0, momentum=0.9)
-    steps = _steps(session)
-    total = torch.zeros_like(network.odds.weight)
-
-    def update(step: int) -> None:
-        optimiser.step()
-        if step >= steps // 2:
-            total.add_(network.odds.weight.detach())
-        report("training", (step + 1) / steps)
-
-    objective = ImageLikelihood(network, Reading.of(session.codec, conditions), network.odds.out_features)
-    session.train(objective, update, expected=patients, records="images", backend="layer")
-    with torch.no_grad():
-        network.odds.weight.copy_(total / (steps - steps // 2))
-    return network
-
-
-def _whitened(
-    draw: Callable[[NDArray[np.int64], np.random.Generator], NDArray[np.float32]],
-    classes: int,
-) -> Whitened:
-    """Return the network with the whitening of made images' features."""
-    rng = np.random.default_rng(0)
-    energies = Energies()
-    codes = np.arange(MADE)[:, None] % classes  # as many of each class
-    parts = [draw(codes[start : start + BATCH], rng) for start in range(0, MADE, BATCH)]
-    with torch.no_grad():
-        found = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
-    centre = found.mean(0)
-    values, vectors = torch.linalg.eigh((found - centre).T @ (found - centre) / MADE)
-    values, vectors = values[-DIRECTIONS:], vectors[:, -DIRECTIONS:]
-    scales = values.clamp_min(1e-6 * float(values[-1])) ** -WHITENING
-    return Whitened(energies, centre.float(), (vectors * scales).float(), classes)
+    cells = np.arange(classes_of(session.codec, target))[:, None]
+    return train_linear(session, target, made.draw, cells, patients=patients, report=report)
 
 
 def _cnn(session: Session, target: str, report: Progress) -> nn.Module:

@@ -93,7 +93,7 @@ class MomentsGenerator:
 
     def __init__(self, basis: Basis, radius: float, conditions: Conditions, means: Floats, roots: Floats) -> None:
         self.basis, self.radius, self.conditions = basis, radius, conditions
-        self.means, self.roots = means, roots
+        self.means, self.roots = (one.astype(np.float32).astype(np.float64) for one in (means, roots))  # as in a file
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return images in [0, 1], drawn group by group."""

@@ -19,6 +19,7 @@ pytest.importorskip("torch", reason="the networks need the extra [deep]")
 
 from dpsynth.models.image.diffusion import Diffusion
 from dpsynth.models.image.gan import GAN
+from dpsynth.models.image.judged import JudgedMoments
 from dpsynth.models.image.mean_embedding import MeanEmbedding
 
 DELTA = 1e-6
@@ -32,6 +33,7 @@ SMALL = {"hidden": 16, "width": 8, "latent": 4}
 MAKERS: dict[str, Callable[[], Synthesizer]] = {
     "moments": lambda: Moments(coefficients=8),
     "mean-embedding": lambda: MeanEmbedding(features=40, steps=4, **SMALL),
+    "judged-moments": lambda: JudgedMoments(coefficients=8, steps=4, sampling_rate=0.1, questions=0.4, candidates=3),
     "gan": lambda: GAN(features=40, steps=4, warm_steps=2, critic_steps=2, sampling_rate=0.1, channels=4, **SMALL),
     "diffusion": lambda: Diffusion(steps=4, sampling_rate=0.1, questions=0.4, widths="8,16", sampling_steps=3),
 }

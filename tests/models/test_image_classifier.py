@@ -12,10 +12,11 @@ from privacy.helpers import Tape
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.image import classifier
-from dpsynth.models.image.classifier import ImageLikelihood, Kind, Whitened, convolutions, fit_image_classifier
+from dpsynth.models.image import linear
+from dpsynth.models.image.classifier import Kind, convolutions, fit_image_classifier
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.energies import Energies, wavelets, windows
+from dpsynth.models.image.linear import ImageLikelihood, Whitened
 from dpsynth.models.image.reading import Reading
 from dpsynth.privacy.dpsgd import check_on_made_up
 from dpsynth.privacy.per_patient import by_layer, vmapped
@@ -29,7 +30,7 @@ FEW: dict[str, Any] = {"steps": 4, "sampling_rate": 0.1}
 @pytest.fixture(autouse=True)
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whiten on few made images."""
-    monkeypatch.setattr(classifier, "MADE", 60)
+    monkeypatch.setattr(linear, "MADE", 60)
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -84,14 +85,14 @@ def test_gradients_are_right(form: str) -> None:
     assert declared is not None
     reading = Reading.of(codec, Conditions.of(codec, ("label",)))
     width = Energies()(torch.zeros(1, *declared.shape)).shape[1]
-    linear = Whitened(Energies(), torch.zeros(width), torch.eye(width)[:, :8], 3)
+    whitened = Whitened(Energies(), torch.zeros(width), torch.eye(width)[:, :8], 3)
     shape = {
         "records": 2,
         "columns": [code.size for code in codec.columns.values()],
         "images": declared.shape,
         "pixels": declared.dtype,
     }
-    check_on_made_up(ImageLikelihood(linear, reading, 3), by_layer, shape)
+    check_on_made_up(ImageLikelihood(whitened, reading, 3), by_layer, shape)
     check_on_made_up(ImageLikelihood(convolutions(declared.shape, 3), reading, 3), vmapped, shape)
 
 

@@ -34,7 +34,7 @@ TABLES: dict[str, Callable[[], Synthesizer]] = {
     "pate-gan": lambda: PATEGAN(teachers=20, rounds=3, asked=40, hidden=8, generator_steps=1),
 }
 MAKERS = {**TABLES, **image_cases.MAKERS}
-TRAINED = ("ctgan", "diffusion", "gan", "tabular-diffusion", "tvae")
+TRAINED = ("ctgan", "diffusion", "gan", "judged-moments", "tabular-diffusion", "tvae")
 
 
 class Steady(SeededNoise):

@@ -1,0 +1,189 @@
+"""Judged moments: images of the moments model, of which a private judge keeps those that show their label.
+
+Gaussians of low frequencies overlap where labels differ in detail, and what is drawn there shows either. A softmax
+regression on public features, trained by DP-SGD with a part of the same budget (`dpsynth.models.image.linear`), knows
+that detail. For each image several are drawn, and one of them is taken with chances in proportion to a power of the
+judge's probability of the label: importance resampling of ``p(x | label) p(label | x)^power``, post-processing of what
+was paid for. Gaussians keep what the judge does not see, and the table keeps its labels' shares.
+"""
+
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpsynth.codec import Codec
+from dpsynth.errors import InputError
+from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.image.conditions import Conditions, default_columns
+from dpsynth.models.image.linear import Whitened, train_linear
+from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.moments import MomentsGenerator, learn_moments
+from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.private_classifier import checked_target, classes_of
+from dpsynth.privacy.accounting import gaussian_scale
+from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.counting import Query
+from dpsynth.privacy.session import Session
+from dpsynth.privacy.training import TrainingPlan
+from dpsynth.schema import Schema
+
+COUNTED = 0.02
+"""Share of the images' price for the number of patients with images."""
+BATCH = 4096
+"""Candidates that are held at once."""
+
+
+class JudgedGenerator:
+    """Draws candidates from a moments model and chooses by a judge.
+
+    Parameters
+    ----------
+    moments
+        Draws them.
+    judge
+        Log-odds of the first condition's labels.
+    candidates
+        How many are drawn for each image.
+    power
+        Of the judge's probability.
+    """
+
+    def __init__(self, moments: MomentsGenerator, judge: Whitened, *, candidates: int, power: float) -> None:
+        self.moments, self.judge = moments, judge
+        self.candidates, self.power = candidates, power
+
+    def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
+        """Return (rows, channels, sides) images in [0, 1]."""
+        found = np.empty((len(codes), *self.moments.basis.shape), np.float32)
+        each = max(1, BATCH // self.candidates)
+        for start in range(0, len(codes), each):
+            part = codes[start : start + each]
+            made = self.moments.draw(np.repeat(part, self.candidates, axis=0), rng)
+            logs = self._logs(made, np.repeat(part[:, 0], self.candidates)).reshape(len(part), self.candidates)
+            chosen = np.argmax(self.power * logs + rng.gumbel(size=logs.shape), axis=1)
+            found[start : start + each] = made.reshape(*logs.shape, *made.shape[1:])[np.arange(len(part)), chosen]
+        return found
+
+    @torch.no_grad()
+    def _logs(self, made: Floats32, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return (rows,) log-probabilities of the labels; 0 where the label is missing, of which no judge knows."""
+        logs = torch.log_softmax(self.judge(torch.from_numpy(made)).double(), dim=1).numpy()
+        known = labels < logs.shape[1]
+        return np.where(known, logs[np.arange(len(logs)), np.where(known, labels, 0)], 0.0)
+
+    def to_parts(self) -> Parts:
+        """Return both parts under names of their own."""
+        config, arrays = self.moments.to_parts()
+        mine = {"candidates": self.candidates, "power": self.power, "moments": config}
+        return mine, arrays | {f"judge:{name}": value.numpy() for name, value in self.judge.learned().items()}
+
+    @classmethod
+    def from_parts(
+        cls, shape: tuple[int, ...], conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Self:
+        """Check the parts and build the generator."""
+        candidates, power = int(config["candidates"]), float(config["power"])
+        _check(candidates, power, ValueError)
+        if not conditions.columns:
+            raise ValueError("a judge needs a condition")
+        learned = {name.removeprefix("judge:"): value for name, value in arrays.items() if name.startswith("judge:")}
+        rest = {name: value for name, value in arrays.items() if not name.startswith("judge:")}
+        moments = MomentsGenerator.from_parts(shape, conditions, config["moments"], rest)
+        judge = Whitened.of_learned(learned, shape)
+        if judge.odds.out_features > conditions.sizes[0]:
+            raise ValueError("the judge knows more labels than there are")
+        return cls(moments, judge, candidates=candidates, power=power)
+
+
+class JudgedModel(ImageModel):
+    """A table, Gaussians over low frequencies and a judge of their images."""
+
+    kind: ClassVar[str] = "image-judged-moments"
+
+    @classmethod
+    def read_generator(
+        cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
+    ) -> Generator:
+        """Build the generator from its parts."""
+        return JudgedGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
+
+
+class JudgedMoments(TrainedImageSynthesizer):
+    """Noisy moments of low frequencies, and a private judge of what is drawn from them.
+
+    Parameters
+    ----------
+    conditions, table, questions, sampling_rate, steps, microbatch
+        As for every image synthesizer that is trained; the judge learns the first condition, which is boolean or
+        categorical.
+    coefficients
+        As for the moments model.
+    candidates
+        Images that are drawn for each one that is kept, 1 to 64.
+    power
+        Of the judge's probability: 0 keeps any, large ones only what shows its label best.
+    """
+
+    name: ClassVar[str] = "judged-moments"
+    summary: ClassVar[str] = "images: moments, of which a classifier trained by DP-SGD keeps what shows its label"
+    citation: ClassVar[str] = "dpsynth.models.image.judged"
+    produces = JudgedModel
+    seconds: ClassVar[tuple[float, float]] = (90.0, 0.0)
+
+    def __init__(
+        self,
+        *,
+        conditions: str = "",
+        table: float | None = None,
+        questions: float = 0.5,
+        sampling_rate: float = 0.15,
+        steps: int = 60,
+        microbatch: int = 128,
+        coefficients: int = 0,
+        candidates: int = 8,
+        power: float = 3.0,
+    ) -> None:
+        super().__init__(
+            conditions=conditions,
+            table=table,
+            questions=questions,
+            sampling_rate=sampling_rate,
+            steps=steps,
+            microbatch=microbatch,
+        )
+        if not 0 <= coefficients <= 1024:
+            raise InputError(f"coefficients: found {coefficients}, expected 0 (chosen by the noisy counts) to 1024.")
+        if steps < 1:
+            raise InputError(f"steps: found {steps}, expected 1 or more; without a judge it is the model moments.")
+        _check(candidates, power, InputError)
+        self.coefficients, self.candidates, self.power = coefficients, candidates, power
+
+    def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
+        """Return the plan of the training; a label that cannot be judged is refused before a patient is seen."""
+        checked_target(schema, self._label(schema))
+        return super().training(schema, budget)
+
+    def learn(self, session: Session, known: Known, report: Progress) -> JudgedGenerator:
+        """Ask for the moments, then train the judge."""
+        target = known.conditions.columns[0]
+        patients = max(1.0, float(session.image_counts(Query((), ()), COUNTED * session.rho_left)[0]))
+        moments = learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
+        every = known.conditions.every()
+        cells = every[every[:, 0] < classes_of(session.codec, target)]
+        judge = train_linear(session, target, moments.draw, cells, patients=patients, report=report)
+        return JudgedGenerator(moments, judge, candidates=self.candidates, power=self.power)
+
+    def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
+        """Say what the moments are asked with."""
+        return [PlanItem("moments of images", 3, 0, gaussian_scale(1, (1 - COUNTED) * rho), "what is drawn from")]
+
+    def _label(self, schema: Schema) -> str:
+        named = [name.strip() for name in self.conditions.split(",") if name.strip()]
+        return (named or default_columns(Codec(schema)) or [""])[0]
+
+
+def _check(candidates: int, power: float, error: type[Exception]) -> None:
+    if not (1 <= candidates <= 64 and 0 <= power <= 100):
+        raise error(f"candidates or power: found {candidates} and {power}, expected 1 to 64 and 0 to 100.")
