@@ -88,23 +88,26 @@ def dataset_of(path: Path) -> Path:
         return path
     table = patients_of(folder) or index_of(folder)
     if table is not None and table.resolve() != table:
-        return dataset_of(table.resolve())
-    return _first_spent_on(folder) or (path if folder == real else folder)
+        home = dataset_of(table.resolve())
+    else:
+        home = path if folder == real else folder
+    return _spent_on(folder, home) or home
 
 
-def _first_spent_on(folder: Path) -> Path | None:
-    """Return the table of a folder that has a ledger of its own."""
+def _spent_on(folder: Path, home: Path) -> Path | None:
+    """Return the one among a folder, its tables and their home that has a ledger already."""
     from dpsynth.privacy.ledger import Ledger
 
     tables = [folder / f"{stem}.{kind}" for stem in _TABLES for kind in ("parquet", "csv")]
-    known = [one for one in (folder, *tables) if Ledger.beside(one).path.is_file()]
+    books = {Ledger.beside(one).path: one for one in (folder, *tables, home)}
+    known = [book for book in books if book.is_file()]
     if len(known) > 1:
-        names = " and ".join(Ledger.beside(one).path.name for one in known)
         raise LedgerError(
-            f"{folder.name}: {names} keep apart what was spent on the same patients, so there is no total. Whoever "
-            "answers for the data decides: put one of them away, and count what it says was spent against the limit."
+            f"{folder.name}: {' and '.join(book.name for book in known)} keep apart what was spent on the same "
+            "patients, so there is no total. Whoever answers for the data decides: put one of them away, and count "
+            "what it says was spent against the limit."
         )
-    return known[0] if known and known[0] != folder else None
+    return books[known[0]] if known else None
 
 
 def _names_images(index: Path) -> bool:

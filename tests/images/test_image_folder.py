@@ -182,6 +182,11 @@ def test_links_lead_to_one_ledger(tmp_path: Path) -> None:
     (folder / "patients.csv").rename(tmp_path / "real.csv")
     (folder / "patients.csv").symlink_to(tmp_path / "real.csv")
     assert {_ledger(name) for name in [*names, tmp_path / "real.csv"]} == {"real.csv.ledger.jsonl"}
+    (tmp_path / "ward.ledger.jsonl").touch()  # the folder's own, from before: it is not forgotten
+    assert {_ledger(name) for name in (folder, folder / "index.csv")} == {"ward.ledger.jsonl"}
+    (tmp_path / "real.csv.ledger.jsonl").touch()
+    with pytest.raises(LedgerError, match="keep apart what was spent"):
+        dataset_of(folder)
 
 
 def test_a_ledger_goes_on_when_images_come(tmp_path: Path) -> None:
