@@ -75,7 +75,7 @@ def dataset_of(path: Path) -> Path:
     """Return that beside which the ledger of a path's patients lies, whatever name they are read under.
 
     A folder of images and its tables are one dataset; links are followed first, also that of a folder to its table of
-    patients. Where a table was read, and spent on, before it had images, its ledger goes on.
+    patients. Where a table was spent on before it had images, or a folder while it had its index, that ledger goes on.
 
     Raises
     ------
@@ -85,29 +85,28 @@ def dataset_of(path: Path) -> Path:
     real = path.resolve()
     folder = folder_of(real)
     if not folder.is_dir():
-        return path
+        return _spent_on(path, real.parent) if real.stem in _TABLES else path
     table = patients_of(folder) or index_of(folder)
     if table is not None and table.resolve() != table:
         home = dataset_of(table.resolve())
     else:
         home = path if folder == real else folder
-    return _spent_on(folder, home) or home
+    return _spent_on(home, folder, *(folder / f"{stem}.{kind}" for stem in _TABLES for kind in ("parquet", "csv")))
 
 
-def _spent_on(folder: Path, home: Path) -> Path | None:
-    """Return the one among a folder, its tables and their home that has a ledger already."""
+def _spent_on(home: Path, *others: Path) -> Path:
+    """Return the place that has a ledger already, else the first: all are of the same patients."""
     from dpsynth.privacy.ledger import Ledger
 
-    tables = [folder / f"{stem}.{kind}" for stem in _TABLES for kind in ("parquet", "csv")]
-    books = {Ledger.beside(one).path: one for one in (folder, *tables, home)}
+    books = {Ledger.beside(place).path: place for place in (*others, home)}
     known = [book for book in books if book.is_file()]
     if len(known) > 1:
         raise LedgerError(
-            f"{folder.name}: {' and '.join(book.name for book in known)} keep apart what was spent on the same "
+            f"{home.name}: {' and '.join(sorted(book.name for book in known))} keep apart what was spent on the same "
             "patients, so there is no total. Whoever answers for the data decides: put one of them away, and count "
             "what it says was spent against the limit."
         )
-    return books[known[0]] if known else None
+    return books[known[0]] if known else home
 
 
 def _names_images(index: Path) -> bool:

@@ -203,8 +203,18 @@ def test_a_ledger_goes_on_when_images_come(tmp_path: Path) -> None:
     with pytest.raises(BudgetExceeded):
         fit(Cohort.read(folder, schema_of(patient="pid")), "moments", epsilon=1.0)
     (tmp_path / "ward.ledger.jsonl").touch()
-    with pytest.raises(LedgerError, match=r"ward.ledger.jsonl and patients.csv.ledger.jsonl keep apart"):
+    with pytest.raises(LedgerError, match=r"patients.csv.ledger.jsonl and ward.ledger.jsonl keep apart"):
         Cohort.read(folder, schema_of(patient="pid"))
+
+
+def test_a_ledger_goes_on_when_images_go(tmp_path: Path) -> None:
+    """Without its index, a folder's table of patients keeps the folder's ledger; in a plain folder it has its own."""
+    folder = cohort_in(tmp_path / "ward")
+    fit(Cohort.read(folder, schema_of(patient="pid")), "moments", epsilon=1.0)
+    (folder / "index.csv").unlink()
+    assert _ledger(folder / "patients.csv") == "ward.ledger.jsonl"
+    (tmp_path / "ward.ledger.jsonl").unlink()
+    assert _ledger(folder / "patients.csv") == "patients.csv.ledger.jsonl"
 
 
 def _ledger(name: Path) -> str:
