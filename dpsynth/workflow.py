@@ -8,9 +8,9 @@ from dpsynth.bundle import write_bundle
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target
-from dpsynth.ledgers import ledger_for
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
 from dpsynth.privacy import processes
+from dpsynth.privacy.account import ledger_of
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.ledger import Ledger
@@ -120,7 +120,7 @@ def fit(
     cohort.schema.check_confirmed()
     _check_images(maker, cohort)
     processes.join()
-    book = ledger_for(cohort, ledger)
+    book = ledger_of(cohort, ledger)
     if limit is not None:
         processes.shared(lambda: _set_limit(book, limit, budget))
     report = progress or _silent

@@ -304,15 +304,16 @@ def test_names_that_are_taken() -> None:
         Schema.parse({**{k: v for k, v in DOCUMENT.items() if k not in ("patient", "max_rows_per_patient")}})
 
 
-def test_related_pairs_are_measured_in_any_case() -> None:
-    """Pairs that the schema calls related are asked twice by PRISM, in the scan and in the refinement."""
+@pytest.mark.parametrize(("epsilon", "times"), [(3.0, 1), (60.0, 2)])
+def test_related_pairs_are_measured_in_any_case(epsilon: float, times: int) -> None:
+    """Pairs that the schema calls related are asked by PRISM in the refinement, and where there is one in the scan."""
     schema = flattened(_schema(patients=300))
-    with Session.open(_cohort(), Budget(3.0, 1e-6), seed=1) as session:
+    with Session.open(_cohort(), Budget(epsilon, 1e-6), seed=1) as session:
         from dpsynth.models.tabular.prism import Prism
 
         Prism().fit(session)
         asked = [event.what for event in session.events if event.what == "interaction of lab@first x lab@second"]
-    assert len(asked) == 2
+    assert len(asked) == times
     assert ("lab@first", "lab@second") in schema.related
     with pytest.raises(SchemaError, match="related"):
         Schema.parse({**DOCUMENT, "related": [["age", "age"]]})

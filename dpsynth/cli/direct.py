@@ -74,10 +74,10 @@ class Yardstick:
         """
         from dpsynth.direct import dp_classifier
         from dpsynth.evaluation.judge import check
-        from dpsynth.ledgers import ledger_for
+        from dpsynth.privacy.account import ledger_of
 
         train: Cohort = asked["train"]
-        book = ledger_for(train, self.ledger)
+        book = ledger_of(train, self.ledger)
         maker = dp_classifier(self.kind, asked["target"], ledger=book, label=self.label, progress=report)
         check(**{**asked, "target": maker.check(train)}, images=maker.of_images)
         self._check_origin(book)

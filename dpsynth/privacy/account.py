@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
@@ -196,13 +197,33 @@ class Account:
             log.warning("the ledger could not be written at the end; the whole reservation counts as spent")
 
 
-def ledger_of(cohort: Cohort) -> Ledger | None:
-    """Return where spending on a cohort is kept: beside its file, nowhere if it is public; `InputError` without one."""
-    if cohort.public:
-        return None
-    if cohort.source is None:
+def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledger | None:
+    """Return where spending on a cohort is kept: in the ledger that is named, else beside its file; None if public.
+
+    Raises
+    ------
+    InputError
+        If a private cohort has no file and no ledger is named, or another one is named than lies beside the file
+        already: that would forget what was spent.
+    """
+    own = None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
+    if named is None:
+        if own is None and not cohort.public:
+            raise InputError(
+                "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
+                "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these "
+                "data."
+            )
+        return own
+    book = named if isinstance(named, Ledger) else Ledger(named)
+    if own is not None and own.path.exists() and not _one_file(own.path, book.path):
         raise InputError(
-            "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
-            "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these data."
+            f"ledger: {own.path.name} beside the data knows what was spent on them, and {book.path.name} is another "
+            f"file, which would forget it. Leave the ledger out, or name {own.path.name}. To keep it elsewhere, move "
+            f"{own.path.name} there and name it in every run."
         )
-    return Ledger.beside(cohort.source)
+    return book
+
+
+def _one_file(first: Path, second: Path) -> bool:
+    return second.exists() and first.samefile(second)

@@ -133,7 +133,7 @@ class Session(TableQuestions, NetworkQuestions):
                 f"patient: the cohort has no column {cohort.schema.patient!r}, so whose rows are whose is not known. "
                 "Read it with that column; rows that are public, such as synthetic ones, with public=True."
             )
-        book = ledger if ledger is not None else ledger_of(cohort)
+        book = ledger_of(cohort, ledger)
         rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
         session._test_mode = seed is not None or answers is not None

@@ -179,7 +179,10 @@ def _without_open(spent: Any, runs: Any) -> Any:
 
 def another_ledger_taken(patch: Patch) -> None:
     """Keep a run in whatever ledger is named, also beside one that knows what was spent."""
-    patch.setattr("dpsynth.workflow.ledger_for", lambda _cohort, named: Ledger(named))
+    for module in ("dpsynth.workflow", "dpsynth.privacy.session"):
+        patch.setattr(
+            f"{module}.ledger_of", lambda _cohort, named: named if isinstance(named, Ledger) else Ledger(named)
+        )
 
 
 # -- who is who -------------------------------------------------------------------------------------------------------
