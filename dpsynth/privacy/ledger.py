@@ -11,8 +11,9 @@ may delete the file may also delete its memory.
 **What a total means.** Gaussian answers add up however a later run was chosen (Smith & Thakurta 2022). With a training
 among several runs the total is that of runs that were decided before any answer was seen. For whoever chooses between a
 training and something else by earlier answers it can fall short: delta was up to 1.85 times the stated one at the same
-epsilon in chosen cases. What holds then, too, is the sum of the runs' epsilons and deltas (Rogers et al. 2016): it is
-said beside.
+epsilon in chosen cases. What holds then, too, is the sum of the runs' granted epsilons and deltas (Rogers et al. 2016).
+So with a training the granted epsilons may not add up to more than the limit either, and their sums are said beside the
+total: whatever was chosen, epsilon stays within the limit, at the sum of all deltas, the limit's own among them.
 
 Every change writes a complete new file under a lock, brings it to the disk and renames it over the old one, so a crash
 at any moment leaves the old file or the new one. Times in the records are information only; nothing depends on a clock.
@@ -53,7 +54,7 @@ class Spent:
     """The dataset's total: (epsilon, delta)-DP of all runs together, and how many runs there were.
 
     ``open_runs`` did not commit and count with all that they reserved; ``test_runs`` were made with a fixed seed, so
-    the total protects nobody if anything that they made was published. ``added`` is the sum of the runs' epsilons and
+    the total protects nobody if anything that they made was published. ``added`` is the sum of the granted epsilons and
     deltas where a training is among several runs, else None: it holds however later runs were chosen.
     """
 
@@ -322,22 +323,31 @@ def _spent(runs: Sequence[Run], limit: Budget) -> Spent:
 
 
 def _added(runs: Sequence[Run]) -> tuple[float, float] | None:
-    if len(runs) < 2 or not _trained(runs):
+    """Return the sums of what was granted to runs that asked anything; None where prices alone are enough."""
+    asked = [r.budget for r in runs if r.events != ()]
+    if len(asked) < 2 or not _trained(runs):
         return None
-    return math.fsum(_total([r], r.budget.delta) for r in runs), math.fsum(r.budget.delta for r in runs)
+    return math.fsum(one.epsilon for one in asked), math.fsum(one.delta for one in asked)
 
 
 def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:
-    """Refuse a run with which the dataset's total would pass its limit."""
-    if _total([*runs, run], limit.delta) <= limit.epsilon * (1 + 1e-9):
+    """Refuse a run with which the dataset's total, or with a training the sum of the epsilons, would pass its limit."""
+    added = _added([*runs, run])
+    asked = max(_total([*runs, run], limit.delta), 0.0 if added is None else added[0])
+    if asked <= limit.epsilon * (1 + 1e-9):
         return
     spent = _spent(runs, limit)
     raise BudgetExceeded(
         f"this dataset's limit is epsilon {limit.epsilon:.6g} at delta {limit.delta:g}; {spent.runs} earlier run(s) "
         f"spent {spent.epsilon:.6g}, this one asks {run.budget.epsilon:.6g} at delta {run.budget.delta:g}, and about "
-        f"{_left([*runs, run], run, limit):.6g} is left. Nothing was looked at. Ask for less, use a model that is "
-        "already fitted (sampling from it is free), or raise the limit on purpose: `dpsynth ledger raise-limit`."
+        f"{_left([*runs, run], run, limit):.6g} is left.{_why(added)} Nothing was looked at. Ask for less, use a model "
+        "that is already fitted (sampling from it is free), or raise the limit on purpose: `dpsynth ledger "
+        "raise-limit`."
     )
+
+
+def _why(added: tuple[float, float] | None) -> str:
+    return "" if added is None else f" With a training among the runs their epsilons are added: {added[0]:.6g}."
 
 
 def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
@@ -350,7 +360,9 @@ def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
         return 0.0
     free = rho_for(Budget(epsilon, limit.delta), accounting, reserved_delta=used, trained=_trained(others))
     rho = free - math.fsum(r.price(accounting) for r in others)
-    return epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)
+    left = epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)
+    added = _added(runs)
+    return left if added is None else max(0.0, min(left, limit.epsilon - (added[0] - run.budget.epsilon)))
 
 
 def _write_synced(path: Path, data: bytes, like: Path) -> None:

@@ -100,8 +100,8 @@ FLOATING = (
 
 
 ADDED = (
-    "sums over the runs, which hold however later runs were chosen; the composed epsilon and delta hold where every "
-    "training was decided before anything of an earlier run was seen"
+    "sums of what was granted; with the delta of the limit they hold however later runs were chosen. The composed "
+    "epsilon and delta hold where every training was decided before anything of an earlier run was seen"
 )
 
 

@@ -499,3 +499,29 @@ def test_with_a_training_the_sum_of_the_runs_is_said_beside_the_total(ledger: Le
     spent = ledger.spent()
     assert spent.added == (pytest.approx(3 * ONE.epsilon, rel=1e-3), pytest.approx(3 * ONE.delta))
     assert spent.added[0] > spent.epsilon
+
+
+def test_with_a_training_the_epsilons_do_not_pass_the_limit(ledger: Ledger) -> None:
+    """Two runs of 1 fit a limit of 1.5 by their prices; with a training among them they do not, in either order."""
+    ledger.raise_limit(Budget(1.5, 1e-6), reason="test")
+    reserve(ledger)
+    plan = TrainingPlan.within(ONE, sampling_rate=0.1, steps=20)
+    before = ledger.path.read_bytes()
+    with pytest.raises(BudgetExceeded, match=r"about 0\.5 is left"):
+        ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event)
+    assert ledger.path.read_bytes() == before
+    assert reserve(ledger)
+    other = Ledger(ledger.path.with_name("other.jsonl"))
+    other.raise_limit(Budget(1.5, 1e-6), reason="test")
+    other.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event)
+    with pytest.raises(BudgetExceeded):
+        reserve(other)
+    assert reserve(other, Budget(0.5, 1e-6))
+
+
+def test_a_run_that_asked_nothing_is_not_added(ledger: Ledger) -> None:
+    """A training that was reserved and never begun leaves the limit to others."""
+    plan = TrainingPlan.within(ONE, sampling_rate=0.1, steps=20)
+    ledger.commit(ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event), [])
+    assert ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event)
+    assert ledger.spent().added is None
