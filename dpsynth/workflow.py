@@ -137,7 +137,8 @@ def fit(
     ) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)
-    fitted.statement = {"model": {"name": maker.name, "options": maker.options()}, **fitted.statement}
+    about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
+    fitted.statement = {"model": about, **fitted.statement}
     return fitted
 
 

@@ -89,6 +89,8 @@ def test_the_privacy_statement(released: Path) -> None:
     facts = json.loads((released / "privacy.json").read_text())
     assert (facts["epsilon"], facts["delta"], facts["private"]) == (1.0, 1e-6, True)
     assert facts["epsilon_spent"] <= 1.0
+    rows = facts["model"].pop("training_rows")
+    assert 100 < rows < 1000  # of 300, by noisy counts
     assert facts["model"] == {"name": "double", "options": {"floor": 0.0}}
     assert {"unit", "neighbours", "accountant", "trade_off", "libraries", "randomness", "earlier_releases"} <= set(
         facts
@@ -198,6 +200,8 @@ def test_the_public_report(released: Path) -> None:
     """report.html states the budget, compares with the counts that were paid for, and needs no network."""
     page = (released / "report.html").read_text(encoding="utf-8")
     assert "TVD to the released counts" in page
+    rows = json.loads((released / "privacy.json").read_text())["model"]["training_rows"]
+    assert re.search(rf"rows that it learned from.{{0,120}}{rows:,}", page, re.S)
     assert "female" in page
     assert "gradient boosting" not in page
     assert not re.search(r"(src|href)=\"https?://", page)
