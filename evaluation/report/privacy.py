@@ -138,7 +138,7 @@ def _facts(statement: Statement) -> Grid:
         ("accountant", _maybe(accountant.get("method"))),
         ("randomness", _maybe(statement.get("randomness"))),
         ("model", _maybe(model.get("name"))),
-        ("rows that it learned from (declared, or estimated by noisy counts)", number(_real(model.get("training_rows")))),
+        ("rows that it learned from (declared, or by noisy counts)", number(_real(model.get("training_rows")))),
         ("earlier runs on the same data", _earlier(earlier)),
         ("release", _maybe(release.get("date"))),
         ("versions", ", ".join(f"{name} {version}" for name, version in libraries.items()) or "unknown"),
