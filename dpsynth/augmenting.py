@@ -17,7 +17,7 @@ import numpy.typing as npt
 from dpsynth.cohort import Cohort
 from dpsynth.conditions import rows_where
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, Progress, Synthesizer
+from dpsynth.models.base import Model, Progress, Synthesizer, synthesizer
 from dpsynth.workflow import DEFAULT_MODEL, fit
 
 if TYPE_CHECKING:
@@ -215,6 +215,8 @@ def augment(
         raise InputError("epsilon: is needed to fit a model; or give a fitted one (--model-folder).")
     if amount is not None and amount < 1:
         raise InputError(f"amount: found {amount}, expected 1 or more patients to add.")
+    if amount is None:
+        _check_again(model, settings)
     train, exam = (cohort, test) if test is not None else split(cohort, holdout)
     task.check(train)
     notes = [NOT_COVERED]
@@ -260,6 +262,22 @@ class _Task:
         inside = self.members(cohort)
         if inside.all() or not inside.any():
             raise InputError("group: all or none of the training patients are of it; name another group.")
+
+
+def _check_again(model: Model | str | Synthesizer, settings: Mapping[str, Any]) -> None:
+    """Refuse, before a fit, a model that a rehearsal could not fit again by its statement, which names no folder."""
+    if isinstance(model, Model):
+        made = synthesizer(model.statement["model"]["name"])
+        given = model.statement["model"]["options"]
+    else:
+        made = synthesizer(model) if isinstance(model, str) else type(model)
+        given = settings if isinstance(model, str) else vars(model)
+    folders = sorted(name for name in made.folders if given.get(name))
+    if folders:
+        raise InputError(
+            "amount: is needed, because a rehearsal would fit the model again and its statement does not say where "
+            f"{folders[0]} lies; name how many synthetic patients to add."
+        )
 
 
 def _chosen(model: Model, task: _Task, amount: int | None) -> Choice:

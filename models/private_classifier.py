@@ -18,7 +18,6 @@ from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import InputError
-from dpsynth.privacy.account import ledger_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.ledger import Ledger
@@ -138,4 +137,4 @@ def opened(
         questions=questions,
         reserved_delta=delta_for_discovery(budget, discovers=bool(Codec(cohort.schema).pending)),
     )
-    return Session.open(cohort, budget, ledger=ledger_of(cohort, ledger), training=plan, **facts)
+    return Session.open(cohort, budget, ledger=ledger, training=plan, **facts)

@@ -147,6 +147,26 @@ def test_what_cannot_be_is_refused_before_the_fit(place: Path, given: dict[str, 
     assert fitted.call_count == 0
 
 
+@pytest.mark.parametrize("given", ["name", "maker", "model"])
+def test_what_a_rehearsal_cannot_fit_again_is_refused_before_a_fit(place: Path, given: str) -> None:
+    """A statement names no folder, so a model that needs one is not rehearsed: refused before anything is spent."""
+    pytest.importorskip("torch", reason="diffusion needs the extra [deep]")
+    from dpsynth.models.image.diffusion import Diffusion
+
+    facts = {"autoencoder": "vae", "declaration": "public pictures"}
+    fitted = fit(_cohort(place), "double", epsilon=1.0)
+    fitted.statement["model"] = {"name": "diffusion", "options": Diffusion(**facts).options()}
+    model = {"name": "diffusion", "maker": Diffusion(**facts), "model": fitted}[given]
+    more = facts if given == "name" else {}
+    with (
+        patch("dpsynth.augmenting.synthesizer", return_value=Diffusion),
+        patch("dpsynth.augmenting.fit") as again,
+        pytest.raises(InputError, match=r"amount: is needed, .* where autoencoder lies"),
+    ):
+        augment(_cohort(place), GROUP, target="died", model=model, epsilon=1.0, **more)
+    assert again.call_count == 0
+
+
 @pytest.mark.parametrize(
     ("args", "words"),
     [

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from dpsynth.publishing import Published
 
 _ARMS = {"synthetic": "trained on synthetic", "real": "trained on real"}
-_DIRECT = "dp_classifier"
 
 
 def announce(made: "Published", *, json: bool) -> None:
@@ -104,10 +103,12 @@ def _recognised(results: "Results") -> None:
 
 def _learned(found: "Results", title: str, first: str) -> None:
     """Print a score of each learner, by what it was trained on."""
+    from dpsynth.evaluation.classifiers import ARM
+
     learners = list(dict.fromkeys(one.subject for one in found.select(arm="synthetic") if one.subject))
     if not learners:
         return
-    arms = _ARMS | ({_DIRECT: "DP classifier"} if len(found.select(arm=_DIRECT)) else {})
+    arms = _ARMS | ({ARM: "DP classifier"} if len(found.select(arm=ARM)) else {})
     rows = [
         (learner, *(_shown(next(iter(found.select(arm=arm, subject=learner)), None)) for arm in arms))
         for learner in learners

@@ -5,6 +5,7 @@ depends on the data in any way that was not paid for; in particular it never tel
 """
 
 import logging
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -78,7 +79,7 @@ class Session(TableQuestions, NetworkQuestions):
         budget: Budget,
         *,
         accounting: Accounting = "gaussian",
-        ledger: Ledger | None = None,
+        ledger: str | Path | Ledger | None = None,
         label: str = "",
         seed: int | None = None,
         train_rows: int | None = None,

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
+from dpsynth.evaluation.classifiers import ARM as DIRECT
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, arms_of, direct, kept
 from dpsynth.evaluation.report.svg import INK
@@ -21,7 +22,6 @@ _ONLY_SAMPLES = (
 )
 _SCORES = ("image_balanced_accuracy", "image_accuracy", "image_auroc")
 _CHANGE = "image_balanced_accuracy_change"
-DIRECT = "dp_classifier"
 _SIDES = {"real": "Real images of other patients", "trained_real_tested_synthetic": "Synthetic images"}
 LONGEST, LETTER, HIGH, GAP = 24, 8, 44, 6
 """Of a grid of samples: letters of a name and width of each, height of a row and space between rows, in pixels."""
@@ -55,7 +55,7 @@ def _words(results: Results, target: str | None) -> str:
         f"same {number(max(tested, default=0))} images of real patients; trained on real images is the ceiling. "
         "Nothing is chosen by how it does on the test images. Intervals draw patients, with all their images. Of "
         "larger cohorts a random subset of patients is used: 30,000 images for training, 10,000 for testing, 5,000 for "
-        f"distances, 2,500 for neighbours; large images are made smaller."
+        "distances, 2,500 for neighbours; large images are made smaller."
     )
 
 

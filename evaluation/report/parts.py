@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
+from dpsynth.evaluation.classifiers import ARM
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
@@ -107,7 +108,7 @@ def kept(items: Sequence[T | None]) -> list[T]:
 def direct(results: Results, about: Mapping[str, Any]) -> str:
     """Return what a part says of the arm of DP classifiers, whether it is there or not."""
     words = "A DP classifier that is trained directly on the real patients at the same epsilon"
-    if len(results.select(arm="dp_classifier")):
+    if len(results.select(arm=ARM)):
         there = f"{words} shows how well this question alone can be answered at that price without synthesis."
         return f"{there} {own_budget(about)}".rstrip()
     if about.get("classifiers"):  # it stands in another part

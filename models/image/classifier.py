@@ -28,11 +28,10 @@ from dpsynth.models.image.linear import ImageLikelihood, train_linear
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.synthesizer import Known
+from dpsynth.models.image.synthesizer import Known, patients_with_images
 from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
 
@@ -150,7 +149,7 @@ def _linear(session: Session, target: str, report: Progress) -> nn.Module:
     """Learn a moments model with the price of questions, and the weights on features whitened with its images."""
     conditions = Conditions.of(session.codec, (target,))
     known = Known(conditions, declared_images(session.schema).shape)
-    patients = _patients(session, COUNTED * session.rho)
+    patients = patients_with_images(session, COUNTED * session.rho)
     made = learn_moments(session, known, session.rho_left, report)
     cells = np.arange(classes_of(session.codec, target))[:, None]
     return train_linear(session, target, made.draw, cells, patients=patients, report=report)
@@ -161,7 +160,7 @@ def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
     from dpsynth.models.averages import Average
 
     conditions = Conditions.of(session.codec, (target,))
-    patients = _patients(session, session.rho_left)
+    patients = patients_with_images(session, session.rho_left)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = convolutions(declared_images(session.schema).shape, classes_of(session.codec, target))
@@ -208,11 +207,6 @@ def _steps(session: Session) -> int:
     plan = session.training
     assert plan is not None  # noqa: S101  (the session was opened with one)
     return plan.steps
-
-
-def _patients(session: Session, rho: float) -> float:
-    """Return about how many patients have images: a scale for gradients, paid for."""
-    return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
 
 
 def _pixels(images: Cohort | NDArray[Any]) -> NDArray[Any]:

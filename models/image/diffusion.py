@@ -28,11 +28,10 @@ from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.prior import GaussianPrior
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.sampling import DiffusionGenerator, DiffusionModel
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.image.warmup import Draw, grey, trained, usual_norm, warmed
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
@@ -137,7 +136,7 @@ class Diffusion(TrainedImageSynthesizer):
     def learn(self, session: Session, known: Known, report: Progress) -> DiffusionGenerator:
         """Ask for the number of patients and for what the network begins with, train, and return the average."""
         share = COUNT if self.warmup != "none" else 1.0
-        expected = max(1.0, float(session.image_counts(Query((), ()), share * session.rho_left)[0]))
+        expected = patients_with_images(session, share * session.rho_left)
         public, self._read = self._public(known.shape), None
         denoiser, draws = self._begun(session, known, public, report)
         if session.training is None:

@@ -16,15 +16,14 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import PlanItem, Progress
-from dpsynth.models.image.conditions import Conditions, default_columns
+from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
-from dpsynth.models.image.moments import MomentsGenerator, learn_moments
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images, named, under
+from dpsynth.models.image.moments import MomentsGenerator, check_coefficients, learn_moments
+from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.private_classifier import checked_target, classes_of
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
@@ -77,7 +76,7 @@ class JudgedGenerator:
         """Return both parts under names of their own."""
         config, arrays = self.moments.to_parts()
         mine = {"candidates": self.candidates, "power": self.power, "moments": config}
-        return mine, arrays | {f"judge:{name}": value.numpy() for name, value in self.judge.learned().items()}
+        return mine, {**named("moments", arrays), **named("judge", self.judge.learned())}
 
     @classmethod
     def from_parts(
@@ -88,10 +87,8 @@ class JudgedGenerator:
         _check(candidates, power, ValueError)
         if not conditions.columns:
             raise ValueError("a judge needs a condition")
-        learned = {name.removeprefix("judge:"): value for name, value in arrays.items() if name.startswith("judge:")}
-        rest = {name: value for name, value in arrays.items() if not name.startswith("judge:")}
-        moments = MomentsGenerator.from_parts(shape, conditions, config["moments"], rest)
-        judge = Whitened.of_learned(learned, shape)
+        moments = MomentsGenerator.from_parts(shape, conditions, config["moments"], under("moments", arrays))
+        judge = Whitened.of_learned(under("judge", arrays), shape)
         if judge.odds.out_features > conditions.sizes[0]:
             raise ValueError("the judge knows more labels than there are")
         return cls(moments, judge, candidates=candidates, power=power)
@@ -153,8 +150,7 @@ class JudgedMoments(TrainedImageSynthesizer):
             steps=steps,
             microbatch=microbatch,
         )
-        if not 0 <= coefficients <= 1024:
-            raise InputError(f"coefficients: found {coefficients}, expected 0 (chosen by the noisy counts) to 1024.")
+        check_coefficients(coefficients)
         if steps < 1:
             raise InputError(f"steps: found {steps}, expected 1 or more; without a judge it is the model moments.")
         _check(candidates, power, InputError)
@@ -162,13 +158,13 @@ class JudgedMoments(TrainedImageSynthesizer):
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training; a label that cannot be judged is refused before a patient is seen."""
-        checked_target(schema, self._label(schema))
+        checked_target(schema, next(iter(self._columns(Codec(schema))), ""))
         return super().training(schema, budget)
 
     def learn(self, session: Session, known: Known, report: Progress) -> JudgedGenerator:
         """Ask for the moments, then train the judge."""
         target = known.conditions.columns[0]
-        patients = max(1.0, float(session.image_counts(Query((), ()), COUNTED * session.rho_left)[0]))
+        patients = patients_with_images(session, COUNTED * session.rho_left)
         moments = learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
         every = known.conditions.every()
         cells = every[every[:, 0] < classes_of(session.codec, target)]
@@ -178,10 +174,6 @@ class JudgedMoments(TrainedImageSynthesizer):
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
         """Say what the moments are asked with."""
         return [PlanItem("moments of images", 3, 0, gaussian_scale(1, (1 - COUNTED) * rho), "what is drawn from")]
-
-    def _label(self, schema: Schema) -> str:
-        named = [name.strip() for name in self.conditions.split(",") if name.strip()]
-        return (named or default_columns(Codec(schema)) or [""])[0]
 
 
 def _check(candidates: int, power: float, error: type[Exception]) -> None:

@@ -76,12 +76,12 @@ class Whitened(nn.Module):
         nn.init.zeros_(self.odds.weight)
         self.register_buffer("_total", torch.zeros_like(self.odds.weight))  # of weights along a training
 
-    def learned(self) -> dict[str, Tensor]:
+    def learned(self) -> dict[str, NDArray[Any]]:
         """Return what makes it again, see `of_learned`."""
         return {
-            "centre": self.get_buffer("_centre"),
-            "projection": self.get_buffer("_projection"),
-            "weights": self.odds.weight.detach(),
+            "centre": self.get_buffer("_centre").numpy(),
+            "projection": self.get_buffer("_projection").numpy(),
+            "weights": self.odds.weight.detach().numpy(),
         }
 
     @classmethod

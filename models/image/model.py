@@ -125,7 +125,7 @@ class ImageModel(Model):
         table, table_arrays = self.table.to_parts()
         made, made_arrays = self.generator.to_parts()
         config = {"table": table, "conditions": list(self.conditions.columns), "generator": made}
-        arrays = {"numbers": self.numbers, **_named("table", table_arrays), **_named("generator", made_arrays)}
+        arrays = {"numbers": self.numbers, **named("table", table_arrays), **named("generator", made_arrays)}
         return config, arrays
 
     @classmethod
@@ -133,13 +133,13 @@ class ImageModel(Model):
         cls, codec: Codec, statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> Self:
         """Check the parts against the codec and each other, and build the model."""
-        table = MarginalModel.from_parts(codec, statement, config["table"], _of("table", arrays))
+        table = MarginalModel.from_parts(codec, statement, config["table"], under("table", arrays))
         conditions = Conditions.of(codec, [str(name) for name in config["conditions"]])
         numbers = arrays["numbers"].astype(np.float64)
         most = declared_images(codec.schema).max_per_patient
         if numbers.shape != (most + 1,) or numbers.min() < 0 or not np.isclose(numbers.sum(), 1):
             raise ValueError("numbers of images are not chances")
-        generator = cls.read_generator(codec, conditions, config["generator"], _of("generator", arrays))
+        generator = cls.read_generator(codec, conditions, config["generator"], under("generator", arrays))
         return cls(codec, statement, table=table, conditions=conditions, numbers=numbers, generator=generator)
 
     @classmethod
@@ -175,10 +175,12 @@ def chances(counts: "Sequence[int] | NDArray[np.int64]", sigma: float) -> NDArra
     return np.asarray(kept / kept.sum())
 
 
-def _named(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def named(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return arrays under names of a part of their own, see `under`."""
     return {f"{prefix}:{name}": array for name, array in arrays.items()}
 
 
-def _of(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+def under(prefix: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Return the arrays that `named` put under a prefix."""
     start = f"{prefix}:"
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}

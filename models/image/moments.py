@@ -162,8 +162,7 @@ class Moments(ImageSynthesizer):
 
     def __init__(self, *, conditions: str = "", table: float | None = None, coefficients: int = 0) -> None:
         super().__init__(conditions=conditions, table=table)
-        if not 0 <= coefficients <= 1024:
-            raise InputError(f"coefficients: found {coefficients}, expected 0 (chosen by the noisy counts) to 1024.")
+        check_coefficients(coefficients)
         self.coefficients = coefficients
 
     def learn(self, session: Session, known: Known, report: Progress) -> MomentsGenerator:
@@ -179,6 +178,12 @@ class Moments(ImageSynthesizer):
             PlanItem(f"{what} of image coefficients", 1, cells, gaussian_scale(1, share * rho), note)
             for what, (share, cells) in shares.items()
         ]
+
+
+def check_coefficients(coefficients: int) -> None:
+    """Refuse a number of coefficients that cannot be, with `InputError`."""
+    if not 0 <= coefficients <= 1024:
+        raise InputError(f"coefficients: found {coefficients}, expected 0 (chosen by the noisy counts) to 1024.")
 
 
 def learn_moments(

@@ -4,6 +4,7 @@ import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
+from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.image.conditions import Conditions, default_columns
@@ -15,6 +16,7 @@ from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.accounting import gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session, delta_for_discovery
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
@@ -78,7 +80,7 @@ class ImageSynthesizer(Synthesizer):
         numbers = session.images_per_row(NUMBERS * price)
         sigma = gaussian_scale(session.sensitivity, NUMBERS * price)
         table = self._fit_table(Portion(session, price * (1 - NUMBERS)), report)
-        columns = self._columns(session)
+        columns = self._columns(session.codec)
         conditions = Conditions.of(session.codec, columns)
         generator = self.learn(session, Known(conditions, shape), report)
         assert len(numbers) == most + 1  # noqa: S101
@@ -130,9 +132,9 @@ class ImageSynthesizer(Synthesizer):
         """Say what is asked of images besides a training."""
         return ()
 
-    def _columns(self, session: Session) -> tuple[str, ...]:
+    def _columns(self, codec: Codec) -> tuple[str, ...]:
         wanted = tuple(name.strip() for name in self.conditions.split(",") if name.strip())
-        return wanted or default_columns(session.codec)
+        return wanted or default_columns(codec)
 
     def _table_share(self, schema: Schema) -> float:
         return self.table if self.table is not None else min(TABLE, COLUMN * (1 + len(schema.modelled)))
@@ -188,6 +190,11 @@ class TrainedImageSynthesizer(ImageSynthesizer):
             reserved_delta=delta_for_discovery(budget, discovers=_discovers(schema)),
             microbatch=self.microbatch,
         )
+
+
+def patients_with_images(session: Session, rho: float) -> float:
+    """Ask about how many patients have images, at a price: a scale for gradients, at least 1."""
+    return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
 
 
 def _discovers(schema: Schema) -> bool:
