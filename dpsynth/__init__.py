@@ -5,6 +5,7 @@ The names below are loaded when they are first used, so that ``import dpsynth`` 
 
 import importlib
 import logging
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -28,6 +29,10 @@ _HOME = {
     "plan": ("dpsynth.workflow", "plan"),
     "release": ("dpsynth.workflow", "release"),
 }
+
+_CHECKOUT = Path(__file__).parent.parent
+if all((_CHECKOUT / name / "__init__.py").is_file() for name in ("models", "evaluation")):
+    __path__.append(str(_CHECKOUT))  # a bare checkout: these two lie beside this folder and are imported as parts of it
 
 logging.getLogger("dpsynth").addHandler(logging.NullHandler())
 
