@@ -5,6 +5,8 @@ The names below are loaded when they are first used, so that ``import dpsynth`` 
 
 import importlib
 import logging
+import sys
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,9 +32,27 @@ _HOME = {
     "release": ("dpsynth.workflow", "release"),
 }
 
-_CHECKOUT = Path(__file__).parent.parent
-if all((_CHECKOUT / name / "__init__.py").is_file() for name in ("models", "evaluation")):
-    __path__.append(str(_CHECKOUT))  # a bare checkout: these two lie beside this folder and are imported as parts of it
+
+class _Checkout:
+    """Finds ``dpsynth.models`` and ``dpsynth.evaluation`` of a bare checkout, where they lie beside this folder."""
+
+    ROOT = Path(__file__).parent.parent
+    NAMES = ("models", "evaluation")
+
+    @classmethod
+    def find_spec(cls, name: str, _path: object = None, _target: object = None) -> ModuleSpec | None:
+        """Return where one of the two is; None for all other modules."""
+        from importlib.util import spec_from_file_location
+
+        package, _, part = name.partition(".")
+        if package != "dpsynth" or part not in cls.NAMES:
+            return None
+        folder = cls.ROOT / part
+        return spec_from_file_location(name, folder / "__init__.py", submodule_search_locations=[str(folder)])
+
+
+if all((_Checkout.ROOT / part / "__init__.py").is_file() for part in _Checkout.NAMES):
+    sys.meta_path.insert(0, _Checkout)
 
 logging.getLogger("dpsynth").addHandler(logging.NullHandler())
 

@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.hashing import row_keys
 from dpsynth.evaluation.results import Disclosure
 from dpsynth.evaluation.table import Floats
+from dpsynth.row_keys import row_keys
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort

@@ -183,6 +183,10 @@ class _NoNoise:
         """Return a fixed generator."""
         return np.random.default_rng(0)
 
+    def secret(self) -> bytes:
+        """Return a fixed secret."""
+        return bytes(32)
+
 
 def _exact(frame: pd.DataFrame, names: list[str]) -> list[Any]:
     answers, codec = PrivateAnswers(_cohort(frame), 1, _NoNoise()), Codec(_schema())  # type: ignore[arg-type]

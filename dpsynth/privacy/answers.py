@@ -28,16 +28,16 @@ Keys of a column
 
 import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
+from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
-from dpsynth.cohort import Cohort
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.counting import Query, coarsened, contingency, fine_query
 from dpsynth.privacy.discovery import by_value
 from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
@@ -45,10 +45,10 @@ from dpsynth.privacy.pate import Panel, Teachers
 from dpsynth.privacy.patients import of_images, of_rows
 from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.training import TrainingPlan
-from dpsynth.visits import flatten
+from dpsynth.sources import Part, open_parts
 
 if TYPE_CHECKING:
-    from dpsynth.imaging import ImageSet
+    from dpsynth.cohort import Cohort
     from dpsynth.privacy.dpsgd import Objective
     from dpsynth.privacy.per_patient import Backend
 
@@ -134,25 +134,28 @@ class Answers(Protocol):
 
 
 class PrivateAnswers:
-    """Noisy answers from a cohort.
+    """Noisy answers from the parts of a cohort.
+
+    Every exact answer is a sum over parts of the patients, of whole numbers (`dpsynth.sources.Parts`), so that it is
+    the same, to the last integer, however the patients are divided and wherever they are.
 
     Parameters
     ----------
     cohort
-        The private cohort.
+        The private cohort, or a source that brings its own parts.
     cap
-        Rows over it, of any patient, are dropped at random here, before anything else sees them.
+        Rows over it, of any patient, are dropped by a keyed hash before anything else sees them.
     noise
         What is added to every answer.
     """
 
-    def __init__(self, cohort: Cohort, cap: int, noise: Noise) -> None:
+    def __init__(self, cohort: "Cohort", cap: int, noise: Noise) -> None:
         self._noise = noise
-        self._codes: dict[str, NDArray[Any]] = {}
+        self._sizes: dict[str, int] = {}
         self._tables: dict[Hashable, Integers] = {}
         self._teachers: Teachers | None = None
-        self._cohort = _shielded("reading the cohort", lambda: _kept(flatten(cohort), cap, _chooser(noise)))
-        self._images = _shielded("reading the images", self._kept_images)
+        secret = processes.shared(noise.secret)
+        self._parts = _shielded("reading the cohort", lambda: open_parts(cohort, cap, secret))
 
     def __repr__(self) -> str:
         return "PrivateAnswers(...)"
@@ -175,9 +178,8 @@ class PrivateAnswers:
 
         They are kept in the codec's order, by which models find the columns of a batch.
         """
-        new = [name for name in codec.columns if name not in self._codes]
-        known = self._codes | _shielded("encoding the cohort", lambda: codec.encode(self._cohort, new))
-        self._codes = {name: known[name] for name in codec.columns}
+        _shielded("encoding the cohort", lambda: self._parts.use(codec))
+        self._sizes = codec.shape
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
         """Return each query's counts plus Gaussian noise."""
@@ -231,15 +233,12 @@ class PrivateAnswers:
         """Return the noisy gradients of a training."""
         from dpsynth.privacy.dpsgd import Gradients
 
-        def made() -> Gradients:
-            patients = (
-                of_rows(self._cohort, self._codes)
-                if records == "rows" or self._images is None
-                else of_images(self._cohort, self._images, self._codes)
-            )
+        def opened() -> Gradients:
+            reader = of_rows if records == "rows" or self._parts.schema.images is None else of_images
+            patients = [reader(part) for part in self._parts]
             return Gradients(objective, patients, plan, self._noise, expected=expected, backend=backend)
 
-        return _shielded("training", made)
+        return _shielded("training", opened)
 
     def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Let the panel's teachers learn on, and return their votes plus Gaussian noise."""
@@ -251,45 +250,43 @@ class PrivateAnswers:
 
     def _of(self, panel: Panel) -> Teachers:
         if self._teachers is None or self._teachers.panel is not panel:
-            self._teachers = Teachers(panel, self._codes, self._cohort.patients(), self._noise)
+            self._teachers = Teachers(panel, list(self._parts))
         return self._teachers
 
-    def _kept_images(self) -> "ImageSet | None":
-        """Return the images of the kept rows, at most as many of a patient as the schema says."""
-        from dpsynth.imaging import ImageSet
-
-        images, declared = self._cohort.images, self._cohort.schema.images
-        if images is None or declared is None:
-            return None
-        patients = self._cohort.patients()[images.row]
-        kept = kept_rows(patients, declared.max_per_patient, _chooser(self._noise))
-        return images if len(kept) == len(images) else ImageSet(images.pixels[kept], images.row[kept])
+    @property
+    def _most_images(self) -> int:
+        declared = self._parts.schema.images
+        return 0 if declared is None else declared.max_per_patient
 
     def _image_numbers(self) -> Integers:
-        images, declared = self._images, self._cohort.schema.images
-        most = 0 if declared is None else declared.max_per_patient
-        rows = np.zeros(0, dtype=np.int64) if images is None else images.row
-        each = np.bincount(rows, minlength=len(self._cohort))
-        return np.bincount(each, minlength=most + 1).astype(np.int64)
+        """Return the number of rows with 0, 1, ... images."""
+        most = self._most_images
 
-    def _grouped_images(self, groups: Query) -> GroupedImages:
-        """Return the kept images with the group of each."""
-        images, declared = self._images, self._cohort.schema.images
+        def numbers(part: Part) -> list[Integers]:
+            rows = np.zeros(0, dtype=np.int64) if part.images is None else part.images.row
+            each = np.bincount(rows, minlength=part.rows)
+            return [np.bincount(each, minlength=most + 1).astype(np.int64)]
+
+        return self._parts.total(numbers)[0]
+
+    def _grouped_images(self, part: Part, groups: Query) -> GroupedImages:
+        """Return the kept images of a part with the group of each."""
+        images, declared = part.images, self._parts.schema.images
         if images is None or declared is None:
             raise InputError("images: the cohort has none, though the schema declares them.")
         place = np.zeros(len(images), dtype=np.intp)
         for name, mapping, cells in zip(groups.columns, groups.maps, groups.shape, strict=True):
-            place = place * cells + mapping[self._codes[name][images.row]]
-        _, patient, sizes = np.unique(self._cohort.patients()[images.row], return_inverse=True, return_counts=True)
+            place = place * cells + mapping[part.codes[name][images.row]]
+        _, patient, sizes = np.unique(part.patients[images.row], return_inverse=True, return_counts=True)
         return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size)
 
     def _noisy_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        exact = group_sums(self._grouped_images(groups), features)
+        exact = self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups), features)])[0]
         return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
 
     def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
         """Add noise to the upper triangles, whose entries off the diagonal stand for two (`dpsynth.privacy.sums`)."""
-        exact = group_products(self._grouped_images(groups), features)
+        exact = self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0]
         unit, d = PRODUCT_UNIT**2, features.dimension
         same, (i, j) = np.arange(d), np.triu_indices(d, 1)
         noisy = np.zeros(exact.shape)
@@ -328,27 +325,56 @@ class PrivateAnswers:
 
     def _exact(self, queries: Sequence[Query]) -> list[Integers]:
         """Return exact tables, remembering small ones: selection asks for the same candidates every round."""
-        new = [q for q in queries if q.keys not in self._tables]
-        fresh = dict(zip((q.keys for q in new), contingency(self._codes, len(self._cohort), new), strict=True))
-        tables = [self._tables[q.keys] if q.keys in self._tables else fresh[q.keys] for q in queries]
-        room = CACHED_CELLS - sum(t.size for t in self._tables.values())
-        for keys, table in fresh.items():
-            if table.size <= room:
+        remembered = {q.keys: self._remembered(q) for q in queries}
+        counted = self._counted([q for q in queries if remembered[q.keys] is None])
+        tables = {keys: table for keys, table in remembered.items() if table is not None} | counted
+        return [tables[q.keys] for q in queries]
+
+    def _remembered(self, query: Query) -> Integers | None:
+        """Return a table that was counted before, or that one over finer cells of the same columns adds up to."""
+        if query.keys in self._tables:
+            return self._tables[query.keys]
+        finest = fine_query(query.columns, self._sizes)
+        return coarsened(self._tables[finest.keys], query) if finest.keys in self._tables else None
+
+    def _counted(self, queries: Sequence[Query]) -> dict[Hashable, Integers]:
+        """Count tables in one pass and remember them as long as there is room.
+
+        Where each pass reads the patients anew, the first question about a column or a pair counts all of them, over
+        the finest cells: later and coarser questions are answered from those.
+        """
+        if not queries:
+            return {}
+        asked = {q.keys: q for q in queries}
+        if self._parts.rereads:
+            every = [fine_query(columns, self._sizes) for columns in _columns_and_pairs(self._sizes)]
+            wanted = [q for q in every if q.keys not in self._tables]
+            if sum(q.size for q in wanted) <= CACHED_CELLS - self._cached:
+                asked |= {q.keys: q for q in wanted}
+        tables = self._parts.total(lambda part: contingency(part.codes, part.rows, list(asked.values())))
+        counted: dict[Hashable, Integers] = dict(zip(asked, tables, strict=True))
+        for keys, table in counted.items():
+            if table.size <= CACHED_CELLS - self._cached:
                 self._tables[keys] = table
-                room -= table.size
-        return tables
+        return counted
+
+    @property
+    def _cached(self) -> int:
+        return sum(table.size for table in self._tables.values())
 
     def _noisy_keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
         """Count each value that occurs, add noise, keep what reaches the threshold, in the values' own order.
 
         The order in which the data hold them does not leave from here: a checkpoint keeps this answer as it is.
         """
-        found = self._cohort.table.column(column).drop_null().value_counts()
-        counts = np.asarray(found.field("counts"), dtype=np.int64)
-        noisy = self._noise.gaussian(counts, sigma)
-        kept = np.flatnonzero(noisy >= threshold)
-        values = found.field("values").take(kept).to_pylist()
-        return by_value(zip(values, noisy[kept].tolist(), strict=True))
+        counts = by_value(self._parts.values(column).items())
+        noisy = self._noise.gaussian(np.array([count for _, count in counts], dtype=np.int64), sigma)
+        return [(value, int(n)) for (value, _), n in zip(counts, noisy, strict=True) if n >= threshold]
+
+
+def _columns_and_pairs(names: Iterable[str]) -> list[tuple[str, ...]]:
+    names = list(names)
+    return [*((name,) for name in names), *combinations(names, 2)]
 
 
 def scaled_interaction(table: Integers) -> Integers:
@@ -362,29 +388,6 @@ def scaled_interaction(table: Integers) -> Integers:
     for axis, cells in enumerate(table.shape):
         table = cells * table - table.sum(axis=axis, keepdims=True)
     return table
-
-
-def _chooser(noise: Noise) -> np.random.Generator:
-    """Return what chooses the rows that are kept: the same in all processes, so that they mean the same patients."""
-    if processes.count() == 1:
-        return noise.generator()
-    return np.random.default_rng(processes.shared(lambda: int(noise.generator().integers(2**62))))
-
-
-def _kept(cohort: Cohort, cap: int, rng: np.random.Generator) -> Cohort:
-    return cohort.take(kept_rows(cohort.patients(), cap, rng))
-
-
-def kept_rows(patients: NDArray[np.integer[Any]], cap: int, rng: np.random.Generator) -> NDArray[np.intp]:
-    """Return the positions of at most ``cap`` rows of each patient, drawn uniformly, in their order.
-
-    Every row draws its own number and a patient keeps the lowest ones, so which rows stay of one patient does not
-    depend on any other patient.
-    """
-    order = np.lexsort((rng.random(len(patients)), patients))
-    new = np.diff(patients[order], prepend=-1) != 0
-    start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
-    return np.sort(order[np.arange(len(order)) - start < cap])
 
 
 def _shielded(doing: str, question: Callable[[], T]) -> T:

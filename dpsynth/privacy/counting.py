@@ -69,6 +69,26 @@ class Query:
         return tuple((c, m.astype(np.int64).tobytes()) for c, m in zip(self.columns, self.maps, strict=True))
 
 
+def fine_query(columns: Sequence[str], sizes: Mapping[str, int]) -> Query:
+    """Return the marginal of these columns over their finest cells."""
+    return Query(tuple(columns), tuple(np.arange(sizes[name]) for name in columns))
+
+
+def coarsened(table: NDArray[np.int64], query: Query) -> NDArray[np.int64]:
+    """Return the table of a query, added up from the table of its columns over their finest cells.
+
+    Examples
+    --------
+    >>> coarsened(np.array([3, 4, 5]), Query(("age",), (np.array([0, 0, 1]),))).tolist()
+    [7, 5]
+    """
+    for axis, (mapping, cells) in enumerate(zip(query.maps, query.shape, strict=True)):
+        coarse = np.zeros((*table.shape[:axis], cells, *table.shape[axis + 1 :]), dtype=np.int64)
+        np.add.at(np.moveaxis(coarse, axis, 0), mapping, np.moveaxis(table, axis, 0))
+        table = coarse
+    return table.copy()
+
+
 def contingency(codes: Codes, rows: int, queries: Sequence[Query]) -> list[NDArray[np.int64]]:
     """Count every query's cells.
 

@@ -9,10 +9,14 @@ patient is added or removed. Why, in the order of the code:
   patient, on made-up patients, each time before a private patient is touched.
 - Each patient's gradient is scaled to a norm of at most the clipping norm, less 2^-12 of it. One that is not finite
   counts as 0.
-- Sums are in float64: their rounding, 2^-53 times the number of patients squared, stays far within the 2^-12, as does
-  that of the whole sum to multiples of ``clipping_norm / 2^26``: ``2^-26 sqrt(parameters)`` in two worlds together, a
-  quarter of the 2^-12 for the 2^24 parameters that a network may have. Finer multiples would make the noise larger in
-  their units, where its own rounding shows (`mechanisms.SystemNoise.rounded_gaussian`).
+- Sums of a part of the patients are in float64: their rounding, 2^-53 times the number of patients squared, stays far
+  within the 2^-12. Each part gives whole numbers, in multiples that are finer than ``clipping_norm / 2^26`` by up to 24
+  bits and add up exactly, in any order; the whole sum is rounded to multiples of ``clipping_norm / 2^26``. So it is the
+  same however patients are divided, but for a chance of about 2^-22 a number that it falls between two multiples. One
+  patient moves the sum of one part; both roundings together move it by less than ``2^-25 sqrt(parameters)`` in two
+  worlds together, half of the 2^-12 for the 2^24 parameters that a network may have.
+  Finer multiples would make the noise larger in their units, where its own rounding shows
+  (`mechanisms.SystemNoise.rounded_gaussian`).
 - Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
@@ -22,6 +26,7 @@ proved, and the privacy statement says so.
 """
 
 import copy
+import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
@@ -41,6 +46,10 @@ from dpsynth.privacy.training import TrainingPlan
 
 UNIT = 2.0**26
 """Into how many multiples the clipping norm is divided."""
+FINEST = 24
+"""The sum of a part is in multiples that are finer by at most so many bits: it adds up as if nothing were rounded."""
+ROOM = 62 - 26
+"""Bits of a whole number that are left for those and for the number of patients in a step."""
 MOST_PARAMETERS = 2**24
 FLOAT_MARGIN = 2.0**-12
 TOLERANCE = 1e-3
@@ -167,8 +176,8 @@ class Gradients:
     ----------
     objective
         The network with its loss, on the device where it is to be trained.
-    patients
-        The private records.
+    parts
+        The private records, part by part; each patient is in one.
     plan
         What was paid for.
     noise
@@ -182,7 +191,7 @@ class Gradients:
     def __init__(
         self,
         objective: Objective,
-        patients: Patients,
+        parts: Sequence[Patients],
         plan: TrainingPlan,
         noise: Noise,
         *,
@@ -190,10 +199,11 @@ class Gradients:
         backend: Backend,
     ) -> None:
         self._objective = objective
-        self._patients = patients.part(processes.number(), processes.count())
+        self._parts = [patients.part(processes.number(), processes.count()) for patients in parts]
         self._plan = plan
         self._noise = noise
         self._normaliser = plan.sampling_rate * expected
+        self._bits = part_bits(self._normaliser)
         self._backend = backend
         self._generator = torch.Generator().manual_seed(int(noise.generator().integers(2**62)))
         self._parameters = trainable(objective)
@@ -212,39 +222,62 @@ class Gradients:
 
     def __iter__(self) -> Iterator[None]:
         """Yield once a step, with the noisy mean gradient in each parameter's ``grad``."""
-        for chosen in self._plan.draws(len(self._patients), self._noise.uniform):
-            noisy = self._noised(self._joined(self._clipped(chosen))) / self._normaliser
+        draws = [self._plan.draws(len(patients), self._noise.uniform) for patients in self._parts]
+        for chosen in zip(*draws, strict=True):
+            if sum(map(len, chosen)) > 2 ** (ROOM - self._bits) // processes.count():
+                raise DpsynthError("a step has more patients than sums of gradients were derived for; lower the rate.")
+            total = torch.stack([self._clipped(*drawn) for drawn in zip(self._parts, chosen, strict=True)]).sum(0)
+            noisy = self._noised(self._joined(total)) / self._normaliser
             for name, parameter in self._parameters.items():
                 parameter.grad = noisy[self._places[name]].reshape(parameter.shape).to(parameter.dtype)
             yield
 
-    def _clipped(self, chosen: NDArray[np.intp]) -> Tensor:
-        """Return the sum of the clipped gradients of the chosen patients, all parameters in one float64 vector."""
+    def _clipped(self, patients: Patients, chosen: NDArray[np.intp]) -> Tensor:
+        """Return the sum of the clipped gradients of the chosen patients of a part, in whole multiples.
+
+        Returns
+        -------
+        Tensor
+            (all parameters,) int64, finer by ``self._bits`` than multiples of ``clipping_norm / UNIT``.
+        """
         size = sum(p.numel() for p in self._parameters.values())
         total = torch.zeros(size, dtype=torch.float64, device=self._device)
         for start in range(0, len(chosen), self._plan.microbatch):
             part = chosen[start : start + self._plan.microbatch]
-            batch = self._objective.prepare(_moved(self._patients.batch(part), self._device))
+            batch = self._objective.prepare(_moved(patients.batch(part), self._device))
             batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
             add_clipped(total, self._backend(self._objective, batch), self._places, self._plan.clipping_norm)
-        return total
+        return torch.round(total * (UNIT * 2**self._bits / self._plan.clipping_norm)).to(torch.int64)
 
     def _joined(self, total: Tensor) -> Tensor:
-        """Return the sum over all processes, where there are several (each has a part of the patients)."""
+        """Return the sum over all processes, where there are several (each has a share of the patients)."""
         if processes.count() > 1:
             torch.distributed.all_reduce(total)
         return total
 
     def _noised(self, total: Tensor) -> Tensor:
-        """Add noise once: in the first process, which gives the result to the others."""
+        """Add noise once, in the first process, which gives the result to the others; return it as it is, in floats."""
+        noisy = torch.zeros_like(total, dtype=torch.float64)
         if processes.number() == 0:
-            unit = self._plan.clipping_norm / UNIT
-            whole = torch.round(total / unit).cpu().numpy()
-            noisy = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * UNIT)
-            total = torch.from_numpy(noisy).to(total.device) * unit
+            whole = (total + (2**self._bits >> 1)) >> self._bits  # rounded, exactly
+            drawn = self._noise.rounded_gaussian(whole.double().cpu().numpy(), self._plan.noise_multiplier * UNIT)
+            noisy = torch.from_numpy(drawn).to(total.device) * (self._plan.clipping_norm / UNIT)
         if processes.count() > 1:
-            torch.distributed.broadcast(total, 0)
-        return total
+            torch.distributed.broadcast(noisy, 0)
+        return noisy
+
+
+def part_bits(expected: float) -> int:
+    """Return by how many bits the sums of parts are finer, for a public expected number of patients in a step.
+
+    Four times as many patients as expected, and 1,024 at least, leave sums below 2^62.
+
+    Examples
+    --------
+    >>> part_bits(100), part_bits(4096), part_bits(1e6)
+    (24, 22, 14)
+    """
+    return max(0, min(FINEST, ROOM - math.ceil(math.log2(max(4 * expected, 1024)))))
 
 
 def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice], clipping_norm: float) -> None:

@@ -47,7 +47,11 @@ class Noise(Protocol):
         ...
 
     def generator(self) -> np.random.Generator:
-        """Return a generator for choices that need no privacy of their own (which rows over the cap are dropped)."""
+        """Return a generator for choices that need no privacy of their own (noise levels of a training)."""
+        ...
+
+    def secret(self) -> bytes:
+        """Return 32 bytes that nobody can predict: they choose which rows over the cap are dropped."""
         ...
 
 
@@ -121,6 +125,10 @@ class SystemNoise:
         """Return a generator seeded by the operating system."""
         return np.random.default_rng()
 
+    def secret(self) -> bytes:
+        """Return 32 bytes of the operating system's entropy."""
+        return os.urandom(32)
+
 
 class SeededNoise:
     """Repeatable noise for tests: whatever it touches is stamped *not private*."""
@@ -152,6 +160,10 @@ class SeededNoise:
     def generator(self) -> np.random.Generator:
         """Return the seeded generator itself."""
         return self._rng
+
+    def secret(self) -> bytes:
+        """Return 32 bytes of the seeded generator."""
+        return self._rng.bytes(32)
 
 
 def _bits(n: int) -> NDArray[np.uint64]:

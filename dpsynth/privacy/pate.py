@@ -3,9 +3,10 @@
 Formal guarantee, for one patient added or removed: a vote on m made rows moves by at most ``sqrt(m)`` in the L2 norm.
 Why, in the order of the code:
 
-- Every patient draws the number of one teacher, uniformly and apart from all others; the draws are part of the kernel's
-  randomness. Couple the two worlds by giving the patients that both have the same draws: then all teachers but one have
-  the same patients in both.
+- Every patient has one teacher, by a keyed hash of the patient (`dpsynth.sources.cap`); patients who cannot be told
+  apart, equal rows of a table without identifiers, by that and their number among equals. So whoever is in both worlds
+  has the same teacher in both (equal rows may change places, which changes nothing): all teachers but one have the same
+  patients.
 - What a teacher learns is a function of its own patients' rows, of made rows and numbers that are public by then, and
   of nothing else: it starts from 0, its steps are not random, and it is computed apart, so that not even the rounding
   of a matrix product links two teachers. So all teachers but one are the same in both worlds, at every call, given the
@@ -14,14 +15,14 @@ Why, in the order of the code:
   m counts by at most ``sqrt(m)`` in L2.
 - Integer Gaussian noise of standard deviation sigma on each count then costs ``rho = m / (2 sigma^2)``, as any other
   counts of that sensitivity. Later calls depend on earlier answers: prices add (adaptive composition). The mixture over
-  the draws of the teachers' patients is covered by joint convexity: the bound holds for each fixed draw.
+  the secrets that choose the teachers is covered by joint convexity: the bound holds for each fixed secret.
 
 Unlike PATE-GAN as it was published (Jordon, Yoon and van der Schaar 2019), nothing depends on how far the teachers
 agree: a data-dependent price is itself private and would have to be noised. Teachers never leave the kernel: they are
 held by `PrivateAnswers`, have no public attribute, and are not pickled.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -30,7 +31,9 @@ from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.privacy.mechanisms import Floats, Integers, Noise
+from dpsynth.privacy.mechanisms import Floats, Integers
+from dpsynth.row_keys import mixed
+from dpsynth.sources import Part
 
 MOST_TEACHERS = 100_000
 LARGEST_FEATURE = 1e3
@@ -128,23 +131,22 @@ class Teachers:
     ----------
     panel
         What they are.
-    codes
-        Fine codes of each column, each (rows,): private.
-    patients
-        (rows,) the patient of each row: private.
-    noise
-        Draws the teacher of each patient.
+    parts
+        The private rows. A teacher may have patients of several parts; their rows are brought into an order that is the
+        same however the patients are divided into parts.
     """
 
-    def __init__(
-        self, panel: Panel, codes: Mapping[str, NDArray[Any]], patients: NDArray[np.int64], noise: Noise
-    ) -> None:
+    def __init__(self, panel: Panel, parts: Sequence[Part]) -> None:
         self.panel = panel
-        _, patient, sizes = np.unique(patients, return_inverse=True, return_counts=True)
-        part = np.minimum((noise.uniform(len(sizes)) * panel.teachers).astype(np.int64), panel.teachers - 1)[patient]
-        order = np.argsort(part, kind="stable")
-        self._ends = np.searchsorted(part[order], np.arange(panel.teachers + 1))
-        self._codes = {name: codes[name][order] for name in (*panel.tables, *panel.crossed)}
+        codes = {name: np.concatenate([p.codes[name] for p in parts]) for name in (*panel.tables, *panel.crossed)}
+        starts = np.cumsum([0, *(part.count for part in parts)])
+        patient = np.concatenate([part.patients + start for part, start in zip(parts, starts[:-1], strict=True)])
+        numbers = _told_apart(np.concatenate([part.identities() for part in parts]))
+        sizes = np.bincount(patient, minlength=len(numbers))
+        teacher = (numbers % np.uint64(panel.teachers)).astype(np.int64)[patient]
+        order = np.lexsort((*codes.values(), numbers[patient], teacher))
+        self._ends = np.searchsorted(teacher[order], np.arange(panel.teachers + 1))
+        self._codes = {name: array[order] for name, array in codes.items()}
         self._rows = (1 / sizes[patient])[order].astype(np.float32)
         self._weights = np.zeros((panel.teachers, panel.learned), dtype=np.float32)
 
@@ -188,6 +190,16 @@ class Teachers:
         tables = [*self.panel.tables.items(), *self.panel.crossed.items()]
         parts = [table[self._codes[name][rows]] for name, table in tables]
         return self.panel.products(np.concatenate(parts, axis=1))
+
+
+def _told_apart(identities: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return (patients,) a secret number for each patient; those who cannot be told apart get different ones."""
+    order = np.argsort(identities, kind="stable")
+    new = np.diff(identities[order], prepend=~identities[order[:1]]) != 0
+    place = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    numbers = np.empty_like(identities)
+    numbers[order] = mixed(identities[order] + place.astype(np.uint64))
+    return numbers
 
 
 def _chance(odds: Floats) -> Any:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.cohort import Cohort
-from dpsynth.imaging import ImageSet
+from dpsynth.errors import InputError
+from dpsynth.sources import Part
 
 if TYPE_CHECKING:
     import torch
@@ -81,11 +81,19 @@ class Patients:
         return found
 
 
-def of_rows(cohort: Cohort, codes: Codes) -> Patients:
-    """Return a table's patients: their records are rows."""
-    return Patients(cohort.patients(), np.arange(len(cohort), dtype=np.int64), codes, None)
+def of_rows(part: Part) -> Patients:
+    """Return the patients of a part of a table: their records are rows."""
+    return Patients(part.patients, np.arange(part.rows, dtype=np.int64), part.codes, None)
 
 
-def of_images(cohort: Cohort, images: ImageSet, codes: Codes) -> Patients:
-    """Return the patients who have images: their records are images."""
-    return Patients(cohort.patients()[images.row], images.row, codes, images.pixels)
+def of_images(part: Part) -> Patients:
+    """Return the patients of a part who have images: their records are images.
+
+    Raises
+    ------
+    InputError
+        If the cohort has no images.
+    """
+    if part.images is None:
+        raise InputError("images: the cohort has none, though the schema declares them.")
+    return Patients(part.patients[part.images.row], part.images.row, part.codes, part.images.pixels)

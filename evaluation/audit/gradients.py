@@ -7,7 +7,7 @@ The clipping here is written down again, so that a fault of the kernel's is not 
 import math
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -23,6 +23,7 @@ from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.patients import Patients, of_rows
 from dpsynth.privacy.per_patient import Backend, Batch, by_layer, trainable
 from dpsynth.privacy.sampled import delta_sampled
+from dpsynth.sources.memory import Memory
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class Coins(PrivateAnswers):
 
     def __init__(self, cohort: "Cohort", canaries: "pd.DataFrame", put_in: NDArray[np.bool_], cap: int) -> None:
         super().__init__(joined(cohort, canaries[put_in]), cap, SystemNoise())
-        self._everybody, self._their_codes = joined(cohort, canaries), dict[str, NDArray[Any]]()
+        self._everybody = Memory(joined(cohort, canaries), cap, SystemNoise().secret())
         self.scores, self.steps = np.zeros(len(canaries)), 0
 
     @property
@@ -81,9 +82,8 @@ class Coins(PrivateAnswers):
 
     def use(self, codec: "Codec") -> None:
         """Encode the columns that are new in this codec, in the kernel's order."""
-        new = [name for name in codec.columns if name not in self._codes]
         super().use(codec)
-        self._their_codes |= codec.encode(self._everybody, new)
+        self._everybody.use(codec)
 
     def gradients(
         self, objective: Objective, plan: "TrainingPlan", *, records: str, expected: float, backend: Backend
@@ -91,7 +91,7 @@ class Coins(PrivateAnswers):
         """Pass the noisy gradients on and note what they say of the coins."""
         if records != "rows":
             raise InputError(TABLES_ONLY)
-        everybody, made = of_rows(self._everybody, self._their_codes), torch.Generator().manual_seed(0)
+        everybody, made = of_rows(next(iter(self._everybody))), torch.Generator().manual_seed(0)
         canaries = np.arange(len(everybody)) >= len(everybody) - len(self.scores)
         drawn = np.where(canaries, 0.5, 1.0) * plan.sampling_rate
         for _ in super().gradients(objective, plan, records=records, expected=expected, backend=backend):
@@ -211,7 +211,7 @@ class GradientGame:
         codes = np.where(order < self._patients, order % 4, 4)
         plan, objective = self.plan, Lone(5, 10 * self.plan.clipping_norm)
         people = Patients(order, order, {"code": codes}, None)
-        steps = Gradients(objective, people, plan, SystemNoise(), expected=self._patients, backend=by_layer)
+        steps = Gradients(objective, [people], plan, SystemNoise(), expected=self._patients, backend=by_layer)
         scale = plan.sampling_rate * self._patients / plan.clipping_norm
         grads = (objective.layer.weight.grad for _ in steps)
         return np.array([-scale * float(grad[0, 4]) for grad in grads if grad is not None])

@@ -56,6 +56,10 @@ class Silence:
         """Return a fixed generator; with no row over the cap there is nothing to draw."""
         return np.random.default_rng(0)
 
+    def secret(self) -> bytes:
+        """Return a fixed secret."""
+        return bytes(32)
+
 
 class Witness:
     """Answers of one world, with the log-likelihood ratio of all of them between the two: `inside` over `out`.

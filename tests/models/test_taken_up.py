@@ -64,6 +64,10 @@ class Steady(SeededNoise):
         """Return a generator of its own."""
         return np.random.default_rng(self._seed)
 
+    def secret(self) -> bytes:
+        """Return the same secret in every process."""
+        return bytes(32)
+
     def _on(self, values: Any) -> SeededNoise:
         return SeededNoise(crc32(np.ascontiguousarray(values).tobytes(), self._seed))
 

@@ -75,7 +75,7 @@ def noise_not_rounded_to_integers(patch: Patch) -> None:
 
 def rows_kept_by_a_seed(patch: Patch) -> None:
     """Choose which rows over the cap are dropped by a fixed seed."""
-    patch.setattr(SystemNoise, "generator", lambda _self: np.random.default_rng(0))
+    patch.setattr(SystemNoise, "secret", lambda _self: bytes(32))
 
 
 # -- sensitivity ------------------------------------------------------------------------------------------------------
@@ -95,7 +95,7 @@ def cap_ignored_in_selection(patch: Patch) -> None:
 
 def rows_over_the_cap_kept(patch: Patch) -> None:
     """Count every row of a patient, while the noise covers the cap."""
-    patch.setattr("dpsynth.privacy.answers.kept_rows", lambda patients, _cap, _rng: np.arange(len(patients)))
+    patch.setattr("dpsynth.sources.memory.kept_positions", lambda patients, *_: np.arange(len(patients)))
 
 
 def selection_as_if_monotone(patch: Patch) -> None:
@@ -214,8 +214,7 @@ def keys_without_noise(patch: Patch) -> None:
     """Release every value that occurs."""
 
     def exact(self: Any, column: str, _sigma: float, threshold: int) -> list[tuple[Any, int]]:
-        found = self._cohort.table.column(column).drop_null().value_counts().to_pylist()
-        return [(pair["values"], threshold + pair["counts"]) for pair in found]
+        return [(value, threshold + count) for value, count in self._parts.values(column).items()]
 
     patch.setattr(PrivateAnswers, "keys", exact)
 

@@ -49,7 +49,7 @@ CASES = [
     Case(plants.noise_reused, mechanisms.test_noise_differs_between_calls_and_within_batches),
     Case(plants.noise_in_a_try, checkers.refuses_without_noise),
     Case(plants.noise_not_rounded_to_integers, mechanisms.test_shapes_are_kept_also_of_nothing),
-    Case(plants.rows_kept_by_a_seed, cap.test_which_rows_stay_is_not_repeated),
+    Case(plants.rows_kept_by_a_seed, cap.test_which_rows_stay_is_secret),
     Case(plants.cap_ignored_in_measurement, sensitivity.test_every_question_uses_the_same_cap, lambda _: (3,)),
     Case(
         plants.cap_ignored_in_selection,

@@ -9,12 +9,12 @@ import pytest
 
 from dpsynth.privacy import dpsgd, network_questions, patients
 from dpsynth.privacy.account import Account
-from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.checkpoint import Kept
 from dpsynth.privacy.dpsgd import Gradients
 from dpsynth.privacy.per_patient import Products
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
+from dpsynth.sources.memory import Memory
 
 Patch = pytest.MonkeyPatch
 
@@ -47,7 +47,8 @@ def noise_skipped_in_the_last_batch(patch: Patch) -> None:
 
     def skipping(self: Any, total: Any) -> Any:
         steps["done"] += 1
-        return total if steps["done"] == self._plan.steps else noised(self, total)
+        unit = self._plan.clipping_norm / (dpsgd.UNIT * 2**self._bits)
+        return total.double() * unit if steps["done"] == self._plan.steps else noised(self, total)
 
     patch.setattr(Gradients, "_noised", skipping)
 
@@ -73,9 +74,9 @@ def divided_by_the_drawn_count(patch: Patch) -> None:
     """Divide by how many patients were drawn: the exact number scales the released gradient."""
     clipped = Gradients._clipped
 
-    def counting(self: Any, chosen: Any) -> Any:
+    def counting(self: Any, patients: Any, chosen: Any) -> Any:
         self._normaliser = max(1, len(chosen))
-        return clipped(self, chosen)
+        return clipped(self, patients, chosen)
 
     patch.setattr(Gradients, "_clipped", counting)
 
@@ -87,7 +88,7 @@ def batch_norm_allowed(patch: Patch) -> None:
 
 def image_cap_ignored(patch: Patch) -> None:
     """Keep all images of a patient, whatever the schema allows."""
-    patch.setattr(PrivateAnswers, "_kept_images", lambda self: self._cohort.images)
+    patch.setattr(Memory, "_kept_images", lambda self: self._cohort.images)
 
 
 def norms_in_32_bits(patch: Patch) -> None:

@@ -167,3 +167,7 @@ class Recorder:
     def generator(self) -> np.random.Generator:
         """Return a fixed generator."""
         return np.random.default_rng(0)
+
+    def secret(self) -> bytes:
+        """Return a fixed secret."""
+        return bytes(32)

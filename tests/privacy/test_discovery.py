@@ -157,7 +157,7 @@ def discovered_first() -> tuple[Cohort, PrivateAnswers, Session]:
 def test_a_batch_has_its_columns_in_the_order_of_the_codec() -> None:
     """A column that was discovered stands in a training's batch where the codec has it, not behind the others."""
     cohort, answers, session = discovered_first()
-    codes = of_rows(answers._cohort, answers._codes).batch(np.arange(400))["codes"][:, 0].numpy()
+    codes = of_rows(next(iter(answers._parts))).batch(np.arange(400))["codes"][:, 0].numpy()
     expected = session.codec.encode(cohort, list(session.codec.columns))
     assert next(iter(session.codec.columns)) == "dx"
     for place, name in enumerate(session.codec.columns):

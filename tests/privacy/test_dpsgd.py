@@ -322,7 +322,8 @@ def test_private_records_are_not_pickled_nor_shown() -> None:
         )
         assert isinstance(made, Gradients)
         assert repr(made) == "Gradients(...)"
-        assert repr(made._patients) == "Patients(...)"
-        for private in (made, made._patients):
+        (patients,) = made._parts
+        assert repr(patients) == "Patients(...)"
+        for private in (made, patients):
             with pytest.raises(TypeError):
                 pickle.dumps(private)

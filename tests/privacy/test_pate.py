@@ -8,9 +8,10 @@ import pytest
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
 from dpsynth.privacy.pate import Panel, Teachers
 from dpsynth.privacy.session import Session
+from dpsynth.sources.cap import keyed_numbers
+from dpsynth.sources.parts import Part
 from privacy.helpers import Recorder, ward
 
 SIZES = {"age": 20, "sex": 2, "unit": 3}
@@ -34,9 +35,20 @@ def made(rows: int, seed: int) -> Any:
     return np.concatenate([np.eye(SIZES[n], dtype=np.float32)[found[n]] for n in ("age", "unit", "sex")], axis=1)
 
 
+def part(table: dict[str, Any], patients: Any, seed: int = 0) -> list[Part]:
+    """Return rows as one part, whose patients are known by their numbers."""
+    who, numbers = np.unique(patients, return_inverse=True)
+    names = [f"{patient}" for patient in who]
+
+    def identities() -> Any:
+        return keyed_numbers(bytes([seed] * 32), "patient", who, names, np.zeros(len(who), dtype=np.uint64))
+
+    return [Part(table, numbers, None, len(who), identities)]
+
+
 def rounds(table: dict[str, Any], patients: Any, seed: int) -> tuple[Any, Teachers]:
     """Return the exact votes of four rounds; later made rows do not depend on earlier votes, as given them they may."""
-    teachers = Teachers(panel(), table, patients, SeededNoise(seed))
+    teachers = Teachers(panel(), part(table, patients, seed))
     return np.concatenate([teachers.votes(made(9, 10 + i), made(30, 20 + i)) for i in range(4)]), teachers
 
 
@@ -55,13 +67,12 @@ def test_a_patient_moves_each_count_by_one(seed: int, rows_of_the_last: int) -> 
 
 
 def test_the_neighbour_test_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Were rows dealt out instead of patients, one patient would move several teachers."""
+    """Were rows dealt out by their place among all, one patient would move several teachers."""
     patients = np.concatenate([np.arange(40), np.full(60, 40)])
     table = codes(len(patients))
     table["age"][40:], table["unit"][40:] = 3, 1
     kept = patients < 40
-    unique = np.unique
-    monkeypatch.setattr(np, "unique", lambda values, **facts: unique(np.arange(len(values)), **facts))
+    monkeypatch.setattr("dpsynth.privacy.pate._told_apart", lambda ids: np.arange(len(ids), dtype=np.uint64)[::-1])
     _, more = rounds(table, patients, 0)
     _, fewer = rounds({name: column[kept] for name, column in table.items()}, patients[kept], 0)
     assert (more._weights != fewer._weights).any(axis=1).sum() > 1
@@ -70,7 +81,7 @@ def test_the_neighbour_test_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_patients_are_dealt_out_evenly_and_apart() -> None:
     """Each of 7 teachers has its share of 7,000 patients, within 6 standard deviations: a false alarm in 7e7 runs."""
     patients = np.arange(7_000)
-    teachers = Teachers(panel(), codes(7_000), patients, SystemNoise())
+    teachers = Teachers(panel(), part(codes(7_000), patients))
     sizes = np.diff(teachers._ends)
     assert sizes.sum() == 7_000
     assert np.abs(sizes - 1000).max() < 6 * np.sqrt(7_000 * (1 / 7) * (6 / 7))
@@ -81,7 +92,7 @@ def test_teachers_learn() -> None:
     rng = np.random.default_rng(0)
     sex = rng.integers(0, 2, 700)
     table = {"age": np.zeros(700, dtype=int), "sex": sex, "unit": sex}
-    teachers = Teachers(panel(), table, np.arange(700), SeededNoise(0))
+    teachers = Teachers(panel(), part(table, np.arange(700)))
 
     def row(sex: int, unit: int) -> Any:
         return np.concatenate([np.eye(20)[0], np.eye(3)[unit], np.eye(2)[sex]]).astype(np.float32)
@@ -94,7 +105,7 @@ def test_teachers_learn() -> None:
 
 def test_more_teachers_than_patients() -> None:
     """A teacher without patients votes too, and nothing is divided by 0."""
-    teachers = Teachers(panel(50), codes(3), np.arange(3), SeededNoise(0))
+    teachers = Teachers(panel(50), part(codes(3), np.arange(3)))
     assert teachers.votes(made(5, 0), made(5, 1)).min() >= 0
 
 
@@ -130,7 +141,7 @@ def test_the_noise_is_that_of_the_event() -> None:
 
 def test_teachers_never_leave() -> None:
     """Their text says nothing, they are not pickled, nothing public of them holds weights, and a session shows none."""
-    teachers = Teachers(panel(), codes(30), np.arange(30), SeededNoise(0))
+    teachers = Teachers(panel(), part(codes(30), np.arange(30)))
     assert repr(teachers) == "Teachers(...)"
     with pytest.raises(TypeError):
         pickle.dumps(teachers)

@@ -44,7 +44,8 @@ class Guarded(dict[str, Any]):
 def guard(session: Session) -> None:
     """Replace the private codes by ones that note every look, and the noise by one that may not be drawn."""
     Guarded.looks = 0
-    session._answers._codes = Guarded(session._answers._codes)  # type: ignore[union-attr]
+    memory = session._answers._parts  # type: ignore[union-attr]
+    memory._codes = Guarded(memory._codes)
 
 
 def asks() -> dict[str, Callable[[Session, float], Any]]:

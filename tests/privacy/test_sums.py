@@ -82,7 +82,7 @@ def test_sums_over_images_have_their_claimed_noise() -> None:
     cohort = scans(60, cap=3)
     with Session.open(cohort, ONE) as session:
         groups = fine(session, "label")
-        shares = session._answers._grouped_images(groups)
+        shares = session._answers._grouped_images(next(iter(session._answers._parts)), groups)
         rho = session.rho / 400
         sums, products = [], []
         exact_sums = group_sums(shares, MAPS["linear"]) / SUM_UNIT
@@ -123,7 +123,7 @@ def test_images_over_the_cap_are_dropped() -> None:
         update={"images": cohort.schema.images.model_copy(update={"max_per_patient": 1}), "max_rows_per_patient": 3}
     )
     with Session.open(type(cohort)(schema, cohort.table, public=True, images=cohort.images), ONE) as session:
-        shares = session._answers._grouped_images(Query((), ()))
+        shares = session._answers._grouped_images(next(iter(session._answers._parts)), Query((), ()))
     assert (shares.shares == 1).all()
     assert len(shares.groups) == 30
 

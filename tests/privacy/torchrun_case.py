@@ -38,7 +38,7 @@ def main(folder: Path) -> None:
         own = processes.own(session._answers)
         made = own.gradients(objective, plan, records="images", expected=31, backend=None)
         events = [event.to_json() for event in session.events]
-    facts = {"count": count, "seen": seen, "patients": len(made._patients), "events": events}
+    facts = {"count": count, "seen": seen, "patients": sum(map(len, made._parts)), "events": events}
     (folder / f"{processes.number()}.json").write_text(json.dumps(facts))
 
 

@@ -17,7 +17,7 @@ from dpsynth.values import text_of, whole
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["row_keys"]
+__all__ = ["mixed", "row_keys"]
 
 Keys = NDArray[np.uint64]
 
@@ -37,7 +37,7 @@ def row_keys(cohort: "Cohort", names: Iterable[str]) -> Keys:
     """
     keys = np.zeros(len(cohort), dtype=np.uint64)
     for name in names:
-        keys = _mixed(keys ^ _cells(cohort.schema.columns[name], whole(cohort.table[name])))
+        keys = mixed(keys ^ _cells(cohort.schema.columns[name], whole(cohort.table[name])))
     return keys
 
 
@@ -53,7 +53,7 @@ def _cells(column: Column, array: Any) -> Keys:
         bits = integers.to_numpy(zero_copy_only=False).astype(np.int64).view(np.uint64)
     else:
         return _texts(text_of(array))
-    return np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, _mixed(bits))
+    return np.where(array.is_null().to_numpy(zero_copy_only=False), _MISSING, mixed(bits))
 
 
 def _texts(array: Any) -> Keys:
@@ -64,7 +64,7 @@ def _texts(array: Any) -> Keys:
     return found
 
 
-def _mixed(keys: Keys) -> Keys:
+def mixed(keys: Keys) -> Keys:
     """Return each number mixed one to one, so that every bit of it moves every other (the finalizer of SplitMix64)."""
     keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)

@@ -1,0 +1,79 @@
+"""Which rows and images of a patient are kept: at most the cap, chosen by a keyed hash.
+
+``HMAC-SHA-256(secret of the run, what it is, patient, row, number among equal ones)`` gives each row a number, and a
+patient keeps the rows with the lowest. So
+
+- which rows of a patient stay depends on that patient's rows and the secret only: no other patient, no order of rows
+  and no division into parts moves it, and rows that are read again, on whatever machine, are capped to the same ones;
+- equal rows have numbers of their own, so that a patient with five equal rows keeps the cap of them;
+- nobody who does not know the secret can tell which rows stay.
+
+The bound of a patient's contribution needs none of this: it holds for every choice that is made patient by patient.
+"""
+
+import hashlib
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["kept_positions", "keyed_numbers"]
+
+Numbers = NDArray[np.uint64]
+Positions = NDArray[np.intp]
+
+
+def kept_positions(patients: NDArray[np.integer[Any]], cap: int, numbers: Callable[[Positions], Numbers]) -> Positions:
+    """Return the positions of at most ``cap`` records of each patient, those with the lowest numbers, in their order.
+
+    Parameters
+    ----------
+    patients
+        (records,) the patient of each record, from 0.
+    cap
+        Records of a patient that are kept at most.
+    numbers
+        Returns the numbers of the records at the given positions; asked only for patients who have more than the cap.
+    """
+    crowded = np.flatnonzero(np.bincount(patients, minlength=1)[patients] > cap)
+    if not len(crowded):
+        return np.arange(len(patients), dtype=np.intp)
+    order = crowded[np.lexsort((numbers(crowded), patients[crowded]))]
+    new = np.diff(patients[order], prepend=-1) != 0
+    start = np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
+    keep = np.ones(len(patients), dtype=bool)
+    keep[order[np.arange(len(order)) - start >= cap]] = False
+    return np.flatnonzero(keep)
+
+
+def keyed_numbers(
+    secret: bytes, kind: str, patients: NDArray[np.integer[Any]], names: Sequence[str], contents: Numbers
+) -> Numbers:
+    """Return a number for each record, which tells nothing of it to who does not know the secret.
+
+    Parameters
+    ----------
+    secret
+        The run's secret.
+    kind
+        What the records are, so that rows and images are chosen apart.
+    patients
+        (records,) the number of each record's patient.
+    names
+        (records,) the identifier of that patient, empty where there is none.
+    contents
+        (records,) the same number for equal records (`dpsynth.row_keys.row_keys`); equal records of one patient are
+        told apart by counting them.
+    """
+    import pandas as pd
+
+    place = pd.DataFrame({"patient": patients, "content": contents}).groupby(["patient", "content"]).cumcount()
+    tails = np.stack([contents, place.to_numpy(np.uint64)], axis=1).astype(">u8").tobytes()
+    prefix = kind.encode() + b"\x00"
+    digests = [
+        hmac.digest(secret, prefix + name.encode() + b"\x00" + tails[16 * i : 16 * i + 16], hashlib.sha256)[:8]
+        for i, name in enumerate(names)
+    ]
+    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
