@@ -25,7 +25,7 @@ from dpsynth.models.base import Progress
 from dpsynth.models.private_classifier import FittedClassifier, Likelihood, checked_target, classes_of, opened
 from dpsynth.models.tabular.deep.fitting import rate_for
 from dpsynth.models.tabular.deep.networks import fresh
-from dpsynth.models.tabular.deep.training import Trainer
+from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
@@ -164,7 +164,7 @@ def _learned(session: Session, target: str, recipe: Recipe, report: Progress) ->
         network.last.weight.mul_(FIRST)
         network.last.bias.zero_()
     objective = RowLikelihood(network, features)
-    trainer = Trainer(objective, rate=recipe.rate, steps=recipe.steps, report=report)
+    trainer = private_trainer(objective, rate=recipe.rate, steps=recipe.steps, report=report)
     session.train(objective, trainer.update, expected=_patients(session))
     trainer.finish()
     return PrivateClassifier(session.codec, session.statement(), target, features, network)

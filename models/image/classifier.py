@@ -31,6 +31,8 @@ from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known, patients_with_images
 from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
 from dpsynth.models.tabular.fitting import silent
+from dpsynth.models.trainer import Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
@@ -157,24 +159,16 @@ def _linear(session: Session, target: str, report: Progress) -> nn.Module:
 
 def _cnn(session: Session, target: str, report: Progress) -> nn.Module:
     """Train a small network by DP-SGD with Adam; what is kept is the running average of its weights."""
-    from dpsynth.models.averages import Average
-
     conditions = Conditions.of(session.codec, (target,))
     patients = patients_with_images(session, session.rho_left)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         network = convolutions(declared_images(session.schema).shape, classes_of(session.codec, target))
-    optimiser = torch.optim.Adam(network.parameters(), lr=3e-3)
-    average, steps = Average(network, 0.95), _steps(session)
-
-    def update(step: int) -> None:
-        optimiser.step()
-        average.update()
-        report("training", (step + 1) / steps)
-
+    optimiser, average = torch.optim.Adam(network.parameters(), lr=3e-3), Average(network, 0.95)
+    trainer = Trainer(optimiser, steps=_steps(session), average=average, report=report, every=1)
     objective = ImageLikelihood(network, Reading.of(session.codec, conditions), classes_of(session.codec, target))
-    session.train(objective, update, expected=patients, records="images")
-    average.finish()
+    session.train(objective, trainer.update, expected=patients, records="images", state=trainer.state)
+    trainer.finish()
     return network
 
 

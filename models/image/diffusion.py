@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dpsynth.errors import InputError
-from dpsynth.models.averages import Average
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.denoising import SCHEDULES, DenoisingLoss
@@ -30,6 +29,8 @@ from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.sampling import DiffusionGenerator, DiffusionModel
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.image.warmup import Draw, grey, trained, usual_norm, warmed
+from dpsynth.models.trainer import Schedule, Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
@@ -221,18 +222,19 @@ class Diffusion(TrainedImageSynthesizer):
         device = "cuda" if torch.cuda.is_available() else "cpu"
         objective.to(device).train()
         optimiser = torch.optim.Adam(objective.denoiser.parameters(), lr=self.learning_rate, betas=(0.9, 0.99))
-        average = Average(objective.denoiser, self.ema, first=0, span=5)
-
-        def update(step: int) -> None:
-            for group in optimiser.param_groups:
-                group["lr"] = self.learning_rate * min(1.0, (step + 1) / 10) * (1 - 0.9 * step / plan.steps)
-            optimiser.step()
-            average.update()
-            report("private training", (step + 1) / plan.steps)
-
-        state = {"optimiser": optimiser, "average": average}
-        session.train(objective, update, expected=expected, records="images", backend="vmap", state=state)
-        average.finish()
+        trainer = Trainer(
+            optimiser,
+            steps=plan.steps,
+            schedule=Schedule("line", rise=10),
+            average=Average(objective.denoiser, self.ema, first=0, span=5),
+            report=report,
+            phase="private training",
+            every=1,
+        )
+        session.train(
+            objective, trainer.update, expected=expected, records="images", backend="vmap", state=trainer.state
+        )
+        trainer.finish()
 
 
 def _weights(network: nn.Module, *, of_schema: bool) -> dict[str, NDArray[Any]]:

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
-from dpsynth.models.averages import Average
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.mean_embedding import Embedding
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.trainer import Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.per_patient import Batch
@@ -221,46 +222,35 @@ class Play:
     """Steps both networks: the discriminator on noisy gradients, the generator against it."""
 
     def __init__(self, critic: Critic, made: Made, recipe: GAN, report: Progress) -> None:
-        self._critic, self._made, self._recipe, self._report = critic, made, recipe, report
-        self._learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
-        self._makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
-        self._average = Average(made.network, 0.97)
+        self._critic, self._made, self._recipe = critic, made, recipe
+        learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
+        self._learns = Trainer(learns, steps=recipe.steps, report=report, every=5)
+        makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
+        self._makes = Trainer(makes, average=Average(made.network, 0.97))
         self._own = torch.Generator().manual_seed(6)
 
     @property
     def state(self) -> dict[str, Any]:
         """What goes on from step to step besides the discriminator's weights."""
-        return {
-            "learns": self._learns,
-            "makes": self._makes,
-            "generator": self._made.network,
-            "average": self._average,
-            "own": self._own,
-        }
+        trained = {f"generator's {name}": part for name, part in self._makes.state.items()}
+        return {**self._learns.state, **trained, "generator": self._made.network, "own": self._own}
 
     def update(self, step: int) -> None:
         """Take a step of the discriminator, and now and then of the generator."""
-        self._learns.step()
+        self._learns.update(step)
         limit_weights(self._critic)
         if step % self._recipe.critic_steps == self._recipe.critic_steps - 1:
             for _ in range(self._recipe.generator_steps):
                 self._generate()
-        if step % 5 == 0:
-            self._report("training", step / self._recipe.steps)
 
     def _generate(self) -> None:
         images, codes = self._made.images(IMAGES, self._own)
-        weights = list(self._made.network.parameters())
-        loss = softplus(-self._critic.judge(images, codes)).mean()
-        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights), strict=True):
-            weight.grad = gradient
-        self._makes.step()
-        self._average.update()
+        self._makes.descend(softplus(-self._critic.judge(images, codes)).mean())
 
     def finish(self) -> Growing:
         """Return the generator with the average of its weights."""
-        self._average.finish()
-        self._report("training", 1.0)
+        self._makes.finish()
+        self._learns.finish()
         return self._made.network
 
 

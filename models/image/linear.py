@@ -18,6 +18,7 @@ from dpsynth.models.image.conditions import MAX_CODES, Conditions
 from dpsynth.models.image.energies import Energies
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.private_classifier import Likelihood, classes_of
+from dpsynth.models.trainer import Trainer
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
@@ -142,17 +143,17 @@ def train_linear(
     network = _whitened(draw, cells, classes_of(session.codec, target))
     report("whitening", 1.0)
     optimiser = torch.optim.SGD([network.odds.weight], lr=30.0, momentum=0.9)
+    trainer = Trainer(optimiser, steps=plan.steps, report=report, every=1)
 
     def update(step: int) -> None:
-        optimiser.step()
+        trainer.update(step)
         if step >= plan.steps // 2:
             network.get_buffer("_total").add_(network.odds.weight.detach())
-        report("training", (step + 1) / plan.steps)
 
     reading = Reading.of(session.codec, Conditions.of(session.codec, (target,)))
     objective = ImageLikelihood(network, reading, network.odds.out_features)
-    state = {"optimiser": optimiser}
-    session.train(objective, update, expected=patients, records="images", backend="layer", state=state)
+    session.train(objective, update, expected=patients, records="images", backend="layer", state=trainer.state)
+    trainer.finish()
     with torch.no_grad():
         network.odds.weight.copy_(network.get_buffer("_total") / (plan.steps - plan.steps // 2))
     return network

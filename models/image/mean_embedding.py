@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.averages import Average
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.models.trainer import Schedule, Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.features import Fourier
 from dpsynth.privacy.session import Session
@@ -187,22 +188,20 @@ def fit(
     """
     own = torch.Generator().manual_seed(1)
     distance, codes = Distance(paid), torch.from_numpy(conditions.every())
-    optimiser = torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99))
-    average = Average(network, 0.98)
-    for step in range(steps):
-        for group in optimiser.param_groups:
-            group["lr"] = rate * 0.5 * (1 + math.cos(math.pi * step / steps)) * min(1.0, (step + 1) / RISE)
+
+    def loss() -> Tensor:
         cells = distance.cells(own)
         latent = torch.randn(len(cells) * EACH, network.latent, generator=own)
-        loss = distance(network(latent, codes[cells].repeat_interleave(EACH, 0)), cells)
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimiser.step()
-        average.update()
-        if step % 20 == 0:
-            report("fitting the generator", step / steps)
-    average.finish()
-    report("fitting the generator", 1.0)
+        return distance(network(latent, codes[cells].repeat_interleave(EACH, 0)), cells)
+
+    Trainer(
+        torch.optim.Adam(network.parameters(), lr=rate, betas=(0.9, 0.99)),
+        steps=steps,
+        schedule=Schedule("cosine", floor=0.0, rise=RISE),
+        average=Average(network, 0.98),
+        report=report,
+        phase="fitting the generator",
+    ).minimise(loss)
 
 
 class Distance:

@@ -9,14 +9,16 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from dpsynth.models.averages import Average
 from dpsynth.models.base import Progress
 from dpsynth.models.image.denoising import DenoisingLoss
 from dpsynth.models.image.latent import Autoencoder
 from dpsynth.models.image.model import Floats32
 from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.reading import Reading
+from dpsynth.models.trainer import Schedule, Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.per_patient import Batch, vmapped
 
 Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
@@ -58,19 +60,22 @@ def warmed(
     reading = Reading(tuple(range(cells.shape[1])), 0.0, 1.0)
     loss = DenoisingLoss(denoiser, reading, levels=1, schedule=schedule, autoencoder=autoencoder)
     loss.to(device).train()
-    optimiser = torch.optim.Adam(denoiser.parameters(), lr=learning_rate)
-    average = Average(denoiser, 0.98, first=0, span=10)
-    for step in range(steps):
+
+    def mean_loss() -> Tensor:
         codes = cells[rng.integers(len(cells), size=batch)]
         ready = loss.prepare(as_batch(draw(codes, rng), codes)) | loss.randomness(batch, generator)
-        for group in optimiser.param_groups:
-            group["lr"] = learning_rate * min(1.0, (step + 1) / 50) * (1 - 0.9 * step / steps)
-        optimiser.zero_grad()
-        loss({name: value.to(device) for name, value in ready.items()}).mean().backward()
-        optimiser.step()
-        average.update()
-        report("warming up on samples", (step + 1) / steps)
-    average.finish()
+        losses: Tensor = loss({name: value.to(device) for name, value in ready.items()})
+        return losses.mean()
+
+    Trainer(
+        torch.optim.Adam(denoiser.parameters(), lr=learning_rate),
+        steps=steps,
+        schedule=Schedule("line", rise=50),
+        average=Average(denoiser, 0.98, first=0, span=10),
+        report=report,
+        phase="warming up on samples",
+        every=1,
+    ).minimise(mean_loss)
     return trained(loss)
 
 

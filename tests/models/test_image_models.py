@@ -18,13 +18,13 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.imaging import ImageSet
 from dpsynth.models import Model, load_model, make
-from dpsynth.models.averages import Average
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.gan import SPECTRAL, Critic, Made, limit_weights
 from dpsynth.models.image.generators import Growing, NetworkGenerator, fresh
 from dpsynth.models.image.mean_embedding import EACH, Distance, Embedding, MeanEmbedding, fit, random_frequencies
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import check_on_made_up

@@ -21,7 +21,7 @@ from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective,
 from dpsynth.models.tabular.deep.generator import Generator
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known
 from dpsynth.models.tabular.deep.networks import Judge
-from dpsynth.models.tabular.deep.training import Trainer
+from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
@@ -81,7 +81,7 @@ class CTGAN(DeepSynthesizer):
         """Train both; keep the generator."""
         generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
         critic = Critic(generator, self.hidden)
-        trainer = Trainer(critic, rate=self.rate, steps=self.steps, report=report)
+        trainer = private_trainer(critic, rate=self.rate, steps=self.steps, report=report)
 
         def update(step: int) -> None:
             trainer.update(step)

@@ -27,7 +27,7 @@ from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective,
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import DeepModel, Known
 from dpsynth.models.tabular.deep.networks import MLP, fresh, normal, seeded
-from dpsynth.models.tabular.deep.training import Trainer
+from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.per_patient import Batch
@@ -132,7 +132,7 @@ class TabularDiffusion(DeepSynthesizer):
         objective = Denoising(known.layout, self.hidden, self.depth, self.levels)
         if rows is not None:
             _warm_up(objective, rows, self.warm_steps, report)
-        trainer = Trainer(objective, rate=self.rate, steps=self.steps, report=report)
+        trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
         session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
         return DiffusionModel(
@@ -221,14 +221,17 @@ def _warm_up(objective: Denoising, codes: Mapping[str, Any], steps: int, report:
     names = list(codes)
     table = torch.from_numpy(np.stack([codes[name].astype(np.int64) for name in names], axis=1))
     rows = objective.prepare({"codes": table[:, None], "weights": torch.ones(len(table), 1)})
-    trainer = Trainer(objective, rate=2e-3, steps=steps, report=lambda _phase, share: report("warming up", share))
-    for step in range(steps):
+
+    def loss() -> Tensor:
         chosen = torch.randint(len(table), (WARM_BATCH,), generator=source)
         batch = {name: value[chosen] for name, value in rows.items()} | objective.randomness(WARM_BATCH, source)
-        objective.zero_grad()
-        objective(batch).mean().backward()
-        trainer.update(step)
-    trainer.finish()
+        losses: Tensor = objective(batch)
+        return losses.mean()
+
+    def warming(_phase: str, share: float) -> None:
+        report("warming up", share)
+
+    private_trainer(objective, rate=2e-3, steps=steps, report=warming).minimise(loss)
 
 
 class DiffusionModel(DeepModel):

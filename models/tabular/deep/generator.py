@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsynth.models.averages import Average
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known, generated
 from dpsynth.models.tabular.deep.networks import fresh, gumbel, seeded
 from dpsynth.models.tabular.deep.training import with_margins
+from dpsynth.models.trainer import Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.session import Session
 
 TEMPERATURE = 0.3
@@ -40,20 +41,16 @@ class Generator:
         self._latent = len(layout.scores) + extra
         shape = (self._latent + layout.condition_width, hidden, layout.width)
         self.network = with_margins(fresh(3, *shape, depth=2, normalised=True), layout)
-        self._average = Average(self.network, AVERAGE, span=0)
-        self._optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, betas=(0.5, 0.9))
+        optimiser = torch.optim.Adam(self.network.parameters(), lr=rate, betas=(0.5, 0.9))
+        self._trainer = Trainer(optimiser, average=Average(self.network, AVERAGE, span=0))
         self._own = seeded(4)
         self._weights = torch.from_numpy(known.conditions.table.ravel()).double().clamp(min=1e-9)
 
     @property
     def state(self) -> dict[str, Any]:
         """What goes on from step to step."""
-        return {
-            "generator": self.network,
-            "generator's optimiser": self._optimiser,
-            "generator's average": self._average,
-            "generator's own": self._own,
-        }
+        trained = {f"generator's {name}": part for name, part in self._trainer.state.items()}
+        return {"generator": self.network, "generator's own": self._own, **trained}
 
     def rows(self, count: int, randomness: torch.Generator | None = None) -> tuple[Tensor, Tensor]:
         """Return (count, width) rows and the (count, condition width) states that they were made for."""
@@ -75,14 +72,11 @@ class Generator:
 
     def step(self, count: int, loss: Callable[[Tensor, Tensor], Tensor]) -> None:
         """Make rows, and move where the mean loss that a critic gives them falls."""
-        self._optimiser.zero_grad()
-        loss(*self.rows(count)).mean().backward()  # type: ignore[no-untyped-call]
-        self._optimiser.step()
-        self._average.update()
+        self._trainer.descend(loss(*self.rows(count)).mean())
 
     def model(self, session: Session) -> GeneratorModel:
         """Return the model, with the average of the weights."""
-        self._average.finish()
+        self._trainer.finish()
         return GeneratorModel(
             session.codec,
             session.statement(),

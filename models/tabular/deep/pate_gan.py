@@ -20,6 +20,7 @@ from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
 from dpsynth.models.tabular.deep.generator import Generator
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known
 from dpsynth.models.tabular.deep.networks import Judge, seeded
+from dpsynth.models.trainer import Trainer
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.session import Session
@@ -135,7 +136,8 @@ class Student:
     def __init__(self, known: Known, hidden: int) -> None:
         self._width = known.layout.width
         self.judge = Judge(self._width, known.layout.condition_width, hidden, seed=5)
-        self._optimiser = torch.optim.AdamW(self.judge.parameters(), lr=STUDENT_RATE, weight_decay=STUDENT_DECAY)
+        parameters = self.judge.parameters()
+        self._trainer = Trainer(torch.optim.AdamW(parameters, lr=STUDENT_RATE, weight_decay=STUDENT_DECAY))
         self._asked: list[Tensor] = []
         self._shares: list[Tensor] = []
         self._source = seeded(8)
@@ -148,6 +150,4 @@ class Student:
         for _ in range(STUDENT_STEPS):
             chosen = torch.randint(len(rows), (256,), generator=self._source)
             found = self.judge(rows[chosen, : self._width], rows[chosen, self._width :])
-            self._optimiser.zero_grad()
-            (found - wanted[chosen]).square().mean().backward()
-            self._optimiser.step()
+            self._trainer.descend((found - wanted[chosen]).square().mean())

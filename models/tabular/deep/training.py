@@ -1,63 +1,40 @@
 """Stepping an optimiser on noisy gradients, and first weights that already know the paid margins."""
 
-import math
-from typing import Any
-
 import torch
 
-from dpsynth.models.averages import Average
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.layout import SMALLEST, Layout
 from dpsynth.models.tabular.deep.networks import MLP
+from dpsynth.models.trainer import Schedule, Trainer
+from dpsynth.models.weight_average import Average
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.per_patient import trainable
 
-REPORTED = 20
-"""Steps between two reports of progress."""
+AVERAGE = 0.95
+"""Weight of the past in the running average of the weights."""
 
 
-class Trainer:
-    """An optimiser with a falling rate and a running average of weights, stepped once a private step.
+def private_trainer(objective: Objective, *, rate: float, steps: int, report: Progress) -> Trainer:
+    """Return what steps a network of rows on noisy gradients: Adam, whose rate falls to a tenth along a half cosine.
 
     Parameters
     ----------
     objective
         What is trained.
     rate
-        Adam's rate at the start; it falls to a tenth along a half cosine.
+        Adam's rate at the start.
     steps
         All steps.
     report
         Told of the progress.
-    average
-        Weight of the past in the running average of the weights.
     """
-
-    def __init__(
-        self, objective: Objective, *, rate: float, steps: int, report: Progress, average: float = 0.95
-    ) -> None:
-        self._optimiser = torch.optim.Adam(trainable(objective).values(), lr=rate)
-        self._rate, self._steps, self._report = rate, steps, report
-        self._average = Average(objective, average)
-
-    @property
-    def state(self) -> dict[str, Any]:
-        """What goes on from step to step besides the objective's weights."""
-        return {"optimiser": self._optimiser, "average": self._average}
-
-    def update(self, step: int) -> None:
-        """Take one step with the gradients that are there."""
-        for group in self._optimiser.param_groups:
-            group["lr"] = self._rate * (0.55 + 0.45 * math.cos(math.pi * step / self._steps))
-        self._optimiser.step()
-        self._average.update()
-        if step % REPORTED == 0:
-            self._report("training", step / self._steps)
-
-    def finish(self) -> None:
-        """Put the average in the place of the last weights."""
-        self._average.finish()
-        self._report("training", 1.0)
+    return Trainer(
+        torch.optim.Adam(trainable(objective).values(), lr=rate),
+        steps=steps,
+        schedule=Schedule("cosine"),
+        average=Average(objective, AVERAGE),
+        report=report,
+    )
 
 
 def with_margins(network: MLP, layout: Layout) -> MLP:

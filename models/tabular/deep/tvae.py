@@ -19,7 +19,7 @@ from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective,
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import GeneratorModel, Known
 from dpsynth.models.tabular.deep.networks import fresh
-from dpsynth.models.tabular.deep.training import Trainer, with_margins
+from dpsynth.models.tabular.deep.training import private_trainer, with_margins
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
 
@@ -67,7 +67,7 @@ class TVAE(DeepSynthesizer):
     def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
         """Train encoder and decoder; keep the decoder."""
         objective = Autoencoder(known.layout, self.latent, self.hidden)
-        trainer = Trainer(objective, rate=self.rate, steps=self.steps, report=report)
+        trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
         session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
         return GeneratorModel(
