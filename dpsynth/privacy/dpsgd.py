@@ -12,8 +12,10 @@ patient is added or removed. Why, in the order of the code:
 - Sums are in float64: their rounding, 2^-53 times the number of patients squared, stays far within the 2^-12, as does
   that of the whole sum to multiples of ``clipping_norm / 2^26``: ``2^-26 sqrt(parameters)`` in two worlds together, a
   quarter of the 2^-12 for the 2^24 parameters that a network may have. Finer multiples would make the noise larger in
-  their units, where its own rounding shows (`mechanisms.SystemNoise.rounded_gaussian`).
-- Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
+  their units, and more of it would have to be decided in exact arithmetic (`mechanisms.SystemNoise.rounded_gaussian`).
+- Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`): exactly a
+  rounded Gaussian, which leaves no whole number out. The products and casts after it (float64, then the parameter's own
+  float32) are one fixed map of whole numbers, so what can come out with a patient can come out without.
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
 What remains: float32 kernels may round one patient's gradient differently when another stands beside it in a

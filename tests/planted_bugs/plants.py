@@ -4,6 +4,7 @@ A plant takes a monkeypatch and puts the fault in. Plants of DP-SGD stand in a m
 """
 
 import math
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,19 @@ def noise_not_rounded_to_integers(patch: Patch) -> None:
         return values + np.random.default_rng().normal(0, sigma, values.shape)
 
     patch.setattr(SystemNoise, "gaussian", floating)
+
+
+def noise_of_63_bits(patch: Patch) -> None:
+    """Make the noise of a training from 63 bits: 7 standard deviations out most whole numbers are left out (ours)."""
+
+    from scipy.special import ndtri
+
+    def coarse(n: int, sigma: float) -> Any:
+        words = np.frombuffer(os.urandom(8 * n), dtype=np.uint64)
+        below = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64
+        return np.rint(sigma * np.where(words & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5)))
+
+    patch.setattr("dpsynth.privacy.mechanisms._rounded_normals", coarse)
 
 
 def rows_kept_by_a_seed(patch: Patch) -> None:

@@ -10,6 +10,7 @@ import privacy.test_cap as cap
 import privacy.test_discovery as discovery
 import privacy.test_ledger as ledgers
 import privacy.test_mechanisms as mechanisms
+import privacy.test_rounded_normal as rounded_normal
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
@@ -49,6 +50,11 @@ CASES = [
     Case(plants.noise_reused, mechanisms.test_noise_differs_between_calls_and_within_batches),
     Case(plants.noise_in_a_try, checkers.refuses_without_noise),
     Case(plants.noise_not_rounded_to_integers, mechanisms.test_shapes_are_kept_also_of_nothing),
+    Case(
+        plants.noise_of_63_bits,
+        rounded_normal.test_no_whole_number_is_left_out,
+        lambda _: (pytest.MonkeyPatch(), 2.0**26),
+    ),
     Case(plants.rows_kept_by_a_seed, cap.test_which_rows_stay_is_not_repeated),
     Case(plants.cap_ignored_in_measurement, sensitivity.test_every_question_uses_the_same_cap, lambda _: (3,)),
     Case(
