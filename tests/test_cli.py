@@ -208,12 +208,38 @@ def test_raising_the_limit(place: Path) -> None:
     _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-o", "second")
 
 
+def test_an_exhausted_delta_is_shown_as_delta(place: Path) -> None:
+    """Finding values spends delta: `ledger show` says what is left of it and that it ends first, and the refusal too."""
+    text = (place / "ward.yaml").read_text(encoding="utf-8")
+    found = text.replace("values: [female, male]", "discover: true, max_values: 3")
+    assert found != text
+    (place / "found.yaml").write_text(found, encoding="utf-8")
+    _done("fit", "ward.csv", "-s", "found.yaml", "-e", "1", "--limit", 20, "--delta", "1e-6", "-o", "first")
+    shown = _json("ledger", "show", "ward.csv")
+    assert shown["delta"] == {"spent": 5e-7, "limit": 1e-6, "left": 5e-7}
+    assert (shown["ends_first"], shown["epsilon"]["limit"]) == ("delta", 20)
+    assert shown["epsilon"]["left"] > 15
+    told = " ".join(_done("ledger", "show", "ward.csv").output.split())
+    assert "delta: 5e-07 of 1e-06 spent, 5e-07 left" in told
+    assert "Delta ends first" in told
+    refused = _run("fit", "ward.csv", "-s", "found.yaml", "-e", "1", "--delta", "1e-6", "-o", "second")
+    assert refused.exit_code == 3
+    assert "delta is exhausted" in " ".join(refused.output.split())
+
+
 def test_another_ledger(place: Path) -> None:
-    """A ledger that is named is used and shown in place of the one beside the data."""
+    """A ledger that is named is used in place of the one beside the data, which leads to it from then on."""
     _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "--ledger", "ours.jsonl", "--limit", 2)
-    assert not (place / "ward.csv.ledger.jsonl").exists()
-    assert _json("ledger", "show", "--ledger", "ours.jsonl")["limit"]["epsilon"] == 2
-    assert _run("ledger", "show", "ward.csv").exit_code == 2
+    shown = _json("ledger", "show", "--ledger", "ours.jsonl")
+    assert (shown["ledger"], shown["limit"]["epsilon"]) == ("ours.jsonl", 2)
+    assert _json("ledger", "show", "ward.csv") == shown
+    assert _json("ledger", "show", "--ledger", "ward.csv.ledger.jsonl") == shown
+    _done("fit", "ward.csv", "-s", "ward.yaml", "-e", "0.5", "-o", "second")
+    assert len(_json("ledger", "show", "--ledger", "ours.jsonl")["runs"]) == 2
+    refused = _run("fit", "ward.csv", "-s", "ward.yaml", "-e", "0.1", "-o", "third", "--ledger", "theirs.jsonl")
+    assert refused.exit_code == 2
+    assert "would forget it" in " ".join(refused.output.split())
+    assert not (place / "theirs.jsonl").exists()
     assert _run("ledger", "show").exit_code == 2
 
 

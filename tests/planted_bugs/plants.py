@@ -76,7 +76,6 @@ def noise_not_rounded_to_integers(patch: Patch) -> None:
 
 def noise_of_63_bits(patch: Patch) -> None:
     """Make the noise of a training from 63 bits: 7 standard deviations out most whole numbers are left out (ours)."""
-
     from scipy.special import ndtri
 
     def coarse(n: int, sigma: float) -> Any:
@@ -197,6 +196,16 @@ def another_ledger_taken(patch: Patch) -> None:
         patch.setattr(
             f"{module}.ledger_of", lambda _cohort, named: named if isinstance(named, Ledger) else Ledger(named)
         )
+
+
+def ledger_named_once_is_forgotten(patch: Patch) -> None:
+    """Leave nothing beside the data that leads to a ledger which was named (a fault of ours)."""
+    patch.setattr("dpsynth.privacy.ledger_pointer.write", lambda _place, _ledger: None)
+
+
+def patient_columns_added_up(patch: Patch) -> None:
+    """Take a stay and a person for one unit because both are called patient (a fault of ours)."""
+    patch.setattr("dpsynth.privacy.ledger._differ", lambda one, other: one.unit != other.unit)
 
 
 # -- who is who -------------------------------------------------------------------------------------------------------

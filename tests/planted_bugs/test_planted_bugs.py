@@ -95,6 +95,8 @@ CASES = [
         with_ledger,
     ),
     Case(plants.another_ledger_taken, checkers.another_ledger_is_refused, lambda folder: (folder,)),
+    Case(plants.ledger_named_once_is_forgotten, checkers.a_named_ledger_is_found, lambda folder: (folder,)),
+    Case(plants.patient_columns_added_up, ledgers.test_runs_of_another_patient_column_are_refused, with_ledger),
     Case(
         plants.rows_hashed_by_a_data_frame,
         protocol.test_one_more_row_moves_no_other,

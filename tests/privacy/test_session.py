@@ -324,7 +324,9 @@ def test_the_statement_says_all_that_the_design_asks() -> None:
         facts = json.loads(json.dumps(session.statement(), allow_nan=False))
     assert (facts["epsilon"], facts["delta"]) == (1.0, 1e-6)
     assert 0 < facts["epsilon_spent"] <= 1
-    assert facts["unit"] == "patient"
+    assert (facts["unit"], facts["patient_column"]) == ("patient", "id")
+    assert "column 'id'" in facts["neighbours"]
+    assert "column 'id'" in facts["guarantee"]
     assert facts["max_rows_per_patient"] == 3
     assert facts["accountant"]["version"]
     assert [e["what"] for e in facts["events"]] == ["counts of sex x unit", "counts of sex"]
