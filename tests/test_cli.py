@@ -209,7 +209,7 @@ def test_raising_the_limit(place: Path) -> None:
 
 
 def test_an_exhausted_delta_is_shown_as_delta(place: Path) -> None:
-    """Finding values spends delta: `ledger show` says what is left of it and that it ends first, and the refusal too."""
+    """Finding values spends delta: `ledger show` says what is left and that it ends first; the refusal names it."""
     text = (place / "ward.yaml").read_text(encoding="utf-8")
     found = text.replace("values: [female, male]", "discover: true, max_values: 3")
     assert found != text

@@ -586,6 +586,7 @@ def test_an_exhausted_delta_is_named(ledger: Ledger) -> None:
 
 def test_an_exhausted_epsilon_is_not_called_delta(ledger: Ledger) -> None:
     """Where epsilon is what is missing, with or without discovery, the refusal is about epsilon."""
+    ledger.raise_limit(ONE, reason="test")
     reserve(ledger, Budget(0.6, 1e-6), extra_delta=1e-7)
     assert ledger.spent().ends_first(ONE) == "epsilon"
     for extra in (0.0, 1e-7):
