@@ -18,9 +18,10 @@ patient is added or removed. Why, in the order of the code:
   float32) are one fixed map of whole numbers, so what can come out with a patient can come out without.
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
-What remains: float32 kernels may round one patient's gradient differently when another stands beside it in a
-microbatch, relative to it by about 1e-7. The 2^-12 is there for this, too; a bound for every network has not been
-proved, and the privacy statement says so.
+Floats are IEEE single precision and convolutions deterministic while gradients are taken
+(`dpsynth.privacy.exact_floats`). What remains: float32 kernels may round one patient's gradient differently when
+another stands beside it in a microbatch, relative to it by about 1e-7. The 2^-12 is there for this, too; a bound for
+every network has not been proved, and the privacy statement says so.
 """
 
 import copy
@@ -36,6 +37,7 @@ from torch import Tensor, nn
 
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
+from dpsynth.privacy.exact_floats import exact_floats
 from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
@@ -89,6 +91,11 @@ def check_objective(objective: Objective, backend: Backend, example: Batch, gene
         When a layer mixes patients or draws at random, buffers change, the losses are not one a patient, or the
         backend's gradients differ from plain ones. The message says what to use.
     """
+    with exact_floats():
+        _check(objective, backend, example, generator)
+
+
+def _check(objective: Objective, backend: Backend, example: Batch, generator: torch.Generator) -> None:
     _check_layers(objective)
     size = sum(p.numel() for p in trainable(objective).values())
     if size > MOST_PARAMETERS:
@@ -224,11 +231,12 @@ class Gradients:
         """Return the sum of the clipped gradients of the chosen patients, all parameters in one float64 vector."""
         size = sum(p.numel() for p in self._parameters.values())
         total = torch.zeros(size, dtype=torch.float64, device=self._device)
-        for start in range(0, len(chosen), self._plan.microbatch):
-            part = chosen[start : start + self._plan.microbatch]
-            batch = self._objective.prepare(_moved(self._patients.batch(part), self._device))
-            batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
-            add_clipped(total, self._backend(self._objective, batch), self._places, self._plan.clipping_norm)
+        with exact_floats():
+            for start in range(0, len(chosen), self._plan.microbatch):
+                part = chosen[start : start + self._plan.microbatch]
+                batch = self._objective.prepare(_moved(self._patients.batch(part), self._device))
+                batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
+                add_clipped(total, self._backend(self._objective, batch), self._places, self._plan.clipping_norm)
         return total
 
     def _joined(self, total: Tensor) -> Tensor:

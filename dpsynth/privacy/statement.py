@@ -107,8 +107,9 @@ def _guarantee(budget: Budget, schema: Schema, *, private: bool) -> str:
 
 FLOATING = (
     "Float arithmetic of the training: gradients are clipped with a margin, then summed and noised in whole numbers "
-    "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats, whose rounding may "
-    "differ with who else is in a batch. No attack on this is known; a proof is not known either."
+    "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats (IEEE, without TF32, "
+    "by deterministic convolutions), whose rounding may differ with who else is in a batch. No attack on this is "
+    "known; a proof is not known either."
 )
 
 
