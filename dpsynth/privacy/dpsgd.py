@@ -25,7 +25,6 @@ every network has not been proved, and the privacy statement says so.
 """
 
 import copy
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -41,6 +40,7 @@ from dpsynth.privacy.exact_floats import exact_floats
 from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
+from dpsynth.privacy.quiet import WITHHELD, quiet
 from dpsynth.privacy.training import TrainingPlan
 
 UNIT = 2.0**26
@@ -304,10 +304,9 @@ def example_batch(
 
 
 def shielded_step(steps: Iterator[None]) -> bool:
-    """Take the next noisy gradient; False at the end. No foreign error or warning leaves: it may tell of a patient."""
+    """Take the next noisy gradient; False at the end. Nothing foreign leaves: it may tell of a patient."""
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             next(steps)
     except StopIteration:
         return False
@@ -317,7 +316,4 @@ def shielded_step(steps: Iterator[None]) -> bool:
         kind = type(error).__name__
     else:
         return True
-    raise DpsynthError(
-        f"the kernel failed in a training step ({kind}); details are withheld because they could hold a patient's "
-        "values. What was debited stays spent."
-    )
+    raise DpsynthError(f"the kernel failed in a training step ({kind}); {WITHHELD}. What was debited stays spent.")

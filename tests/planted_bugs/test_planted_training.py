@@ -67,6 +67,7 @@ CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.image_cap_ignored: sums.test_images_over_the_cap_are_dropped,
     plants.votes_counted_as_one: teachers.test_votes_are_paid_before_they_are_asked,
     plants.patient_in_two_parts: partial(parts.test_each_patient_is_in_one_part, 3),
+    plants.errors_shared_with_their_text: parts.test_the_others_learn_the_kind_of_an_error_alone,
     plants.blocks_claimed_twice: a_copy_spends_nothing,
     plants.commits_what_was_repeated: what_is_left_out_counts,
     plants.questions_skipped_with_the_training: a_later_question_is_asked_once,
