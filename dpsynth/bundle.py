@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.card import NOT_PRIVATE, Facts, dataset_card, limits, title
 from dpsynth.errors import ModelFormatError
 from dpsynth.files import new_folder, write_json
+from dpsynth.privacy.statement import unit_in_words
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -109,7 +110,7 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
             model=str(statement["model"]["name"]),
             epsilon=float(statement["epsilon"]),
             delta=float(statement["delta"]),
-            unit=str(statement["unit"]),
+            unit=unit_in_words(statement),
             neighbours=str(statement["neighbours"]),
             private=statement["private"] is True,
             power=_power(statement["trade_off"]),

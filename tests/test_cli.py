@@ -2,6 +2,7 @@
 
 import json
 import re
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -208,12 +209,38 @@ def test_raising_the_limit(place: Path) -> None:
     _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-o", "second")
 
 
+def test_an_exhausted_delta_is_shown_as_delta(place: Path) -> None:
+    """Finding values spends delta: `ledger show` says what is left and that it ends first; the refusal names it."""
+    text = (place / "ward.yaml").read_text(encoding="utf-8")
+    found = text.replace("values: [female, male]", "discover: true, max_values: 3")
+    assert found != text
+    (place / "found.yaml").write_text(found, encoding="utf-8")
+    _done("fit", "ward.csv", "-s", "found.yaml", "-e", "1", "--limit", 20, "--delta", "1e-6", "-o", "first")
+    shown = _json("ledger", "show", "ward.csv")
+    assert shown["delta"] == {"spent": 5e-7, "limit": 1e-6, "left": 5e-7}
+    assert (shown["ends_first"], shown["epsilon"]["limit"]) == ("delta", 20)
+    assert shown["epsilon"]["left"] > 15
+    told = " ".join(_done("ledger", "show", "ward.csv").output.split())
+    assert "delta: 5e-07 of 1e-06 spent, 5e-07 left" in told
+    assert "Delta ends first" in told
+    refused = _run("fit", "ward.csv", "-s", "found.yaml", "-e", "1", "--delta", "1e-6", "-o", "second")
+    assert refused.exit_code == 3
+    assert "delta is exhausted" in " ".join(refused.output.split())
+
+
 def test_another_ledger(place: Path) -> None:
-    """A ledger that is named is used and shown in place of the one beside the data."""
+    """A ledger that is named is used in place of the one beside the data, which leads to it from then on."""
     _done("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "--ledger", "ours.jsonl", "--limit", 2)
-    assert not (place / "ward.csv.ledger.jsonl").exists()
-    assert _json("ledger", "show", "--ledger", "ours.jsonl")["limit"]["epsilon"] == 2
-    assert _run("ledger", "show", "ward.csv").exit_code == 2
+    shown = _json("ledger", "show", "--ledger", "ours.jsonl")
+    assert (shown["ledger"], shown["limit"]["epsilon"]) == ("ours.jsonl", 2)
+    assert _json("ledger", "show", "ward.csv") == shown
+    assert _json("ledger", "show", "--ledger", "ward.csv.ledger.jsonl") == shown
+    _done("fit", "ward.csv", "-s", "ward.yaml", "-e", "0.5", "-o", "second")
+    assert len(_json("ledger", "show", "--ledger", "ours.jsonl")["runs"]) == 2
+    refused = _run("fit", "ward.csv", "-s", "ward.yaml", "-e", "0.1", "-o", "third", "--ledger", "theirs.jsonl")
+    assert refused.exit_code == 2
+    assert "would forget it" in " ".join(refused.output.split())
+    assert not (place / "theirs.jsonl").exists()
     assert _run("ledger", "show").exit_code == 2
 
 
@@ -320,19 +347,34 @@ def test_a_fault_of_ours(place: Path, monkeypatch: pytest.MonkeyPatch, *, debug:
 
 
 def test_interrupt_of_the_process(place: Path) -> None:
-    """Ctrl-C of the real process ends with exit code 130, one line and no traceback, and the ledger holds the run."""
+    """Ctrl-C of the real process ends with exit code 130, one line and no traceback, and the ledger holds the run.
+
+    The signal is sent when the fit has begun, and the fit goes on until it comes: a busy machine may take its time.
+    """
     code = (
-        "import sys; sys.path.insert(0, sys.argv.pop(1)); import doubles, signal, os\n"
+        "import sys; sys.path.insert(0, sys.argv.pop(1)); import doubles, signal, time\n"
         "from dpsynth.cli import main\n"
-        "doubles.Double.fit = lambda *a, **k: os.kill(os.getpid(), signal.SIGINT)\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell may start tests with it ignored\n"
+        "def fit(*_, **__):\n"
+        "    print('fitting', flush=True)\n"
+        "    time.sleep(300)\n"
+        "doubles.Double.fit = fit\n"
         "with doubles.registered(): main()\n"
     )
     here = str(Path(__file__).parent)
     command = [sys.executable, "-c", code, here, "fit", "ward.csv", "-s", "ward.yaml", "-e", "1"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=place)
-    assert done.returncode == 130, done.stderr
-    assert done.stderr.splitlines()[-1] == "interrupted; what was spent is in the ledger"
-    assert "Traceback" not in done.stderr
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=place)
+    try:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "fitting\n", child.communicate()[1]
+        child.send_signal(signal.SIGINT)
+        _, said = child.communicate(timeout=240)
+    finally:
+        child.kill()
+        child.wait()
+    assert child.returncode == 130, said
+    assert said.splitlines()[-1] == "interrupted; what was spent is in the ledger"
+    assert "Traceback" not in said
     assert len(_json("ledger", "show", "ward.csv")["runs"]) == 1
     assert not (place / "model").exists()
 

@@ -107,7 +107,7 @@ def test_ledger_label_and_budget_may_be_named(place: Path) -> None:
     }
     (run,) = Ledger("mine.jsonl").runs()
     assert (run.label, run.budget) == ("board", Budget(0.7, 1e-7))
-    assert not (place / LEDGER).exists()
+    assert [one.run for one in Ledger(place / LEDGER).runs()] == [run.run]  # it leads to the one that was named
 
 
 def test_another_ledger_cannot_forget_what_was_spent(place: Path) -> None:

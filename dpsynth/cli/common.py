@@ -197,7 +197,7 @@ def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]],
 
 def spent(statement: dict[str, Any]) -> dict[str, Any]:
     """Return what a script wants to know of a privacy statement."""
-    names = ("model", "epsilon", "delta", "epsilon_spent", "unit", "private")
+    names = ("model", "epsilon", "delta", "epsilon_spent", "unit", "patient_column", "private")
     return {"spent": {name: statement.get(name) for name in names}}
 
 

@@ -33,22 +33,25 @@ def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOptio
 
         dpsynth ledger show --ledger shared/ward.ledger.jsonl --json
     """
-    found = _find(data, ledger)
-    facts = _facts(found)
+    facts = _facts(_find(data, ledger))
     if json:
         emit(facts)
         return
     limit = facts["limit"]
     limited = f"limit: epsilon {limit['epsilon']:g}, delta {limit['delta']:g}" if limit else "no limit yet"
     table(
-        f"{found.path.name}: {limited}",
-        ("time", "run", "label", "epsilon", "delta", "state"),
-        [
-            (run["time"][:16], run["run"], run["label"], f"{run['epsilon']:g}", f"{run['delta']:g}", run["state"])
-            for run in facts["runs"]
-        ],
+        f"{facts['ledger']}: {limited}",
+        ("time", "run", "label", "protected", "epsilon", "delta", "state"),
+        [_row(run) for run in facts["runs"]],
         caption=f"spent: epsilon {facts['spent']['epsilon']:.4g} at delta {facts['spent']['delta']:g}",
     )
+    if limit:
+        note(_limits(facts))
+    if facts["unnamed"]:
+        note(
+            f"{facts['unnamed']} run(s) were recorded without the name of their patient column; the total holds if "
+            "they had the same column as the others."
+        )
     if facts["added"]:
         note(
             f"added up: epsilon {facts['added']['epsilon']:.4g}, delta {facts['added']['delta']:g}. This holds even "
@@ -87,7 +90,29 @@ def raise_limit(
     if json:
         emit(_facts(found))
         return
-    note(f"{found.path.name}: the limit is now epsilon {epsilon:g}; the reason is in the ledger.")
+    note(f"{found.name}: the limit is now epsilon {epsilon:g}; the reason is in the ledger.")
+
+
+def _row(run: dict[str, Any]) -> tuple[str, ...]:
+    spent = (f"{run['epsilon']:g}", f"{run['delta']:g}")
+    return (run["time"][:16], run["run"], run["label"], run["protected"], *spent, run["state"])
+
+
+def _limits(facts: dict[str, Any]) -> str:
+    """Say of epsilon and of delta what is spent and what is left, and which of them ends first."""
+    told = [f"{name}: {_number(facts[name], name)}" for name in ("epsilon", "delta")]
+    first = facts["ends_first"]
+    over = facts[first]["left"] <= 0
+    ends = f"{first} is exhausted" if over else f"{first} ends first"
+    return (
+        f"{told[0]}. {told[1]} (finding values spends delta, which noise then lacks). {ends[0].upper()}{ends[1:]}: a "
+        "run past either is refused."
+    )
+
+
+def _number(part: dict[str, float], name: str) -> str:
+    least = "at least " if name == "epsilon" else ""
+    return f"{part['spent']:.4g} of {part['limit']:g} spent, {least}{part['left']:.4g} left"
 
 
 def _find(data: Path | None, ledger: Path | None) -> "Ledger":
@@ -104,7 +129,7 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
         from dpsynth.images import dataset_of
 
         found = Ledger.beside(dataset_of(data or Path()))
-    if not found.path.exists():
+    if not found.exists():
         raise FileError(
             f"{found.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
         )
@@ -114,12 +139,20 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
 def _facts(ledger: "Ledger") -> dict[str, Any]:
     limit, spent = ledger.limit, ledger.spent()
     return {
-        "ledger": ledger.path.name,
+        "ledger": ledger.name,
         "limit": {"epsilon": limit.epsilon, "delta": limit.delta} if limit else None,
         "spent": {"epsilon": spent.epsilon, "delta": spent.delta},
+        "epsilon": limit and _part(spent.epsilon, limit.epsilon),
+        "delta": limit and _part(spent.delta_spent, limit.delta),
+        "ends_first": limit and spent.ends_first(limit),
+        "unnamed": spent.unnamed,
         "added": spent.added and {"epsilon": spent.added[0], "delta": spent.added[1]},
         "runs": [_run(run) for run in ledger.runs()],
     }
+
+
+def _part(spent: float, limit: float) -> dict[str, float]:
+    return {"spent": spent, "limit": limit, "left": max(0.0, limit - spent) if spent < limit * (1 - 1e-9) else 0.0}
 
 
 def _run(run: "Run") -> dict[str, Any]:
@@ -131,6 +164,8 @@ def _run(run: "Run") -> dict[str, Any]:
         "delta": run.budget.delta,
         "accounting": run.accounting,
         "unit": run.unit,
+        "patient_column": run.patient_column,
+        "protected": run.protected,
         "private": run.private,
         "state": "done" if run.closed else "open: counts in full",
         "events": [event.to_json() for event in run.events or ()],

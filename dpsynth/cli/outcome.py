@@ -68,11 +68,13 @@ def judged(found: "Evaluation") -> None:
 
 
 def _spent(made: "Published") -> None:
+    from dpsynth.privacy.statement import unit_in_words
+
     facts = made.model.statement
     rows = [
         ("epsilon", f"{facts['epsilon']:g}"),
         ("delta", f"{facts['delta']:g}"),
-        ("protected", facts["unit"]),
+        ("protected", unit_in_words(facts)),
         ("model", facts["model"]["name"]),
     ]
     table("what was spent", ("", "value"), rows)

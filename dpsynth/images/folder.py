@@ -96,11 +96,12 @@ def dataset_of(path: Path) -> Path:
 
 def _spent_on(home: Path, *others: Path) -> Path:
     """Return the place that has a ledger already, else the first: all are of the same patients."""
+    from dpsynth.privacy import ledger_pointer
     from dpsynth.privacy.ledger import Ledger
 
     books = {Ledger.beside(place).path: place for place in (*others, home)}
-    known = [book for book in books if book.is_file()]
-    if len(known) > 1:
+    known = [book for book in books if ledger_pointer.exists(book)]
+    if len(known) > 1 and len({ledger_pointer.counted(book) for book in known}) > 1:
         raise LedgerError(
             f"{home.name}: {' and '.join(sorted(book.name for book in known))} keep apart what was spent on the same "
             "patients, so there is no total. Whoever answers for the data decides: put one of them away, and count "

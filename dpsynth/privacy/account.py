@@ -114,7 +114,7 @@ class Account:
                 )
             self.events.extend(events)
 
-    def reserve(self, ledger: Ledger | None, *, unit: str, label: str, private: bool) -> None:
+    def reserve(self, ledger: Ledger | None, *, patient_column: str | None, label: str, private: bool) -> None:
         """Write the whole budget into the ledger, if there is one, before anything is read.
 
         Raises
@@ -124,16 +124,17 @@ class Account:
         """
         if ledger is None:
             return
-        processes.shared(lambda: self._reserve(ledger, unit=unit, label=label, private=private))
+        processes.shared(lambda: self._reserve(ledger, patient_column, label=label, private=private))
 
-    def _reserve(self, ledger: Ledger, *, unit: str, label: str, private: bool) -> None:
+    def _reserve(self, ledger: Ledger, patient_column: str | None, *, label: str, private: bool) -> None:
         self.earlier = ledger.spent()
         self._run = ledger.reserve(
             self.budget,
             accounting=self.accounting,
             rho=self.rho,
             extra_delta=self.delta_for_discovery,
-            unit=unit,
+            unit="row" if patient_column is None else "patient",
+            patient_column=patient_column,
             label=label,
             private=private,
             training=None if self.training is None else self.training.event,
@@ -157,6 +158,7 @@ class Account:
         self.resumable = True
         if ledger is None:
             return 0
+        ledger.take_up()
         found = [r for r in ledger.runs() if r.run == run]
         event = None if self.training is None else self.training.event
         if len(found) != 1 or (found[0].budget, found[0].training, found[0].private) != (
@@ -200,11 +202,15 @@ class Account:
 def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledger | None:
     """Return where spending on a cohort is kept: in the ledger that is named, else beside its file; None if public.
 
+    A ledger that is named for a file counts for it from then on: the place beside the file points to it.
+
     Raises
     ------
     InputError
         If a private cohort has no file and no ledger is named, or another one is named than lies beside the file
-        already: that would forget what was spent.
+        already, or than that place points to: that would forget what was spent.
+    LedgerError
+        If the place beside the file points to a ledger that is not there.
     """
     own = None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
     if named is None:
@@ -214,16 +220,6 @@ def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledge
                 "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these "
                 "data."
             )
-        return own
+        return None if own is None else own.counting(own)
     book = named if isinstance(named, Ledger) else Ledger(named)
-    if own is not None and own.path.exists() and not _one_file(own.path, book.path):
-        raise InputError(
-            f"ledger: {own.path.name} beside the data knows what was spent on them, and {book.path.name} is another "
-            f"file, which would forget it. Leave the ledger out, or name {own.path.name}. To keep it elsewhere, move "
-            f"{own.path.name} there and name it in every run."
-        )
-    return book
-
-
-def _one_file(first: Path, second: Path) -> bool:
-    return second.exists() and first.samefile(second)
+    return book if own is None else book.counting(own)

@@ -26,7 +26,6 @@ Keys of a column
     are covered by the threshold, see `dpsynth.privacy.discovery`.
 """
 
-import warnings
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -43,6 +42,7 @@ from dpsynth.privacy.features import Features
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
 from dpsynth.privacy.pate import Panel, Teachers
 from dpsynth.privacy.patients import of_images, of_rows
+from dpsynth.privacy.quiet import WITHHELD, quiet
 from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.sources import Part, open_parts
@@ -391,19 +391,15 @@ def scaled_interaction(table: Integers) -> Integers:
 
 
 def _shielded(doing: str, question: Callable[[], T]) -> T:
-    """Ask the data, and let no foreign error or warning out: its text and its very presence may tell of a patient.
+    """Ask the data, and let no foreign error, warning or log record out: text and very presence may tell of a patient.
 
     Our own errors are written without values and pass.
     """
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return question()
     except DpsynthError:
         raise
     except Exception as error:  # whatever it is, it must not carry private values out
         kind = type(error).__name__
-    raise DpsynthError(
-        f"the kernel failed while {doing} ({kind}); details are withheld because they could hold a patient's values. "
-        "What was debited stays spent."
-    )
+    raise DpsynthError(f"the kernel failed while {doing} ({kind}); {WITHHELD}. What was debited stays spent.")

@@ -15,19 +15,21 @@ patient is added or removed. Why, in the order of the code:
   same however patients are divided, but for a chance of about 2^-22 a number that it falls between two multiples. One
   patient moves the sum of one part; both roundings together move it by less than ``2^-25 sqrt(parameters)`` in two
   worlds together, half of the 2^-12 for the 2^24 parameters that a network may have.
-  Finer multiples would make the noise larger in their units, where its own rounding shows
-  (`mechanisms.SystemNoise.rounded_gaussian`).
-- Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`).
+  Finer multiples would make the noise larger in their units, and more of it would have to be decided in exact
+  arithmetic (`mechanisms.SystemNoise.rounded_gaussian`).
+- Noise is added once a step, by one process, in whole numbers (`mechanisms.SystemNoise.rounded_gaussian`): exactly a
+  rounded Gaussian, which leaves no whole number out. The products and casts after it (float64, then the parameter's own
+  float32) are one fixed map of whole numbers, so what can come out with a patient can come out without.
 - The sum is divided by the *expected* number of patients of a step, a number that is public or was paid for.
 
-What remains: float32 kernels may round one patient's gradient differently when another stands beside it in a
-microbatch, relative to it by about 1e-7. The 2^-12 is there for this, too; a bound for every network has not been
-proved, and the privacy statement says so.
+Floats are IEEE single precision and convolutions deterministic while gradients are taken
+(`dpsynth.privacy.exact_floats`). What remains: float32 kernels may round one patient's gradient differently when
+another stands beside it in a microbatch, relative to it by about 1e-7. The 2^-12 is there for this, too; a bound for
+every network has not been proved, and the privacy statement says so.
 """
 
 import copy
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -39,9 +41,11 @@ from torch import Tensor, nn
 
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
+from dpsynth.privacy.exact_floats import exact_floats
 from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
+from dpsynth.privacy.quiet import WITHHELD, quiet
 from dpsynth.privacy.training import TrainingPlan
 
 UNIT = 2.0**26
@@ -96,6 +100,11 @@ def check_objective(objective: Objective, backend: Backend, example: Batch, gene
         When a layer mixes patients or draws at random, buffers change, the losses are not one a patient, or the
         backend's gradients differ from plain ones. The message says what to use.
     """
+    with exact_floats():
+        _check(objective, backend, example, generator)
+
+
+def _check(objective: Objective, backend: Backend, example: Batch, generator: torch.Generator) -> None:
     _check_layers(objective)
     size = sum(p.numel() for p in trainable(objective).values())
     if size > MOST_PARAMETERS:
@@ -242,11 +251,12 @@ class Gradients:
         """
         size = sum(p.numel() for p in self._parameters.values())
         total = torch.zeros(size, dtype=torch.float64, device=self._device)
-        for start in range(0, len(chosen), self._plan.microbatch):
-            part = chosen[start : start + self._plan.microbatch]
-            batch = self._objective.prepare(_moved(patients.batch(part), self._device))
-            batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
-            add_clipped(total, self._backend(self._objective, batch), self._places, self._plan.clipping_norm)
+        with exact_floats():
+            for start in range(0, len(chosen), self._plan.microbatch):
+                part = chosen[start : start + self._plan.microbatch]
+                batch = self._objective.prepare(_moved(patients.batch(part), self._device))
+                batch |= _moved(self._objective.randomness(len(part), self._generator), self._device)
+                add_clipped(total, self._backend(self._objective, batch), self._places, self._plan.clipping_norm)
         return torch.round(total * (UNIT * 2**self._bits / self._plan.clipping_norm)).to(torch.int64)
 
     def _joined(self, total: Tensor) -> Tensor:
@@ -327,10 +337,9 @@ def example_batch(
 
 
 def shielded_step(steps: Iterator[None]) -> bool:
-    """Take the next noisy gradient; False at the end. No foreign error or warning leaves: it may tell of a patient."""
+    """Take the next noisy gradient; False at the end. Nothing foreign leaves: it may tell of a patient."""
     try:
-        with np.errstate(all="ignore"), warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             next(steps)
     except StopIteration:
         return False
@@ -340,7 +349,4 @@ def shielded_step(steps: Iterator[None]) -> bool:
         kind = type(error).__name__
     else:
         return True
-    raise DpsynthError(
-        f"the kernel failed in a training step ({kind}); details are withheld because they could hold a patient's "
-        "values. What was debited stays spent."
-    )
+    raise DpsynthError(f"the kernel failed in a training step ({kind}); {WITHHELD}. What was debited stays spent.")

@@ -22,6 +22,9 @@ MAX_VALUE = 2**40
 MAX_SIGMA = 2.0**34
 MIN_SIGMA = 2.0**-6
 BATCH = 2**14
+FEW = 2**53
+INVERSE_ERROR = 2.0**-47
+UNIFORM_ERROR = 2.0**-51
 
 
 class Noise(Protocol):
@@ -64,7 +67,7 @@ class SystemNoise:
     """
 
     private: ClassVar[bool] = True
-    description: ClassVar[str] = "operating system entropy (opendp samplers, exact on integers)"
+    description: ClassVar[str] = "operating system entropy (opendp samplers and rounded normals, exact on integers)"
 
     def gaussian(self, values: Integers, sigma: float) -> Integers:
         """Return ``values`` plus discrete Gaussian noise on the lattice 2^-20, rounded to integers.
@@ -99,23 +102,21 @@ class SystemNoise:
     def rounded_gaussian(self, values: Floats, sigma: float) -> Floats:
         """Return ``round(values + N(0, sigma^2))`` for whole ``values``: what a gradient of many numbers gets.
 
-        A whole number is added to a rounded normal, so no low bits of a private float reach the result (Mironov 2012).
-        opendp's exact sampler takes about 10 microseconds a number, too slow for a network's gradient at every step;
-        here the normal is the inverse distribution function of 64 bits of the operating system's entropy.
+        Privacy contract: the law is exactly that of the continuous Gaussian mechanism, rounded. As ``values`` are
+        whole, ``values + round(N) = round(values + N)``: rounding is post-processing, and so is whatever a training
+        makes of the result (its sum as a float64, the cast of a gradient to float32). Each whole number, however far
+        out, can come with a patient and without, each with its own probability; the support has no gap and no end. So
+        nothing beyond the Gaussian's own price is charged, to epsilon or to delta.
 
-        What remains of floating point: `ndtri` is right to about 1e-15 of its value, so a boundary between two results
-        that lies x standard deviations out is off by about ``x sigma 1e-15``, and with it, relative to it, the
-        probability of a result: 1e-7 at ``sigma = 2^26``. A training draws n such numbers. If their errors have no
-        common direction, the privacy loss moves by about ``sqrt(n) sigma 1e-15``, 1e-3 for 1e6 parameters and 100
-        steps with a noise multiplier of 1; nothing is known of errors that have one. It is stated, not charged. The 64
-        bits end 9 standard deviations out, beyond which lies less than 2^-62 of the mass.
+        opendp's exact sampler takes about 10 microseconds a number, too slow for a network's gradient at every step.
+        `_rounded_normals` decides almost every number from 64 bits in floats and the rest exactly.
         """
         if not 1 <= sigma <= MAX_SIGMA:
             raise DpsynthError(f"noise of standard deviation {sigma:g} is outside what was derived for gradients.")
         drawn = np.empty(values.shape)
         for start in range(0, values.size, BATCH):  # the cache holds a batch's steps
-            drawn[start : start + BATCH] = _normal(min(BATCH, values.size - start))
-        return values + np.rint(sigma * drawn)
+            drawn[start : start + BATCH] = _rounded_normals(min(BATCH, values.size - start), sigma)
+        return values + drawn
 
     def uniform(self, n: int) -> Floats:
         """Return n multiples of 2^-53 in [0, 1) from the operating system's entropy."""
@@ -171,13 +172,38 @@ def _bits(n: int) -> NDArray[np.uint64]:
     return np.frombuffer(os.urandom(8 * n), dtype=np.uint64)
 
 
-def _normal(n: int) -> Floats:
-    """Return n standard normals: 63 bits choose the distance from 0, so that both tails are fine, and 1 the side."""
+def _rounded_normals(n: int, sigma: float) -> Floats:
+    """Return n normals of standard deviation ``sigma``, each rounded to a whole number, as floats.
+
+    The inverse distribution function of a uniform U in (0, 1/2] gives the distance from 0, and one more bit the side.
+    63 bits of U would leave holes: 7 standard deviations out neighbouring values of U are whole numbers apart that
+    cannot come. So where U is below 2^-11, 64 more bits are drawn, and U is known to 53 bits relative to itself.
+
+    What floats can get wrong, in standard deviations: U within ``3 2^-53`` of itself, which moves the distance by at
+    most sqrt(pi / 2) times that (Mills' ratio), less than 2^-51; `ndtri` within 7.2e-16 of its value (as Cephes
+    states, and a test repeats), for which ten times as much is left, 2^-47. A number that is closer than both to a half
+    is not decided in floats; nor is U below 2^-75. `dpsynth.privacy.rounded_normal` decides them, from all their bits.
+    """
     from scipy.special import ndtri
 
-    bits = _bits(n)
-    below = ((bits >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64  # in (0, 1/2]
-    return np.asarray(np.where(bits & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5)))
+    from dpsynth.privacy.rounded_normal import rounded
+
+    words = _bits(n)
+    heads = words >> np.uint64(1)
+    few = np.flatnonzero(heads < FEW)
+    more = np.frombuffer(os.urandom(8 * len(few)), dtype=np.uint64)
+    below = heads.astype(np.float64) + 0.5
+    below[few] = heads[few] + (more + 0.5) * 2.0**-64
+    distance = -sigma * ndtri(np.minimum(below * 2.0**-64, 0.5))
+    whole = np.rint(distance)
+    doubtful = 0.5 - np.abs(distance - whole) <= distance * INVERSE_ERROR + sigma * UNIFORM_ERROR
+    doubtful[few] |= (heads[few] == 0) & (more < FEW)
+    longer = dict(zip(few.tolist(), more.tolist(), strict=True))
+    for place in np.flatnonzero(doubtful).tolist():
+        head = int(heads[place])
+        known = ((head << 64) | longer[place], 128) if place in longer else (head, 64)
+        whole[place] = rounded(*known, sigma)
+    return np.where(words & np.uint64(1), whole, -whole)
 
 
 def _batches(values: Integers) -> list[Integers]:

@@ -5,12 +5,14 @@ Every process reads the cohort and takes the gradients of its own part of the pa
 Without `torch.distributed` there is one process, and nothing here does anything.
 """
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable
 from typing import Any, TypeVar
 
 from dpsynth.errors import DpsynthError
+from dpsynth.privacy.quiet import told
 
 T = TypeVar("T")
 
@@ -40,7 +42,13 @@ def number() -> int:
 def shared(make: Callable[[], T]) -> T:
     """Call in the first process and return its result in all; if it fails there, fail everywhere.
 
-    What is shared is a noisy answer or a public fact, never a private value.
+    What is shared is a noisy answer or a public fact, never a private value: of an error that is not ours the other
+    processes learn the kind, and not the text, which may hold one.
+
+    Raises
+    ------
+    DpsynthError
+        When the first process failed, or another one has ended.
     """
     group = _group()
     if group is None or group.get_world_size() == 1:
@@ -50,12 +58,24 @@ def shared(make: Callable[[], T]) -> T:
         try:
             found = [make(), None]
         except BaseException as error:
-            group.broadcast_object_list([None, str(error)])
+            with contextlib.suppress(DpsynthError):  # the error that there is says more
+                _broadcast(group, [None, told(error)])
             raise
-    group.broadcast_object_list(found)
+    _broadcast(group, found)
     if found[1] is not None:
         raise DpsynthError(f"the first process failed: {found[1]}")
     return found[0]  # type: ignore[no-any-return]
+
+
+def _broadcast(group: Any, found: list[Any]) -> None:
+    """Give what the first process found to the others; a failure of the network says its kind alone."""
+    try:
+        group.broadcast_object_list(found)
+    except Exception as error:
+        kind = type(error).__name__
+    else:
+        return
+    raise DpsynthError(f"another process of this run has ended or cannot be reached ({kind}); begin the run again.")
 
 
 def own(answers: Any) -> Any:

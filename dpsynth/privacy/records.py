@@ -12,14 +12,19 @@ from dpsynth.errors import LedgerError
 from dpsynth.privacy.accounting import Accounting, Event, grouped, total_delta, total_price, trainings
 from dpsynth.privacy.budget import Budget
 
-VERSION = 2
-"""2: runs may reserve a training; a reader of version 1 would not count it."""
+VERSION = 3
+"""2: runs may reserve a training; a reader of version 1 would not count it. 3: a run names its patient column, and a
+file may say that the ledger is elsewhere; a reader of version 2 would add up units that differ, or forget."""
 RESTORE = "Restore it from a backup; a ledger is never repaired by guessing, because a guess could forget a spend."
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run on the dataset: what it reserved and, once it is closed, what it spent."""
+    """One run on the dataset: what it reserved and, once it is closed, what it spent.
+
+    ``patient_column`` is the column that tells patients apart; None where rows are protected, and for runs on patients
+    that were recorded before version 3, which did not note it.
+    """
 
     run: str
     time: str
@@ -33,11 +38,24 @@ class Run:
     training: Event | None = None
     events: tuple[Event, ...] | None = None
     units: int = 0
+    patient_column: str | None = None
 
     @property
     def closed(self) -> bool:
         """Whether the run committed what it spent; an open one counts with all that it reserved."""
         return self.events is not None
+
+    @property
+    def unnamed(self) -> bool:
+        """Whether patients were protected and the record does not say which column told them apart."""
+        return self.unit == "patient" and self.patient_column is None
+
+    @property
+    def protected(self) -> str:
+        """What the run protects, in words."""
+        if self.unit != "patient":
+            return f"each {self.unit}"
+        return "each patient" if self.unnamed else f"each patient of column {self.patient_column!r}"
 
     def price(self, accounting: Accounting) -> float:
         """Return what counts against the dataset.
@@ -98,6 +116,7 @@ def reserve_record(run: Run) -> dict[str, Any]:
         "extra_delta": run.extra_delta,
         "unit": run.unit,
         "private": run.private,
+        **({} if run.patient_column is None else {"patient_column": run.patient_column}),
         **({} if run.training is None else {"training": run.training.to_json()}),
     }
 
@@ -112,10 +131,10 @@ def progress_record(run: str, units: int) -> dict[str, Any]:
     return {"state": "progress", "run": run, "time": now(), "units": units}
 
 
-def chain(records: Sequence[Mapping[str, Any]], checksum: str) -> Iterator[str]:
+def chain(records: Sequence[Mapping[str, Any]], checksum: str, *, version: int | None = None) -> Iterator[str]:
     """Yield one line a record, each with a checksum over itself and the one before it."""
     for record in records:
-        facts = {"v": VERSION, **record}
+        facts = {"v": VERSION if version is None else version, **record}
         checksum = _checksum(facts, checksum)
         yield _line(facts, checksum)
 
@@ -199,7 +218,14 @@ def _run(state: State, record: Mapping[str, Any]) -> Run:
         unit=str(record["unit"]),
         private=bool(record["private"]),
         training=training,
+        patient_column=_text(record.get("patient_column")),
     )
+
+
+def _text(value: Any) -> str | None:
+    if value is not None and not isinstance(value, str):
+        raise ValueError("not a name")
+    return value
 
 
 def _advanced(runs: tuple[Run, ...], record: Mapping[str, Any]) -> tuple[Run, ...]:

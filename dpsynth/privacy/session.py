@@ -138,12 +138,13 @@ class Session(TableQuestions, NetworkQuestions):
         rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
         session._test_mode = seed is not None or answers is not None
-        unit = "row" if cohort.schema.patient is None else "patient"
         units: int | None = 0
         if checkpoint is not None and checkpoint.run is not None:
             units = processes.shared(lambda: session._take_up(checkpoint, book))
         else:
-            session._account.reserve(book, unit=unit, label=label, private=not session._test_mode)
+            session._account.reserve(
+                book, patient_column=cohort.schema.patient, label=label, private=not session._test_mode
+            )
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
             own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)

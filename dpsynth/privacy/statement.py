@@ -1,7 +1,7 @@
 """The privacy statement of a release: what was promised, what was spent, on what, and what is not protected."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -37,8 +37,9 @@ def statement(
         "delta": budget.delta,
         "epsilon_spent": round_up(epsilon_of(events, budget.delta, accounting)),
         "delta_for_discovery": total_delta(events),
-        "neighbours": f"add or remove one patient with all of their {_records(schema)}",
+        "neighbours": f"add or remove one patient with all of their {_records(schema)}{_by(schema)}",
         "unit": "patient" if schema.patient is not None else "row (the schema says that a row is a patient)",
+        "patient_column": schema.patient,
         "max_rows_per_patient": schema.max_rows_per_patient,
         **({} if schema.images is None else {"max_images_per_patient": schema.images.max_per_patient}),
         "accountant": _accountant(accounting, trained=training is not None),
@@ -83,25 +84,44 @@ def _records(schema: Schema) -> str:
     return "rows" if schema.images is None else "rows and images"
 
 
+def _by(schema: Schema) -> str:
+    """Return what tells patients apart: whoever stands under two values of it is two patients."""
+    return "" if schema.patient is None else f" (those with one value of column {schema.patient!r})"
+
+
+def unit_in_words(statement: Mapping[str, Any]) -> str:
+    """Return the unit that a statement names, with its column; one of an earlier version names none."""
+    column = statement.get("patient_column")
+    return str(statement["unit"]) + ("" if column is None else f" (one value of column {str(column)!r})")
+
+
 def _guarantee(budget: Budget, schema: Schema, *, private: bool) -> str:
     if not private:
         return "not private: made with a fixed seed or fixed answers, for tests; do not publish anything made from it"
     return (
         f"({budget.epsilon:g}, {budget.delta:g})-differential privacy for adding or removing one patient with all of "
-        f"their {_records(schema)}; it covers everything that was computed from the private data for this release"
+        f"their {_records(schema)}{_by(schema)}; it covers everything that was computed from the private data for this "
+        "release"
     )
 
 
 FLOATING = (
     "Float arithmetic of the training: gradients are clipped with a margin, then summed and noised in whole numbers "
-    "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats, whose rounding may "
-    "differ with who else is in a batch. No attack on this is known; a proof is not known either."
+    "from the operating system's entropy, but a patient's own gradient is found in 32-bit floats (IEEE, without TF32, "
+    "by deterministic convolutions), whose rounding may differ with who else is in a batch. No attack on this is "
+    "known; a proof is not known either."
 )
 
 
 ADDED = (
     "sums of what was granted; with the delta of the limit they hold however later runs were chosen. The composed "
     "epsilon and delta hold where every training was decided before anything of an earlier run was seen"
+)
+
+
+UNNAMED = (
+    "recorded before the patient column was noted: the total holds if they had the same column; if not, a patient may "
+    "have been protected less by them"
 )
 
 
@@ -130,6 +150,9 @@ def _earlier(earlier: Spent | None) -> dict[str, Any]:
     facts: dict[str, Any] = {"runs": earlier.runs, "epsilon": round_up(earlier.epsilon), "delta": earlier.delta}
     if earlier.added is not None:
         facts["added"] = {"epsilon": round_up(earlier.added[0]), "delta": earlier.added[1], "note": ADDED}
+    notes = []
     if earlier.test_runs:
-        facts["note"] = f"{earlier.test_runs} of them with a fixed seed, which protects nobody if it was published"
-    return facts
+        notes.append(f"{earlier.test_runs} of them with a fixed seed, which protects nobody if it was published")
+    if earlier.unnamed:
+        notes.append(f"{earlier.unnamed} of them {UNNAMED}")
+    return facts | ({"note": "; ".join(notes)} if notes else {})

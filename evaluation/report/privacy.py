@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpsynth.evaluation.report.text import Grid, number, percent
+from dpsynth.privacy.statement import unit_in_words
 
 __all__ = ["Privacy", "ledger_grid", "ledger_summary", "posterior", "privacy"]
 
@@ -96,7 +97,7 @@ def _real(value: Any) -> float | None:
 
 
 def _words(statement: Statement, epsilon: float, delta: float) -> list[str]:
-    stated = str(statement.get("unit", "unknown unit"))
+    stated = unit_in_words(statement) if "unit" in statement else "unknown unit"
     unit = "patient" if "patient" in stated else stated
     terms = (
         f"The release is ({number(epsilon)}, {delta:g})-differentially private; the unit of protection is one "
@@ -132,7 +133,7 @@ def _facts(statement: Statement) -> Grid:
         ("epsilon (spent)", number(_real(statement.get("epsilon_spent")))),
         ("delta", f"{statement['delta']:g}"),
         ("delta kept for finding categories", _maybe(statement.get("delta_for_discovery"))),
-        ("unit of protection", _maybe(statement.get("unit"))),
+        ("unit of protection", _maybe(unit_in_words(statement) if "unit" in statement else None)),
         ("neighbours", _maybe(statement.get("neighbours"))),
         ("rows of a patient that were used, at most", _maybe(statement.get("max_rows_per_patient"))),
         ("accountant", _maybe(accountant.get("method"))),
@@ -159,7 +160,9 @@ def _earlier(earlier: Mapping[str, Any]) -> str:
         return f"unknown ({earlier.get('note', 'no ledger')})"
     if not earlier["runs"]:
         return "none in the ledger"
-    return f"{earlier['runs']}, together epsilon {_maybe(earlier.get('epsilon'))}, delta {_maybe(earlier.get('delta'))}"
+    note = f" ({earlier['note']})" if earlier.get("note") else ""
+    spent = f"epsilon {_maybe(earlier.get('epsilon'))}, delta {_maybe(earlier.get('delta'))}"
+    return f"{earlier['runs']}, together {spent}{note}"
 
 
 def _gains(epsilon: float) -> Grid:

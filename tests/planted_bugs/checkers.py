@@ -61,6 +61,17 @@ def another_ledger_is_refused(folder: Path) -> None:
     assert not (folder / "other.jsonl").exists()
 
 
+def a_named_ledger_is_found(folder: Path) -> None:
+    """Spend through a ledger that is named, then through none: the second run knows the first."""
+    schema = Schema.parse("{name: w, confirmed: true, columns: {x: {type: boolean}}}")
+    (folder / "ward.csv").write_text("x\n" + "true\nfalse\n" * 20, encoding="utf-8")
+    cohort = Cohort.read(folder / "ward.csv", schema)
+    fit(cohort, "independent", epsilon=1.0, limit=2.0, ledger=folder / "ours.jsonl")
+    second = fit(cohort, "independent", epsilon=0.5)
+    assert second.statement["earlier_releases"]["runs"] == 1
+    assert len(Ledger(folder / "ours.jsonl").runs()) == 2
+
+
 def public_page_fails_closed() -> None:
     """Try to publish a number that touched private data: it is refused."""
     with pytest.raises(DisclosureError):

@@ -4,6 +4,7 @@ A plant takes a monkeypatch and puts the fault in. Plants of DP-SGD stand in a m
 """
 
 import math
+import os
 from types import SimpleNamespace
 from typing import Any
 
@@ -71,6 +72,18 @@ def noise_not_rounded_to_integers(patch: Patch) -> None:
         return values + np.random.default_rng().normal(0, sigma, values.shape)
 
     patch.setattr(SystemNoise, "gaussian", floating)
+
+
+def noise_of_63_bits(patch: Patch) -> None:
+    """Make the noise of a training from 63 bits: 7 standard deviations out most whole numbers are left out (ours)."""
+    from scipy.special import ndtri
+
+    def coarse(n: int, sigma: float) -> Any:
+        words = np.frombuffer(os.urandom(8 * n), dtype=np.uint64)
+        below = ((words >> np.uint64(1)).astype(np.float64) + 0.5) * 2.0**-64
+        return np.rint(sigma * np.where(words & np.uint64(1), 1.0, -1.0) * ndtri(np.minimum(below, 0.5)))
+
+    patch.setattr("dpsynth.privacy.mechanisms._rounded_normals", coarse)
 
 
 def rows_kept_by_a_seed(patch: Patch) -> None:
@@ -183,6 +196,16 @@ def another_ledger_taken(patch: Patch) -> None:
         patch.setattr(
             f"{module}.ledger_of", lambda _cohort, named: named if isinstance(named, Ledger) else Ledger(named)
         )
+
+
+def ledger_named_once_is_forgotten(patch: Patch) -> None:
+    """Leave nothing beside the data that leads to a ledger which was named (a fault of ours)."""
+    patch.setattr("dpsynth.privacy.ledger_pointer.write", lambda _place, _ledger: None)
+
+
+def patient_columns_added_up(patch: Patch) -> None:
+    """Take a stay and a person for one unit because both are called patient (a fault of ours)."""
+    patch.setattr("dpsynth.privacy.ledger._differ", lambda one, other: one.unit != other.unit)
 
 
 # -- who is who -------------------------------------------------------------------------------------------------------

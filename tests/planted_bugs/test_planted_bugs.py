@@ -10,6 +10,7 @@ import privacy.test_cap as cap
 import privacy.test_discovery as discovery
 import privacy.test_ledger as ledgers
 import privacy.test_mechanisms as mechanisms
+import privacy.test_rounded_normal as rounded_normal
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
@@ -49,6 +50,11 @@ CASES = [
     Case(plants.noise_reused, mechanisms.test_noise_differs_between_calls_and_within_batches),
     Case(plants.noise_in_a_try, checkers.refuses_without_noise),
     Case(plants.noise_not_rounded_to_integers, mechanisms.test_shapes_are_kept_also_of_nothing),
+    Case(
+        plants.noise_of_63_bits,
+        rounded_normal.test_no_whole_number_is_left_out,
+        lambda _: (pytest.MonkeyPatch(), 2.0**26),
+    ),
     Case(plants.rows_kept_by_a_seed, cap.test_which_rows_stay_is_secret),
     Case(plants.cap_ignored_in_measurement, sensitivity.test_every_question_uses_the_same_cap, lambda _: (3,)),
     Case(
@@ -89,6 +95,8 @@ CASES = [
         with_ledger,
     ),
     Case(plants.another_ledger_taken, checkers.another_ledger_is_refused, lambda folder: (folder,)),
+    Case(plants.ledger_named_once_is_forgotten, checkers.a_named_ledger_is_found, lambda folder: (folder,)),
+    Case(plants.patient_columns_added_up, ledgers.test_runs_of_another_patient_column_are_refused, with_ledger),
     Case(
         plants.rows_hashed_by_a_data_frame,
         protocol.test_one_more_row_moves_no_other,

@@ -11,6 +11,7 @@ import pytest
 pytest.importorskip("torch")
 import privacy.test_checkpoint as checkpoints
 import privacy.test_dpsgd as training
+import privacy.test_exact_floats as exact_floats
 import privacy.test_pate as teachers
 import privacy.test_per_patient as per_patient
 import privacy.test_processes as parts
@@ -46,6 +47,12 @@ def a_later_question_is_asked_once() -> None:
         checkpoints.test_a_question_after_a_training_is_asked_once(Path(folder), 40, lost=False)
 
 
+def floats_are_exact() -> None:
+    """Let a program allow TF32: steps are computed without it."""
+    with exact_floats.restored():
+        exact_floats.test_floats_are_exact_in_every_step_and_not_between()
+
+
 CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.gradients_unclipped: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
     plants.clipping_norm_doubled: partial(training.test_a_neighbour_moves_the_sum_by_at_most_the_clipping_norm, 1),
@@ -56,9 +63,11 @@ CASES: dict[Callable[[pytest.MonkeyPatch], None], Callable[[], None]] = {
     plants.divided_by_the_drawn_count: training.test_the_gradient_is_divided_by_the_expected_count,
     plants.batch_norm_allowed: batch_norm_is_refused,
     plants.norms_in_32_bits: partial(per_patient.test_rows_that_cancel_are_clipped_too, 1e4),
+    plants.floats_as_the_program_set_them: floats_are_exact,
     plants.image_cap_ignored: sums.test_images_over_the_cap_are_dropped,
     plants.votes_counted_as_one: teachers.test_votes_are_paid_before_they_are_asked,
     plants.patient_in_two_parts: partial(parts.test_each_patient_is_in_one_part, 3),
+    plants.errors_shared_with_their_text: parts.test_the_others_learn_the_kind_of_an_error_alone,
     plants.blocks_claimed_twice: a_copy_spends_nothing,
     plants.commits_what_was_repeated: what_is_left_out_counts,
     plants.questions_skipped_with_the_training: a_later_question_is_asked_once,

@@ -1,6 +1,7 @@
 """Broken variants of private training, as seen in published libraries. Needs torch."""
 
 import math
+from contextlib import nullcontext
 from types import SimpleNamespace
 from typing import Any
 
@@ -102,6 +103,11 @@ def norms_in_32_bits(patch: Patch) -> None:
     patch.setattr(Products, "squares", squares)
 
 
+def floats_as_the_program_set_them(patch: Patch) -> None:
+    """Take gradients in whatever precision is set: TF32 moves a clipped sum by ten times the margin (ours)."""
+    patch.setattr(dpsgd, "exact_floats", nullcontext)
+
+
 def votes_counted_as_one(patch: Patch) -> None:
     """Price the votes on m rows as if a patient moved one of them."""
     fake = SimpleNamespace(sqrt=lambda _questions: 1.0, isfinite=math.isfinite, prod=math.prod)
@@ -111,6 +117,11 @@ def votes_counted_as_one(patch: Patch) -> None:
 def patient_in_two_parts(patch: Patch) -> None:
     """Give every process all patients: each is clipped and added once a process."""
     patch.setattr(patients.Patients, "part", lambda self, _number, _count: self)
+
+
+def errors_shared_with_their_text(patch: Patch) -> None:
+    """Send the text of any error to the other processes, which print it (a fault of ours)."""
+    patch.setattr("dpsynth.privacy.processes.told", str)
 
 
 def blocks_claimed_twice(patch: Patch) -> None:

@@ -487,6 +487,40 @@ def test_runs_of_another_unit_are_refused(ledger: Ledger) -> None:
     reserve(ledger, unit="row")
 
 
+def test_runs_of_another_patient_column_are_refused(ledger: Ledger) -> None:
+    """A stay is not a person: both columns are named, with what to do, and nothing is written."""
+    ledger.raise_limit(Budget(9, 1e-6), reason="test")
+    reserve(ledger, patient_column="stay")
+    before = ledger.path.read_bytes()
+    with pytest.raises(LedgerError, match=r"column 'stay'.*column 'pid'.*no total.*`patient: stay`"):
+        reserve(ledger, patient_column="pid")
+    with pytest.raises(LedgerError, match=r"each patient of column 'stay'.*this one each row"):
+        reserve(ledger, unit="row")
+    assert ledger.path.read_bytes() == before
+    reserve(ledger, patient_column="stay")
+    assert [run.patient_column for run in ledger.runs()] == ["stay", "stay"]
+
+
+OLD = (Path(__file__).parent / "ledger_of_version_2.jsonl").read_bytes()
+"""Two runs on patients, written by a version that did not note the patient column: one committed, one left open."""
+
+
+def test_a_ledger_of_an_earlier_version_counts(ledger: Ledger) -> None:
+    """It is read and added up; runs go on in it, and the total says how many runs name no column."""
+    ledger.path.write_bytes(OLD)
+    spent = ledger.spent()
+    assert (spent.runs, spent.open_runs, spent.unnamed) == (2, 1, 2)
+    assert 0.5 < spent.epsilon < 1
+    with pytest.raises(BudgetExceeded):
+        reserve(ledger, patient_column="pid")
+    reserve(ledger, Budget(0.2, 1e-6), patient_column="pid")
+    assert ledger.path.read_bytes().startswith(OLD)
+    assert (ledger.spent().runs, ledger.spent().unnamed) == (3, 2)
+    assert ledger.spent().epsilon > spent.epsilon
+    with pytest.raises(LedgerError, match="column 'pid'"):
+        reserve(ledger, Budget(0.1, 1e-6), patient_column="stay")
+
+
 def test_with_a_training_the_sum_of_the_runs_is_said_beside_the_total(ledger: Ledger) -> None:
     """The sum holds however runs were chosen: it is that of epsilons and deltas, and never below the total."""
     ledger.raise_limit(Budget(9, 1e-6), reason="test")
@@ -525,3 +559,36 @@ def test_a_run_that_asked_nothing_is_not_added(ledger: Ledger) -> None:
     ledger.commit(ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event), [])
     assert ledger.reserve(ONE, accounting="gaussian", rho=0.0, training=plan.event)
     assert ledger.spent().added is None
+
+
+def test_an_exhausted_delta_is_named(ledger: Ledger) -> None:
+    """Where epsilon would do and delta does not, the refusal says so, with what was spent, asked and left."""
+    ledger.raise_limit(Budget(50, 1e-6), reason="only delta should be short")
+    reserve(ledger, extra_delta=4e-7)
+    spent = ledger.spent()
+    assert spent.delta_spent == pytest.approx(4e-7)
+    assert spent.ends_first(Budget(50, 1e-6)) == "delta"
+    with pytest.raises(BudgetExceeded) as caught:
+        reserve(ledger, extra_delta=6e-7)
+    told = str(caught.value)
+    for words in (
+        "delta is exhausted",
+        "limit is delta 1e-06",
+        "spent 4e-07",
+        "asks 6e-07",
+        "6e-07 is left",
+        "--delta",
+    ):
+        assert words in told
+    assert "epsilon 50 at" not in told
+    reserve(ledger, extra_delta=5e-7)
+
+
+def test_an_exhausted_epsilon_is_not_called_delta(ledger: Ledger) -> None:
+    """Where epsilon is what is missing, with or without discovery, the refusal is about epsilon."""
+    ledger.raise_limit(ONE, reason="test")
+    reserve(ledger, Budget(0.6, 1e-6), extra_delta=1e-7)
+    assert ledger.spent().ends_first(ONE) == "epsilon"
+    for extra in (0.0, 1e-7):
+        with pytest.raises(BudgetExceeded, match=r"limit is epsilon 1 at delta"):
+            reserve(ledger, extra_delta=extra)

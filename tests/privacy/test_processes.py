@@ -3,12 +3,14 @@
 import json
 import subprocess
 import sys
+import traceback
 from pathlib import Path
 
 import numpy as np
 import pytest
 from doubles import ward
 
+from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.patients import Patients
@@ -79,3 +81,69 @@ def test_what_each_process_would_write_is_refused(tmp_path: Path, monkeypatch: p
     assert "Run `dpsynth fit` under torchrun" in " ".join(done.stderr.split())
     assert not Ledger.beside(data).path.exists()
     assert not (tmp_path / "out").exists()
+
+
+def test_foreign_texts_are_withheld_in_every_process(tmp_path: Path) -> None:
+    """Errors, warnings and log records of other code that name a patient leave no process, the first or another."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
+    case = str(CASE.with_name("foreign_case.py"))
+    done = subprocess.run([*command, case, str(tmp_path)], capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "Jane" not in done.stderr + done.stdout
+    assert done.stderr.count("DpsynthError: the first process failed: ValueError; details are withheld") == 1
+    assert done.stderr.count("the kernel failed in a training step (ValueError); details are withheld") == 2
+    assert done.stderr.count("the kernel failed while counting (ValueError); details are withheld") == 2
+
+
+def test_a_failing_network_is_told_without_its_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a library says of a lost process (addresses, what was sent) does not leave, not as a context either."""
+
+    class Broken:
+        def get_world_size(self) -> int:
+            return 2
+
+        def get_rank(self) -> int:
+            return 0
+
+        def broadcast_object_list(self, sent: list[object]) -> None:
+            raise RuntimeError(f"10.0.0.1 Jane Doe {sent}")
+
+    monkeypatch.setattr(processes, "_group", Broken)
+    with pytest.raises(DpsynthError, match="another process of this run has ended") as caught:
+        processes.shared(lambda: 7)
+    assert "Jane" not in "".join(traceback.format_exception(caught.value))
+    with pytest.raises(InputError, match="ours"):
+        processes.shared(_refuse)
+
+
+def test_the_others_learn_the_kind_of_an_error_alone() -> None:
+    """Of foreign errors in the first process its kind is sent, of ours the text, which holds no value."""
+    sent: list[list[object]] = []
+
+    class First:
+        def get_world_size(self) -> int:
+            return 2
+
+        def get_rank(self) -> int:
+            return 0
+
+        def broadcast_object_list(self, found: list[object]) -> None:
+            sent.append(found)
+
+    def fail() -> None:
+        raise ValueError("Jane Doe")
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(processes, "_group", First)
+        with pytest.raises(ValueError, match="Jane"):  # in the first process itself, where the caller was at work
+            processes.shared(fail)
+        with pytest.raises(InputError):
+            processes.shared(_refuse)
+    assert [found[0] for found in sent] == [None, None]
+    assert str(sent[0][1]).startswith("ValueError; details are withheld")
+    assert "Jane" not in str(sent)
+    assert sent[1][1] == "ours"
+
+
+def _refuse() -> None:
+    raise InputError("ours")

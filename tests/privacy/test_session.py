@@ -325,7 +325,9 @@ def test_the_statement_says_all_that_the_design_asks() -> None:
         facts = json.loads(json.dumps(session.statement(), allow_nan=False))
     assert (facts["epsilon"], facts["delta"]) == (1.0, 1e-6)
     assert 0 < facts["epsilon_spent"] <= 1
-    assert facts["unit"] == "patient"
+    assert (facts["unit"], facts["patient_column"]) == ("patient", "id")
+    assert "column 'id'" in facts["neighbours"]
+    assert "column 'id'" in facts["guarantee"]
     assert facts["max_rows_per_patient"] == 3
     assert facts["accountant"]["version"]
     assert [e["what"] for e in facts["events"]] == ["counts of sex x unit", "counts of sex"]
@@ -435,13 +437,14 @@ def test_an_empty_cohort_after_the_split_still_answers() -> None:
         ask(session, session.rho / 10)
 
 
-def test_no_warning_leaves_the_kernel() -> None:
-    """A warning while private values are read or noised would tell that somebody has such a value: none gets out."""
+def test_no_warning_leaves_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
+    """A warning or log record while private values are read tells that somebody has such a value: none gets out."""
 
     class Loud(Recorder):
         def gaussian(self, values: np.ndarray, sigma: float) -> np.ndarray:
             warnings.warn("a value of a patient", RuntimeWarning, stacklevel=1)
             np.float64(1e308) * np.asarray([1e308])
+            logging.getLogger("foreign").error("a value of a patient")
             return super().gaussian(values, sigma)
 
     cohort = ward()
@@ -450,6 +453,9 @@ def test_no_warning_leaves_the_kernel() -> None:
         session = Session.open(cohort, ONE, answers=PrivateAnswers(cohort, 1, Loud()))
         session.count([SEX], [session.rho])
     assert found == []
+    assert caplog.records == []
+    logging.getLogger("foreign").error("outside, a program hears of its own")
+    assert len(caplog.records) == 1
 
 
 def test_rows_without_the_declared_patient_are_refused(tmp_path: Path) -> None:
