@@ -10,6 +10,7 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
 from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
+from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
 from dpsynth.evaluation.inference import Regression, default_regression
@@ -134,6 +135,7 @@ def evaluate(
     synthetic: "Cohort | Sequence[Cohort]",
     *,
     real_train: "Cohort | None" = None,
+    coins: Coins | None = None,
     target: str | None = None,
     subgroups: Groups | None = None,
     arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
@@ -157,6 +159,10 @@ def evaluate(
     real_train : Cohort, optional
         The real patients that it was fitted on. Without them `real_test` is divided into two halves that share no
         patient; one takes their place, and the other is tested on.
+    coins : Coins, optional
+        In place of `real_train`: which side of `real_test` each patient is on. Kept by a run that held patients out
+        (``internal/split.json``), they test on these. Default for the two halves: new secret ones, or for public
+        patients such as `seed` repeats.
     target : str, optional
         The outcome; the schema's target where left out.
     subgroups : sequence of str or of sequences of str, optional
@@ -177,7 +183,8 @@ def evaluate(
     margins : Margins, optional
         How far the cohort may fall short and still be called good enough; choose before looking.
     seed : int
-        Draws subsets, halves, bootstrap draws and the learners' randomness; two runs with one seed agree.
+        Draws subsets, bootstrap draws and the learners' randomness; two runs with one seed, and the same sides of
+        private patients, agree.
     progress : callable, optional
         Called with a phase and the share of the work that is done.
 
@@ -196,8 +203,7 @@ def evaluate(
         If the cohorts do not have the same columns.
     """
     say = progress or (lambda _phase, _share: None)
-    if real_train is None:
-        real_train, real_test = split(real_test, 0.5, key=f"halves {seed}")
+    real_train, real_test = _sides(real_test, real_train, coins, seed)
     drawn = _drawn(synthetic, arms)
     public = real_test.public and real_train.public
     terms = Protocol(
@@ -244,6 +250,18 @@ def evaluate(
         **({"classifiers": [one.about() for one in classifiers]} if classifiers else {}),
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _sides(real: "Cohort", train: "Cohort | None", coins: Coins | None, seed: int) -> "tuple[Cohort, Cohort]":
+    """Return training and test patients: as they are given, or the sides of those that there are."""
+    if train is not None:
+        if coins is not None:
+            raise InputError("coins: say who is tested on, and so does real_train; give one of them.")
+        return train, real
+    if coins is None and real.public:
+        return split(real, 0.5, key=f"halves {seed}")
+    coins = coins or Coins.draw()
+    return split(real, coins.share or 0.5, key=coins)
 
 
 def check(

@@ -25,7 +25,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from dpsynth.cohort import Cohort
+    from dpsynth.evaluation.coins import Coins
+    from dpsynth.evaluation.judge import Evaluation
     from dpsynth.schema import Schema
+
+SIDES = ".split.json"
+"""Ending of the file beside a page that keeps which half of the real patients tests."""
 
 
 @guarded
@@ -48,6 +53,14 @@ def run(
     train: Annotated[
         Path | None,
         typer.Option("--train", help="Real patients that the model was fitted on; default: half of --real stands in."),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            "--split",
+            help="In place of --train: internal/split.json of the run, --real being its whole table; those that it "
+            "held out test. Or the .split.json that an earlier page left beside it: the same halves.",
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option("--target", help="Outcome; default: the schema's.")] = None,
     subgroup: Annotated[
@@ -151,7 +164,10 @@ def run(
     terms = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "label": label or None}
     if sweep is not None:
         _refuse("it is for --direct without --sweep", terms)
-        _refuse("it is not for --sweep", {"synthetic": synthetic or None, "train": train, "arm": arm, "bins": bins})
+        _refuse(
+            "it is not for --sweep",
+            {"synthetic": synthetic or None, "train": train, "split": split, "arm": arm, "bins": bins},
+        )
         if schema is None:
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
@@ -163,8 +179,9 @@ def run(
         raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
     if bins not in (None, "quantile", "public"):
         raise InputError(f"--bins {bins!r}: expected quantile or public.")
-    if out is not None:
-        check_page(out, ".json", force=force, public=public)
+    _refuse("--train says who trained the model already", {"split": split if train is not None else None})
+    halves = train is None and split is None and not public
+    _check_out(out, halves=halves, force=force, public=public)
     files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public)
     statement = _statement(synthetic[0])
     yardstick = _yardstick(direct, train, terms, statement, public=public)
@@ -176,17 +193,50 @@ def run(
         cohorts = files.read(facts)
         asked = {**cohorts, "target": target, "subgroups": subgroups}
         given = {"bins": bins or "quantile", "statement": statement, "seed": seed, "progress": report}
-        found = evaluate(**asked, **given, classifiers=[yardstick.trained(asked, report)] if yardstick else ())
-        if out is not None:
-            found.write_html(out, public=public)
-            found.write_json(out.with_suffix(".json"), public=public)
+        coins = _coins(split, cohorts["real"] if halves else None)
+        classifiers = [yardstick.trained(asked, report)] if yardstick else ()
+        found = evaluate(**asked, **given, split=coins, classifiers=classifiers)
+        _write(found, out, coins if halves else None, public=public)
     if json:
         emit(found.to_dict())
         return
     judged(found)
+    _told(out, halves=halves, public=public)
+
+
+def _check_out(out: Path | None, *, halves: bool, force: bool, public: bool) -> None:
+    """Refuse a page that cannot be written with what comes beside it."""
     if out is not None:
-        kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
-        note(f"{out}: the report, {kind}.")
+        check_page(out, ".json", *([SIDES] if halves else []), force=force, public=public)
+
+
+def _write(found: "Evaluation", out: Path | None, coins: "Coins | None", *, public: bool) -> None:
+    """Write the page, its JSON twin, and who tested where these are two halves."""
+    if out is None:
+        return
+    found.write_html(out, public=public)
+    found.write_json(out.with_suffix(".json"), public=public)
+    if coins is not None:
+        coins.write(out.with_suffix(SIDES))
+
+
+def _told(out: Path | None, *, halves: bool, public: bool) -> None:
+    """Say what was written."""
+    if out is None:
+        return
+    kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
+    note(f"{out}: the report, {kind}.")
+    if halves:
+        note(f"{out.with_suffix(SIDES)}: which half of the real patients tests; secret. --split repeats it.")
+
+
+def _coins(split: Path | None, halved: "Cohort | None") -> "Coins | None":
+    """Return who tests: as it was kept, or for two halves as it is to be kept beside the page."""
+    from dpsynth.evaluation.coins import Coins
+
+    if split is not None:
+        return Coins.read(split)
+    return None if halved is None else Coins.draw().bound(halved, 0.5)
 
 
 def _yardstick(
