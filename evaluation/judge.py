@@ -15,6 +15,7 @@ from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
 from dpsynth.evaluation.inference import Regression, default_regression
 from dpsynth.evaluation.learners import task_of
+from dpsynth.evaluation.orders import order_pairs
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
 from dpsynth.evaluation.released import ReleasedCounts, released_results
 from dpsynth.evaluation.representation import released_shares, synthetic_shares
@@ -227,6 +228,7 @@ def evaluate(
         *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
         *released_results(released, terms),
         *study.fidelity(bins),
+        *study.ordered(order_pairs(schema)),
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
         *study.inferred(regression),

@@ -22,12 +22,11 @@ from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dpsynth.cohort import Cohort
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import Evaluation
     from dpsynth.schema import Schema
+    from dpsynth.spelling import ReadAlike
 
 SIDES = ".split.json"
 """Ending of the file beside a page that keeps which half of the real patients tests."""
@@ -187,10 +186,10 @@ def run(
     yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
         report("reading", 0.0)
-        facts = _facts(schema, files.paths)
+        facts, alike = _facts(schema, files)
         if yardstick is not None:
             facts.check_confirmed()
-        cohorts = files.read(facts)
+        cohorts = files.read(facts, alike)
         asked = {**cohorts, "target": target, "subgroups": subgroups}
         given = {"bins": bins or "quantile", "statement": statement, "seed": seed, "progress": report}
         coins = _coins(split, cohorts["real"] if halves else None)
@@ -269,17 +268,22 @@ class _Files:
         """All of them."""
         return [self.real, *self.synthetic, *([self.train] if self.train is not None else []), *self.arms.values()]
 
-    def read(self, facts: "Schema") -> dict[str, Any]:
-        """Return their cohorts as arguments of `dpsynth.evaluate`."""
+    @property
+    def judged(self) -> list[Path]:
+        """Those that are compared with real patients."""
+        return [*self.synthetic, *self.arms.values()]
+
+    def read(self, facts: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
+        """Return their cohorts as arguments of `dpsynth.evaluate`; `alike` has those that were read already."""
         from dpsynth.cohort import Cohort
         from dpsynth.images import is_archive
 
         part = "test" if is_archive(self.real) else None
         return {
             "real": Cohort.read(self.real, facts, part=part, public=self.public),
-            "synthetic": [_synthetic(path, facts) for path in self.synthetic],
+            "synthetic": [_synthetic(path, facts, alike) for path in self.synthetic],
             "train": Cohort.read(self.train, facts, public=self.public) if self.train is not None else None,
-            "arms": {name: _synthetic(path, facts) for name, path in self.arms.items()},
+            "arms": {name: _synthetic(path, facts, alike) for name, path in self.arms.items()},
         }
 
 
@@ -291,18 +295,32 @@ def _named(given: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
-    """Return the schema that was named, that of the first release, or a draft from all files, for judging only."""
+def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | None]":
+    """Return the schema that was named, that of the first release, or a draft from the real files, for judging only.
+
+    With a draft also the other tables, whose values may be spelled in other ways.
+    """
     from dpsynth.drafting import draft
     from dpsynth.schema import Schema
+    from dpsynth.spelling import read_alike
 
     if schema is not None:
-        return Schema.load(schema)
-    inside = [found for path in files if (found := path / "model" / "schema.json").is_file()]
+        return Schema.load(schema), None
+    inside = [found for path in files.paths if (found := path / "model" / "schema.json").is_file()]
     if inside:
-        return Schema.load(inside[0])
-    note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
-    return draft(*files).schema
+        return Schema.load(inside[0]), None
+    note(
+        "no --schema: bounds and categories are guessed from the real files. That is enough to judge, but not to release."
+    )
+    if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
+        return draft(*files.paths).schema, None
+    real = [files.real, *([files.train] if files.train is not None else [])]
+    alike = read_alike(real, files.judged)
+    if alike.remarks:
+        note(
+            f"values that the real file does not have: {'; '.join(alike.remarks)}. They count as they are, or as missing."
+        )
+    return alike.schema, alike
 
 
 def _refuse(reason: str, given: "dict[str, Any]") -> None:
@@ -320,10 +338,12 @@ def _statement(path: Path) -> "dict[str, Any] | None":
     return read_json(inside) if path.is_dir() and inside.is_file() else None
 
 
-def _synthetic(path: Path, schema: "Schema") -> "Cohort":
+def _synthetic(path: Path, schema: "Schema", alike: "ReadAlike | None") -> "Cohort":
     from dpsynth.cohort import Cohort
     from dpsynth.images import index_of
 
+    if alike is not None:
+        return alike.cohort(path)
     inside = path / "data"
     if path.is_dir() and inside.is_dir():
         path = inside if schema.images is not None and index_of(inside) else inside / "patients.parquet"
