@@ -1,7 +1,6 @@
 """Files that nobody has a schema for, read alike: the real one is drafted, and the others are read under that draft.
 
-The same value in another spelling (``true`` for ``True``, ``1.0`` for ``1``, a midnight behind a date) is the same value.
-Values that the real file does not have are kept as categories of their own, so that the judgement sees them; what is no
+A value in another spelling (``true`` for ``True``, ``1.0`` for ``1``, a midnight behind a date) is the same value. Values that the real file does not have are kept as categories of their own, so that the judgement sees them; what is no
 value of its column at all (text among numbers) counts as missing; how many rows that are is said.
 """
 
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.columns import Boolean, Column, Datetime, Identifier, Numeric
+from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.matching import UNKNOWN, Matcher, canonical_text, number_of
 from dpsynth.schema import Schema
 
@@ -113,9 +112,7 @@ def _known(paths: Sequence[Path], name: str) -> tuple[str, ...]:
 
 
 def _discovered(column: Column) -> bool:
-    return not isinstance(column, Numeric | Datetime | Boolean | Identifier) and bool(
-        getattr(column, "discover", False)
-    )
+    return isinstance(column, Categorical) and column.discover
 
 
 class _Speller:
@@ -173,7 +170,7 @@ class _Speller:
             numbers = [float(text) for text in present]
             return fields | _bounds(self.column, min(numbers), max(numbers))
         if isinstance(self.column, Datetime) and present:
-            return fields | self._years(present)
+            return fields | _years(self.column, present)
         if self.new and self.listed and not isinstance(self.column, Boolean):
             pooled = self.new if len(self.new) <= MOST else [OTHERS]
             for frame in frames.values():
@@ -182,17 +179,17 @@ class _Speller:
             fields["values"] = [*self.matcher.categories, *pooled]
         return fields
 
-    def _years(self, texts: Sequence[str]) -> dict[str, Any]:
-        """Return bounds of dates that hold those of the other tables."""
-        assert isinstance(self.column, Datetime)
-        years = [_parsed(text, self.column.format or None).year for text in texts]
-        first, last = str(self.column.min), str(self.column.max)
-        found = {}
-        if min(years) < int(first[:4]):
-            found["min"] = f"{min(years):04d}-01-01"
-        if max(years) > int(last[:4]):
-            found["max"] = f"{max(years):04d}-12-31" + last[10:]
-        return found
+
+def _years(column: Datetime, texts: Sequence[str]) -> dict[str, Any]:
+    """Return bounds of dates that hold those of other tables too."""
+    years = [_parsed(text, column.format or None).year for text in texts]
+    first, last = str(column.min), str(column.max)
+    found = {}
+    if min(years) < int(first[:4]):
+        found["min"] = f"{min(years):04d}-01-01"
+    if max(years) > int(last[:4]):
+        found["max"] = f"{max(years):04d}-12-31" + last[10:]
+    return found
 
 
 def _bounds(column: Numeric, low: float, high: float) -> dict[str, Any]:

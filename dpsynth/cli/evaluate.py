@@ -310,16 +310,16 @@ def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | N
     if inside:
         return Schema.load(inside[0]), None
     note(
-        "no --schema: bounds and categories are guessed from the real files. That is enough to judge, but not to release."
+        "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
+        "but not to release."
     )
     if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
         return draft(*files.paths).schema, None
     real = [files.real, *([files.train] if files.train is not None else [])]
     alike = read_alike(real, files.judged)
     if alike.remarks:
-        note(
-            f"values that the real file does not have: {'; '.join(alike.remarks)}. They count as they are, or as missing."
-        )
+        strange = "; ".join(alike.remarks)
+        note(f"values that the real file does not have: {strange}. They count as they are, or as missing.")
     return alike.schema, alike
 
 
