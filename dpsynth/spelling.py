@@ -1,7 +1,8 @@
 """Files that nobody has a schema for, read alike: the real one is drafted, and the others are read under that draft.
 
-A value in another spelling (``true`` for ``True``, ``1.0`` for ``1``, a midnight behind a date) is the same value. Values that the real file does not have are kept as categories of their own, so that the judgement sees them; what is no
-value of its column at all (text among numbers) counts as missing; how many rows that are is said.
+A value in another spelling (``true`` for ``True``, ``1.0`` for ``1``, a midnight behind a date) is the same value.
+Values that the real file does not have stay categories of their own, so that the judgement sees them; what is no value
+of its column at all (text among numbers) counts as missing; how many rows that are is said.
 """
 
 from collections.abc import Sequence

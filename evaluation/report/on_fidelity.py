@@ -4,7 +4,7 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.on_released import released, released_cells
 from dpsynth.evaluation.report.parts import PAID, Figure, Section, by_arm, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import Grid, number, percent, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["fidelity"]
@@ -78,6 +78,9 @@ def _checks(results: Results) -> Grid | None:
         if one.metric == "constraint_violations" and one.detail.get("constraints"):
             for words, count in one.detail["constraints"].items():
                 found.setdefault(f"{what}: {words}", {})[one.arm] = f"{number(count)}{of}"
+            continue
+        if one.metric == "copies" and one.ok:
+            found.setdefault(f"{what} ({one.reason})", {})[one.arm] = f"{percent(one.number)}{of} different rows"
             continue
         remark = f" ({one.reason})" if one.reason and one.ok else ""
         of = "" if one.metric == "rows" or not one.ok else of

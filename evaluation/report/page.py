@@ -85,7 +85,7 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
         "power": Markup(_power(statement.power)),  # noqa: S704  (an SVG of ours: its texts are escaped)
         "verdicts": answers,
         "outcome": _described(evaluation, target),
-        "groups": _sentences(groups, withheld=withheld),
+        "groups": _sentences(groups, withheld=withheld, copied=bool(repeated(results))) if groups else [],
         "group_table": _group_grid(groups),
         "margins": margins,
         "sections": [
@@ -159,11 +159,15 @@ _SHARE = {
 _TOO_MANY, _TOO_FEW = "It has far too many of", "It has far too few of"
 
 
-def _sentences(groups: list[GroupVerdict], *, withheld: bool = False) -> list[tuple[str, list[str]]]:
+def _sentences(
+    groups: list[GroupVerdict], *, withheld: bool = False, copied: bool = False
+) -> list[tuple[str, list[str]]]:
     """Return for each answer the groups that it is about: first on learning, then on their share.
 
     Combinations of groups are counted and stand in the table; those with a no are named here too.
     """
+    if copied:
+        return [("It repeats real patients, so that nothing is good enough in", ["every group"])]
     learning = _LEARNING | ({Answer.UNKNOWN: _NOT_HERE} if withheld else {})
     found = [
         (words, _names([one for one in groups if one.learning is answer], groups, named=answer is Answer.NO))

@@ -145,7 +145,7 @@ def _nothing_described(results: Results, margins: Margins, order: int) -> str:
     if columns and len(varied) < order:
         few = "no column has two values" if not varied else "only one column has more than one value"
         return f"Nothing was checked: among the real patients {few}."
-    if not len(results.select(f"tvd_{order}way")):
+    if not len(results.select(f"tvd_{order}way_excess", arm="synthetic")):
         return "Nothing was checked: the cohort has too few columns."
     floor = [one for one in results.select(f"tvd_{order}way_excess", arm="floor") if order > 1]
     if floor and all(at_most(one.interval, margins.tvd) is Answer.YES for one in floor):
