@@ -123,7 +123,7 @@ class _Speller:
         self.column = column
         self.missing = {text.casefold() for text in (*missing_values, "", "nat", "<na>")}
         self.listed = isinstance(column, Boolean) or (not isinstance(column, Numeric | Datetime) and not known)
-        if self.listed:
+        if self.listed and isinstance(column, Boolean | Categorical):
             self.matcher = Matcher(column, missing_values)
             known = tuple(canonical_text(value) for value in self.matcher.categories)
         self.known = known

@@ -114,14 +114,16 @@ def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -
     if not found and (withheld or len(results.select("released_tvd"))):
         return _paid_tables(results, margins, use, order, withheld=withheld)
     answer, finding = joint([at_most(one.interval, margins.tvd) for one in found]), _said(found, withheld=withheld)
-    why = _nothing_described(results, margins, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
+    why = _nothing_described(results, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
     if why:
         answer, finding = (Answer.UNKNOWN if why.startswith("Cannot") else Answer.NOTHING_CHECKED), why
     return Verdict(
         use,
         answer,
         f"Yes if the mean TVD exceeds that of two samples of real patients by at most {margins.tvd:g}, with its whole "
-        "interval. It is a mean: see the worst columns and pairs.",
+        "interval"
+        + (", and is clearly below that of columns without any relation" if order > 1 else "")
+        + ". It is a mean: see the worst columns and pairs.",
         finding,
     )
 
@@ -138,7 +140,7 @@ def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[
     return [Verdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
 
 
-def _nothing_described(results: Results, margins: Margins, order: int) -> str:
+def _nothing_described(results: Results, order: int) -> str:
     """Return why a small distance says nothing; empty where it does."""
     columns = [one for one in results.select("tvd_column") if one.ok]
     varied = [one for one in columns if sum(share > 0 for share in one.detail.get("real", (0.5, 0.5))) > 1]
@@ -147,10 +149,14 @@ def _nothing_described(results: Results, margins: Margins, order: int) -> str:
         return f"Nothing was checked: among the real patients {few}."
     if not len(results.select(f"tvd_{order}way_excess", arm="synthetic")):
         return "Nothing was checked: the cohort has too few columns."
-    floor = [one for one in results.select(f"tvd_{order}way_excess", arm="floor") if order > 1]
-    if floor and all(at_most(one.interval, margins.tvd) is Answer.YES for one in floor):
-        return f"Cannot be told: independent columns (the floor) pass as well, with {shown(floor[0])}."
-    return ""
+    found = next(iter(results.select(f"tvd_{order}way_excess", arm="synthetic")))
+    floor = found.detail.get("independent")
+    if floor is None or found.interval is None or found.interval.high < floor["low"]:
+        return ""
+    return (
+        f"Cannot be told: {shown(found)} is not clearly closer than columns without any relation, real ones that were "
+        f"shuffled, which come to {number(floor['value'])} ({number(floor['low'])} to {number(floor['high'])})."
+    )
 
 
 def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, withheld: bool) -> Verdict:
