@@ -5,7 +5,7 @@ Values that the real file does not have stay categories of their own, so that th
 of its column at all (text among numbers) counts as missing; how many rows that are is said.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from dpsynth.cohort import Cohort
 
-__all__ = ["ReadAlike", "read_alike"]
+__all__ = ["ReadAlike", "read_alike", "respelled", "texts_of"]
 
 MOST = 50
 """New categories of a column that are kept apart; where there are more they are one."""
@@ -78,14 +78,30 @@ def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
     from dpsynth.drafting import draft
 
     schema = draft(*real).schema
-    frames = {path: _texts(path) for path in others}
     known = {name: _known(real, name) for name, column in schema.columns.items() if _discovered(column)}
+    return respelled(schema, {path: _texts(path) for path in others}, known)
+
+
+def respelled(
+    schema: Schema, frames: dict[Path, "pd.DataFrame"], known: Mapping[str, Sequence[str]] | None = None
+) -> ReadAlike:
+    """Spell the values of tables of text as a schema does, and widen it by what else they hold.
+
+    Parameters
+    ----------
+    schema
+        Of the real patients.
+    frames
+        Tables of text by a name; they are changed.
+    known
+        The real values of columns whose values the schema does not list.
+    """
     document = schema.to_dict()
     remarks: list[str] = []
     for name, column in schema.columns.items():
         if isinstance(column, Identifier):
             continue
-        speller = _Speller(column, schema.missing_values, known.get(name, ()))
+        speller = _Speller(column, schema.missing_values, (known or {}).get(name, ()))
         for path, frame in frames.items():
             if name in frame.columns:
                 frame[name], strange = speller.spelled(frame[name])
@@ -96,12 +112,17 @@ def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
 
 def _texts(path: Path) -> "pd.DataFrame":
     """Return a table as text, in which nothing is missing but null."""
+    from dpsynth.reading import read_all
+
+    return texts_of(read_all(path))
+
+
+def texts_of(table: Any) -> "pd.DataFrame":
+    """Return an Arrow table as a frame of text."""
     import pandas as pd
 
-    from dpsynth.reading import read_all
     from dpsynth.values import text_of
 
-    table = read_all(path)
     columns = {name: pd.Series(text_of(table[name]).to_pylist(), dtype=object) for name in table.column_names}
     return pd.DataFrame(columns)
 

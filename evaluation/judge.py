@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.alike import under_one_schema
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
 from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
@@ -156,7 +157,9 @@ def evaluate(
     real_test : Cohort
         Real patients that the synthetic cohort was not fitted on. Everything is tested on them.
     synthetic : Cohort or sequence of Cohort
-        One or several draws of the synthetic cohort. Several draws let intervals cover the randomness of drawing.
+        One or several draws of the synthetic cohort. Several draws let intervals cover the randomness of drawing. Of
+        another schema (drafted by itself, say) it is read again under that of `real_test`: other spellings of a value
+        are that value.
     real_train : Cohort, optional
         The real patients that it was fitted on. Without them `real_test` is divided into two halves that share no
         patient; one takes their place, and the other is tested on.
@@ -205,7 +208,7 @@ def evaluate(
     """
     say = progress or (lambda _phase, _share: None)
     real_train, real_test = _sides(real_test, real_train, coins, seed)
-    drawn = _drawn(synthetic, arms)
+    real_test, real_train, drawn = under_one_schema(real_test, real_train, _drawn(synthetic, arms))
     public = real_test.public and real_train.public
     terms = Protocol(
         seed=seed,

@@ -69,9 +69,8 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     for order in range(1, min(3, len(reference.codes)) + 1):
         sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
         found = {arm: distance(reference, draws, sets, terms.seed) for arm, draws in arms.items()}
-        floor = (
-            distance(reference, [_independent(arms["real"][0], terms.seed)], sets, terms.seed) if order == 2 else None
-        )
+        shuffled = _independent(arms["real"][0], terms.seed)
+        floor = distance(reference, [shuffled], sets, terms.seed) if order == 2 else None
         for arm, one in found.items():
             detail = _about(reference, arms[arm], sets, whole=whole) | {"bins": bins.words}
             results.append(_tvd_result(one, order, terms, arm, detail | _worst(one, found["real"], sets)))
