@@ -159,8 +159,8 @@ def _parsed(path: Path, facts: Any) -> Coins:
     share, unit, check = facts.get("share"), facts.get("unit"), facts.get("check")
     is_share = isinstance(share, float) and 0 < share < 1
     try:
-        secret = bytes.fromhex(facts.get("secret"))
-    except (TypeError, ValueError):
+        secret = bytes.fromhex(str(facts["secret"]))
+    except (KeyError, ValueError):
         raise fault from None
     if not is_share or len(secret) != SECRET or not (isinstance(unit, str) and isinstance(check, str)):
         raise fault

@@ -20,7 +20,7 @@ from dpsynth.evaluation.checks import row_hashes
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.report.text import percent
 from dpsynth.evaluation.results import Interval, Result, estimate
-from dpsynth.evaluation.table import Floats, Table
+from dpsynth.evaluation.table import Table
 
 __all__ = ["copy_results"]
 
@@ -143,7 +143,8 @@ def _exactly(train: Table, test: Table, synthetic: Table) -> _Comparison:
 
 def _alone(hashes: NDArray[np.uint64]) -> NDArray[np.uint64]:
     kinds, counts = np.unique(hashes, return_counts=True)
-    return kinds[counts == 1]
+    alone: NDArray[np.uint64] = kinds[counts == 1]
+    return alone
 
 
 def _different(table: Table, limit: int, seed: int) -> Table:
@@ -164,7 +165,7 @@ def _agreeing(asked: Table, among: Table) -> NDArray[np.int64]:
     return most
 
 
-def _codes(asked: Any, among: Any, *, numeric: bool) -> tuple[Floats, Floats]:
+def _codes(asked: Any, among: Any, *, numeric: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Return values as ranks among those of the other cohort (missing: -1), or as codes."""
     if not numeric:
         return asked.astype(np.float32), among.astype(np.float32)

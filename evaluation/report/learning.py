@@ -19,7 +19,8 @@ def learning(results: Results, margins: Margins) -> tuple[Answer, str]:
     scores = results.select(("auroc", "r2"), section="utility")
     if len(scores) and all(one.detail.get("features") == 0 for one in scores.select(arm="real")):
         return Answer.NOTHING_CHECKED, "Nothing was checked: there is no other column to learn from."
-    answers, reasons = [], []
+    answers: list[Answer] = []
+    reasons: list[str] = []
     for one in results.select("change", arm="synthetic"):
         mine = scores.select(one.detail.get("of", ("auroc", "r2")), subject=one.subject)
         floor = mine.select(arm="floor")
@@ -29,7 +30,8 @@ def learning(results: Results, margins: Margins) -> tuple[Answer, str]:
 
 def recognising(results: Results, margins: Margins) -> tuple[Answer, str]:
     """Return the same of networks that learn from images, by balanced accuracy."""
-    answers, reasons = [], []
+    answers: list[Answer] = []
+    reasons: list[str] = []
     for one in results.select("image_balanced_accuracy_change", arm="synthetic", group="all"):
         classes = {item.group for item in results.select("class_recall", subject=one.subject, arm="real") if item.ok}
         mine = results.select("image_balanced_accuracy", subject=one.subject, group="all")
