@@ -181,7 +181,7 @@ def run(
     _refuse("--train says who trained the model already", {"split": split if train is not None else None})
     halves = train is None and split is None and not public
     _check_out(out, halves=halves, force=force, public=public)
-    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public)
+    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public, divided=split is not None)
     statement = _statement(synthetic[0])
     yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
@@ -255,13 +255,14 @@ def _yardstick(
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one evaluation; `public` is what a person says of the real ones."""
+    """The files of one evaluation; `public` is what a person says of the real ones, `divided` that sides are kept."""
 
     real: Path
     synthetic: list[Path]
     train: Path | None
     arms: dict[str, Path]
     public: bool
+    divided: bool = False
 
     @property
     def paths(self) -> list[Path]:
@@ -278,7 +279,7 @@ class _Files:
         from dpsynth.cohort import Cohort
         from dpsynth.images import is_archive
 
-        part = "test" if is_archive(self.real) else None
+        part = "test" if is_archive(self.real) and not self.divided else None  # a run learns from the training part
         return {
             "real": Cohort.read(self.real, facts, part=part, public=self.public),
             "synthetic": [_synthetic(path, facts, alike) for path in self.synthetic],

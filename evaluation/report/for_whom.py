@@ -83,8 +83,12 @@ def _holds_up(change: Result, results: Results, margins: Margins, overall: Answe
 
 
 def _has_share(ratio: Result | None, margins: Margins) -> Answer:
+    if ratio is None:
+        return Answer.UNKNOWN
+    if ratio.ok and ratio.detail.get("real_share") == 1 == ratio.detail.get("synthetic_share"):
+        return Answer.NOTHING_CHECKED  # the group is everybody, whatever the cohort
     reach = math.log(margins.share)
-    return Answer.UNKNOWN if ratio is None else within(ratio.interval, -reach, reach)
+    return within(ratio.interval, -reach, reach)
 
 
 def _as_ratio(result: Result) -> str:

@@ -155,6 +155,7 @@ _SHARE = {
     Answer.YES: "The cohort has as many as it should, within the margin, of",
     Answer.NOT_SHOWN: "The group is too small, or the result too close to the margin, to tell whether it has enough of",
     Answer.UNKNOWN: "Nothing can be said of the share of",
+    Answer.NOTHING_CHECKED: "Nothing was checked, because everybody is in the group, of the share of",
 }
 _TOO_MANY, _TOO_FEW = "It has far too many of", "It has far too few of"
 

@@ -175,6 +175,15 @@ def test_no_group_holds_up_where_the_whole_does_not(
     assert group_verdicts(Results(items), Margins())[0].learning is answer
 
 
+def test_the_share_of_a_group_that_is_everybody_is_nothing_checked() -> None:
+    """It is 100 % in any cohort."""
+    detail = {"real_share": 1.0, "synthetic_share": 1.0, "grouping": "sex"}
+    everybody = score("representation", 0.0, 0.0, group="sex=f", detail=detail)
+    assert group_verdicts(Results([everybody]), Margins())[0].share is Answer.NOTHING_CHECKED
+    half = replace(everybody, detail={**detail, "real_share": 0.5, "synthetic_share": 0.5})
+    assert group_verdicts(Results([half]), Margins())[0].share is Answer.YES
+
+
 def noise(rows: int, seed: int, **facts: object) -> Cohort:
     """Return patients of whom nothing says anything about the outcome, and no constraint, subgroup or regression."""
     rng = np.random.default_rng(seed)
