@@ -136,7 +136,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
     code()
-    train, test = split(load_support2(), 0.3)
+    train, test = split(load_support2(), 0.3, key="benchmark")
     path = asked.results / "augmentation.csv"
     new: list[dict[str, Any]] = []
     for seed in asked.seeds:

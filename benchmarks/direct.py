@@ -98,7 +98,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
     path, code = asked.results / "direct.csv", commit()
-    train, test = split(cohort(asked.dataset, asked.data), TEST)
+    train, test = split(cohort(asked.dataset, asked.data), TEST, key="benchmark")
     for fit in range(asked.fits):
         for epsilon in asked.epsilon:
             for kind in KINDS:

@@ -258,7 +258,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, default=HERE / "results")
     asked = parser.parse_args()
     code()
-    train, test = split(load_support2(), 0.3)
+    train, test = split(load_support2(), 0.3, key="benchmark")
     found = tables({"train": train, "test": test})
     groups = tuple(grouping(found["test"], columns) for columns in (*COLUMNS, COLUMNS))
     real = Real(found["train"], found["test"], groups)

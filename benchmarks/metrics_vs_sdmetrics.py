@@ -124,7 +124,7 @@ def prepare(folder: Path) -> dict[str, dict[str, float]]:
     from dpsynth.evaluation.table import tables
 
     cohort = load_support2()
-    train, test = split(cohort, 0.5)
+    train, test = split(cohort, 0.5, key="benchmark")
     rng = np.random.default_rng(0)
     frame = train.to_pandas()
     mixed = frame.apply(lambda column: column.sample(frac=1, random_state=int(rng.integers(2**31))).to_numpy())

@@ -82,7 +82,7 @@ def tasks(dataset: str, data: Path | None) -> list[Task]:
         cohort = Cohort.read(data, Schema.load(HERE / "schemas" / f"{dataset}.yaml"), public=True)
     if dataset == "nmes_codes":
         return [Task("", cohort, cohort, None)]
-    train, test = split(cohort, 0.3)
+    train, test = split(cohort, 0.3, key="benchmark")
     if dataset == "framingham":
         return [Task(f"at most {k} rows a patient", capped(train, k), train, test) for k in (3, 1)]
     return [Task("", train, train, test)]

@@ -284,7 +284,7 @@ def main() -> None:
     """Make the fits that are not there, one repetition of everything before the next."""
     asked = arguments()
     path = asked.results / f"sweep_{asked.dataset}.csv"
-    train, test = split(cohort(asked.dataset, asked.data), TEST)
+    train, test = split(cohort(asked.dataset, asked.data), TEST, key="benchmark")
     for fit, model, epsilon in plan(asked.models, asked.epsilon, asked.fits):
         frame = there(path)
         if ((frame["model"] == model) & (frame["epsilon"] == epsilon) & (frame["fit"] == fit)).any():

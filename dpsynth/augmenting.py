@@ -9,6 +9,7 @@ so nothing is spent and no test patient is used twice.
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -46,7 +47,7 @@ NOT_COVERED = (
 )
 SEEN = (
     "The model was given, and no separate test patients: if it was fitted on these patients too, the arms with "
-    "synthetic patients look better than they are. Test on patients that the model has not seen (--test)."
+    "synthetic patients look better than they are. Test on patients that the model has not seen (--test, or --split)."
 )
 
 
@@ -159,7 +160,8 @@ def augment(
     model: Model | str | Synthesizer = DEFAULT_MODEL,
     epsilon: float | None = None,
     test: Cohort | None = None,
-    holdout: float = 0.3,
+    holdout: float | None = None,
+    split: str | Path | None = None,
     amount: int | None = None,
     seed: int = 0,
     run_label: str = "",
@@ -185,7 +187,10 @@ def augment(
     test : Cohort, optional
         Real patients to test on.
     holdout : float
-        Share of patients that are tested on where `test` is not given.
+        Share of patients that are tested on where `test` is not given; default 0.3.
+    split : path, optional
+        The ``split.json`` of an earlier run: test on those that it held out. Where a model is fitted, a file that is
+        not there keeps the new sides.
     amount : int, optional
         Synthetic patients to add; default: chosen by rehearsal.
     seed : int
@@ -207,8 +212,6 @@ def augment(
     InputError
         If an argument is unknown or missing, or the group has no training patient.
     """
-    from dpsynth.evaluation.protocol import split
-
     say = progress or (lambda _phase, _share: None)
     task = _Task(group, label or _words(group), _checked(cohort, group, target), seed, say)
     if not isinstance(model, Model) and epsilon is None:
@@ -217,12 +220,12 @@ def augment(
         raise InputError(f"amount: found {amount}, expected 1 or more patients to add.")
     if amount is None:
         _check_again(model, settings)
-    train, exam = (cohort, test) if test is not None else split(cohort, holdout)
+    train, exam = _sides(cohort, test, holdout, split, fits=not isinstance(model, Model))
     task.check(train)
     notes = [NOT_COVERED]
     if isinstance(model, Model):
         fitted = model
-        notes += [SEEN] if test is None else []
+        notes += [SEEN] if test is None and split is None else []
     else:
         fitted = fit(train, model, epsilon=float(epsilon or 0), label=run_label, progress=progress, **settings)
     support = fitted.support(group)
@@ -237,6 +240,27 @@ def augment(
         notes.append(f"The rehearsal recommends to add none; the arms show what {added:,} would do.")
     results = _judged(fitted, train, exam, task, added)
     return Augmentation(results, task.label, choice, added, support, fitted.statement, tuple(notes))
+
+
+def _sides(
+    cohort: Cohort, test: Cohort | None, holdout: float | None, kept: str | Path | None, *, fits: bool
+) -> tuple[Cohort, Cohort]:
+    """Return training and test patients: as they are given, as they were kept, or by new coins."""
+    from dpsynth.evaluation.coins import Coins
+    from dpsynth.evaluation.protocol import split
+
+    if test is not None:
+        if kept is not None or holdout is not None:
+            raise InputError("test: the test patients are given; leave split and holdout out.")
+        return cohort, test
+    if kept is None:
+        return split(cohort, holdout)
+    if Path(kept).is_file() or not fits:
+        return split(cohort, holdout, key=Coins.read(kept))
+    coins = Coins.draw().bound(cohort, 0.3 if holdout is None else holdout)
+    sides = split(cohort, key=coins)
+    coins.write(kept)
+    return sides
 
 
 @dataclass(frozen=True)

@@ -128,7 +128,7 @@ def dp_classifier(
     >>> from dpsynth.datasets import load_support2
     >>> from dpsynth.evaluation import evaluate, split
     >>> from dpsynth.privacy.budget import Budget
-    >>> train, test = split(load_support2(), 0.3)
+    >>> train, test = split(load_support2(), 0.3, key="example")
     >>> yardstick = dp_classifier("logistic")(train, Budget(1.0, 1e-6))  # doctest: +SKIP
     >>> evaluate(test, synthetic, real_train=train, classifiers=[yardstick])  # doctest: +SKIP
     """

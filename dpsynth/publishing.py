@@ -16,6 +16,7 @@ from dpsynth.sweeping import FLOOR
 from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
 
 if TYPE_CHECKING:
+    from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import Evaluation
 
 __all__ = ["Published", "demo", "publish", "republish"]
@@ -65,6 +66,7 @@ def publish(
     epsilon: float,
     delta: float | None = None,
     holdout: float | None = None,
+    split: str | Path | None = None,
     rows: int | None = None,
     licence: str = "",
     force: bool = False,
@@ -83,7 +85,11 @@ def publish(
     holdout : float, optional
         Share of patients that the model never sees and the cohort is judged on, with further draws of the model beside
         the released one; default: all patients train the model and nothing is judged. Where the cohort is public,
-        independent columns at the same epsilon, and a quick model at the largest epsilon, are judged beside it.
+        independent columns at the same epsilon, and a quick model at the largest epsilon, are judged beside it. Which
+        patients these are is secret and kept in ``internal/split.json``; of a run with a `checkpoint`, beside its
+        folder too (``<folder>.split.json``), so that a run that is taken up again has the same.
+    split : path, optional
+        The ``split.json`` of an earlier run: the same patients are held out again.
     rows, licence, force : see `release`
     progress : callable, optional
         Called with a phase and the share of it that is done.
@@ -98,18 +104,20 @@ def publish(
     check_rows(rows)
     check_writable(cohort)
     with _outer(Path(folder)):
-        places = _places(Path(folder), force=force, judged=holdout is not None)
-        train, test = _split(cohort, holdout)
+        places = _places(Path(folder), force=force, judged=holdout is not None or split is not None)
+        coins = _coins(cohort, holdout, split, settings.get("checkpoint"))
+        train, test = _split(cohort, coins)
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
         synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
         made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
-    if test is None:
+    if test is None or coins is None:
         return Published(fitted, synthetic, made)
+    _write_internal(None, coins, places["internal"], force=force)  # the sides are known whatever the judging comes to
     statement = read_json(made / "privacy.json")
     beside = _beside(train, model, fitted, len(synthetic), settings) if cohort.public else {}
     draws = [synthetic, *_again(fitted, len(synthetic))]
     found = evaluate(test, draws, train=train, arms=beside, statement=statement, progress=_judging(progress))
-    _write_internal(found, places["internal"], force=force)
+    _write_internal(found, coins, places["internal"], force=True)
     return Published(fitted, synthetic, made, places["internal"], found)
 
 
@@ -172,16 +180,51 @@ def _judging(progress: Progress | None) -> Progress | None:
     return progress and (lambda _phase, share: progress("judging", share))
 
 
-def _split(cohort: Cohort, holdout: float | None) -> tuple[Cohort, Cohort | None]:
-    """Keep a share of the patients aside. How many are left to train on is private: a part declares no rows."""
-    if holdout is None:
-        return cohort, None
-    if not 0 < holdout < 1:
+def _coins(
+    cohort: Cohort, holdout: float | None, split: str | Path | None, checkpoint: str | Path | None
+) -> "Coins | None":
+    """Return the coins that hold patients out: kept ones, or new ones; None where nobody is held out."""
+    if holdout is None and split is None:
+        return None
+    if holdout is not None and not 0 < holdout < 1:
         raise InputError(f"holdout: found {holdout:g}, expected a share between 0 and 1, such as 0.2.")
-    from dpsynth.evaluation.protocol import split
+    from dpsynth.evaluation.coins import Coins
 
     cohort.schema.check_confirmed()
-    return split(cohort, holdout)
+    coins = Coins.draw() if split is None else Coins.read(split)
+    if checkpoint is None:
+        return coins.bound(cohort, holdout or coins.share or 0.0)
+    return _beside_checkpoint(cohort, holdout, coins, Path(checkpoint))
+
+
+def _beside_checkpoint(cohort: Cohort, holdout: float | None, coins: "Coins", checkpoint: Path) -> "Coins":
+    """Return the coins of a run that can be taken up: those that it began with, which lie beside its folder."""
+    kept = checkpoint.with_name(f"{checkpoint.name}.split.json")
+    if not (checkpoint / "run.json").is_file():
+        coins = coins.bound(cohort, holdout or coins.share or 0.0)
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        coins.write(kept)
+        return coins
+    if not kept.is_file():
+        raise InputError(
+            f"checkpoint: {checkpoint.name} holds a run, and {kept.name}, which says whom it held out, is not beside "
+            "it; put it back, or name a new folder."
+        )
+    began = type(coins).read(kept).bound(cohort, holdout or coins.share or 0.0)
+    if coins.unit is not None and coins.secret != began.secret:
+        raise InputError(
+            f"split: the run in {checkpoint.name} began with another split; leave split out, or repeat it."
+        )
+    return began
+
+
+def _split(cohort: Cohort, coins: "Coins | None") -> tuple[Cohort, Cohort | None]:
+    """Keep a share of the patients aside. How many are left to train on is private: a part declares no rows."""
+    if coins is None:
+        return cohort, None
+    from dpsynth.evaluation.protocol import split
+
+    return split(cohort, key=coins)
 
 
 @contextlib.contextmanager
@@ -210,9 +253,11 @@ def _places(folder: Path, *, force: bool, judged: bool) -> dict[str, Path]:
     return places
 
 
-def _write_internal(found: "Evaluation", folder: Path, *, force: bool) -> None:
-    """Write the numbers that touched real patients; the folder is for its owner's eyes."""
+def _write_internal(found: "Evaluation | None", coins: "Coins", folder: Path, *, force: bool) -> None:
+    """Write who was held out, and the numbers that touched real patients; the folder is for its owner's eyes."""
     with new_folder(folder, force=force) as fresh:
         fresh.chmod(0o700)
-        found.write_json(fresh / "results.json")
-        found.write_html(fresh / "report.html")
+        coins.write(fresh / "split.json")
+        if found is not None:
+            found.write_json(fresh / "results.json")
+            found.write_html(fresh / "report.html")

@@ -159,7 +159,7 @@ def _runs(
     from dpsynth.evaluation.protocol import split
     from dpsynth.evaluation.sweep import Run
 
-    train, test = split(cohort, TEST)
+    train, test = split(cohort, TEST, key=f"sweep {asked['seed']}")  # public patients: whoever repeats it agrees
     beside: dict[tuple[int, float], dict[str, Any]] = {}
     each = len(cells) // (1 + cells[-1][0])
     for place, (repetition, budget, model) in enumerate(cells):

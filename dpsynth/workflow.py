@@ -21,6 +21,7 @@ from dpsynth.visits import flattened
 if TYPE_CHECKING:
     from dpsynth.evaluation.bins import BinKind
     from dpsynth.evaluation.classifiers import Classifier
+    from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import Evaluation
 
 __all__ = ["DEFAULT_MODEL", "bundle", "draw", "evaluate", "fit", "plan", "release"]
@@ -245,6 +246,7 @@ def evaluate(
     synthetic: Cohort | Sequence[Cohort],
     *,
     train: Cohort | None = None,
+    split: "str | Path | Coins | None" = None,
     target: str | None = None,
     subgroups: Sequence[str | Sequence[str]] | None = None,
     arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
@@ -265,6 +267,9 @@ def evaluate(
     train : Cohort, optional
         The real patients that the model was fitted on, for what is trained on real patients. Without them half of
         `real`, by patient, takes their place.
+    split : path or dpsynth.evaluation.Coins, optional
+        In place of `train`: the ``internal/split.json`` of the run that made the cohort, where `real` is the whole
+        table. Those that it held out are tested on.
     target : str, optional
         The outcome; default: the schema's.
     subgroups : sequence, optional
@@ -288,12 +293,14 @@ def evaluate(
     Evaluation
         Shows itself in a notebook; see `dpsynth.evaluation.judge.evaluate` for more options.
     """
+    from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import evaluate as judge
 
     return judge(
         real,
         synthetic,
         real_train=train,
+        coins=split if split is None or isinstance(split, Coins) else Coins.read(split),
         target=target,
         subgroups=subgroups,
         arms=arms,

@@ -5,6 +5,7 @@ what may be published without any real patient. `split` keeps patients apart for
 """
 
 from dpsynth.evaluation.classifiers import Classifier
+from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.glance import first_look
 from dpsynth.evaluation.inference import Regression
 from dpsynth.evaluation.judge import Evaluation, describe, evaluate
@@ -15,6 +16,7 @@ from dpsynth.evaluation.sweep import Run, Sweep
 
 __all__ = [
     "Classifier",
+    "Coins",
     "Disclosure",
     "DisclosureError",
     "Evaluation",

@@ -21,7 +21,18 @@ __all__ = ["ArmScores", "Exam", "Trained", "join", "prevalence", "train_all"]
 #: Scores between 0 and 1: an interval that is stretched for the drawing of cohorts must not leave them.
 SHARES = frozenset(
     {
-        *("auroc", "auprc", "balanced_accuracy", "group_auroc", "group_auprc", "group_accuracy", "tpr", "fpr", "ppv"),
+        *(
+            "auroc",
+            "auprc",
+            "balanced_accuracy",
+            "group_auroc",
+            "group_auprc",
+            "group_accuracy",
+            "group_balanced_accuracy",
+            "tpr",
+            "fpr",
+            "ppv",
+        ),
         *("image_accuracy", "image_balanced_accuracy", "image_auroc"),
     }
 )

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.constraints import constraint_violations
+from dpsynth.conditions import rows_where
+from dpsynth.constraints import Order, constraint_violations, describe
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Disclosure, Result, estimate
 from dpsynth.evaluation.table import Table
@@ -33,6 +34,8 @@ def _own(cohort: "Cohort", terms: Protocol) -> Disclosure:
 def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[Result]:
     """Return the share of rows that break a declared constraint, for each cohort; `detail` has each constraint's count.
 
+    It also has the constraints that speak of no row (`idle`): nobody could break them.
+
     A cohort without declared constraints gives 0 with the remark that there are none.
     """
     results = []
@@ -40,7 +43,7 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
         counts = constraint_violations(cohort)
         worst = max(counts.values(), default=0) / len(cohort)
         reason = "" if counts else "the schema declares no constraint"
-        detail: dict[str, Any] = {"constraints": counts}
+        detail: dict[str, Any] = {"constraints": counts, "idle": _idle(cohort)}
         results.append(
             estimate(
                 "constraint_violations",
@@ -53,6 +56,19 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
             )
         )
     return results
+
+
+def _idle(cohort: "Cohort") -> list[str]:
+    """Return the constraints that speak of no row of a cohort, so that none could break them."""
+    return [describe(one) for one in cohort.schema.constraints if not _spoken_of(cohort, one).any()]
+
+
+def _spoken_of(cohort: "Cohort", constraint: Any) -> NDArray[np.bool_]:
+    """Return (rows,) of which a constraint speaks: where its `when` holds, or two of its ordered columns are there."""
+    if isinstance(constraint, Order):
+        there = [cohort.table[name].is_valid().to_numpy() for name in constraint.order]
+        return np.asarray(np.sum(there, axis=0) >= 2)
+    return rows_where(cohort, constraint.when)
 
 
 def row_hashes(table: Table) -> NDArray[np.uint64]:

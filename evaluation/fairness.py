@@ -17,23 +17,31 @@ from dpsynth.evaluation.bootstrap import draws_for, weights
 from dpsynth.evaluation.groups import Grouping
 from dpsynth.evaluation.learners import Prediction, Task
 from dpsynth.evaluation.results import Result, estimate, not_estimable
-from dpsynth.evaluation.scores import Ranking, Weights, ratio
+from dpsynth.evaluation.scores import Ranking, Weights, balanced_accuracy, macro_auroc, ratio, weighted_r2
 from dpsynth.evaluation.table import Floats, Ints
 
 __all__ = ["GROUP_MAIN", "Cell", "Judged", "group_results", "group_score", "judge"]
 
-#: The score by which groups are compared; for a number the mean absolute error, whose fall is a gain.
-GROUP_MAIN = {"binary": "group_auroc", "multiclass": "group_accuracy", "numeric": "group_mae"}
+#: The score by which groups are compared: of the same kind as that of all patients (`dpsynth.evaluation.utility.MAIN`).
+#: Accuracy would not do: where 94 % have one class, guessing it looks good in every group.
+GROUP_MAIN = {"binary": "group_auroc", "multiclass": "group_auroc", "numeric": "group_r2"}
 #: Between ten and this many patients with, or without, the outcome an estimate carries a warning.
 FEW = 30
+#: Of several classes those enter a group's mean AUROC that have as many rows in it.
+SMALLEST = 10
 
 
 def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
     """Return the scores of one group for each draw of weights, each of shape (draws,); NaN where there is none."""
     if task.kind == "numeric":
-        return {"group_mae": ratio(times @ np.abs(truth - found.scores), times.sum(axis=1))}
+        mae = ratio(times @ np.abs(truth - found.scores), times.sum(axis=1))
+        return {"group_r2": weighted_r2(truth, found.scores, times), "group_mae": mae}
     if task.kind == "multiclass":
-        return {"group_accuracy": ratio(times @ (truth == found.guesses).astype(float), times.sum(axis=1))}
+        return {
+            **main_score(task, truth, found, times),
+            "group_balanced_accuracy": balanced_accuracy(truth, found.guesses, times),
+            "group_accuracy": ratio(times @ (truth == found.guesses).astype(float), times.sum(axis=1)),
+        }
     ranking, labels, alarms = Ranking(truth, found.scores), truth.astype(float), found.guesses.astype(float)
     both, total = times @ (labels * alarms), times.sum(axis=1)
     positives, alarmed = times @ labels, times @ alarms
@@ -50,9 +58,11 @@ def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weigh
 
 def main_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
     """Return only the score by which groups are compared: `group_score` would compute the others too."""
-    if task.kind == "binary":
-        return {"group_auroc": Ranking(truth, found.scores).auroc(times)}
-    return group_score(task, truth, found, times)
+    if task.kind == "numeric":
+        return {"group_r2": weighted_r2(truth, found.scores, times)}
+    if task.kind == "multiclass":
+        return {"group_auroc": macro_auroc(truth, found.scores, times, SMALLEST)}
+    return {"group_auroc": Ranking(truth, found.scores).auroc(times)}
 
 
 @dataclass(frozen=True)
@@ -65,7 +75,10 @@ class Cell:
     rows : ndarray of int
         The group's rows.
     patients, positives, negatives : int
-        Patients; of these with and without the outcome in some row (0 for a numeric target).
+        Patients; of these with and without the outcome in some row; of several classes with the second most frequent
+        and with the most frequent one (0 for a numeric target).
+    several : bool
+        Whether the outcome has several classes.
     """
 
     label: str
@@ -73,31 +86,38 @@ class Cell:
     patients: int
     positives: int
     negatives: int
+    several: bool = False
 
     @classmethod
     def of(cls, label: str, rows: Ints, exam: Exam) -> "Cell":
         """Count the patients of a group."""
         patients = exam.test.patients[rows]
         count = len(np.unique(patients))
-        if exam.task.kind != "binary":
+        if exam.task.kind == "numeric":
             return cls(label, rows, count, 0, 0)
         truth = exam.truth[rows]
+        if exam.task.kind == "multiclass":
+            sizes = sorted((len(np.unique(patients[truth == code])) for code in np.unique(truth)), reverse=True)
+            return cls(label, rows, count, sizes[1] if len(sizes) > 1 else 0, sizes[0], several=True)
         return cls(label, rows, count, len(np.unique(patients[truth])), len(np.unique(patients[~truth])))
 
     def lacks(self, metric: str, smallest: int) -> str:
         """Return why a metric is not estimable in this group; empty where it is."""
-        if metric in ("group_auroc", "group_auprc", "group_change", "did", "equalized_odds"):
+        both = ("group_auroc", "group_auprc", "group_balanced_accuracy", "group_change", "did", "equalized_odds")
+        if metric in both and (self.positives or self.negatives):
             few = min((self.positives, "with"), (self.negatives, "without"))
         elif metric in ("tpr", "fpr"):
             few = (self.positives, "with") if metric == "tpr" else (self.negatives, "without")
         else:
             few = (self.patients, "")
+        if few[1] and self.several:
+            return f"{few[0]} patients of the second most frequent class; needs {smallest}" if few[0] < smallest else ""
         kind = f" {few[1]} the outcome" if few[1] else ""
         return f"{few[0]} patients{kind}; needs {smallest}" if few[0] < smallest else ""
 
     def warns(self) -> str:
         """Return a warning where the group is small."""
-        few = min(self.positives, self.negatives)
+        few = 0 if self.several else min(self.positives, self.negatives)
         return f"{few} patients with or without the outcome: wide" if 0 < few < FEW else ""
 
 

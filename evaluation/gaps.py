@@ -35,11 +35,6 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(value) for value in adjusted]
 
 
-def _sign(judged: Judged) -> float:
-    """Return 1 where a higher score is better, -1 for an error, so that a change below 0 is a loss."""
-    return -1.0 if judged.exam.task.kind == "numeric" else 1.0
-
-
 def change_results(judged: Judged) -> list[Result]:
     """Return each group's change against the real-trained model, its difference from that of all others, and a test.
 
@@ -65,17 +60,21 @@ def _changes(judged: Judged, place: int) -> list[Result]:
         reason = cell.lacks(metric, terms.smallest) or "there is no score in this group"
         return [not_estimable(name, reason, **fields) for name in ("group_change", "did")]
     real, synthetic = judged.scores["real"][place], judged.scores["synthetic"][place]
-    sign, detail = _sign(judged), {"grouping": judged.grouping.name, "of": metric, "positives": cell.positives}
-    change = sign * (synthetic.value[metric] - real.value[metric])
-    drawn = sign * (synthetic.draws[metric] - real.draws[metric])
+    detail: dict[str, Any] = {"grouping": judged.grouping.name, "of": metric}
+    detail |= {"positives": cell.positives} if judged.exam.task.kind == "binary" else {}
+    change = synthetic.value[metric] - real.value[metric]
+    drawn = synthetic.draws[metric] - real.draws[metric]
     interval = percentile(drawn, synthetic.covers, terms.level, extra=synthetic.between[metric])
     results = [estimate("group_change", change, interval=interval, detail=detail, reason=cell.warns(), **fields)]
     rest = np.setdiff1d(np.arange(len(judged.exam.test)), cell.rows)
+    nobody = not_estimable("did", "there are no other patients to compare with", **fields)
     if len(rest) == 0 or not _both_classes(judged, rest):
-        return [*results, not_estimable("did", "there are no other patients to compare with", **fields)]
+        return [*results, nobody]
     others = {arm: judged.score(judged.trained[arm], rest, only_main=True) for arm in PAIR}
-    elsewhere = sign * (others["synthetic"].value[metric] - others["real"].value[metric])
-    drawn = drawn - sign * (others["synthetic"].draws[metric] - others["real"].draws[metric])
+    elsewhere = others["synthetic"].value[metric] - others["real"].value[metric]
+    if not np.isfinite(elsewhere):
+        return [*results, nobody]
+    drawn = drawn - (others["synthetic"].draws[metric] - others["real"].draws[metric])
     extra = synthetic.between[metric] + others["synthetic"].between[metric]
     interval = percentile(drawn, synthetic.covers, terms.level, extra=extra)
     detail = detail | {"p": _p_value(change - elsewhere, drawn, extra)}
@@ -175,8 +174,7 @@ def gap_results(judged: Judged) -> list[Result]:
             continue
         values = np.array([found[place].value[metric] for place in places])
         drawn = np.array([found[place].draws[metric] for place in places])
-        lowest = (np.argmax if judged.exam.task.kind == "numeric" else np.argmin)(values)
-        ends = (np.max if judged.exam.task.kind == "numeric" else np.min)(drawn, axis=0)
+        lowest, ends = np.argmin(values), np.min(drawn, axis=0)
         detail = {"of": metric, "worst": judged.cells[places[int(lowest)]].label}
         covers = found[0].covers
         interval = percentile(ends, covers, terms.level)

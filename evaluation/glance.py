@@ -80,7 +80,9 @@ def _tables(arms: dict[str, Table], bins: BinKind, terms: Protocol) -> list[Resu
 def _classifiers(arms: dict[str, Table], target: str, terms: Protocol) -> list[Result]:
     task = task_of(arms["train"], target)
     if task.kind != "binary":
-        reason = f"{target!r} does not have two classes; the full evaluation judges such targets"
+        kind = "is a number" if task.kind == "numeric" else "has more than two classes"
+        does = "does not exist for it" if task.kind == "numeric" else "is not computed in a first look"
+        reason = f"{target!r} {kind}: AUROC {does}; the full evaluation judges such targets"
         return [not_estimable("auroc", reason, arm=arm, disclosure=terms.disclosure) for arm in ("real", "synthetic")]
     rows = min(len(arms["train"]), len(arms["synthetic"]))
     training = {

@@ -7,13 +7,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.alike import under_one_schema
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
 from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
+from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
 from dpsynth.evaluation.inference import Regression, default_regression
 from dpsynth.evaluation.learners import task_of
+from dpsynth.evaluation.orders import order_pairs
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
 from dpsynth.evaluation.released import ReleasedCounts, released_results
 from dpsynth.evaluation.representation import released_shares, synthetic_shares
@@ -134,6 +137,7 @@ def evaluate(
     synthetic: "Cohort | Sequence[Cohort]",
     *,
     real_train: "Cohort | None" = None,
+    coins: Coins | None = None,
     target: str | None = None,
     subgroups: Groups | None = None,
     arms: "Mapping[str, Cohort | Sequence[Cohort]] | None" = None,
@@ -153,10 +157,16 @@ def evaluate(
     real_test : Cohort
         Real patients that the synthetic cohort was not fitted on. Everything is tested on them.
     synthetic : Cohort or sequence of Cohort
-        One or several draws of the synthetic cohort. Several draws let intervals cover the randomness of drawing.
+        One or several draws of the synthetic cohort. Several draws let intervals cover the randomness of drawing. Of
+        another schema (drafted by itself, say) it is read again under that of `real_test`: other spellings of a value
+        are that value.
     real_train : Cohort, optional
         The real patients that it was fitted on. Without them `real_test` is divided into two halves that share no
         patient; one takes their place, and the other is tested on.
+    coins : Coins, optional
+        In place of `real_train`: which side of `real_test` each patient is on. Kept by a run that held patients out
+        (``internal/split.json``), they test on these. Default for the two halves: new secret ones, or for public
+        patients such as `seed` repeats.
     target : str, optional
         The outcome; the schema's target where left out.
     subgroups : sequence of str or of sequences of str, optional
@@ -177,7 +187,8 @@ def evaluate(
     margins : Margins, optional
         How far the cohort may fall short and still be called good enough; choose before looking.
     seed : int
-        Draws subsets, halves, bootstrap draws and the learners' randomness; two runs with one seed agree.
+        Draws subsets, bootstrap draws and the learners' randomness; two runs with one seed, and the same sides of
+        private patients, agree.
     progress : callable, optional
         Called with a phase and the share of the work that is done.
 
@@ -196,9 +207,8 @@ def evaluate(
         If the cohorts do not have the same columns.
     """
     say = progress or (lambda _phase, _share: None)
-    if real_train is None:
-        real_train, real_test = split(real_test, 0.5, key=f"halves {seed}")
-    drawn = _drawn(synthetic, arms)
+    real_train, real_test = _sides(real_test, real_train, coins, seed)
+    real_test, real_train, drawn = under_one_schema(real_test, real_train, _drawn(synthetic, arms))
     public = real_test.public and real_train.public
     terms = Protocol(
         seed=seed,
@@ -221,6 +231,7 @@ def evaluate(
         *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
         *released_results(released, terms),
         *study.fidelity(bins),
+        *study.ordered(order_pairs(schema)),
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
         *study.inferred(regression),
@@ -244,6 +255,18 @@ def evaluate(
         **({"classifiers": [one.about() for one in classifiers]} if classifiers else {}),
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _sides(real: "Cohort", train: "Cohort | None", coins: Coins | None, seed: int) -> "tuple[Cohort, Cohort]":
+    """Return training and test patients: as they are given, or the sides of those that there are."""
+    if train is not None:
+        if coins is not None:
+            raise InputError("coins: say who is tested on, and so does real_train; give one of them.")
+        return train, real
+    if coins is None and real.public:
+        return split(real, 0.5, key=f"halves {seed}")
+    coins = coins or Coins.draw()
+    return split(real, coins.share or 0.5, key=coins)
 
 
 def check(

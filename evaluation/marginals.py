@@ -1,6 +1,7 @@
 """k-way TVD of each arm from the reference patients, beside other real patients, overall and column by column."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -68,11 +69,13 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     for order in range(1, min(3, len(reference.codes)) + 1):
         sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
         found = {arm: distance(reference, draws, sets, terms.seed) for arm, draws in arms.items()}
+        shuffled = _independent(arms["real"][0], terms.seed)
+        floor = distance(reference, [shuffled], sets, terms.seed) if order == 2 else None
         for arm, one in found.items():
             detail = _about(reference, arms[arm], sets, whole=whole) | {"bins": bins.words}
             results.append(_tvd_result(one, order, terms, arm, detail | _worst(one, found["real"], sets)))
             if arm != "real":
-                results.append(_excess(one, found["real"], order, terms, arm))
+                results.append(_excess(one, found["real"], order, terms, arm, floor=floor))
     return results + _columns(reference, arms, bins, shown, terms)
 
 
@@ -87,9 +90,21 @@ def _worst(found: Distance, real: Distance, sets: Sequence[Clique], count: int =
     }
 
 
-def _excess(found: Distance, real: Distance, order: int, terms: Protocol, arm: str) -> Result:
+def _independent(real: Binned, seed: int) -> Binned:
+    """Return real patients each of whose columns is shuffled: equal one by one, with nothing between columns."""
+    rng = np.random.default_rng(seed)
+    return replace(real, codes={name: rng.permutation(codes) for name, codes in real.codes.items()})
+
+
+def _excess(
+    found: Distance, real: Distance, order: int, terms: Protocol, arm: str, *, floor: Distance | None = None
+) -> Result:
+    """Return by how much a distance exceeds that of real patients; `detail` has the same of independent columns."""
     value, interval = found.less(real, terms.level)
     fields: dict[str, Any] = {"n": len(found.each), "arm": arm, "disclosure": terms.disclosure}
+    if floor is not None:
+        lowest, ends = floor.less(real, terms.level)
+        fields["detail"] = {"independent": {"value": lowest, "low": ends.low, "high": ends.high}}
     return estimate(f"tvd_{order}way_excess", value, interval=interval, **fields)
 
 

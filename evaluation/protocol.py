@@ -1,21 +1,17 @@
 """The terms of an evaluation: the split of patients, seeds, sizes, and what may be published."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.results import Disclosure
-from dpsynth.evaluation.table import Floats
-from dpsynth.row_keys import row_keys
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
-    from dpsynth.imaging import ImageSet
 
 __all__ = ["Margins", "Progress", "Protocol", "split"]
 
@@ -89,8 +85,8 @@ class Protocol:
         return max(200, min(self.marginals, COUNTED // max(rows, 1)))
 
 
-def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple["Cohort", "Cohort"]:
-    """Divide a cohort into training and test patients by a keyed hash of the patient.
+def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | None = None) -> tuple["Cohort", "Cohort"]:
+    """Divide a cohort into training and test patients: which side each is on is an independent coin of that patient.
 
     Formal guarantee: on which side a patient falls depends on no other patient, so those who are trained on differ by
     at most one patient where the cohorts do.
@@ -98,12 +94,13 @@ def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple
     Parameters
     ----------
     cohort : Cohort
-    test : float
-        Expected share of test patients, in (0, 1).
-    key : str
-        Another key gives another division. With a patient column, a patient's side depends on the key and their
-        identifier only: not on the order of rows, nor on who else is there. Without one, on the row's values and
-        images, so that equal rows fall on one side.
+    test : float, optional
+        Expected share of test patients, in (0, 1); default: that of `key` where it has one, else 0.3.
+    key : Coins or str, optional
+        Default: a new secret of the operating system, which is not kept: nobody can repeat the division. Kept coins
+        (`Coins.draw`, `Coins.read`) repeat it. A text repeats it too, for everybody who knows the text: for public data
+        only. A patient's side depends on the key and their identifier only; without a patient column, a row's side on
+        its values, images and number among equal rows, so that equal rows have independent sides.
 
     Returns
     -------
@@ -113,36 +110,15 @@ def split(cohort: "Cohort", test: float = 0.3, *, key: str = "dpsynth") -> tuple
     Raises
     ------
     InputError
-        If `test` is not in (0, 1), or one side would be empty.
+        If `test` is not in (0, 1), one side would be empty, or coins were kept for other rows or another share.
     """
-    if not 0 < test < 1:
-        raise InputError(f"test share {test}: must lie between 0 and 1.")
-    chosen = _uniform(_identities(cohort), key) < test
+    coins = Coins.of_text(key) if isinstance(key, str) else key or Coins.draw()
+    share = test if test is not None else coins.share or 0.3
+    if not 0 < share < 1:
+        raise InputError(f"test share {share}: must lie between 0 and 1.")
+    if coins.unit is not None:
+        coins.bound(cohort, share)
+    chosen = coins.toss(cohort) < share
     if chosen.all() or not chosen.any():
         raise InputError("the cohort has too few patients to be divided; give separate files instead.")
     return cohort.take(np.flatnonzero(~chosen)), cohort.take(np.flatnonzero(chosen))
-
-
-def _identities(cohort: "Cohort") -> NDArray[np.uint64]:
-    """Return a 64-bit number per row that depends on its patient only; without a patient column, on the row only."""
-    patient = cohort.schema.patient
-    if patient in cohort.columns:
-        return row_keys(cohort, [patient])
-    keys = row_keys(cohort, cohort.columns)
-    return keys if cohort.images is None else keys ^ _of_images(cohort.images, len(cohort))
-
-
-def _of_images(images: "ImageSet", rows: int) -> NDArray[np.uint64]:
-    """Return a 64-bit number per row that depends on its images only."""
-    hashed = [hashlib.blake2b(pixels.tobytes(), digest_size=8).digest() for pixels in images.pixels]
-    found = np.zeros(rows, dtype=np.uint64)
-    np.add.at(found, images.row, np.frombuffer(b"".join(hashed), dtype=np.uint64))  # the order of images is no matter
-    return found
-
-
-def _uniform(identities: NDArray[np.uint64], key: str) -> Floats:
-    """Return a number in [0, 1) per identity: the keyed BLAKE2b hash of each different one."""
-    different, places = np.unique(identities, return_inverse=True)
-    secret = hashlib.blake2b(key.encode(), digest_size=32).digest()
-    hashed = [hashlib.blake2b(one.tobytes(), key=secret, digest_size=8).digest() for one in different]
-    return (np.frombuffer(b"".join(hashed), dtype=np.uint64) / 2.0**64)[places]

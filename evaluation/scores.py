@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dpsynth.evaluation.table import Floats
 
-__all__ = ["Ranking", "Weights", "balanced_accuracy", "calibration_bins", "ones", "ratio", "weighted_r2"]
+__all__ = ["Ranking", "Weights", "balanced_accuracy", "calibration_bins", "macro_auroc", "ones", "ratio", "weighted_r2"]
 
 Weights = NDArray[np.floating]
 
@@ -67,6 +67,26 @@ class Ranking:
         false = negative[:, -1:] - negative[:, self._below]
         precision = np.divide(found, found + false, out=np.zeros_like(found), where=found > 0)
         return ratio((positive * precision).sum(axis=1), total)
+
+
+def macro_auroc(labels: NDArray[np.int64], risks: Floats, weights: Weights, least: int = 1) -> Floats:
+    """Return the mean AUROC of the classes that have at least `least` rows, each against the rest; NaN without any.
+
+    Parameters
+    ----------
+    labels : ndarray of int, shape (rows,)
+    risks : ndarray of float, shape (rows, classes)
+    weights : ndarray, shape (draws, rows)
+        A class without weight in a draw is left out of its mean.
+    least : int
+    """
+    codes, counts = np.unique(labels, return_counts=True)
+    kept = codes[(counts >= least) & (counts < len(labels))]
+    if len(kept) == 0:
+        return np.full(len(weights), np.nan)
+    each = np.stack([Ranking(labels == code, risks[:, code]).auroc(weights) for code in kept])
+    there = np.isfinite(each)
+    return ratio(np.where(there, each, 0.0).sum(axis=0), there.sum(axis=0))
 
 
 def balanced_accuracy(labels: NDArray[np.int64], guesses: NDArray[np.int64], weights: Weights) -> Floats:

@@ -9,12 +9,14 @@ from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import duplicate_results
 from dpsynth.evaluation.classifiers import Answers, examined
+from dpsynth.evaluation.copies import copy_results
 from dpsynth.evaluation.fairness import Judged, group_results, judge
 from dpsynth.evaluation.fidelity import fidelity
 from dpsynth.evaluation.gaps import change_results, gap_results, parity_results, with_holm
 from dpsynth.evaluation.groups import Grouping
 from dpsynth.evaluation.inference import Regression, inference
 from dpsynth.evaluation.learners import LEARNERS, task_of
+from dpsynth.evaluation.orders import order_results
 from dpsynth.evaluation.protocol import Progress, Protocol
 from dpsynth.evaluation.representation import representation, synthetic_shares
 from dpsynth.evaluation.results import Result, guarded
@@ -68,10 +70,16 @@ class Study:
         self.say("comparing tables, columns and rows", 0.05)
         synthetic = self.drawn["synthetic"]
         twins = partial(duplicate_results, self.train, {"real": [self.test], "synthetic": synthetic}, self.terms)
+        copies = partial(copy_results, self.train, self.test, synthetic, self.terms)
         return [
             *fidelity(self.test, {"real": [self.train], **self.drawn}, self.terms, bins),
             *guarded("duplicates", twins, disclosure=self.terms.disclosure),
+            *guarded("copies", copies, disclosure=self.terms.disclosure),
         ]
+
+    def ordered(self, pairs: Sequence[tuple[str, str]]) -> list[Result]:
+        """Return results on the differences of columns that the schema puts in order."""
+        return order_results(self.test, {"real": [self.train], **self.drawn}, pairs, self.terms)
 
     def representation(self, groupings: Sequence[Grouping]) -> list[Result]:
         """Return how large each group is, among real patients and in the synthetic cohort."""

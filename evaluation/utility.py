@@ -97,6 +97,7 @@ def _none(metric: str, reason: str, one: Trained, exam: Exam) -> Result:
 
 def _score_results(mine: ArmScores, one: Trained, exam: Exam) -> list[Result]:
     detail: dict[str, Any] = {"trained_rows": one.trained_rows, "draws": mine.count, "task": exam.task.kind}
+    detail["features"] = len(exam.test.names) - 1
     if exam.task.kind == "binary":
         detail["positives"] = int(exam.truth.sum())
     return [

@@ -56,7 +56,7 @@ plt.show()
 # Conditions hold for every row drawn. Where the model cannot tell a group from none, it refuses, and says what to do.
 
 # %%
-train, test = split(cohort, 0.3)
+train, test = split(cohort, 0.3, key="notebook")  # public patients: anybody may repeat it
 model = dpsynth.fit(train, epsilon=1.0, delta=1e-6)
 for where in ({"race": "black", "sex": "female"}, {"race": "asian", "sex": "female", "age": {"min": 85}}):
     try:

@@ -49,7 +49,17 @@ def run(
         Path | None,
         typer.Option("--test", help="Real patients to test on that no model has seen; default: a part of the data."),
     ] = None,
-    holdout: Annotated[float, typer.Option("--holdout", help="Share of patients to test on, without --test.")] = 0.3,
+    holdout: Annotated[
+        float | None, typer.Option("--holdout", help="Share of patients to test on, without --test; default 0.3.")
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            "--split",
+            help="internal/split.json of the run that made the model: test on the patients that it held out. Of a fit: "
+            "a new file, too, that keeps who is tested on.",
+        ),
+    ] = None,
     amount: Annotated[
         int | None, typer.Option("--amount", help="Synthetic patients to add; default: chosen by rehearsal.")
     ] = None,
@@ -100,6 +110,7 @@ def run(
             model=load_model(model_folder) if model_folder is not None else chosen(model, option),
             test=exam,
             holdout=holdout,
+            split=split,
             amount=amount,
             seed=seed,
             progress=report,

@@ -22,10 +22,14 @@ from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from dpsynth.cohort import Cohort
+    from dpsynth.evaluation.coins import Coins
+    from dpsynth.evaluation.judge import Evaluation
     from dpsynth.schema import Schema
+    from dpsynth.spelling import ReadAlike
+
+SIDES = ".split.json"
+"""Ending of the file beside a page that keeps which half of the real patients tests."""
 
 
 @guarded
@@ -48,6 +52,14 @@ def run(
     train: Annotated[
         Path | None,
         typer.Option("--train", help="Real patients that the model was fitted on; default: half of --real stands in."),
+    ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option(
+            "--split",
+            help="In place of --train: internal/split.json of the run, --real being its whole table; those that it "
+            "held out test. Or the .split.json that an earlier page left beside it: the same halves.",
+        ),
     ] = None,
     target: Annotated[str | None, typer.Option("--target", help="Outcome; default: the schema's.")] = None,
     subgroup: Annotated[
@@ -151,7 +163,10 @@ def run(
     terms = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "label": label or None}
     if sweep is not None:
         _refuse("it is for --direct without --sweep", terms)
-        _refuse("it is not for --sweep", {"synthetic": synthetic or None, "train": train, "arm": arm, "bins": bins})
+        _refuse(
+            "it is not for --sweep",
+            {"synthetic": synthetic or None, "train": train, "split": split, "arm": arm, "bins": bins},
+        )
         if schema is None:
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
@@ -163,30 +178,64 @@ def run(
         raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
     if bins not in (None, "quantile", "public"):
         raise InputError(f"--bins {bins!r}: expected quantile or public.")
-    if out is not None:
-        check_page(out, ".json", force=force, public=public)
-    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public)
+    _refuse("--train says who trained the model already", {"split": split if train is not None else None})
+    halves = train is None and split is None and not public
+    _check_out(out, halves=halves, force=force, public=public)
+    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public, divided=split is not None)
     statement = _statement(synthetic[0])
     yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
         report("reading", 0.0)
-        facts = _facts(schema, files.paths)
+        facts, alike = _facts(schema, files)
         if yardstick is not None:
             facts.check_confirmed()
-        cohorts = files.read(facts)
+        cohorts = files.read(facts, alike)
         asked = {**cohorts, "target": target, "subgroups": subgroups}
         given = {"bins": bins or "quantile", "statement": statement, "seed": seed, "progress": report}
-        found = evaluate(**asked, **given, classifiers=[yardstick.trained(asked, report)] if yardstick else ())
-        if out is not None:
-            found.write_html(out, public=public)
-            found.write_json(out.with_suffix(".json"), public=public)
+        coins = _coins(split, cohorts["real"] if halves else None)
+        classifiers = [yardstick.trained(asked, report)] if yardstick else ()
+        found = evaluate(**asked, **given, split=coins, classifiers=classifiers)
+        _write(found, out, coins if halves else None, public=public)
     if json:
         emit(found.to_dict())
         return
     judged(found)
+    _told(out, halves=halves, public=public)
+
+
+def _check_out(out: Path | None, *, halves: bool, force: bool, public: bool) -> None:
+    """Refuse a page that cannot be written with what comes beside it."""
     if out is not None:
-        kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
-        note(f"{out}: the report, {kind}.")
+        check_page(out, ".json", *([SIDES] if halves else []), force=force, public=public)
+
+
+def _write(found: "Evaluation", out: Path | None, coins: "Coins | None", *, public: bool) -> None:
+    """Write the page, its JSON twin, and who tested where these are two halves."""
+    if out is None:
+        return
+    found.write_html(out, public=public)
+    found.write_json(out.with_suffix(".json"), public=public)
+    if coins is not None:
+        coins.write(out.with_suffix(SIDES))
+
+
+def _told(out: Path | None, *, halves: bool, public: bool) -> None:
+    """Say what was written."""
+    if out is None:
+        return
+    kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
+    note(f"{out}: the report, {kind}.")
+    if halves:
+        note(f"{out.with_suffix(SIDES)}: which half of the real patients tests; secret. --split repeats it.")
+
+
+def _coins(split: Path | None, halved: "Cohort | None") -> "Coins | None":
+    """Return who tests: as it was kept, or for two halves as it is to be kept beside the page."""
+    from dpsynth.evaluation.coins import Coins
+
+    if split is not None:
+        return Coins.read(split)
+    return None if halved is None else Coins.draw().bound(halved, 0.5)
 
 
 def _yardstick(
@@ -206,30 +255,36 @@ def _yardstick(
 
 @dataclass(frozen=True)
 class _Files:
-    """The files of one evaluation; `public` is what a person says of the real ones."""
+    """The files of one evaluation; `public` is what a person says of the real ones, `divided` that sides are kept."""
 
     real: Path
     synthetic: list[Path]
     train: Path | None
     arms: dict[str, Path]
     public: bool
+    divided: bool = False
 
     @property
     def paths(self) -> list[Path]:
         """All of them."""
         return [self.real, *self.synthetic, *([self.train] if self.train is not None else []), *self.arms.values()]
 
-    def read(self, facts: "Schema") -> dict[str, Any]:
-        """Return their cohorts as arguments of `dpsynth.evaluate`."""
+    @property
+    def judged(self) -> list[Path]:
+        """Those that are compared with real patients."""
+        return [*self.synthetic, *self.arms.values()]
+
+    def read(self, facts: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
+        """Return their cohorts as arguments of `dpsynth.evaluate`; `alike` has those that were read already."""
         from dpsynth.cohort import Cohort
         from dpsynth.images import is_archive
 
-        part = "test" if is_archive(self.real) else None
+        part = "test" if is_archive(self.real) and not self.divided else None  # a run learns from the training part
         return {
             "real": Cohort.read(self.real, facts, part=part, public=self.public),
-            "synthetic": [_synthetic(path, facts) for path in self.synthetic],
+            "synthetic": [_synthetic(path, facts, alike) for path in self.synthetic],
             "train": Cohort.read(self.train, facts, public=self.public) if self.train is not None else None,
-            "arms": {name: _synthetic(path, facts) for name, path in self.arms.items()},
+            "arms": {name: _synthetic(path, facts, alike) for name, path in self.arms.items()},
         }
 
 
@@ -241,18 +296,32 @@ def _named(given: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
-    """Return the schema that was named, that of the first release, or a draft from all files, for judging only."""
+def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | None]":
+    """Return the schema that was named, that of the first release, or a draft from the real files, for judging only.
+
+    With a draft also the other tables, whose values may be spelled in other ways.
+    """
     from dpsynth.drafting import draft
     from dpsynth.schema import Schema
+    from dpsynth.spelling import read_alike
 
     if schema is not None:
-        return Schema.load(schema)
-    inside = [found for path in files if (found := path / "model" / "schema.json").is_file()]
+        return Schema.load(schema), None
+    inside = [found for path in files.paths if (found := path / "model" / "schema.json").is_file()]
     if inside:
-        return Schema.load(inside[0])
-    note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
-    return draft(*files).schema
+        return Schema.load(inside[0]), None
+    note(
+        "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
+        "but not to release."
+    )
+    if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
+        return draft(*files.paths).schema, None
+    real = [files.real, *([files.train] if files.train is not None else [])]
+    alike = read_alike(real, files.judged)
+    if alike.remarks:
+        strange = "; ".join(alike.remarks)
+        note(f"values that the real file does not have: {strange}. They count as they are, or as missing.")
+    return alike.schema, alike
 
 
 def _refuse(reason: str, given: "dict[str, Any]") -> None:
@@ -270,10 +339,12 @@ def _statement(path: Path) -> "dict[str, Any] | None":
     return read_json(inside) if path.is_dir() and inside.is_file() else None
 
 
-def _synthetic(path: Path, schema: "Schema") -> "Cohort":
+def _synthetic(path: Path, schema: "Schema", alike: "ReadAlike | None") -> "Cohort":
     from dpsynth.cohort import Cohort
     from dpsynth.images import index_of
 
+    if alike is not None:
+        return alike.cohort(path)
     inside = path / "data"
     if path.is_dir() and inside.is_dir():
         path = inside if schema.images is not None and index_of(inside) else inside / "patients.parquet"

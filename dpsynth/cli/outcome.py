@@ -61,10 +61,23 @@ def check_page(page: Path, *beside: str, force: bool, public: bool) -> None:
 
 
 def judged(found: "Evaluation") -> None:
-    """Print how close a synthetic cohort is and how useful."""
+    """Print how close a synthetic cohort is and how useful, and for which uses that is good enough."""
+    from dpsynth.evaluation.report.answers import repeated
+
+    words = repeated(found.results)
     _close(found.results)
     _useful(found.results)
     _recognised(found.results)
+    _uses(found)
+    if words:
+        note(f"WARNING: do not release it. {words} Every use is answered with no.")
+
+
+def _uses(found: "Evaluation") -> None:
+    from dpsynth.evaluation.report.verdicts import verdicts
+
+    answers = verdicts(found.results, found.terms.margins, found.about.get("target"), withheld=False)
+    table("good enough for", ("use", "answer"), [(one.use, str(one.answer)) for one in answers])
 
 
 def _spent(made: "Published") -> None:
@@ -94,6 +107,9 @@ def _close(results: "Results") -> None:
 
 
 def _useful(results: "Results") -> None:
+    if len(results.select("r2")):  # of a number there is no AUROC
+        _learned(results.select("r2"), "how useful: R² on real held-out patients", "learner")
+        return
     title = "how useful: AUROC on real held-out patients"
     _learned(results.select("auroc"), title, "classifier")
 

@@ -59,6 +59,10 @@ def run(
             "Default: all patients train the model.",
         ),
     ] = None,
+    split: Annotated[
+        Path | None,
+        typer.Option("--split", help="internal/split.json of an earlier run: hold the same patients out again."),
+    ] = None,
     licence: Annotated[str, typer.Option("--licence", help="SPDX name or URL for the dataset card.")] = "",
     ledger: LedgerOption = None,
     limit: LimitOption = None,
@@ -84,6 +88,7 @@ def run(
     """
     budget: dict[str, Any] = {
         "schema": schema, "epsilon": epsilon, "delta": delta, "model": model, "option": option, "holdout": holdout,
+        "split": split,
         "ledger": ledger, "limit": limit, "label": label or None, "checkpoint": checkpoint,
         "seed": seed,
     }  # fmt: skip

@@ -32,7 +32,6 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.privacy.mechanisms import Floats, Integers
-from dpsynth.row_keys import mixed
 from dpsynth.sources import Part
 
 MOST_TEACHERS = 100_000
@@ -198,8 +197,15 @@ def _told_apart(identities: NDArray[np.uint64]) -> NDArray[np.uint64]:
     new = np.diff(identities[order], prepend=~identities[order[:1]]) != 0
     place = np.arange(len(order)) - np.maximum.accumulate(np.where(new, np.arange(len(order)), 0))
     numbers = np.empty_like(identities)
-    numbers[order] = mixed(identities[order] + place.astype(np.uint64))
+    numbers[order] = _mixed(identities[order] + place.astype(np.uint64))
     return numbers
+
+
+def _mixed(keys: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """Return each number mixed one to one, so that every bit of it moves every other (the finalizer of SplitMix64)."""
+    keys = (keys ^ (keys >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    keys = (keys ^ (keys >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return keys ^ (keys >> np.uint64(31))
 
 
 def _chance(odds: Floats) -> Any:

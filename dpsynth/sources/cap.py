@@ -11,13 +11,14 @@ patient keeps the rows with the lowest. So
 The bound of a patient's contribution needs none of this: it holds for every choice that is made patient by patient.
 """
 
-import hashlib
-import hmac
+from collections import Counter
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from dpsynth.row_keys import keyed
 
 __all__ = ["kept_positions", "keyed_numbers"]
 
@@ -49,7 +50,11 @@ def kept_positions(patients: NDArray[np.integer[Any]], cap: int, numbers: Callab
 
 
 def keyed_numbers(
-    secret: bytes, kind: str, patients: NDArray[np.integer[Any]], names: Sequence[str], contents: Numbers
+    secret: bytes,
+    kind: str,
+    patients: NDArray[np.integer[Any]],
+    names: Sequence[str],
+    contents: Sequence[bytes],
 ) -> Numbers:
     """Return a number for each record, which tells nothing of it to who does not know the secret.
 
@@ -64,16 +69,13 @@ def keyed_numbers(
     names
         (records,) the identifier of that patient, empty where there is none.
     contents
-        (records,) the same number for equal records (`dpsynth.row_keys.row_keys`); equal records of one patient are
-        told apart by counting them.
+        (records,) the same digest, of a fixed length, for equal records (`dpsynth.row_keys.row_digests`); equal records
+        of one patient are told apart by counting them.
     """
-    import pandas as pd
-
-    place = pd.DataFrame({"patient": patients, "content": contents}).groupby(["patient", "content"]).cumcount()
-    tails = np.stack([contents, place.to_numpy(np.uint64)], axis=1).astype(">u8").tobytes()
-    prefix = kind.encode() + b"\x00"
-    digests = [
-        hmac.digest(secret, prefix + name.encode() + b"\x00" + tails[16 * i : 16 * i + 16], hashlib.sha256)[:8]
-        for i, name in enumerate(names)
-    ]
-    return np.frombuffer(b"".join(digests), dtype=">u8").astype(np.uint64)
+    purpose, earlier = f"kept {kind}".encode(), Counter[tuple[int, bytes]]()
+    numbers = np.empty(len(names), dtype=np.uint64)
+    for place, (patient, name, content) in enumerate(zip(patients.tolist(), names, contents, strict=True)):
+        message = content + earlier[patient, content].to_bytes(8, "little") + name.encode()
+        numbers[place] = int.from_bytes(keyed(secret, purpose, message)[:8], "little")
+        earlier[patient, content] += 1
+    return numbers

@@ -1,6 +1,5 @@
 """A cohort in memory as one part."""
 
-import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -8,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.imaging import ImageSet
-from dpsynth.row_keys import row_keys
+from dpsynth.row_keys import image_digests, row_digests
 from dpsynth.sources.cap import kept_positions, keyed_numbers
 from dpsynth.sources.parts import Integers, Part, summed
 from dpsynth.visits import flatten
@@ -79,8 +78,7 @@ class Memory:
         patients = cohort.patients()
 
         def numbers(rows: NDArray[np.intp]) -> NDArray[np.uint64]:
-            part = cohort.take(rows)
-            contents = row_keys(part, part.columns) ^ _image_keys(part.images, len(rows))
+            contents = row_digests(cohort.take(rows), self._secret)
             return keyed_numbers(self._secret, "row", patients[rows], self._names(cohort, rows), contents)
 
         return kept_positions(patients, cap, numbers)
@@ -93,7 +91,9 @@ class Memory:
 
         def numbers(places: NDArray[np.intp]) -> NDArray[np.uint64]:
             rows = images.row[places]
-            contents = row_keys(self._cohort.take(rows), self._cohort.columns) ^ _pixel_keys(images.pixels[places])
+            pixels = image_digests(images.pixels[places], self._secret)
+            shown = row_digests(self._cohort.take(rows), self._secret)
+            contents = [row + image for row, image in zip(shown, pixels, strict=True)]
             return keyed_numbers(self._secret, "image", self._patients[rows], self._names(self._cohort, rows), contents)
 
         kept = kept_positions(self._patients[images.row], declared.max_per_patient, numbers)
@@ -103,18 +103,5 @@ class Memory:
         """Return (patients,) the keyed hash of each patient's identifier, or of the row where there is none."""
         patients, first = np.unique(self._patients, return_index=True)
         named = self._cohort.schema.patient in self._cohort.columns
-        contents = np.zeros(len(first), dtype=np.uint64) if named else row_keys(self._cohort, self._cohort.columns)
+        contents = [b""] * len(first) if named else row_digests(self._cohort, self._secret)
         return keyed_numbers(self._secret, "patient", patients, self._names(self._cohort, first), contents)
-
-
-def _image_keys(images: ImageSet | None, rows: int) -> NDArray[np.uint64]:
-    """Return (rows,) a number for the images of each row, in whatever order they are."""
-    keys = np.zeros(rows, dtype=np.uint64)
-    if images is not None:
-        np.add.at(keys, images.row, _pixel_keys(images.pixels))
-    return keys
-
-
-def _pixel_keys(pixels: NDArray[Any]) -> NDArray[np.uint64]:
-    digests = [hashlib.blake2b(image.tobytes(), digest_size=8).digest() for image in pixels]
-    return np.frombuffer(b"".join(digests), dtype=np.uint64)

@@ -113,14 +113,15 @@ def _human() -> list[Item]:
     return [Item("NIST", question, "unknown", where) for question, where in _FOR_PEOPLE]
 
 
-def _bias(*, fairness: bool) -> Item:
+def _bias(*, fairness: bool, withheld: bool) -> Item:
     question = "Is the loss of accuracy, also in small groups, reported? (bias)"
     if fairness:
         return Item("NIST", question, "yes", "Section 6")
-    return Item("NIST", question, "unknown", "No number about how models do in groups may be shown on this page.")
+    where = "No number about how models do in groups may be shown on this page." if withheld else "No group was judged."
+    return Item("NIST", question, "unknown", where)
 
 
-def annex(statement: Statement, *, about: Mapping[str, Any], fairness: bool) -> list[Item]:
+def annex(statement: Statement, *, about: Mapping[str, Any], fairness: bool, withheld: bool = False) -> list[Item]:
     """Return all items with their answers.
 
     Parameters
@@ -131,6 +132,8 @@ def annex(statement: Statement, *, about: Mapping[str, Any], fairness: bool) -> 
         `name` and `description` of the cohort.
     fairness : bool
         Whether the page has numbers about groups.
+    withheld : bool
+        Whether there may be some that must not be shown.
     """
     facts = {**statement, **{key: about[key] for key in ("name", "description") if about.get(key)}}
     release = statement.get("release")
@@ -138,7 +141,7 @@ def annex(statement: Statement, *, about: Mapping[str, Any], fairness: bool) -> 
         facts["date"] = release.get("date")
         facts["schema"] = "released"
     items = [_answer(question, facts) for question in _QUESTIONS]
-    return [*items, _bias(fairness=fairness), *_human()]
+    return [*items, _bias(fairness=fairness, withheld=withheld), *_human()]
 
 
 def _deployment(facts: Statement) -> tuple[str, str] | None:

@@ -5,7 +5,7 @@ import math
 from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, kept
+from dpsynth.evaluation.report.parts import Figure, Section, kept, nothing
 from dpsynth.evaluation.report.text import Grid, number, percent, shown
 from dpsynth.evaluation.results import Result, Results, Status
 
@@ -19,16 +19,18 @@ _GROUP_SCORES = (
     "fpr",
     "ppv",
     "calibration_error",
+    "group_balanced_accuracy",
     "group_accuracy",
+    "group_r2",
     "group_mae",
 )
 
 
-def fairness(results: Results, margins: Margins) -> Section:
+def fairness(results: Results, margins: Margins, *, withheld: bool = True) -> Section:
     """Return the part on groups of patients."""
     mine = results.select(section="fairness")
     if not len(mine):
-        return Section("fairness", "For whom?", ["No subgroup was named."])
+        return Section("fairness", "For whom?", ["Nothing was checked: no subgroup was named."])
     words = []
     if len(mine.select("group_change")):
         words.append(
@@ -36,14 +38,14 @@ def fairness(results: Results, margins: Margins) -> Section:
             f"outcome. A rate needs ten patients of its kind; below that it is not estimable. The dashed line is the "
             f"margin chosen beforehand ({margins.loss:g})."
         )
-    elif len(mine.select("share")):
+    elif len(mine.select("share")) and withheld:
         words.append(
             "How models learned from the cohort do in each group may not be shown here: it would touch private data "
             "without noise. What may be is how many rows of the cohort each group has, beside counts that the budget "
             "paid for where there are any."
         )
     else:
-        words.append(NOTHING)
+        words.append(nothing("no model was judged in a group", withheld=withheld))
     drawn = kept([_group_changes(mine, margins), _representation(mine)])
     tables = kept([_shares(mine), _tests(mine)])
     more = kept([_gaps(mine), *(_group_table(mine, arm) for arm in ("real", "synthetic", "dp_classifier"))])

@@ -3,8 +3,8 @@
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.on_released import released, released_cells
-from dpsynth.evaluation.report.parts import NOTHING, PAID, Figure, Section, by_arm, kept
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.parts import PAID, Figure, Section, by_arm, kept, nothing
+from dpsynth.evaluation.report.text import Grid, number, percent, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["fidelity"]
@@ -13,10 +13,10 @@ __all__ = ["fidelity"]
 WORST = 8
 
 
-def fidelity(results: Results) -> Section:
+def fidelity(results: Results, *, withheld: bool = True) -> Section:
     """Return the part on tables, columns and rows."""
     mine = results.select(section="fidelity")
-    checks = results.select(("rows", "constraint_violations", "duplicates"))
+    checks = results.select(("rows", "constraint_violations", "copies", "duplicates"))
     words = []
     tvd = list(mine.select("tvd_1way"))
     if tvd:
@@ -27,15 +27,16 @@ def fidelity(results: Results) -> Section:
             f"chance alone makes of each distance. Cells: {about['bins']}; missing is a cell of its own."
         )
     else:
-        words.append(NOTHING if not len(mine.select("released_tvd")) else PAID)
+        paid = len(mine.select("released_tvd"))
+        words.append(PAID if paid else nothing("no column was compared", withheld=withheld))
     drawn = kept([_overlays(mine), _heat(mine)])
     more = kept([_pairs(mine), released_cells(mine)])
-    tables = kept([_distances(mine), _checks(checks), released(mine)])
+    tables = kept([_distances(mine), _orders(mine), _checks(checks), released(mine)])
     return Section("fidelity", "How close is it to the patients?", words, drawn, tables, more)
 
 
 #: Metrics that have a table of their own.
-_ELSEWHERE = ("tvd_column", "released_tvd", "within_noise")
+_ELSEWHERE = ("tvd_column", "released_tvd", "within_noise", "order_difference", "order_difference_excess")
 _NAMES = ARMS | {"real": "other real patients (chance alone)"}
 _REAL = {"synthetic": ARMS["synthetic"], "real": "real patients"}
 
@@ -46,6 +47,29 @@ def _distances(results: Results) -> Grid | None:
     return by_arm(results, metrics, caption, _NAMES, absent="the yardstick", first=("synthetic",))
 
 
+def _orders(results: Results) -> Grid | None:
+    """Return how the differences of ordered columns are distributed, such as lengths of stay."""
+    rows = []
+    for one in results.select("order_difference", arm="synthetic"):
+        chance = next(iter(results.select("order_difference", arm="real", subject=one.subject)), None)
+        excess = next(iter(results.select("order_difference_excess", arm="synthetic", subject=one.subject)), None)
+        cells = (shown(each) if each is not None else "n/a" for each in (one, chance, excess))
+        rows.append((one.subject, *cells, *(_quartiles(one.detail.get(key)) for key in ("real", "drawn"))))
+    head = ("Pair", "Distance, synthetic", "Other real patients", "Beyond chance", "Real patients", "Synthetic cohort")
+    caption = (
+        "Differences of columns that the schema puts in order (of dates in days): Kolmogorov-Smirnov distance; median "
+        "and quartiles"
+    )
+    return Grid(caption, head, rows) if rows else None
+
+
+def _quartiles(ends: list[float] | None) -> str:
+    if ends is None:
+        return "n/a"
+    low, middle, high = (number(end, 1) for end in ends)
+    return f"{middle} ({low} to {high})"
+
+
 def _checks(results: Results) -> Grid | None:
     found: dict[str, dict[str, str]] = {}
     arms = [arm for arm in _REAL if len(results.select(arm=arm))]
@@ -54,6 +78,9 @@ def _checks(results: Results) -> Grid | None:
         if one.metric == "constraint_violations" and one.detail.get("constraints"):
             for words, count in one.detail["constraints"].items():
                 found.setdefault(f"{what}: {words}", {})[one.arm] = f"{number(count)}{of}"
+            continue
+        if one.metric == "copies" and one.ok:
+            found.setdefault(f"{what} ({one.reason})", {})[one.arm] = f"{percent(one.number)}{of} different rows"
             continue
         remark = f" ({one.reason})" if one.reason and one.ok else ""
         of = "" if one.metric == "rows" or not one.ok else of

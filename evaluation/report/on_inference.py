@@ -1,14 +1,14 @@
 """The part of the page on regressions."""
 
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import NOTHING, Figure, Section
+from dpsynth.evaluation.report.parts import Figure, Section, nothing
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["inference"]
 
 
-def inference(results: Results) -> Section:
+def inference(results: Results, *, withheld: bool = True) -> Section:
     """Return the part on regressions."""
     mine = results.select(section="inference")
     real, synthetic = (list(mine.select("coefficient", arm=arm)) for arm in ("real", "synthetic"))
@@ -30,5 +30,5 @@ def inference(results: Results) -> Section:
         rows = [(one.title, shown(one), number(one.n)) for one in agreement]
         tables.append(Grid("Agreement of the regressions", ("Metric", "Value", "n"), rows))
     if not words and not tables:
-        words = [NOTHING]
+        words = [nothing("no regression was named, and the schema's outcome gives none", withheld=withheld)]
     return Section("inference", "Do conclusions agree?", words, drawn, tables)

@@ -5,7 +5,7 @@ from typing import Any
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.parts import NOTHING, Figure, Section, by_arm, direct, kept
+from dpsynth.evaluation.report.parts import Figure, Section, by_arm, direct, kept, nothing
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Result, Results
 
@@ -15,23 +15,42 @@ __all__ = ["utility"]
 _SCORES = ("auroc", "auprc", "balanced_accuracy", "brier", "r2", "mae", "calibration_intercept", "calibration_slope")
 
 
-def utility(results: Results, target: str | None, about: Mapping[str, Any]) -> Section:
+def utility(results: Results, target: str | None, about: Mapping[str, Any], *, withheld: bool = True) -> Section:
     """Return the part on models that are learned from the cohort; `about` says what classifiers were given."""
     title = "Can one learn from it?"
     if target is None:
-        return Section("utility", title, ["No outcome was named, so that no model was trained."])
+        return Section("utility", title, ["Nothing was checked: no outcome was named, so that no model was trained."])
     mine = results.select(section="utility")
     if not len(mine):
-        return Section("utility", title, [NOTHING])
+        return Section("utility", title, [nothing("no model was trained", withheld=withheld)])
     words = (
         f"Models that predict {target} are trained on each arm, with the same number of rows{_rows(mine)}, and tested "
         f"on the same real patients. Trained on real patients is the ceiling. {_floor(mine)} {direct(mine, about)}"
     )
+    paragraphs = [words, *_impossible(mine, target)]
     learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
     drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
     tables = kept([_changes(mine)])
     more = kept([_scores(mine, learner) for learner in learners])
-    return Section("utility", title, [words], drawn, tables, more)
+    return Section("utility", title, paragraphs, drawn, tables, more)
+
+
+def _impossible(results: Results, target: str) -> list[str]:
+    """Return which of the usual scores the kind of the outcome rules out."""
+    kinds = {one.detail.get("task") for one in results if one.ok}
+    if "numeric" in kinds:
+        words = (
+            f"AUROC, balanced accuracy and calibration of risks do not exist for a numeric outcome: {target} is judged "
+            "by the variance that is explained (R²) and by the mean absolute error, in its own unit."
+        )
+        return [words]
+    if "multiclass" in kinds:
+        words = (
+            f"{target} has more than two values: AUROC is the mean over its classes, each against the rest, and "
+            "calibration of risks is judged for two values only."
+        )
+        return [words]
+    return []
 
 
 def _rows(results: Results) -> str:

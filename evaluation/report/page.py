@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.evaluation.report import figures
-from dpsynth.evaluation.report.annex import annex
+from dpsynth.evaluation.report.annex import Item, annex
+from dpsynth.evaluation.report.answers import repeated
 from dpsynth.evaluation.report.on_fairness import fairness
 from dpsynth.evaluation.report.on_fidelity import fidelity
 from dpsynth.evaluation.report.on_images import images
@@ -72,37 +73,48 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
     from markupsafe import Markup
 
     results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
-    groups, answers = group_verdicts(results, margins), verdicts(results, margins, target)
+    withheld = _withheld(evaluation)
+    groups, answers = group_verdicts(results, margins), verdicts(results, margins, target, withheld=withheld)
     statement = privacy(evaluation.statement, _beside(evaluation.about))
-    withheld = isinstance(results, PublicResults) and evaluation.about.get("real_data") != "public"
     return {
         "evaluation": evaluation,
         "about": evaluation.about,
         "schema": evaluation.schema,
         "privacy": statement,
+        "repeated": repeated(results),
         "power": Markup(_power(statement.power)),  # noqa: S704  (an SVG of ours: its texts are escaped)
         "verdicts": answers,
         "outcome": _described(evaluation, target),
-        "groups": _sentences(groups),
+        "groups": _sentences(groups, withheld=withheld, copied=bool(repeated(results))) if groups else [],
         "group_table": _group_grid(groups),
         "margins": margins,
         "sections": [
-            fidelity(results),
-            utility(results, target, evaluation.about),
+            fidelity(results, withheld=withheld),
+            utility(results, target, evaluation.about, withheld=withheld),
             *([images(results, target, evaluation.about)] if evaluation.schema.images is not None else []),
-            inference(results),
-            fairness(results, margins),
+            inference(results, withheld=withheld),
+            fairness(results, margins, withheld=withheld),
             failures(results, withheld=withheld),
         ],
         "unsupported": unsupported(images=evaluation.schema.images is not None),
         "statements": signable(answers, groups, evaluation.statement, results),
         "ledger": ledger_grid(evaluation.statement),
         "ledger_summary": ledger_summary(evaluation.statement),
-        "annex": annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation)),
+        "annex": _annex(evaluation),
         "glossary": glossary(results),
         "safe": Markup,
         "version": _version(),
     }
+
+
+def _withheld(evaluation: "Evaluation") -> bool:
+    """Return whether there may be numbers that must not be shown: on the public page of private patients."""
+    return isinstance(evaluation.results, PublicResults) and evaluation.about.get("real_data") != "public"
+
+
+def _annex(evaluation: "Evaluation") -> list[Item]:
+    fair, withheld = _has_fairness(evaluation), _withheld(evaluation)
+    return annex(evaluation.statement, about=_named(evaluation), fairness=fair, withheld=withheld)
 
 
 def _beside(about: Mapping[str, Any]) -> str:
@@ -136,24 +148,31 @@ _LEARNING = {
     Answer.YES: "Models learned from the cohort hold up, within the margin, in",
     Answer.NO: "They do worse than the margin allows in",
     Answer.NOT_SHOWN: "Whether models hold up is too uncertain, or too close to the margin, to tell in",
-    Answer.UNKNOWN: "No number says whether models hold up (too few test patients, or not for this page) in",
+    Answer.UNKNOWN: "Whether models hold up cannot be told (too few test patients, or too little to learn) in",
 }
+_NOT_HERE = "No number of this page says whether models hold up in"
 _SHARE = {
     Answer.YES: "The cohort has as many as it should, within the margin, of",
     Answer.NOT_SHOWN: "The group is too small, or the result too close to the margin, to tell whether it has enough of",
     Answer.UNKNOWN: "Nothing can be said of the share of",
+    Answer.NOTHING_CHECKED: "Nothing was checked, because everybody is in the group, of the share of",
 }
 _TOO_MANY, _TOO_FEW = "It has far too many of", "It has far too few of"
 
 
-def _sentences(groups: list[GroupVerdict]) -> list[tuple[str, list[str]]]:
+def _sentences(
+    groups: list[GroupVerdict], *, withheld: bool = False, copied: bool = False
+) -> list[tuple[str, list[str]]]:
     """Return for each answer the groups that it is about: first on learning, then on their share.
 
     Combinations of groups are counted and stand in the table; those with a no are named here too.
     """
+    if copied:
+        return [("It repeats real patients, so that nothing is good enough in", ["every group"])]
+    learning = _LEARNING | ({Answer.UNKNOWN: _NOT_HERE} if withheld else {})
     found = [
         (words, _names([one for one in groups if one.learning is answer], groups, named=answer is Answer.NO))
-        for answer, words in _LEARNING.items()
+        for answer, words in learning.items()
     ]
     missed = [one for one in groups if one.share is Answer.NO]
     for words, larger in ((_TOO_FEW, False), (_TOO_MANY, True)):
@@ -198,13 +217,11 @@ def document(evaluation: "Evaluation") -> dict[str, Any]:
         "about": dict(evaluation.about),
         "privacy": dict(evaluation.statement),
         "margins": {key: getattr(margins, key) for key in margins.__dataclass_fields__},
-        "verdicts": [vars(one) for one in verdicts(results, margins, target)],
+        "warnings": [words for words in (repeated(results),) if words],
+        "verdicts": [vars(one) for one in verdicts(results, margins, target, withheld=_withheld(evaluation))],
         "groups": [vars(one) for one in group_verdicts(results, margins)],
         "results": results.to_dicts(),
-        "annex": [
-            vars(one)
-            for one in annex(evaluation.statement, about=_named(evaluation), fairness=_has_fairness(evaluation))
-        ],
+        "annex": [vars(one) for one in _annex(evaluation)],
     }
     checked: dict[str, Any] = jsonable(found)
     return checked

@@ -9,12 +9,17 @@ from dpsynth.evaluation.classifiers import ARM
 from dpsynth.evaluation.report.text import Grid, number, shown
 from dpsynth.evaluation.results import Results
 
-__all__ = ["NOTHING", "PAID", "Figure", "Section", "arms_of", "by_arm", "direct", "kept", "own_budget"]
+__all__ = ["PAID", "Figure", "Section", "arms_of", "by_arm", "direct", "kept", "nothing", "own_budget"]
 
-NOTHING = (
+_WITHHELD = (
     "No number of this part may be shown here: all of them would touch private data without noise. Whoever holds the "
     "data may have them in an internal report."
 )
+
+
+def nothing(reason: str, *, withheld: bool) -> str:
+    """Return what a part without numbers says: they may not be shown here, or why there are none."""
+    return _WITHHELD if withheld else f"Nothing was checked: {reason}."
 
 
 PAID = (

@@ -27,12 +27,14 @@ def signable(
     """
     said = {answer: [one for one in verdicts if one.answer is answer] for answer in Answer}
     yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]] + _models(groups, (Answer.YES,))
-    no = [f"{one.use}." for one in said[Answer.NO]] + _models(groups, (Answer.NO,))
+    no = [*_not_stated(statement), *(f"{one.use}." for one in said[Answer.NO]), *_models(groups, (Answer.NO,))]
+    unchecked = [f"{one.use}. {one.finding}" for one in said[Answer.NOTHING_CHECKED]]
     unclear = (Answer.NOT_SHOWN, Answer.UNKNOWN)
     still = [f"{one.use}." for answer in unclear for one in said[answer]] + _models(groups, unclear)
     found = [
         ("Can be signed", [*_private(statement), *yes]),
         ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
+        ("Nothing was checked: no evidence for or against", unchecked),
         ("Left open: needs other evidence", [*still, *_beyond(results)]),
     ]
     return [(words, sentences) for words, sentences in found if sentences]
@@ -43,6 +45,15 @@ def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[s
     names = [one.group for one in groups if one.learning in answers]
     every = "every group" if len(names) == len(groups) else "; ".join(names)
     return [f"That models learned from the cohort hold up in: {every}."] if names else []
+
+
+def _not_stated(statement: Mapping[str, Any]) -> list[str]:
+    """Return that privacy cannot be signed, where no statement says that the rows protect anybody."""
+    if not isinstance(statement.get("epsilon"), (int, float)):
+        return ["That the cohort protects anybody: it came without a privacy statement."]
+    if statement.get("private") is not True:
+        return ["That the cohort protects anybody: its statement does not say that it is private."]
+    return []
 
 
 def _private(statement: Mapping[str, Any]) -> list[str]:

@@ -4,26 +4,18 @@ An answer is *yes* when the whole interval is within the margin that was chosen 
 is beyond it, and *not shown* when it lies on both sides. There is no overall score.
 """
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from dataclasses import dataclass, replace
 
 from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.protocol import Margins
+from dpsynth.evaluation.report.answers import Answer, at_most, joint, repeated, within
+from dpsynth.evaluation.report.for_whom import GroupVerdict, group_verdicts
+from dpsynth.evaluation.report.learning import learning, recognising
 from dpsynth.evaluation.report.text import number, percent, shown
-from dpsynth.evaluation.results import Interval, Result, Results
+from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["Answer", "GroupVerdict", "Verdict", "group_verdicts", "verdicts"]
-
-
-class Answer(StrEnum):
-    """What the numbers say about one use."""
-
-    YES = "yes"
-    NO = "no"
-    NOT_SHOWN = "not shown"
-    UNKNOWN = "unknown"
 
 
 @dataclass(frozen=True)
@@ -46,75 +38,19 @@ class Verdict:
     finding: str
 
 
-@dataclass(frozen=True)
-class GroupVerdict:
-    """One group of patients.
-
-    Parameters
-    ----------
-    group : str
-    learning, share : Answer
-        Whether a model learned from the cohort holds up in the group, and whether the group has its share of rows.
-    change, representation : str
-        The numbers that decide.
-    n : int or None
-        Test patients of the group.
-    larger : bool
-        Whether the group's share is larger in the cohort than among real patients.
-    combined : bool
-        Whether the group is a combination of several columns' groups.
-    """
-
-    group: str
-    learning: Answer
-    share: Answer
-    change: str
-    representation: str
-    n: int | None
-    larger: bool = False
-    combined: bool = False
-
-
-def at_most(interval: Interval | None, margin: float) -> Answer:
-    """Return whether a number whose interval this is stays at most `margin`."""
-    if interval is None:
-        return Answer.UNKNOWN
-    if interval.high <= margin:
-        return Answer.YES
-    return Answer.NO if interval.low > margin else Answer.NOT_SHOWN
-
-
-def within(interval: Interval | None, low: float, high: float) -> Answer:
-    """Return whether a number whose interval this is lies between `low` and `high`."""
-    if interval is None:
-        return Answer.UNKNOWN
-    if low <= interval.low and interval.high <= high:
-        return Answer.YES
-    return Answer.NO if interval.high < low or interval.low > high else Answer.NOT_SHOWN
-
-
-def _joint(answers: Sequence[Answer], *, one_no: bool = False) -> Answer:
-    """Return yes (or no) where all say so, unknown where none says anything; with `one_no`, one no decides."""
-    if one_no and Answer.NO in answers:
-        return Answer.NO
-    known = [answer for answer in answers if answer is not Answer.UNKNOWN]
-    if not known:
-        return Answer.UNKNOWN
-    return known[0] if len(set(known)) == 1 else Answer.NOT_SHOWN
-
-
 def _title(one: Result) -> str:
     """Return a result's title; of a change, with the score that changes."""
     of = one.detail.get("of")
     return f"{METRICS[of].title}, synthetic-trained less real-trained" if of in METRICS else one.title
 
 
-def _said(results: Sequence[Result]) -> str:
+def _said(results: Sequence[Result], *, withheld: bool) -> str:
     parts = [f"{_title(one)}{f', {one.subject}' if one.subject else ''}: {shown(one)}" for one in results]
-    return "; ".join(parts) or "No number that may be shown here says anything about it."
+    nothing = "No number that may be shown here says anything about it." if withheld else "There is no number about it."
+    return "; ".join(parts) or nothing
 
 
-def verdicts(results: Results, margins: Margins, target: str | None) -> list[Verdict]:
+def verdicts(results: Results, margins: Margins, target: str | None, *, withheld: bool = True) -> list[Verdict]:
     """Return an answer for each use that clinicians and data stewards ask about.
 
     Parameters
@@ -125,22 +61,32 @@ def verdicts(results: Results, margins: Margins, target: str | None) -> list[Ver
         Chosen before looking.
     target : str or None
         The outcome.
+    withheld : bool
+        Whether there may be further results, which may not be shown; else nothing was checked where there is none.
     """
-    found = [_rehearse(results), _tables(results, margins, 1), _tables(results, margins, 2)]
+    found = [
+        _rehearse(results, withheld=withheld),
+        _tables(results, margins, 1, withheld=withheld),
+        _tables(results, margins, 2, withheld=withheld),
+        *_differences(results, margins, withheld=withheld),
+        _learn(results, margins, target, withheld=withheld),
+    ]
     if target is not None:
-        found += [_learn(results, margins, target), _risks(results, margins, target)]
-        found += [_recognise(results, margins, target)] if len(results.select(section="images")) else []
-    return [*found, _directions(results), *_never()]
+        found.append(_risks(results, margins, target, withheld=withheld))
+        if len(results.select(section="images")):
+            found.append(_recognise(results, margins, target, withheld=withheld))
+    found += [_directions(results, withheld=withheld), *_groups(results)]
+    words = repeated(results)
+    if words:
+        found = [replace(one, answer=Answer.NO, finding=f"{words} {one.finding}") for one in found]
+    return [*found, *_never()]
 
 
-def _rehearse(results: Results) -> Verdict:
+def _rehearse(results: Results, *, withheld: bool) -> Verdict:
     broken = list(results.select("constraint_violations", arm="synthetic"))
-    answer = Answer.UNKNOWN
-    finding = _said(broken)
+    answer, finding = Answer.UNKNOWN, _said(broken, withheld=withheld)
     if broken and broken[0].ok:
-        answer = Answer.YES if broken[0].number == 0 else Answer.NO
-        finding = "No row breaks a declared constraint." if answer is Answer.YES else finding
-        finding = "The schema declares no constraint, so that none is broken." if broken[0].reason else finding
+        answer, finding = _kept(broken[0], finding)
     return Verdict(
         "Teaching, testing software, rehearsing an analysis plan",
         answer,
@@ -149,24 +95,74 @@ def _rehearse(results: Results) -> Verdict:
     )
 
 
-def _tables(results: Results, margins: Margins, order: int) -> Verdict:
+def _kept(broken: Result, finding: str) -> tuple[Answer, str]:
+    """Return whether constraints are kept; nothing was checked where there is none, or none that a row could break."""
+    if broken.number > 0:
+        return Answer.NO, finding
+    constraints, idle = broken.detail.get("constraints", {}), broken.detail.get("idle", [])
+    if not constraints:
+        return Answer.NOTHING_CHECKED, "Nothing was checked: the schema declares no constraint."
+    if len(idle) == len(constraints):
+        return Answer.NOTHING_CHECKED, "Nothing was checked: no synthetic row is of those that a constraint speaks of."
+    less = f" No row is of those that these speak of: {'; '.join(idle)}." if idle else ""
+    return Answer.YES, f"No row breaks a declared constraint.{less}"
+
+
+def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -> Verdict:
     use = {1: "Describing columns one at a time", 2: "Describing two columns together (cross tables)"}[order]
     found = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
-    if not found:
-        return _paid_tables(results, margins, use, order)
+    if not found and (withheld or len(results.select("released_tvd"))):
+        return _paid_tables(results, margins, use, order, withheld=withheld)
+    answer, finding = joint([at_most(one.interval, margins.tvd) for one in found]), _said(found, withheld=withheld)
+    why = _nothing_described(results, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
+    if why:
+        answer, finding = (Answer.UNKNOWN if why.startswith("Cannot") else Answer.NOTHING_CHECKED), why
     return Verdict(
         use,
-        _joint([at_most(one.interval, margins.tvd) for one in found]),
+        answer,
         f"Yes if the mean TVD exceeds that of two samples of real patients by at most {margins.tvd:g}, with its whole "
-        "interval. It is a mean: see the worst columns and pairs.",
-        _said(found),
+        "interval"
+        + (", and is clearly below that of columns without any relation" if order > 1 else "")
+        + ". It is a mean: see the worst columns and pairs.",
+        finding,
     )
 
 
-def _paid_tables(results: Results, margins: Margins, use: str, order: int) -> Verdict:
+def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[Verdict]:
+    """Return whether differences of ordered columns can be described, where there are such columns."""
+    found = list(results.select("order_difference_excess", arm="synthetic"))
+    rule = (
+        "Yes if, for every pair that the schema puts in order, the Kolmogorov-Smirnov distance exceeds that of two "
+        f"samples of real patients by at most {margins.tvd:g}, with its whole interval; no if one is beyond it."
+    )
+    answer = joint([at_most(one.interval, margins.tvd) for one in found], one_no=True)
+    use = "Describing differences of columns in order, such as lengths of stay"
+    return [Verdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
+
+
+def _nothing_described(results: Results, order: int) -> str:
+    """Return why a small distance says nothing; empty where it does."""
+    columns = [one for one in results.select("tvd_column") if one.ok]
+    varied = [one for one in columns if sum(share > 0 for share in one.detail.get("real", (0.5, 0.5))) > 1]
+    if columns and len(varied) < order:
+        few = "no column has two values" if not varied else "only one column has more than one value"
+        return f"Nothing was checked: among the real patients {few}."
+    if not len(results.select(f"tvd_{order}way_excess", arm="synthetic")):
+        return "Nothing was checked: the cohort has too few columns."
+    found = next(iter(results.select(f"tvd_{order}way_excess", arm="synthetic")))
+    floor = found.detail.get("independent")
+    if floor is None or found.interval is None or found.interval.high < floor["low"]:
+        return ""
+    return (
+        f"Cannot be told: {shown(found)} is not clearly closer than columns without any relation, real ones that were "
+        f"shuffled, which come to {number(floor['value'])} ({number(floor['low'])} to {number(floor['high'])})."
+    )
+
+
+def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, withheld: bool) -> Verdict:
     """Return what released counts can say: a bound of the distance, which can show enough but never too little."""
     paid = [one for one in results.select("released_tvd") if one.ok and one.detail.get("order") == order]
-    answer, finding = Answer.UNKNOWN, _said([])
+    answer, finding = Answer.UNKNOWN, _said([], withheld=withheld)
     if paid:
         bound = sum(one.detail["at_most"] for one in paid) / len(paid)
         answer = Answer.YES if bound <= margins.tvd else Answer.NOT_SHOWN
@@ -180,58 +176,96 @@ def _paid_tables(results: Results, margins: Margins, use: str, order: int) -> Ve
     )
 
 
-def _learn(results: Results, margins: Margins, target: str) -> Verdict:
-    found = list(results.select("change", arm="synthetic"))
+def _learn(results: Results, margins: Margins, target: str | None, *, withheld: bool) -> Verdict:
+    if target is None:
+        answer, finding = Answer.NOTHING_CHECKED, "Nothing was checked: no outcome was named."
+    else:
+        answer, why = learning(results, margins)
+        finding = why or _said(list(results.select("change", arm="synthetic")), withheld=withheld)
     return Verdict(
-        f"Developing a model that predicts {target}",
-        _joint([within(one.interval, -margins.loss, math.inf) for one in found]),
+        f"Developing a model that predicts {target or 'an outcome'}",
+        answer,
         f"Yes if, for every learner, what is learned from the cohort loses at most {margins.loss:g} against what is "
         "learned from real patients, on the same test patients, with the whole interval; no if every learner loses "
-        "more. It is about patients as a whole: see for whom, below. Test it on real patients before use.",
-        _said(found),
+        "more. Learners count that learn clearly more from real patients than chance and that margin. It is about "
+        "patients as a whole: see for whom, below. Test it on real patients before use.",
+        finding,
     )
 
 
-def _recognise(results: Results, margins: Margins, target: str) -> Verdict:
+def _recognise(results: Results, margins: Margins, target: str, *, withheld: bool) -> Verdict:
     found = list(results.select("image_balanced_accuracy_change", arm="synthetic", group="all"))
+    answer, why = recognising(results, margins)
     return Verdict(
         f"Developing a model that recognises {target} in images",
-        _joint([within(one.interval, -margins.loss, math.inf) for one in found]),
+        answer,
         f"Yes if, for every learner, training on synthetic images loses at most {margins.loss:g} of balanced accuracy "
         "against training on real ones, on the same test patients, with the whole interval; no if every learner loses "
-        "more. Test it on real images before use.",
-        _said(found),
+        "more. Learners count that learn clearly more from real images than chance and that margin. Test it on real "
+        "images before use.",
+        why or _said(found, withheld=withheld),
     )
 
 
-def _risks(results: Results, margins: Margins, target: str) -> Verdict:
+def _risks(results: Results, margins: Margins, target: str, *, withheld: bool) -> Verdict:
     slopes = list(results.select("calibration_slope", arm="synthetic"))
     intercepts = list(results.select("calibration_intercept", arm="synthetic"))
     reach = margins.calibration
     answers = [within(one.interval, 1 - reach, 1 + reach) for one in slopes]
     answers += [within(one.interval, -reach, reach) for one in intercepts]
+    answer, finding = joint(answers, one_no=True), _said([*slopes, *intercepts], withheld=withheld)
+    kinds = {one.detail.get("task") for one in results.select(("auroc", "r2"), arm="real")} - {None, "binary"}
+    learned, why = learning(results, margins)
+    if kinds:
+        answer, finding = Answer.NOTHING_CHECKED, _no_risk(target, numeric="numeric" in kinds)
+    elif answer is Answer.YES and learned in (Answer.UNKNOWN, Answer.NOTHING_CHECKED):
+        answer, finding = learned, why or finding
     return Verdict(
         f"Taking predicted risks of {target} at face value",
-        _joint(answers, one_no=True),
+        answer,
         f"Yes if, for every learner, calibration slope and intercept are within {reach:g} of 1 and of 0, with the "
         "whole interval; no if one of them is outside with its whole interval. Otherwise recalibrate on real patients.",
-        _said([*slopes, *intercepts]),
+        finding,
     )
 
 
-def _directions(results: Results) -> Verdict:
+def _no_risk(target: str, *, numeric: bool) -> str:
+    kind = "is a number: it has a predicted value, and no risk" if numeric else "has more than two values"
+    return f"Nothing was checked: calibration of risks does not exist for {target}, which {kind}."
+
+
+def _directions(results: Results, *, withheld: bool) -> Verdict:
     found = list(results.select(("sign_agreement", "interval_overlap")))
     signs = [one for one in found if one.metric == "sign_agreement" and one.ok]
-    answer = Answer.UNKNOWN
+    answer, finding = Answer.UNKNOWN, _said(found, withheld=withheld)
     if signs:
-        answer = Answer.YES if signs[0].number == 1 else Answer.NO
+        answer, finding = (Answer.YES if signs[0].number == 1 else Answer.NO), _signs(results, signs[0])
+    elif not found and not withheld:
+        answer, finding = (
+            Answer.NOTHING_CHECKED,
+            "Nothing was checked: no regression was named.",
+        )
     return Verdict(
         "Finding directions of effects to be confirmed in real patients",
         answer,
         "Yes if every coefficient of the pre-specified regression that is clearly off 0 in real patients has the same "
         "sign in the cohort; no if one has not.",
-        _signs(results, signs[0]) if signs else _said(found),
+        finding,
     )
+
+
+def _groups(results: Results) -> list[Verdict]:
+    """Return that no group was judged, where none was named; groups that were have answers of their own."""
+    if not len(results) or len(results.select(("share", "representation", "group_change"))):
+        return []
+    return [
+        Verdict(
+            "Use in groups of patients",
+            Answer.NOTHING_CHECKED,
+            "Each group has answers of its own.",
+            "Nothing was checked: no subgroup was named.",
+        )
+    ]
 
 
 def _signs(results: Results, agreement: Result) -> str:
@@ -265,41 +299,3 @@ def _never() -> list[Verdict]:
             "No number on this page can change that.",
         ),
     ]
-
-
-def group_verdicts(results: Results, margins: Margins) -> list[GroupVerdict]:
-    """Return for each group whether models learned from the cohort hold up in it, and whether it has its share."""
-    changes = {one.group: one for one in results.select("group_change")}
-    shares = {one.group: one for one in results.select("representation")}
-    reach = math.log(margins.share)
-    found = []
-    for group in dict.fromkeys([*shares, *changes]):
-        change, ratio = changes.get(group), shares.get(group)
-        found.append(
-            GroupVerdict(
-                group,
-                Answer.UNKNOWN if change is None else within(change.interval, -margins.loss, math.inf),
-                Answer.UNKNOWN if ratio is None else within(ratio.interval, -reach, reach),
-                "n/a" if change is None else shown(change),
-                "n/a" if ratio is None else _as_ratio(ratio),
-                None if change is None else change.n,
-                larger=ratio is not None and ratio.ok and ratio.number > 0,
-                combined=any(" & " in one.detail.get("grouping", "") for one in (change, ratio) if one is not None),
-            )
-        )
-    return found
-
-
-def _as_ratio(result: Result) -> str:
-    """Return a log ratio of shares as a ratio, with both shares."""
-    if result.interval is None:
-        return shown(result)
-    detail = result.detail
-    ends = _exp(result.interval.low), _exp(result.interval.high)
-    whose = detail.get("source", "real")
-    shares = f"{percent(detail['real_share'])} of {whose}, {percent(detail['synthetic_share'])} of synthetic"
-    return f"{_exp(result.number)} times ({ends[0]} to {ends[1]}): {shares}"
-
-
-def _exp(value: float) -> str:
-    return number(math.exp(value), 2)

@@ -1,3 +1,6 @@
+from collections import Counter
+from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -5,8 +8,13 @@ import pandas as pd
 import pytest
 
 from dpsynth.cohort import Cohort
-from dpsynth.errors import InputError
-from dpsynth.evaluation.protocol import _identities, split
+from dpsynth.errors import FileError, InputError
+from dpsynth.evaluation.coins import Coins
+from dpsynth.evaluation.learners import fit_predict, task_of
+from dpsynth.evaluation.protocol import split
+from dpsynth.evaluation.scores import Ranking, ones
+from dpsynth.evaluation.table import tables
+from dpsynth.row_keys import row_digests
 from dpsynth.schema import Schema
 
 from .helpers import frame, ward
@@ -53,29 +61,67 @@ def test_the_share_of_test_patients_is_as_asked() -> None:
 
 def test_a_patients_side_does_not_depend_on_order_or_on_others() -> None:
     """Shuffling rows, or leaving patients out, moves nobody."""
-    whole = visits()
+    whole, coins = visits(), Coins.draw()
     rows = np.random.default_rng(1).permutation(len(whole))
-    expected = names(split(whole, 0.3)[1])
-    assert names(split(whole.take(rows), 0.3)[1]) == expected
+    expected = names(split(whole, 0.3, key=coins)[1])
+    assert names(split(whole.take(rows), 0.3, key=coins)[1]) == expected
     some = whole.take(np.arange(600))
-    assert names(split(some, 0.3)[1]) == expected & names(some)
+    assert names(split(some, 0.3, key=coins)[1]) == expected & names(some)
 
 
-def test_another_key_is_another_division() -> None:
-    """The key decides; the same key decides the same."""
-    whole = visits()
+def test_a_division_is_secret_unless_it_is_kept_or_named() -> None:
+    """Two calls divide differently; kept coins, and a text for public data, repeat a division."""
+    whole, coins = visits(), Coins.draw()
+    assert names(split(whole)[1]) != names(split(whole)[1])
+    assert names(split(whole, key=coins)[1]) == names(split(whole, key=coins)[1])
     assert names(split(whole, 0.3, key="a")[1]) == names(split(whole, 0.3, key="a")[1])
     assert names(split(whole, 0.3, key="a")[1]) != names(split(whole, 0.3, key="b")[1])
 
 
-def test_without_a_patient_column_equal_rows_fall_on_one_side() -> None:
-    """So no row of the test patients is a copy of a training row."""
-    whole = ward(200)
-    twice = whole.take(np.concatenate([np.arange(200), np.arange(200)]))
-    train, test = split(twice, 0.5)
-    left = set(map(tuple, train.to_pandas().astype(str).to_numpy()))
-    right = set(map(tuple, test.to_pandas().astype(str).to_numpy()))
-    assert not left & right
+def cells(rows: int = 2000) -> Cohort:
+    """Return noise: eight different rows, each many times; the outcome has nothing to do with the others."""
+    rng = np.random.default_rng(5)
+    columns = {name: {"type": "boolean", "labels": [0, 1]} for name in ("a", "b", "y")}
+    schema = Schema.parse({"name": "noise", "confirmed": True, "target": "y", "columns": columns})
+    return Cohort.from_pandas(pd.DataFrame(rng.integers(0, 2, (rows, 3)), columns=list("aby")), schema)
+
+
+def counted(cohort: Cohort) -> Counter[tuple[Any, ...]]:
+    """Return how often each row is there."""
+    return Counter(map(tuple, cohort.to_pandas().astype(str).to_numpy()))
+
+
+def test_equal_rows_have_independent_coins() -> None:
+    """Of each of eight rows, 250 times in the table, 30 % test, within 5.5 standard errors (false alarm 3e-7)."""
+    whole = cells()
+    train, test = split(whole, 0.3)
+    for row, count in counted(whole).items():
+        assert abs(counted(test)[row] - 0.3 * count) < 5.5 * np.sqrt(count * 0.21)
+    assert counted(train) + counted(test) == counted(whole)
+
+
+@pytest.mark.parametrize("learner", ["gradient boosting", "logistic regression"])
+def test_on_noise_real_patients_teach_nothing(learner: str) -> None:
+    """Their AUROC is within 5 standard errors of .5 (false alarm 6e-7); by content equal rows stood on one side."""
+    train, test = split(cells(), 0.3)
+    found = tables({"train": train, "test": test})
+    task = task_of(found["test"], "y")
+    truth = task.truth(found["test"])
+    scores = fit_predict(found["train"], task, learner)(found["test"]).scores
+    error = np.sqrt((len(truth) + 1) / (12 * truth.sum() * (~truth).sum()))
+    assert abs(Ranking(truth, scores).auroc(ones(len(truth)))[0] - 0.5) < 5 * error
+
+
+@pytest.mark.parametrize("place", [0, 100, 2000], ids=["first", "between", "last"])
+def test_one_more_equal_row_moves_no_other(place: int) -> None:
+    """A row that equals 250 others joins one side, and both sides keep all rows that they had."""
+    whole, coins = cells(), Coins.draw()
+    more = whole.take(np.insert(np.arange(2000), place, 7))
+    before, after = (list(map(counted, split(one, 0.3, key=coins))) for one in (whole, more))
+    gained = [two - one for one, two in zip(before, after, strict=True)]
+    lost = [one - two for one, two in zip(before, after, strict=True)]
+    assert sum(side.total() for side in gained) == 1
+    assert not any(lost)
 
 
 ONE_MORE: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
@@ -85,6 +131,18 @@ ONE_MORE: dict[str, tuple[dict[str, Any], list[Any], Any]] = {
     "the first missing boolean": ({"type": "boolean", "missing": True}, [True, False], None),
     "the first missing code": ({"type": "categorical", "values": [1, 2, 3], "missing": True}, [1, 2, 3], None),
     "the first missing word": ({"type": "categorical", "values": ["a", "b"], "missing": True}, ["a", "b"], None),
+    "a whole number that no float holds": (
+        {"type": "numeric", "min": 0, "max": 99},
+        [2**53, 2**53 + 1, 7],
+        2.5,
+    ),
+    "text among numbers": ({"type": "categorical", "values": [1, 2, "x"]}, [1, 2], "x"),
+    "the first decimal": ({"type": "numeric", "min": 0, "max": 9, "decimals": 2}, [0.1, 0.25, 3.0], Decimal("0.123")),
+    "a time among days": (
+        {"type": "datetime", "min": "2000-01-01", "max": "2020-01-01T23:59:59"},
+        ["2001-01-01", "2003-02-03"],
+        "2004-05-06T07:08:09",
+    ),
     "a value that nobody else has": (
         {"type": "categorical", "discover": True, "max_values": 4},
         ["b", "c"],
@@ -108,8 +166,9 @@ def test_one_more_row_moves_no_other(column: dict[str, Any], values: list[Any], 
     fewer = pd.DataFrame({"x": cells, "row": range(300)})
     wider = [*cells[:place], more, *cells[place:]]
     number = [*range(place), 300, *range(place, 300)]
+    coins = Coins.draw()
     sides = [
-        set(split(Cohort.from_pandas(frame, schema), 0.3)[1].to_pandas()["row"])
+        set(split(Cohort.from_pandas(frame, schema), 0.3, key=coins)[1].to_pandas()["row"])
         for frame in (fewer, pd.DataFrame({"x": wider, "row": number}))
     ]
     assert 30 < len(sides[0]) < 150
@@ -118,8 +177,9 @@ def test_one_more_row_moves_no_other(column: dict[str, Any], values: list[Any], 
 
 def test_one_more_identifier_moves_no_other_patient() -> None:
     """Identifiers that are numbers: one with digits, or text, leaves every other patient on their side."""
+    coins, facts = Coins.draw(), Schema.parse(VISITS)
     sides = [
-        set(split(Cohort.from_pandas(pd.DataFrame({"id": ids, "x": 0.5}), Schema.parse(VISITS)), 0.3)[1].to_pandas().id)
+        set(split(Cohort.from_pandas(pd.DataFrame({"id": ids, "x": 0.5}), facts), 0.3, key=coins)[1].to_pandas().id)
         for ids in ([*range(200)], [*range(200), 7.5], [*range(200), "P7"], [float(number) for number in range(200)])
     ]
     assert all(sides[0] ^ other <= {"7.5", "P7"} for other in sides[1:])
@@ -127,11 +187,40 @@ def test_one_more_identifier_moves_no_other_patient() -> None:
 
 
 def test_equal_values_are_equal_rows_in_any_type() -> None:
-    """0 and -0.0 are one value, and so are 4 and 4.0 in another file: their rows have one side."""
+    """0 and -0.0 are one value, and so are 4 and 4.0 in another file: their rows have one digest."""
     schema = Schema.parse({"name": "w", "columns": {"x": {"type": "numeric", "min": 0, "max": 9, "missing": True}}})
-    of = [_identities(Cohort.from_pandas(pd.DataFrame({"x": values}), schema)) for values in ([0, 4], [-0.0, 4.0])]
-    assert of[0].tolist() == of[1].tolist()
-    assert of[0][0] != of[0][1]
+    lists: list[list[Any]] = [[0, 4, 0.5], [-0.0, 4.0, 0.5], [0, 4, 0.5, None]]
+    of = [row_digests(Cohort.from_pandas(pd.DataFrame({"x": values}), schema), b"key") for values in lists]
+    assert of[0] == of[1] == of[2][:3]
+    assert len(set(of[2])) == 4
+
+
+def test_kept_coins_are_the_owners_alone_and_fit_their_rows_only(tmp_path: Path) -> None:
+    """The file has mode 600 and gives the same sides; another share, unit or table is refused."""
+    whole, path = cells(), tmp_path / "split.json"
+    coins = Coins.draw().bound(whole, 0.3)
+    coins.write(path)
+    assert path.stat().st_mode & 0o777 == 0o600
+    kept = Coins.read(path)
+    assert split(whole, key=kept)[1].table.equals(split(whole, 0.3, key=coins)[1].table)
+    assert split(whole.take(np.arange(2000)[::-1]), key=kept)[1].table.num_rows == len(split(whole, key=kept)[1])
+    assert kept.secret.hex() not in repr(kept)
+    with pytest.raises(InputError, match="share of"):
+        split(whole, 0.2, key=kept)
+    with pytest.raises(InputError, match="other rows"):
+        split(whole.take(np.arange(1999)), key=kept)
+    with pytest.raises(InputError, match="unit 'row'"):
+        split(visits(), key=kept)
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"format": "dpsynth-split", "version": 1, "secret": "00"}', "no"])
+def test_a_file_of_no_split_is_refused(tmp_path: Path, text: str) -> None:
+    """Whatever else it is; the message holds nothing of it."""
+    (tmp_path / "split.json").write_text(text, encoding="utf-8")
+    with pytest.raises((FileError, InputError), match=r"split\.json"):
+        Coins.read(tmp_path / "split.json")
+    with pytest.raises(FileError, match="is not there"):
+        Coins.read(tmp_path / "none.json")
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.2, 3.0])

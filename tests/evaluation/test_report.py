@@ -291,7 +291,9 @@ def results(*items: tuple[str, float, float, float]) -> Results:
 )
 def test_verdicts_follow_from_intervals(low: float, high: float, answer: Answer) -> None:
     """Within the margin, beyond it, or on both sides."""
-    found = verdicts(results(("change", (low + high) / 2, low, high)), Margins(loss=0.05), "died")
+    change = results(("change", (low + high) / 2, low, high))
+    ceiling = estimate("auroc", 0.8, interval=Interval(0.75, 0.85), arm="real")
+    found = verdicts(Results([*change, ceiling]), Margins(loss=0.05), "died")
     assert next(one for one in found if one.use.startswith("Developing")).answer is answer
 
 

@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 from dpsynth.codec import Codec
+from dpsynth.evaluation.coins import Coins
 from dpsynth.privacy.account import Account
 from dpsynth.privacy.accounting import gaussian_scale, selection_epsilon
 from dpsynth.privacy.answers import PrivateAnswers
@@ -214,10 +215,26 @@ def patient_columns_added_up(patch: Patch) -> None:
 def rows_hashed_by_a_data_frame(patch: Patch) -> None:
     """Put rows on their side by what pandas makes of their columns: one value decides on a column's type."""
 
-    def hashed(cohort: Any, names: Any) -> Any:
-        return pd.util.hash_pandas_object(cohort.to_pandas()[list(names)], index=False).to_numpy()
+    def hashed(cohort: Any, _secret: Any) -> Any:
+        keys = pd.util.hash_pandas_object(cohort.to_pandas(), index=False).to_numpy()
+        return [key.tobytes() for key in keys]
 
-    patch.setattr("dpsynth.evaluation.protocol.row_keys", hashed)
+    patch.setattr("dpsynth.evaluation.coins.row_digests", hashed)
+
+
+def sides_by_content(patch: Patch) -> None:
+    """Give equal rows one coin: all of them are on one side."""
+    patch.setattr(Coins, "_of_rows", lambda self, digests: np.array([self._coin(b"row", one) for one in digests]))
+
+
+def coins_that_everybody_knows(patch: Patch) -> None:
+    """Draw no secret: whoever knows a patient's identifier knows on which side they are."""
+    patch.setattr(Coins, "draw", classmethod(lambda cls: cls(b"0" * 32)))
+
+
+def coins_by_place(patch: Patch) -> None:
+    """Give the rows coins by where they stand: one row more moves all that come after it."""
+    patch.setattr(Coins, "toss", lambda self, cohort: np.random.default_rng(self.secret[0]).random(len(cohort)))
 
 
 def frames_read_by_column(patch: Patch) -> None:

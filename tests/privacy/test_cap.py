@@ -25,7 +25,7 @@ def kept(patients: Any, cap: int, secret: bytes) -> Any:
 
     def numbers(rows: Any) -> Any:
         names = [f"p{patient}" for patient in array[rows]]
-        return keyed_numbers(secret, "row", array[rows], names, rows.astype(np.uint64))
+        return keyed_numbers(secret, "row", array[rows], names, [int(row).to_bytes(8, "big") for row in rows])
 
     return kept_positions(array, cap, numbers)
 

@@ -41,7 +41,7 @@ def part(table: dict[str, Any], patients: Any, seed: int = 0) -> list[Part]:
     names = [f"{patient}" for patient in who]
 
     def identities() -> Any:
-        return keyed_numbers(bytes([seed] * 32), "patient", who, names, np.zeros(len(who), dtype=np.uint64))
+        return keyed_numbers(bytes([seed] * 32), "patient", who, names, [b""] * len(who))
 
     return [Part(table, numbers, None, len(who), identities)]
 

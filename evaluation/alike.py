@@ -1,0 +1,62 @@
+"""Cohorts of different schemas are judged under that of the real patients: other spellings are the same values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dpsynth.columns import Boolean, Categorical, Datetime
+from dpsynth.matching import canonical_text
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+    from dpsynth.schema import Schema
+
+__all__ = ["Drawn", "under_one_schema"]
+
+Drawn = Mapping[str, "Sequence[Cohort]"]
+
+
+def under_one_schema(test: "Cohort", train: "Cohort", drawn: Drawn) -> "tuple[Cohort, Cohort, dict[str, list[Cohort]]]":
+    """Return real patients and the other cohorts, those of another schema read again as the real ones are spelled.
+
+    Parameters
+    ----------
+    test, train : Cohort
+        Real patients, of one schema; it is widened by values that only other cohorts have.
+    drawn : mapping of str to sequence of Cohort
+        Cohorts by arm.
+    """
+    others = {
+        Path(f"{arm} {place}"): one
+        for arm, draws in drawn.items()
+        for place, one in enumerate(draws)
+        if _spelled_otherwise(test.schema, one)
+    }
+    kept = {arm: list(draws) for arm, draws in drawn.items()}
+    if not others:
+        return test, train, kept
+    from dpsynth.spelling import respelled, texts_of
+
+    alike = respelled(test.schema, {path: texts_of(one.table) for path, one in others.items()})
+    for path in others:
+        arm, _, place = path.name.rpartition(" ")
+        kept[arm][int(place)] = alike.cohort(path)
+    return replace(test, schema=alike.schema), replace(train, schema=alike.schema), kept
+
+
+def _spelled_otherwise(schema: "Schema", cohort: "Cohort") -> bool:
+    """Return whether a cohort's columns are of other types, or have closed lists with other spellings."""
+    if cohort.images is not None or schema.visits is not None or schema == cohort.schema:
+        return False
+    columns = [name for name in schema.modelled if name in cohort.schema.columns and name in cohort.columns]
+    return any(_differ(schema.columns[name], cohort.schema.columns[name]) for name in columns)
+
+
+def _differ(one: object, two: object) -> bool:
+    if type(one) is not type(two):
+        return True
+    if isinstance(one, Boolean | Categorical) and isinstance(two, Boolean | Categorical):
+        mine, others = (set(map(canonical_text, each.categories)) for each in (one, two))
+        return bool(mine) and not others <= mine
+    return isinstance(one, Datetime) and isinstance(two, Datetime) and one.clock != two.clock

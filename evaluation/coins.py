@@ -1,0 +1,167 @@
+"""On which side of a split each patient is: an independent secret coin of each, kept so that it can be repeated.
+
+The coin of a patient is HMAC-SHA-256 of their identifier under a secret of the run. A row without a patient column has
+no name but its values, so its coin is that of its values *and its number among equal rows*: equal rows have independent
+coins, and one row more moves nobody else, even where it equals others.
+"""
+
+import hashlib
+import secrets
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from dpsynth.errors import FileError, InputError
+from dpsynth.evaluation.table import Floats
+from dpsynth.files import read_json, whole_file, write_json
+from dpsynth.row_keys import keyed, row_digests
+
+if TYPE_CHECKING:
+    from dpsynth.cohort import Cohort
+
+__all__ = ["Coins"]
+
+FORMAT, VERSION = "dpsynth-split", 1
+SECRET = 32
+WARNING = "Secret: it tells which patients trained the model. Keep it with the internal report; never publish it."
+ROW = "row"
+
+
+@dataclass(frozen=True)
+class Coins:
+    """Coins of patients, each a number in [0, 1) that depends on the secret and this patient only.
+
+    Make some with `Coins.draw`, or take those of an earlier run with `Coins.read`.
+
+    Parameters
+    ----------
+    secret : bytes
+        32 bytes from the operating system.
+    share : float or None
+        Expected share of test patients; None where it was not decided.
+    unit : str or None
+        Column of the patient that they were drawn for, or ``row`` where there is none; None where they are new.
+    check : str
+        Where rows have no patient: a keyed sum of them, by which other rows, or another reading of them, are refused.
+
+    Notes
+    -----
+    Privacy contract: whoever knows the secret knows on which side each patient is. It goes into no release.
+    """
+
+    secret: bytes = field(repr=False)
+    share: float | None = None
+    unit: str | None = None
+    check: str = field(default="", repr=False)
+
+    @classmethod
+    def draw(cls) -> "Coins":
+        """Return new coins, from the operating system."""
+        return cls(secrets.token_bytes(SECRET))
+
+    @classmethod
+    def of_text(cls, text: str) -> "Coins":
+        """Return coins that everybody can repeat who knows the text: no secret, for public data."""
+        return cls(hashlib.sha256(b"dpsynth public split\0" + text.encode()).digest())
+
+    def toss(self, cohort: "Cohort") -> Floats:
+        """Return (rows,) the coin of each row's patient, or of each row where there is no patient column."""
+        patient = cohort.schema.patient
+        if patient in cohort.columns:
+            names = cohort.table[patient].to_pylist()
+            coins = {name: self._coin(b"patient", str(name).encode()) for name in dict.fromkeys(names)}
+            return np.array([coins[name] for name in names])
+        return self._of_rows(row_digests(cohort, self.secret))
+
+    def _of_rows(self, digests: list[bytes]) -> Floats:
+        """Return a coin per row, from its digest and its number among equal rows."""
+        earlier: Counter[bytes] = Counter()
+        coins = np.empty(len(digests))
+        for place, digest in enumerate(digests):
+            coins[place] = self._coin(b"equal row", digest + earlier[digest].to_bytes(8, "little"))
+            earlier[digest] += 1
+        return coins
+
+    def _coin(self, purpose: bytes, message: bytes) -> float:
+        return int.from_bytes(keyed(self.secret, purpose, message)[:7], "little") / 2.0**56
+
+    def bound(self, cohort: "Cohort", share: float) -> "Coins":
+        """Return the coins with what is to be kept of the run: the share, and whose coins they are.
+
+        Raises
+        ------
+        InputError
+            If they were kept with another share, for another unit, or for other rows.
+        """
+        patient = cohort.schema.patient
+        unit = patient if patient is not None and patient in cohort.columns else ROW
+        if self.share is not None and self.share != share:
+            raise InputError(
+                f"split: was kept with a share of {self.share:g} test patients, found {share:g}; leave the share out."
+            )
+        if self.unit is not None and self.unit != unit:
+            raise InputError(
+                f"split: was kept for the unit {self.unit!r}, found {unit!r}; give the schema of that run."
+            )
+        check = self._sum(cohort) if unit == ROW else ""
+        if self.unit is not None and self.check != check:
+            raise InputError(
+                "split: was kept for other rows, or for these under another schema. Without a patient column sides are "
+                "known only for the same rows read in the same way: give the file and the schema of that run."
+            )
+        return replace(self, share=share, unit=unit, check=check)
+
+    def _sum(self, cohort: "Cohort") -> str:
+        """Return a keyed sum of all rows, whatever their order."""
+        total = sum(int.from_bytes(digest, "little") for digest in row_digests(cohort, self.secret))
+        return keyed(self.secret, b"rows", (total % 2**256).to_bytes(32, "little")).hex()
+
+    def write(self, path: str | Path) -> None:
+        """Keep the coins in a file that only its owner can read.
+
+        Raises
+        ------
+        InputError
+            If the file would lie in a release.
+        FileError
+            If it cannot be written.
+        """
+        from dpsynth.files import check_unpublished
+
+        check_unpublished(Path(path))
+        facts = {"format": FORMAT, "version": VERSION, "warning": WARNING, "share": self.share, "unit": self.unit}
+        with whole_file(path) as partial:
+            partial.touch(mode=0o600)
+            write_json(partial, facts | {"check": self.check, "secret": self.secret.hex()})
+
+    @classmethod
+    def read(cls, path: str | Path) -> "Coins":
+        """Return coins that were kept.
+
+        Raises
+        ------
+        FileError
+            If the file is not there, or is none that `write` wrote.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileError(f"{path.name}: is not there; name the split.json that a run kept (internal/split.json).")
+        return _parsed(path, read_json(path, limit=1 << 16))
+
+
+def _parsed(path: Path, facts: Any) -> Coins:
+    fault = FileError(f"{path.name}: is no file of a split that dpsynth wrote (internal/split.json of a run).")
+    if not isinstance(facts, dict) or (facts.get("format"), facts.get("version")) != (FORMAT, VERSION):
+        raise fault
+    share, unit, check = facts.get("share"), facts.get("unit"), facts.get("check")
+    is_share = isinstance(share, float) and 0 < share < 1
+    try:
+        secret = bytes.fromhex(str(facts["secret"]))
+    except (KeyError, ValueError):
+        raise fault from None
+    if not is_share or len(secret) != SECRET or not (isinstance(unit, str) and isinstance(check, str)):
+        raise fault
+    return Coins(secret, share, unit, check)
