@@ -15,7 +15,7 @@ from dpsynth.conditions import Meaning, resolve
 from dpsynth.constraints import Condition, Order
 from dpsynth.decoding import draw
 from dpsynth.errors import InputError
-from dpsynth.feasibility import Rules
+from dpsynth.feasibility import Rules, Wish
 from dpsynth.grid import cell_widths, edge_values
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
@@ -219,12 +219,21 @@ class Codec:
         return self.cohort(self.draw(codes, rng, where=where))
 
     def draw(
-        self, codes: Mapping[str, CodeArray], rng: np.random.Generator, *, where: Mapping[str, Any] | None = None
+        self,
+        codes: Mapping[str, CodeArray],
+        rng: np.random.Generator,
+        *,
+        where: Mapping[str, Any] | None = None,
+        without: Sequence[Mapping[str, Any]] = (),
     ) -> Any:
-        """Return the values of codes as a pyarrow table of the codec's columns; see `decode`."""
+        """Return the values of codes as a pyarrow table of the codec's columns; see `decode`.
+
+        No row meets all conditions of a member of `without`, as none did in its codes.
+        """
         rows = self._check_codes(codes)
         limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
-        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, limits)
+        wish = Wish(limits, self.where(where or {}, partly=True), [self.where(cell, partly=True) for cell in without])
+        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, wish)
         drawn = self._rules.orders.draw(kept, rng, limits)
         arrays = {}
         for name, coder in self._coders.items():

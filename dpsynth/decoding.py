@@ -11,10 +11,13 @@ from dpsynth.coders import GridCoder
 from dpsynth.conditions import Meaning, common_units
 from dpsynth.constraints import Order
 from dpsynth.grid import Lattice
+from dpsynth.ordering import Ladder, Trade
 
 __all__ = ["OrderedColumns", "draw"]
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+_OPEN = 2**62
 
 
 @dataclass
@@ -86,6 +89,10 @@ class OrderedColumns:
                     pairs = self.before.setdefault(name, {})
                     pairs[first] = pairs.get(first, False) or order.strict
         self.names = _sorted_names(self.before)
+        self.after: dict[str, dict[str, bool]] = {}
+        for name, pairs in self.before.items():
+            for first, strict in pairs.items():
+                self.after.setdefault(first, {})[name] = strict
 
     def feasible(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> Mask:
         """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
@@ -98,10 +105,92 @@ class OrderedColumns:
             possible &= (box.low <= box.high) | ~box.compared
         return possible
 
+    def arranged(
+        self,
+        codes: Mapping[str, npt.NDArray[Any]],
+        kinds: Mapping[str, npt.NDArray[np.int64]],
+        rng: np.random.Generator,
+        limits: Mapping[str, Meaning],
+    ) -> dict[str, npt.NDArray[Any]]:
+        """Return the ordered columns' codes, traded between rows until some values in the cells keep every order.
+
+        Each row keeps its states (missing, and special values), and each column as many rows of each code as it had,
+        but for rows that no trade mends: these copy the nearest code that suits them.
+
+        Parameters
+        ----------
+        codes
+            For each column (rows,) codes.
+        kinds
+            For columns that further constraints speak of, which codes are alike to them; rows trade within a kind.
+        rng
+            Where the randomness comes from.
+        limits
+            Conditions that cut cells.
+        """
+        kept = {name: codes[name] for name in self.names if name in codes}
+        broken = np.flatnonzero(~self.feasible(kept, limits)) if kept else np.zeros(0, dtype=np.intp)
+        if not len(broken):
+            return kept
+        ladders = {}
+        for name, column in kept.items():
+            box = _box(self.coders[name], column, limits.get(name))
+            groups = kinds[name][column] if name in kinds else np.zeros(len(column), dtype=np.int64)
+            ladders[name] = Ladder.of(column, (box.low, box.high), box.compared, box.free, groups)
+        trade = Trade(ladders, self._bounds, rng)
+        trade.copied(trade.run(broken))
+        return {name: ladders[name].value.astype(column.dtype) for name, column in kept.items()}
+
     def draw(
         self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
     ) -> dict[str, Lattice]:
-        """Return for each column (rows,) steps inside the codes' cells that keep every order; codes are feasible."""
+        """Return for each column (rows,) steps inside the codes' cells that keep every order; codes are feasible.
+
+        The steps of a cell are spread evenly over it and traded between its rows, so that no column bends inside its
+        cells either; only what no trade mends is drawn from what the order leaves of a cell.
+        """
+        ladders = {}
+        for name in [name for name in self.names if name in codes]:
+            column, coder = codes[name].astype(np.int64), self.coders[name]
+            box = _box(coder, column, limits.get(name))
+            steps = _uniform(coder, box, rng)
+            ladders[name] = Ladder.of(steps, (steps, steps), box.compared, box.free, column)
+        if not ladders:
+            return {}
+        trade = Trade(ladders, self._bounds, rng)
+        left = trade.within(trade.broken(np.arange(len(next(iter(codes.values()))))), 1.0)
+        narrowed = self._narrowed({name: codes[name][left] for name in ladders}, rng, limits)
+        for name, steps in narrowed.items():
+            ladders[name].value[left] = steps
+        return {name: ladder.value for name, ladder in ladders.items()}
+
+    def _bounds(self, name: str, ladders: Mapping[str, Ladder], rows: Rows) -> tuple[Lattice, Lattice]:
+        """Return what a column's value must reach and must not exceed in some rows, by the other columns' ladders."""
+        least, most = np.full(len(rows), -_OPEN), np.full(len(rows), _OPEN)
+        for first, strict in self.before.get(name, {}).items():
+            other = ladders[first]
+            reached = self._least(first, name, strict, other.low[rows])
+            least = np.where(other.compared[rows], np.maximum(least, reached), least)
+        for last, strict in self.after.get(name, {}).items():
+            other = ladders[last]
+            room = self._most(name, last, strict, other.high[rows])
+            most = np.where(other.compared[rows], np.minimum(most, room), most)
+        return least, most
+
+    def _least(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
+        """Return the least step of a column beside steps of one that must not exceed it."""
+        units = self._units(first, name)
+        return -(-(steps * units[first] + strict) // units[name])
+
+    def _most(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
+        """Return the greatest step of a column beside steps of one that it must not exceed."""
+        units = self._units(first, name)
+        return (steps * units[name] - strict) // units[first]
+
+    def _narrowed(
+        self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
+    ) -> dict[str, Lattice]:
+        """Return steps drawn one column after the other from what the order leaves of its cell."""
         boxes = self._boxes(codes, limits)
         drawn: dict[str, Lattice] = {}
         for name in boxes:
@@ -114,8 +203,7 @@ class OrderedColumns:
         boxes = {name: _box(self.coders[name], codes[name], limits.get(name)) for name in self.names if name in codes}
         for name in reversed(boxes):
             for first, strict in self.before.get(name, {}).items():
-                units = self._units(first, name)
-                room = (boxes[name].high * units[name] - strict) // units[first]
+                room = self._most(first, name, strict, boxes[name].high)
                 both = boxes[name].compared & boxes[first].compared
                 boxes[first].high = np.where(both, np.minimum(boxes[first].high, room), boxes[first].high)
         for name, box in boxes.items():
@@ -126,8 +214,7 @@ class OrderedColumns:
     def _raise_low(self, name: str, boxes: Mapping[str, _Box], reached: Mapping[str, Lattice]) -> None:
         box = boxes[name]
         for first, strict in self.before.get(name, {}).items():
-            units = self._units(first, name)
-            least = -(-(reached[first] * units[first] + strict) // units[name])
+            least = self._least(first, name, strict, reached[first])
             both = box.compared & boxes[first].compared
             box.low = np.where(both, np.maximum(box.low, least), box.low)
 

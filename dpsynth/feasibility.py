@@ -1,7 +1,7 @@
 """Which codes a schema's constraints leave possible, and rows conditioned on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
 from typing import Any
@@ -15,8 +15,9 @@ from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
 from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
 from dpsynth.errors import InputError
+from dpsynth.implications import Clause, Exchange
 
-__all__ = ["Rules"]
+__all__ = ["Rules", "Wish"]
 
 Mask = npt.NDArray[np.bool_]
 Codes = Mapping[str, npt.NDArray[Any]]
@@ -47,10 +48,30 @@ class _Implication:
         ]
         return names, np.array(np.broadcast_to(implication_rows(self.constraint, *sides), sizes))
 
-    def broken(self, codes: Codes) -> Mask:
-        """Return (rows,) where the combination is broken."""
-        sides = [[mask[codes[name]] for name, mask in side.items()] for side in (self.left, self.right)]
-        return implication_rows(self.constraint, *sides)
+    def clauses(self) -> list[Clause]:
+        """Return what never holds: `when` with all that is forbidden, or with the opposite of each requirement."""
+        if isinstance(self.constraint, Forbid):
+            return [Clause({**self.left, **self.right}, tuple(self.right))]
+        return [Clause({**self.left, name: ~mask}, (name,)) for name, mask in self.right.items()]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Under which conditions rows were drawn, so that they are met after trades too.
+
+    Attributes
+    ----------
+    limits
+        Conditions that cut cells.
+    permitted
+        The codes that the columns of the conditions may have.
+    without
+        Codes of columns that no row has all of.
+    """
+
+    limits: Limits = field(default_factory=dict)
+    permitted: Mapping[str, Mask] = field(default_factory=dict)
+    without: Sequence[Mapping[str, Mask]] = ()
 
 
 class Rules:
@@ -68,6 +89,7 @@ class Rules:
         self._coders = coders
         known = [constraint for constraint in constraints if set(constraint.columns) <= set(coders)]
         self._implications = [self._compiled(item) for item in known if not isinstance(item, Order)]
+        self._clauses = [clause for item in self._implications for clause in item.clauses()]
         grids = {name: coder for name, coder in coders.items() if isinstance(coder, GridCoder)}
         self._order_list = [item for item in known if isinstance(item, Order)]
         self.orders = OrderedColumns(grids, self._order_list)
@@ -108,11 +130,23 @@ class Rules:
         impossible[: before.states, : after.states] = compared & (least[:, None] > most[None, :])
         return impossible
 
-    def keep(self, codes: Codes, rng: np.random.Generator, limits: Limits) -> dict[str, npt.NDArray[Any]]:
-        """Return the codes with every broken row conditioned on the constraints.
+    def keep(self, codes: Codes, rng: np.random.Generator, wish: Wish) -> dict[str, npt.NDArray[Any]]:
+        """Return codes that keep the constraints, with as little bent as can be.
 
-        For each set of columns that constraints connect, a row that breaks one of them takes the codes of the whole
-        set from a row, drawn at random, that keeps all of them: rejection sampling, without drawing again.
+        Where all rows keep them nothing changes. Else rows trade codes: first of the columns that a constraint forbids
+        or requires something of (`when` stays), then of the ordered columns among their ordinary values. So a row keeps
+        what is missing and every column that it does not trade, and a column keeps as many rows of each code as the
+        model drew. Rows that no trade mends draw, or copy, the code of such a column; what is left then (a special
+        value against an order, say) takes the codes of all connected columns from a row that keeps the constraints.
+
+        Parameters
+        ----------
+        codes
+            For each column (rows,) codes.
+        rng
+            Where the randomness comes from.
+        wish
+            Under which conditions the rows were drawn.
 
         Raises
         ------
@@ -120,43 +154,68 @@ class Rules:
             If no row keeps the constraints and none is found by drawing codes at random.
         """
         kept = dict(codes)
-        for group in self._groups:
+        clauses = [*self._clauses, *(Clause(masks, tuple(masks)) for masks in wish.without)]
+        kinds: Mapping[str, npt.NDArray[np.int64]] = {}
+        if clauses:
+            exchange = Exchange(clauses, wish.permitted, rng)
+            kinds = exchange.kinds
+            if exchange.broken(kept).any():
+                kept = exchange.settle(kept)
+        kept.update(self.orders.arranged(kept, kinds, rng, wish.limits))
+        for group in connected([*self._groups, *(set(masks) for masks in wish.without)]):
             part = {name: kept[name] for name in kept if name in group}
-            broken = self._broken(part, limits)
+            broken = self._broken(part, clauses, wish)
             if broken.any():
-                kept.update(self._replaced(part, broken, rng, limits))
+                kept.update(self._replaced(part, broken, clauses, rng=rng, wish=wish))
         return kept
 
     def _replaced(
-        self, part: Codes, broken: Mask, rng: np.random.Generator, limits: Limits
+        self, part: Codes, broken: Mask, clauses: Sequence[Clause], *, rng: np.random.Generator, wish: Wish
     ) -> dict[str, npt.NDArray[Any]]:
-        donors, pool = np.flatnonzero(~broken), part
-        if not len(donors):
-            pool, donors = self._searched(part, rng, limits)
-        chosen = donors[rng.integers(len(donors), size=int(broken.sum()))]
+        """Return the codes with broken rows taken from others, of the same states where there are some."""
         result = {name: array.copy() for name, array in part.items()}
-        for name, array in result.items():
-            array[broken] = pool[name][chosen]
+        states = self._states(part)
+        for state in np.unique(states[broken]):
+            rows = np.flatnonzero(broken & (states == state))
+            pool, donors = part, np.flatnonzero(~broken & (states == state))
+            if not len(donors):
+                donors = np.flatnonzero(~broken)
+            if not len(donors):
+                pool, donors = self._searched(part, clauses, rng, wish)
+            chosen = donors[rng.integers(len(donors), size=len(rows))]
+            for name, array in result.items():
+                array[rows] = pool[name][chosen]
         return result
 
-    def _searched(self, part: Codes, rng: np.random.Generator, limits: Limits) -> tuple[Codes, npt.NDArray[np.intp]]:
+    def _states(self, part: Codes) -> npt.NDArray[np.int64]:
+        """Return (rows,) numbers of what is missing or special in a row."""
+        grids = [(part[name], coder) for name, coder in self._coders.items() if name in part]
+        states = [np.where(codes < coder.ordered, -1, codes) for codes, coder in grids if isinstance(coder, GridCoder)]
+        if not states:
+            return np.zeros(len(next(iter(part.values()))), dtype=np.int64)
+        return np.asarray(np.unique(np.stack(states, axis=1), axis=0, return_inverse=True)[1], dtype=np.int64).ravel()
+
+    def _searched(
+        self, part: Codes, clauses: Sequence[Clause], rng: np.random.Generator, wish: Wish
+    ) -> tuple[Codes, npt.NDArray[np.intp]]:
         for _ in range(_TRIES):
-            pool = {
-                name: rng.integers(self._coders[name].size, size=1000).astype(array.dtype)
-                for name, array in part.items()
-            }
-            found = np.flatnonzero(~self._broken(pool, limits))
-            if len(found):
-                return pool, found
+            pool = {name: self._any_codes(name, array, rng, wish) for name, array in part.items()}
+            donors = np.flatnonzero(~self._broken(pool, clauses, wish))
+            if len(donors):
+                return pool, donors
         raise InputError(
             f"constraints: no row was found that keeps those on {', '.join(map(repr, part))}. "
             "Check that they do not contradict each other."
         )
 
-    def _broken(self, part: Codes, limits: Limits) -> Mask:
+    def _any_codes(self, name: str, array: npt.NDArray[Any], rng: np.random.Generator, wish: Wish) -> npt.NDArray[Any]:
+        permitted = wish.permitted.get(name, np.ones(self._coders[name].size, dtype=bool))
+        return rng.choice(np.flatnonzero(permitted), size=1000).astype(array.dtype)
+
+    def _broken(self, part: Codes, clauses: Sequence[Clause], wish: Wish) -> Mask:
         """Return (rows,) where a constraint on these columns is broken."""
-        broken = [item.broken(part) for item in self._implications if set(item.constraint.columns) <= set(part)]
+        broken = [clause.holds(part) for clause in clauses if set(clause.masks) <= set(part)]
         ordered = [name for name in self.orders.names if name in part]
         if ordered:
-            broken.append(~self.orders.feasible(part, limits))
+            broken.append(~self.orders.feasible(part, wish.limits))
         return reduce(np.logical_or, broken)

@@ -264,7 +264,7 @@ class Model(abc.ABC):
         rows = max(part.rows, FEW) if self.codec.flat.constraints else part.rows
         wanted = dataclasses.replace(part, rows=rows)
         codes = kept(self.codec, wanted, lambda size: self.sample_codes(size, masks, rng), rng)
-        return self.codec.draw(codes, rng, where=part.where).slice(0, part.rows)
+        return self.codec.draw(codes, rng, where=part.where, without=part.without).slice(0, part.rows)
 
     def _check_support(self, where: Mapping[str, Any]) -> None:
         found = self.support(where) if where else None
