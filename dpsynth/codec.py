@@ -335,6 +335,26 @@ class Codec:
         """
         return self._rules.tables()
 
+    def zeros(self) -> list[tuple[tuple[str, ...], Mask]]:
+        """Return those of `forbidden` that a fit may take up without a change of which values are missing.
+
+        Orders of columns that may be missing are not among them: they are kept when rows are drawn.
+        """
+        return self._rules.zeros()
+
+    def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return masks as `where` gives them, with what the schema's orders then leave of other columns' codes.
+
+        Raises
+        ------
+        InputError
+            If they leave nothing of a column.
+        """
+        found = self._rules.narrowed(masks)
+        if not all(mask.any() for mask in found.values()):
+            raise InputError(f"where: the schema's constraints exclude the condition on {', '.join(masks)}.")
+        return found
+
 
 def _column_code(name: str, coder: Coder) -> ColumnCode:
     return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())

@@ -17,7 +17,7 @@ __all__ = ["OrderedColumns", "draw"]
 
 Mask = npt.NDArray[np.bool_]
 Rows = npt.NDArray[np.intp]
-_OPEN = 2**62
+_OPEN = 2**61
 
 
 @dataclass
@@ -137,7 +137,7 @@ class OrderedColumns:
             box = _box(self.coders[name], column, limits.get(name))
             groups = kinds[name][column] if name in kinds else np.zeros(len(column), dtype=np.int64)
             ladders[name] = Ladder.of(column, (box.low, box.high), box.compared, box.free, groups)
-        trade = Trade(ladders, self._bounds, rng)
+        trade = Trade(ladders, self._room, rng)
         trade.copied(trade.run(broken))
         return {name: ladders[name].value.astype(column.dtype) for name, column in kept.items()}
 
@@ -157,25 +157,26 @@ class OrderedColumns:
             ladders[name] = Ladder.of(steps, (steps, steps), box.compared, box.free, column)
         if not ladders:
             return {}
-        trade = Trade(ladders, self._bounds, rng)
+        trade = Trade(ladders, self._room, rng)
         left = trade.within(trade.broken(np.arange(len(next(iter(codes.values()))))), 1.0)
         narrowed = self._narrowed({name: codes[name][left] for name in ladders}, rng, limits)
         for name, steps in narrowed.items():
             ladders[name].value[left] = steps
         return {name: ladder.value for name, ladder in ladders.items()}
 
-    def _bounds(self, name: str, ladders: Mapping[str, Ladder], rows: Rows) -> tuple[Lattice, Lattice]:
-        """Return what a column's value must reach and must not exceed in some rows, by the other columns' ladders."""
-        least, most = np.full(len(rows), -_OPEN), np.full(len(rows), _OPEN)
+    def _room(self, name: str, ladders: Mapping[str, Ladder], rows: Rows) -> list[tuple[Lattice, Lattice]]:
+        """Return what a column's value must reach and must not exceed in some rows, by each other column's ladder."""
+        none = np.zeros(len(rows), dtype=np.int64)
+        room = []
         for first, strict in self.before.get(name, {}).items():
             other = ladders[first]
-            reached = self._least(first, name, strict, other.low[rows])
-            least = np.where(other.compared[rows], np.maximum(least, reached), least)
+            least = self._least(first, name, strict, other.low[rows])
+            room.append((np.where(other.compared[rows], least, -_OPEN), none + _OPEN))
         for last, strict in self.after.get(name, {}).items():
             other = ladders[last]
-            room = self._most(name, last, strict, other.high[rows])
-            most = np.where(other.compared[rows], np.minimum(most, room), most)
-        return least, most
+            most = self._most(name, last, strict, other.high[rows])
+            room.append((none - _OPEN, np.where(other.compared[rows], most, _OPEN)))
+        return room
 
     def _least(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
         """Return the least step of a column beside steps of one that must not exceed it."""

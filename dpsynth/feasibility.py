@@ -22,6 +22,7 @@ __all__ = ["Rules", "Wish"]
 Mask = npt.NDArray[np.bool_]
 Codes = Mapping[str, npt.NDArray[Any]]
 Limits = Mapping[str, Meaning]
+Table = tuple[tuple[str, ...], Mask]
 _LARGEST_TABLE = 2**28
 _TRIES = 200
 
@@ -106,15 +107,41 @@ class Rules:
         matcher = None if isinstance(coder, GridCoder) else coder.matcher
         return coder.mask(resolve(name, coder.column, condition, matcher=matcher))
 
-    def tables(self) -> list[tuple[tuple[str, ...], Mask]]:
+    def tables(self) -> list[Table]:
         """Return for each constraint its columns and a boolean array over their codes, True where impossible."""
-        found = [implication.table() for implication in self._implications]
+        return [implication.table() for implication in self._implications] + self._order_tables()
+
+    def zeros(self) -> list[Table]:
+        """Return the tables of `tables` that a fit may take up without a change of which values are missing.
+
+        Were the impossible values of two columns taken out of a joint distribution in which they may be missing, too,
+        the rest would have to make up for them: both would be there more or less often than in the training rows.
+        """
+        orders = [table for table in self._order_tables() if all(self._coders[c].missing is None for c in table[0])]
+        return [implication.table() for implication in self._implications] + orders
+
+    def _order_tables(self) -> list[Table]:
         pairs = [
             (first, second, order.strict)
             for order in self._order_list
             for first, second in combinations(order.order, 2)
         ]
-        return found + [((first, second), self._unordered(first, second, strict)) for first, second, strict in pairs]
+        return [((first, second), self._unordered(first, second, strict)) for first, second, strict in pairs]
+
+    def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return masks of codes with what the orders leave of the other columns' codes beside them."""
+        found = dict(masks)
+        tables = self._order_tables() if set(masks) & set(self.orders.names) else []
+        for _ in tables:
+            before = {name: mask.sum() for name, mask in found.items()}
+            for (first, second), table in tables:
+                for name, other, impossible in ((first, second, table), (second, first, table.T)):
+                    if other in found:
+                        beside = ~impossible[:, found[other]].all(axis=1)
+                        found[name] = found.get(name, np.ones(len(beside), dtype=bool)) & beside
+            if before == {name: mask.sum() for name, mask in found.items()}:
+                break
+        return {name: mask for name, mask in found.items() if name in masks or not mask.all()}
 
     def _unordered(self, first: str, second: str, strict: bool) -> Mask:
         """Return (size, size) where every value of the first code is above every value of the second."""

@@ -14,13 +14,13 @@ from functools import cached_property
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Bounds", "Ladder", "Trade"]
+__all__ = ["Ladder", "Room", "Trade"]
 
 Mask = npt.NDArray[np.bool_]
 Lattice = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
-Bounds = Callable[[str, Mapping[str, "Ladder"], Rows], tuple[Lattice, Lattice]]
-"""For a column and some rows: what its value must reach and must not exceed, by the row's other columns."""
+Room = Callable[[str, Mapping[str, "Ladder"], Rows], Sequence[tuple[Lattice, Lattice]]]
+"""For a column and some rows: what its value must reach and must not exceed, by each of the row's other columns."""
 
 HALVINGS = 7
 """The first partners are within 2^-7 of a column's ranks."""
@@ -82,17 +82,21 @@ class Ladder:
         """Whether values rise over the ends of groups too."""
         return bool((np.diff(self.lowest) >= 0).all())
 
+    def group(self, rows: Rows) -> tuple[Rows, Rows]:
+        """Return for free rows the first rung of their group and the one after its last."""
+        group = np.searchsorted(self.ends, self.rung[rows], side="right") - 1
+        return self.ends[group], self.ends[group + 1]
+
     def between(self, rows: Rows, least: Lattice, most: Lattice) -> tuple[Rows, Rows]:
         """Return for free rows the first rung and the one after the last, in their group, whose values fit between."""
-        group = np.searchsorted(self.ends, self.rung[rows], side="right") - 1
-        start, end = self.ends[group], self.ends[group + 1]
+        start, end = self.group(rows)
         if self._rising:
             first = np.searchsorted(self.highest, least, side="left")
             last = np.searchsorted(self.lowest, most, side="right")
             return np.clip(first, start, end), np.clip(last, start, end)
         first, last = start.copy(), start.copy()
-        for place in np.unique(group):
-            own, part = group == place, slice(self.ends[place], self.ends[place + 1])
+        for place, stop in np.unique(np.stack([start, end], axis=1), axis=0):
+            own, part = start == place, slice(place, stop)
             first[own] += np.searchsorted(self.highest[part], least[own], side="left")
             last[own] += np.searchsorted(self.lowest[part], most[own], side="right")
         return first, last
@@ -112,50 +116,54 @@ class Ladder:
 class Trade:
     """Trades between rows until each keeps the order, as far as trades can bring them there.
 
+    By how much a row breaks the order is a convex function of the difference of two values. So where rows can be
+    brought to keep it by any exchange of one column's values, exchanges of two of them that lower the sum lead there.
+
     Parameters
     ----------
     ladders
         The ordered columns.
-    bounds
+    room
         What the order leaves of a column in a row.
     rng
         Source of randomness.
     """
 
-    def __init__(self, ladders: Mapping[str, Ladder], bounds: Bounds, rng: np.random.Generator) -> None:
+    def __init__(self, ladders: Mapping[str, Ladder], room: Room, rng: np.random.Generator) -> None:
         self.ladders = ladders
-        self._bounds = bounds
+        self._room = room
         self._rng = rng
 
-    def wrong(self, name: str, rows: Rows) -> Mask:
-        """Return (rows,) where a column's value is not where the row's other columns leave room for it."""
-        ladder = self.ladders[name]
-        least, most = self._bounds(name, self.ladders, rows)
-        return ladder.compared[rows] & ((ladder.high[rows] < least) | (ladder.low[rows] > most))
+    def excess(self, name: str, rows: Rows, low: Lattice, high: Lattice) -> Lattice:
+        """Return by how much values of a column, from low to high, would break the order with others of the rows."""
+        below, above = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
+        for least, most in self._room(name, self.ladders, rows):
+            below += np.maximum(least - high, 0)
+            above += np.maximum(low - most, 0)
+        return np.where(self.ladders[name].compared[rows], below + above, 0)
 
     def broken(self, rows: Rows) -> Rows:
         """Return those of the rows that break an order."""
         wrong = np.zeros(len(rows), dtype=bool)
-        for name in self.ladders:
-            wrong |= self.wrong(name, rows)
+        for name, ladder in self.ladders.items():
+            wrong |= self.excess(name, rows, ladder.low[rows], ladder.high[rows]) > 0
         return rows[wrong]
 
     def run(self, rows: Rows) -> Rows:
-        """Trade for the broken ones of the rows, near first; return those that stay broken."""
+        """Trade for the broken ones of the rows, near first; return those that are broken in the end."""
         left = self.broken(rows)
         for halving in range(HALVINGS, -1, -1):
             left = self.within(left, 0.5**halving)
         return left
 
     def within(self, left: Rows, reach: float) -> Rows:
-        """Trade among rungs at most this share of a ladder apart; return the rows that stay broken."""
+        """Trade among rungs at most this share of a ladder apart; return the rows that are broken then."""
         for number in range(MOST_ROUNDS):
             before = len(left)
             if not before:
                 break
-            for name in self._shuffled():
-                self._round(name, left, reach)
-                left = self.broken(left)
+            traded = [self._round(name, left, reach) for name in self._shuffled()]
+            left = self.broken(np.unique(np.concatenate([left, *traded])))
             if number >= ROUNDS - 1 and before - len(left) <= WORTHWHILE * before:
                 break
         return left
@@ -164,28 +172,48 @@ class Trade:
         names = list(self.ladders)
         return [names[place] for place in self._rng.permutation(len(names))]
 
+    def _round(self, name: str, left: Rows, reach: float) -> Rows:
+        """Let each row with a wrong value ask one partner at random in the right direction; return who has traded."""
+        ladder = self.ladders[name]
+        rows = left[ladder.rung[left] >= 0]
+        down, up = self._directions(name, rows)
+        wrong = down | up
+        rows, down = rows[wrong], down[wrong]
+        rung, distance = ladder.rung[rows], max(int(reach * len(ladder.holder)), 1)
+        start, end = ladder.group(rows)
+        first = np.where(down, np.maximum(rung - distance, start), rung + 1)
+        last = np.where(down, rung, np.minimum(rung + distance + 1, end))
+        some = last > first
+        rows, first, last = rows[some], first[some], last[some]
+        if not len(rows):
+            return rows
+        partners = ladder.holder[self._rng.integers(first, last)]
+        spans = [(ladder.low[which], ladder.high[which]) for which in (rows, partners)]
+        now = self.excess(name, rows, *spans[0]) + self.excess(name, partners, *spans[1])
+        then = self.excess(name, rows, *spans[1]) + self.excess(name, partners, *spans[0])
+        rows, partners = _apart(rows[then <= now], partners[then <= now], len(ladder.low))
+        ladder.trade(rows, partners)
+        return partners
+
+    def _directions(self, name: str, rows: Rows) -> tuple[Mask, Mask]:
+        """Return (rows,) where a column's value is too great, and where too small, for one of the row's others."""
+        ladder = self.ladders[name]
+        down, up = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
+        for least, most in self._room(name, self.ladders, rows):
+            up |= ladder.high[rows] < least
+            down |= ladder.low[rows] > most
+        return down & ladder.compared[rows], up & ladder.compared[rows]
+
     def _candidates(self, name: str, left: Rows) -> tuple[Rows, Rows, Rows]:
         """Return the rows whose value of the column is wrong, and between which rungs it would be right."""
         ladder = self.ladders[name]
         rows = left[ladder.rung[left] >= 0]
-        rows = rows[self.wrong(name, rows)]
-        first, last = ladder.between(rows, *self._bounds(name, self.ladders, rows))
+        rows = rows[np.logical_or(*self._directions(name, rows))]
+        room = self._room(name, self.ladders, rows)
+        least = np.max([least for least, _ in room], axis=0)
+        most = np.min([most for _, most in room], axis=0)
+        first, last = ladder.between(rows, least, most)
         return rows, first, last
-
-    def _round(self, name: str, left: Rows, reach: float) -> None:
-        """Let each row with a wrong value ask one partner at random among those whose value would suit it."""
-        ladder = self.ladders[name]
-        rows, first, last = self._candidates(name, left)
-        distance = int(np.ceil(reach * len(ladder.holder)))
-        first = np.maximum(first, ladder.rung[rows] - distance)
-        last = np.minimum(last, ladder.rung[rows] + distance + 1)
-        some = last > first
-        rows, first, last = rows[some], first[some], last[some]
-        partners = ladder.holder[self._rng.integers(first, last)] if len(rows) else rows
-        least, most = self._bounds(name, self.ladders, partners)
-        agreed = (ladder.high[rows] >= least) & (ladder.low[rows] <= most)
-        rows, partners = _apart(rows[agreed], partners[agreed], len(ladder.low))
-        ladder.trade(rows, partners)
 
     def copied(self, left: Rows) -> Rows:
         """Let rows that no trade mends copy the nearest value that suits them; return the rows that stay broken.
