@@ -25,6 +25,7 @@ Limits = Mapping[str, Meaning]
 Table = tuple[tuple[str, ...], Mask]
 _LARGEST_TABLE = 2**28
 _TRIES = 200
+_DONORS = 8
 
 
 @dataclass(frozen=True)
@@ -199,14 +200,23 @@ class Rules:
     def _replaced(
         self, part: Codes, broken: Mask, clauses: Sequence[Clause], *, rng: np.random.Generator, wish: Wish
     ) -> dict[str, npt.NDArray[Any]]:
-        """Return the codes with broken rows taken from others, of the same states where there are some."""
+        """Return the codes with broken rows taken from others: the ordered columns alone where that is enough."""
         result = {name: array.copy() for name, array in part.items()}
+        ordered = [name for name in self.orders.names if name in part]
+        good, left = np.flatnonzero(~broken), np.flatnonzero(broken)
+        for _ in range(_DONORS if len(good) and ordered else 0):
+            donors = good[rng.integers(len(good), size=len(left))]
+            trial = {name: (array[donors] if name in ordered else array[left]) for name, array in part.items()}
+            kept = ~self._broken(trial, clauses, wish)
+            for name in ordered:
+                result[name][left[kept]] = trial[name][kept]
+            left = left[~kept]
         states = self._states(part)
-        for state in np.unique(states[broken]):
-            rows = np.flatnonzero(broken & (states == state))
-            pool, donors = part, np.flatnonzero(~broken & (states == state))
+        for state in np.unique(states[left]):
+            rows = left[states[left] == state]
+            pool, donors = part, good[states[good] == state]
             if not len(donors):
-                donors = np.flatnonzero(~broken)
+                donors = good
             if not len(donors):
                 pool, donors = self._searched(part, clauses, rng, wish)
             chosen = donors[rng.integers(len(donors), size=len(rows))]

@@ -27,7 +27,9 @@ HALVINGS = 7
 ROUNDS = 4
 """Rounds at each distance, at least; as long as they mend something they go on."""
 MOST_ROUNDS = 24
-WORTHWHILE = 0.1
+EXACT = 0.5
+"""How often a row asks for a value that suits it where there is one, rather than for any that is better."""
+WORTHWHILE = 0.05
 """Share of the broken rows that a round must mend to be followed by another at the same distance."""
 
 
@@ -173,18 +175,9 @@ class Trade:
         return [names[place] for place in self._rng.permutation(len(names))]
 
     def _round(self, name: str, left: Rows, reach: float) -> Rows:
-        """Let each row with a wrong value ask one partner at random in the right direction; return who has traded."""
+        """Let each row with a wrong value ask one partner at random; return the partners that agreed."""
         ladder = self.ladders[name]
-        rows = left[ladder.rung[left] >= 0]
-        down, up = self._directions(name, rows)
-        wrong = down | up
-        rows, down = rows[wrong], down[wrong]
-        rung, distance = ladder.rung[rows], max(int(reach * len(ladder.holder)), 1)
-        start, end = ladder.group(rows)
-        first = np.where(down, np.maximum(rung - distance, start), rung + 1)
-        last = np.where(down, rung, np.minimum(rung + distance + 1, end))
-        some = last > first
-        rows, first, last = rows[some], first[some], last[some]
+        rows, first, last = self._partners(name, left, reach)
         if not len(rows):
             return rows
         partners = ladder.holder[self._rng.integers(first, last)]
@@ -194,6 +187,25 @@ class Trade:
         rows, partners = _apart(rows[then <= now], partners[then <= now], len(ladder.low))
         ladder.trade(rows, partners)
         return partners
+
+    def _partners(self, name: str, left: Rows, reach: float) -> tuple[Rows, Rows, Rows]:
+        """Return rows with a wrong value, and between which rungs one partner of each is to be looked for.
+
+        Every other row looks for a value that suits it, the others for any that is better: trades of these may make
+        room where no single trade mends a row.
+        """
+        ladder = self.ladders[name]
+        rows, fitting, after = self._candidates(name, left)
+        rung, distance = ladder.rung[rows], max(int(reach * len(ladder.holder)), 1)
+        down, _ = self._directions(name, rows)
+        start, end = ladder.group(rows)
+        first = np.where(down, np.maximum(rung - distance, start), rung + 1)
+        last = np.where(down, rung, np.minimum(rung + distance + 1, end))
+        narrow = [np.maximum(first, fitting), np.minimum(last, after)]
+        exact = (narrow[1] > narrow[0]) & (self._rng.random(len(rows)) < EXACT)
+        first, last = np.where(exact, narrow[0], first), np.where(exact, narrow[1], last)
+        some = last > first
+        return rows[some], first[some], last[some]
 
     def _directions(self, name: str, rows: Rows) -> tuple[Mask, Mask]:
         """Return (rows,) where a column's value is too great, and where too small, for one of the row's others."""
