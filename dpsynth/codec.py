@@ -233,8 +233,7 @@ class Codec:
         rows = self._check_codes(codes)
         limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
         wish = Wish(limits, self.where(where or {}, partly=True), [self.where(cell, partly=True) for cell in without])
-        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, wish)
-        drawn = self._rules.orders.draw(kept, rng, limits)
+        kept, drawn = self._rules.keep({name: codes[name] for name in self.columns}, rng, wish)
         arrays = {}
         for name, coder in self._coders.items():
             if isinstance(coder, GridCoder):

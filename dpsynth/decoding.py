@@ -93,6 +93,11 @@ class OrderedColumns:
         for name, pairs in self.before.items():
             for first, strict in pairs.items():
                 self.after.setdefault(first, {})[name] = strict
+        self._unit = {
+            (first, name): common_units({first: coders[first].column, name: coders[name].column})
+            for name, pairs in self.before.items()
+            for first in pairs
+        }
 
     def feasible(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> Mask:
         """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
@@ -111,11 +116,12 @@ class OrderedColumns:
         kinds: Mapping[str, npt.NDArray[np.int64]],
         rng: np.random.Generator,
         limits: Mapping[str, Meaning],
-    ) -> dict[str, npt.NDArray[Any]]:
-        """Return the ordered columns' codes, traded between rows until some values in the cells keep every order.
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Lattice], Rows]:
+        """Return the ordered columns' codes and steps, traded until rows keep every order, and the rows that do not.
 
-        Each row keeps its states (missing, and special values), and each column as many rows of each code as it had,
-        but for rows that no trade mends: these copy the nearest code that suits them.
+        Each row keeps its states (missing, and special values), and each column its steps, which are spread evenly over
+        the cells; but rows that no trade mends copy the nearest step that suits them, or break the order still. Where
+        every row's cells leave room for the order the codes stay, and trades are between the rows of a cell.
 
         Parameters
         ----------
@@ -129,40 +135,39 @@ class OrderedColumns:
             Conditions that cut cells.
         """
         kept = {name: codes[name] for name in self.names if name in codes}
-        broken = np.flatnonzero(~self.feasible(kept, limits)) if kept else np.zeros(0, dtype=np.intp)
-        if not len(broken):
-            return kept
+        if not kept:
+            return {}, {}, np.zeros(0, dtype=np.intp)
+        feasible = bool(self.feasible(kept, limits).all())
         ladders = {}
         for name, column in kept.items():
             box = _box(self.coders[name], column, limits.get(name))
-            groups = kinds[name][column] if name in kinds else np.zeros(len(column), dtype=np.int64)
-            ladders[name] = Ladder.of(column, (box.low, box.high), box.compared, box.free, groups)
+            groups = column if feasible else kinds[name][column] if name in kinds else np.zeros_like(column)
+            steps = _uniform(self.coders[name], box, rng)
+            ladders[name] = Ladder.of(steps, box.compared, box.free, groups.astype(np.int64))
         trade = Trade(ladders, self._room, rng)
-        trade.copied(trade.run(broken))
-        return {name: ladders[name].value.astype(column.dtype) for name, column in kept.items()}
+        every = np.arange(len(next(iter(kept.values()))))
+        steps_of = {name: ladder.value for name, ladder in ladders.items()}
+        if feasible:
+            return kept, steps_of, trade.within(trade.broken(every), 1.0)
+        left = trade.copied(trade.run(every))
+        return {name: self._codes(name, column, ladders[name]) for name, column in kept.items()}, steps_of, left
 
-    def draw(
-        self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
-    ) -> dict[str, Lattice]:
-        """Return for each column (rows,) steps inside the codes' cells that keep every order; codes are feasible.
+    def _codes(self, name: str, codes: npt.NDArray[Any], ladder: Ladder) -> npt.NDArray[Any]:
+        return np.where(ladder.rung >= 0, self.coders[name].grid.encode(ladder.value), codes).astype(codes.dtype)
 
-        The steps of a cell are spread evenly over it and traded between its rows, so that no column bends inside its
-        cells either; only what no trade mends is drawn from what the order leaves of a cell.
-        """
-        ladders = {}
-        for name in [name for name in self.names if name in codes]:
-            column, coder = codes[name].astype(np.int64), self.coders[name]
-            box = _box(coder, column, limits.get(name))
-            steps = _uniform(coder, box, rng)
-            ladders[name] = Ladder.of(steps, (steps, steps), box.compared, box.free, column)
-        if not ladders:
-            return {}
-        trade = Trade(ladders, self._room, rng)
-        left = trade.within(trade.broken(np.arange(len(next(iter(codes.values()))))), 1.0)
-        narrowed = self._narrowed({name: codes[name][left] for name in ladders}, rng, limits)
-        for name, steps in narrowed.items():
-            ladders[name].value[left] = steps
-        return {name: ladder.value for name, ladder in ladders.items()}
+    def renew(
+        self,
+        codes: Mapping[str, npt.NDArray[Any]],
+        rows: Rows,
+        steps: Mapping[str, Lattice],
+        *,
+        rng: np.random.Generator,
+        limits: Mapping[str, Meaning],
+    ) -> None:
+        """Draw the steps of some rows anew, in place, from what the order leaves of their codes' cells."""
+        drawn = self._narrowed({name: codes[name][rows] for name in steps}, rng, limits)
+        for name, column in drawn.items():
+            steps[name][rows] = column
 
     def _room(self, name: str, ladders: Mapping[str, Ladder], rows: Rows) -> list[tuple[Lattice, Lattice]]:
         """Return what a column's value must reach and must not exceed in some rows, by each other column's ladder."""
@@ -170,22 +175,22 @@ class OrderedColumns:
         room = []
         for first, strict in self.before.get(name, {}).items():
             other = ladders[first]
-            least = self._least(first, name, strict, other.low[rows])
+            least = self._least(first, name, strict, other.value[rows])
             room.append((np.where(other.compared[rows], least, -_OPEN), none + _OPEN))
         for last, strict in self.after.get(name, {}).items():
             other = ladders[last]
-            most = self._most(name, last, strict, other.high[rows])
+            most = self._most(name, last, strict, other.value[rows])
             room.append((none - _OPEN, np.where(other.compared[rows], most, _OPEN)))
         return room
 
     def _least(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
         """Return the least step of a column beside steps of one that must not exceed it."""
-        units = self._units(first, name)
+        units = self._unit[first, name]
         return -(-(steps * units[first] + strict) // units[name])
 
     def _most(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
         """Return the greatest step of a column beside steps of one that it must not exceed."""
-        units = self._units(first, name)
+        units = self._unit[first, name]
         return (steps * units[name] - strict) // units[first]
 
     def _narrowed(
@@ -218,9 +223,6 @@ class OrderedColumns:
             least = self._least(first, name, strict, reached[first])
             both = box.compared & boxes[first].compared
             box.low = np.where(both, np.maximum(box.low, least), box.low)
-
-    def _units(self, first: str, name: str) -> dict[str, int]:
-        return common_units({first: self.coders[first].column, name: self.coders[name].column})
 
 
 def _sorted_names(before: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
 from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
 from dpsynth.errors import InputError
+from dpsynth.grid import Lattice
 from dpsynth.implications import Clause, Exchange
 
 __all__ = ["Rules", "Wish"]
@@ -158,8 +159,10 @@ class Rules:
         impossible[: before.states, : after.states] = compared & (least[:, None] > most[None, :])
         return impossible
 
-    def keep(self, codes: Codes, rng: np.random.Generator, wish: Wish) -> dict[str, npt.NDArray[Any]]:
-        """Return codes that keep the constraints, with as little bent as can be.
+    def keep(
+        self, codes: Codes, rng: np.random.Generator, wish: Wish
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Lattice]]:
+        """Return codes that keep the constraints, with as little bent as can be, and steps of the ordered columns.
 
         Where all rows keep them nothing changes. Else rows trade codes: first of the columns that a constraint forbids
         or requires something of (`when` stays), then of the ordered columns among their ordinary values. So a row keeps
@@ -189,13 +192,17 @@ class Rules:
             kinds = exchange.kinds
             if exchange.broken(kept).any():
                 kept = exchange.settle(kept)
-        kept.update(self.orders.arranged(kept, kinds, rng, wish.limits))
+        arranged, steps, left = self.orders.arranged(kept, kinds, rng, wish.limits)
+        kept.update(arranged)
+        anew = [left]
         for group in connected([*self._groups, *(set(masks) for masks in wish.without)]):
             part = {name: kept[name] for name in kept if name in group}
             broken = self._broken(part, clauses, wish)
             if broken.any():
                 kept.update(self._replaced(part, broken, clauses, rng=rng, wish=wish))
-        return kept
+                anew.append(np.flatnonzero(broken))
+        self.orders.renew(kept, np.unique(np.concatenate(anew)), steps, rng=rng, limits=wish.limits)
+        return kept, steps
 
     def _replaced(
         self, part: Codes, broken: Mask, clauses: Sequence[Clause], *, rng: np.random.Generator, wish: Wish

@@ -2,9 +2,9 @@
 
 A row whose values break an order is not thrown away: what is missing, what group it is of and how many visits it has
 would bend with it. It trades the value of one ordered column with another row that can take its value in exchange. So
-every column keeps exactly the values that the model drew, each row keeps its states, and only which of the rows has
-which value changes. Partners are looked for among neighbouring ranks first, and further away as long as rows are left
-that break the order: what the model knows of a value and the other columns is blurred as little as can be.
+every column keeps exactly the values that were drawn, each row keeps its states, and only which of the rows has which
+value changes. Partners are looked for among neighbouring ranks first, and further away as long as rows are left that
+break the order: what the model knows of a value and the other columns is blurred as little as can be.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -19,18 +19,19 @@ __all__ = ["Ladder", "Room", "Trade"]
 Mask = npt.NDArray[np.bool_]
 Lattice = npt.NDArray[np.int64]
 Rows = npt.NDArray[np.intp]
-Room = Callable[[str, Mapping[str, "Ladder"], Rows], Sequence[tuple[Lattice, Lattice]]]
+Limits = Sequence[tuple[Lattice, Lattice]]
+Room = Callable[[str, Mapping[str, "Ladder"], Rows], Limits]
 """For a column and some rows: what its value must reach and must not exceed, by each of the row's other columns."""
 
 HALVINGS = 7
 """The first partners are within 2^-7 of a column's ranks."""
-ROUNDS = 4
+ROUNDS = 2
 """Rounds at each distance, at least; as long as they mend something they go on."""
 MOST_ROUNDS = 24
-EXACT = 0.5
-"""How often a row asks for a value that suits it where there is one, rather than for any that is better."""
-WORTHWHILE = 0.05
+WORTHWHILE = 0.1
 """Share of the broken rows that a round must mend to be followed by another at the same distance."""
+FAR = 1 / 16
+"""From this distance on, every other row asks for a value that suits it where there is one, not for any better."""
 
 
 @dataclass(frozen=True)
@@ -40,49 +41,40 @@ class Ladder:
     Attributes
     ----------
     value
-        (rows,) what is traded: codes, or steps.
-    low, high
-        (rows,) the least and greatest step that the row's value may be; equal where it is known.
+        (rows,) the steps that are traded.
     compared
         (rows,) which rows have a magnitude.
     rung
         (rows,) the place of the row's value, -1 where it is no ordinary value and cannot be traded.
     holder
         (rungs,) the row that stands there.
-    values, lowest, highest
-        (rungs,) value, low and high of what stands there: they stay, the rows move.
+    values
+        (rungs,) the step there: it stays, the rows move.
     ends
         Rungs at which groups of rows begin, and the number of rungs; rows trade within their group alone.
     """
 
     value: Lattice
-    low: Lattice
-    high: Lattice
     compared: Mask
     rung: Rows
     holder: Rows
     values: Lattice
-    lowest: Lattice
-    highest: Lattice
     ends: Rows
 
     @classmethod
-    def of(cls, value: Lattice, span: tuple[Lattice, Lattice], compared: Mask, free: Mask, groups: Lattice) -> "Ladder":
+    def of(cls, value: Lattice, compared: Mask, free: Mask, groups: Lattice) -> "Ladder":
         """Put the free rows in order, group by group."""
-        low, high = span
         rows = np.flatnonzero(free)
-        holder = rows[np.lexsort((low[rows], groups[rows]))]
-        rung = np.full(len(low), -1, dtype=np.intp)
+        holder = rows[np.lexsort((value[rows], groups[rows]))]
+        rung = np.full(len(value), -1, dtype=np.intp)
         rung[holder] = np.arange(len(holder))
         starts = np.flatnonzero(np.diff(groups[holder], prepend=-1))
-        own = [array[holder] for array in (value, low, high)]
-        copies = [array.astype(np.int64) for array in (value, low, high)]  # trades write into them
-        return cls(*copies, compared, rung, holder, *own, np.append(starts, len(rows)))
+        return cls(value.copy(), compared, rung, holder, value[holder], np.append(starts, len(rows)))
 
     @cached_property
     def _rising(self) -> bool:
         """Whether values rise over the ends of groups too."""
-        return bool((np.diff(self.lowest) >= 0).all())
+        return bool((np.diff(self.values) >= 0).all())
 
     def group(self, rows: Rows) -> tuple[Rows, Rows]:
         """Return for free rows the first rung of their group and the one after its last."""
@@ -93,26 +85,25 @@ class Ladder:
         """Return for free rows the first rung and the one after the last, in their group, whose values fit between."""
         start, end = self.group(rows)
         if self._rising:
-            first = np.searchsorted(self.highest, least, side="left")
-            last = np.searchsorted(self.lowest, most, side="right")
+            first = np.searchsorted(self.values, least, side="left")
+            last = np.searchsorted(self.values, most, side="right")
             return np.clip(first, start, end), np.clip(last, start, end)
         first, last = start.copy(), start.copy()
         for place, stop in np.unique(np.stack([start, end], axis=1), axis=0):
-            own, part = start == place, slice(place, stop)
-            first[own] += np.searchsorted(self.highest[part], least[own], side="left")
-            last[own] += np.searchsorted(self.lowest[part], most[own], side="right")
+            own, part = start == place, self.values[place:stop]
+            first[own] += np.searchsorted(part, least[own], side="left")
+            last[own] += np.searchsorted(part, most[own], side="right")
         return first, last
 
     def trade(self, rows: Rows, partners: Rows) -> None:
         """Let each row and its partner change places."""
-        for array in (self.value, self.low, self.high, self.rung):
+        for array in (self.value, self.rung):
             array[rows], array[partners] = array[partners], array[rows]
         self.holder[self.rung[rows]], self.holder[self.rung[partners]] = rows, partners
 
     def copy(self, rows: Rows, rungs: Rows) -> None:
         """Let rows take the value of a rung beside the one who stands there."""
         self.value[rows] = self.values[rungs]
-        self.low[rows], self.high[rows] = self.lowest[rungs], self.highest[rungs]
 
 
 class Trade:
@@ -136,19 +127,16 @@ class Trade:
         self._room = room
         self._rng = rng
 
-    def excess(self, name: str, rows: Rows, low: Lattice, high: Lattice) -> Lattice:
-        """Return by how much values of a column, from low to high, would break the order with others of the rows."""
-        below, above = np.zeros(len(rows), dtype=np.int64), np.zeros(len(rows), dtype=np.int64)
-        for least, most in self._room(name, self.ladders, rows):
-            below += np.maximum(least - high, 0)
-            above += np.maximum(low - most, 0)
-        return np.where(self.ladders[name].compared[rows], below + above, 0)
+    def _limits(self, name: str, rows: Rows) -> Limits:
+        return self._room(name, self.ladders, rows)
 
     def broken(self, rows: Rows) -> Rows:
         """Return those of the rows that break an order."""
         wrong = np.zeros(len(rows), dtype=bool)
         for name, ladder in self.ladders.items():
-            wrong |= self.excess(name, rows, ladder.low[rows], ladder.high[rows]) > 0
+            values = ladder.value[rows]
+            for least, most in self._limits(name, rows):
+                wrong |= ladder.compared[rows] & ((values < least) | (values > most))
         return rows[wrong]
 
     def run(self, rows: Rows) -> Rows:
@@ -160,97 +148,107 @@ class Trade:
 
     def within(self, left: Rows, reach: float) -> Rows:
         """Trade among rungs at most this share of a ladder apart; return the rows that are broken then."""
+        names = list(self.ladders)
         for number in range(MOST_ROUNDS):
             before = len(left)
             if not before:
                 break
-            traded = [self._round(name, left, reach) for name in self._shuffled()]
-            left = self.broken(np.unique(np.concatenate([left, *traded])))
+            touched = np.zeros(len(self.ladders[names[0]].value), dtype=bool)
+            touched[left] = True
+            for place in self._rng.permutation(len(names)):
+                touched[self._round(names[place], left, reach)] = True
+            left = self.broken(np.flatnonzero(touched))
             if number >= ROUNDS - 1 and before - len(left) <= WORTHWHILE * before:
                 break
         return left
 
-    def _shuffled(self) -> Sequence[str]:
-        names = list(self.ladders)
-        return [names[place] for place in self._rng.permutation(len(names))]
+    def _wrong(self, name: str, left: Rows) -> tuple[Rows, Mask, Limits]:
+        """Return the rows whose value can be traded and is wrong, where it is too great, and the rows' limits."""
+        ladder = self.ladders[name]
+        rows = left[(ladder.rung[left] >= 0) & ladder.compared[left]]
+        limits, values = self._limits(name, rows), ladder.value[rows]
+        below, above = (np.zeros(len(rows), dtype=bool) for _ in range(2))
+        for least, most in limits:
+            below |= values < least
+            above |= values > most
+        wrong = below | above
+        return rows[wrong], above[wrong], [(least[wrong], most[wrong]) for least, most in limits]
 
     def _round(self, name: str, left: Rows, reach: float) -> Rows:
         """Let each row with a wrong value ask one partner at random; return the partners that agreed."""
         ladder = self.ladders[name]
-        rows, first, last = self._partners(name, left, reach)
+        rows, above, limits = self._wrong(name, left)
+        first, last = self._partners(name, rows, above, limits, reach)
+        some = last > first
+        rows, limits = rows[some], [(least[some], most[some]) for least, most in limits]
         if not len(rows):
             return rows
-        partners = ladder.holder[self._rng.integers(first, last)]
-        spans = [(ladder.low[which], ladder.high[which]) for which in (rows, partners)]
-        now = self.excess(name, rows, *spans[0]) + self.excess(name, partners, *spans[1])
-        then = self.excess(name, rows, *spans[1]) + self.excess(name, partners, *spans[0])
-        rows, partners = _apart(rows[then <= now], partners[then <= now], len(ladder.low))
+        partners = ladder.holder[self._rng.integers(first[some], last[some])]
+        theirs = self._limits(name, partners)
+        own, other = ladder.value[rows], ladder.value[partners]
+        compared = ladder.compared[partners]
+        now = _excess(own, limits) + np.where(compared, _excess(other, theirs), 0)
+        then = _excess(other, limits) + np.where(compared, _excess(own, theirs), 0)
+        rows, partners = _apart(rows[then <= now], partners[then <= now], len(ladder.value))
         ladder.trade(rows, partners)
         return partners
 
-    def _partners(self, name: str, left: Rows, reach: float) -> tuple[Rows, Rows, Rows]:
-        """Return rows with a wrong value, and between which rungs one partner of each is to be looked for.
+    def _partners(self, name: str, rows: Rows, above: Mask, limits: Limits, reach: float) -> tuple[Rows, Rows]:
+        """Return between which rungs one partner of each row is to be looked for.
 
-        Every other row looks for a value that suits it, the others for any that is better: trades of these may make
-        room where no single trade mends a row.
+        Some rows look for a value that suits them, the others for any that is better: trades of these may make room
+        where no single trade mends a row.
         """
         ladder = self.ladders[name]
-        rows, fitting, after = self._candidates(name, left)
         rung, distance = ladder.rung[rows], max(int(reach * len(ladder.holder)), 1)
-        down, _ = self._directions(name, rows)
         start, end = ladder.group(rows)
-        first = np.where(down, np.maximum(rung - distance, start), rung + 1)
-        last = np.where(down, rung, np.minimum(rung + distance + 1, end))
-        narrow = [np.maximum(first, fitting), np.minimum(last, after)]
-        exact = (narrow[1] > narrow[0]) & (self._rng.random(len(rows)) < EXACT)
-        first, last = np.where(exact, narrow[0], first), np.where(exact, narrow[1], last)
-        some = last > first
-        return rows[some], first[some], last[some]
-
-    def _directions(self, name: str, rows: Rows) -> tuple[Mask, Mask]:
-        """Return (rows,) where a column's value is too great, and where too small, for one of the row's others."""
-        ladder = self.ladders[name]
-        down, up = np.zeros(len(rows), dtype=bool), np.zeros(len(rows), dtype=bool)
-        for least, most in self._room(name, self.ladders, rows):
-            up |= ladder.high[rows] < least
-            down |= ladder.low[rows] > most
-        return down & ladder.compared[rows], up & ladder.compared[rows]
-
-    def _candidates(self, name: str, left: Rows) -> tuple[Rows, Rows, Rows]:
-        """Return the rows whose value of the column is wrong, and between which rungs it would be right."""
-        ladder = self.ladders[name]
-        rows = left[ladder.rung[left] >= 0]
-        rows = rows[np.logical_or(*self._directions(name, rows))]
-        room = self._room(name, self.ladders, rows)
-        least = np.max([least for least, _ in room], axis=0)
-        most = np.min([most for _, most in room], axis=0)
-        first, last = ladder.between(rows, least, most)
-        return rows, first, last
+        first = np.where(above, np.maximum(rung - distance, start), rung + 1)
+        last = np.where(above, rung, np.minimum(rung + distance + 1, end))
+        if reach < FAR:
+            return first, last
+        fitting = ladder.between(rows, *_tightest(limits))
+        narrow = np.maximum(first, fitting[0]), np.minimum(last, fitting[1])
+        exact = (narrow[1] > narrow[0]) & (self._rng.random(len(rows)) < 1 / 2)
+        return np.where(exact, narrow[0], first), np.where(exact, narrow[1], last)
 
     def copied(self, left: Rows) -> Rows:
         """Let rows that no trade mends copy the nearest value that suits them; return the rows that stay broken.
 
         The column then has one value more of this kind and one less of the other: this is how far it bends.
         """
-        for _ in range(len(self.ladders)):
-            for name in self._shuffled():
-                rows, first, last = self._candidates(name, left)
-                some = last > first
-                rows, first, last = rows[some], first[some], last[some]
-                if len(rows):
-                    ladder = self.ladders[name]
-                    near = max(len(ladder.holder) >> HALVINGS, 1)
-                    start = np.where(ladder.rung[rows] < first, first, np.maximum(last - near, first))
-                    ladder.copy(rows, self._rng.integers(start, np.minimum(start + near, last)))
-                left = self.broken(left)
+        names = list(self.ladders)
+        for place in np.concatenate([self._rng.permutation(len(names)) for _ in names]):
+            ladder = self.ladders[names[place]]
+            rows, _, limits = self._wrong(names[place], left)
+            if not len(rows):
+                continue
+            first, last = ladder.between(rows, *_tightest(limits))
+            some = last > first
+            rows, first, last = rows[some], first[some], last[some]
+            near = max(len(ladder.holder) >> HALVINGS, 1)
+            start = np.where(ladder.rung[rows] < first, first, np.maximum(last - near, first))
+            ladder.copy(rows, self._rng.integers(start, np.minimum(start + near, last)) if len(rows) else rows)
+            left = self.broken(left)
         return left
 
 
+def _excess(values: Lattice, limits: Limits) -> Lattice:
+    """Return by how much values break an order with the rows' other columns, all together."""
+    excess = np.zeros(len(values), dtype=np.int64)
+    for least, most in limits:
+        excess += np.maximum(least - values, 0) + np.maximum(values - most, 0)
+    return excess
+
+
+def _tightest(limits: Limits) -> tuple[Lattice, Lattice]:
+    return np.max([least for least, _ in limits], axis=0), np.min([most for _, most in limits], axis=0)
+
+
 def _apart(rows: Rows, partners: Rows, count: int) -> tuple[Rows, Rows]:
-    """Return the pairs in which no row stands twice; of those that share a row the first."""
+    """Return pairs in which no row stands twice: of those that share a row at most one stays."""
     order = np.arange(len(rows))
-    first = np.full(count, len(rows))
-    np.minimum.at(first, rows, order)
-    np.minimum.at(first, partners, order)
-    alone = (first[rows] == order) & (first[partners] == order)
+    last = np.full(count, -1, dtype=np.intp)
+    last[rows] = order
+    last[partners] = order  # of several the last write stays
+    alone = (last[rows] == order) & (last[partners] == order)
     return rows[alone], partners[alone]
