@@ -198,9 +198,11 @@ class Codec:
     ) -> Cohort:
         """Return a synthetic cohort of the schema's modelled columns.
 
-        A number is uniform in its code's cell, at the declared decimals; so it has the same code again. Rows whose
-        codes no row can have under the schema's constraints take the codes of the constraints' columns from another
-        row that keeps them: the rows are conditioned on the constraints.
+        A number is uniform in its code's cell, at the declared decimals; so it has the same code again, where all rows
+        can keep the schema's constraints. Else rows trade values until they do: of ordered columns among their ordinary
+        values, of forbidden and required combinations what is forbidden or required. So which values are missing and
+        every column that no constraint touches stay row by row, and the distribution of each column that trades stays
+        as a whole; it bends only where no trade is left.
 
         Parameters
         ----------
