@@ -15,7 +15,7 @@ from dpsynth.conditions import Meaning, resolve
 from dpsynth.constraints import Condition, Order
 from dpsynth.decoding import draw
 from dpsynth.errors import InputError
-from dpsynth.feasibility import Rules
+from dpsynth.feasibility import Rules, Wish
 from dpsynth.grid import cell_widths, edge_values
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
@@ -198,9 +198,11 @@ class Codec:
     ) -> Cohort:
         """Return a synthetic cohort of the schema's modelled columns.
 
-        A number is uniform in its code's cell, at the declared decimals; so it has the same code again. Rows whose
-        codes no row can have under the schema's constraints take the codes of the constraints' columns from another
-        row that keeps them: the rows are conditioned on the constraints.
+        A number is uniform in its code's cell, at the declared decimals; so it has the same code again, where all rows
+        can keep the schema's constraints. Else rows trade values until they do: of ordered columns among their ordinary
+        values, of forbidden and required combinations what is forbidden or required. So which values are missing and
+        every column that no constraint touches stay row by row, and the distribution of each column that trades stays
+        as a whole; it bends only where no trade is left.
 
         Parameters
         ----------
@@ -219,13 +221,21 @@ class Codec:
         return self.cohort(self.draw(codes, rng, where=where))
 
     def draw(
-        self, codes: Mapping[str, CodeArray], rng: np.random.Generator, *, where: Mapping[str, Any] | None = None
+        self,
+        codes: Mapping[str, CodeArray],
+        rng: np.random.Generator,
+        *,
+        where: Mapping[str, Any] | None = None,
+        without: Sequence[Mapping[str, Any]] = (),
     ) -> Any:
-        """Return the values of codes as a pyarrow table of the codec's columns; see `decode`."""
+        """Return the values of codes as a pyarrow table of the codec's columns; see `decode`.
+
+        No row meets all conditions of a member of `without`, as none did in its codes.
+        """
         rows = self._check_codes(codes)
         limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
-        kept = self._rules.keep({name: codes[name] for name in self.columns}, rng, limits)
-        drawn = self._rules.orders.draw(kept, rng, limits)
+        wish = Wish(limits, self.where(where or {}, partly=True), [self.where(cell, partly=True) for cell in without])
+        kept, drawn = self._rules.keep({name: codes[name] for name in self.columns}, rng, wish)
         arrays = {}
         for name, coder in self._coders.items():
             if isinstance(coder, GridCoder):
@@ -325,6 +335,26 @@ class Codec:
             codes that is True where no row can be.
         """
         return self._rules.tables()
+
+    def zeros(self) -> list[tuple[tuple[str, ...], Mask]]:
+        """Return those of `forbidden` that a fit may take up without a change of which values are missing.
+
+        Orders of columns that may be missing are not among them: they are kept when rows are drawn.
+        """
+        return self._rules.zeros()
+
+    def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return masks as `where` gives them, with what the schema's orders then leave of other columns' codes.
+
+        Raises
+        ------
+        InputError
+            If they leave nothing of a column.
+        """
+        found = self._rules.narrowed(masks)
+        if not all(mask.any() for mask in found.values()):
+            raise InputError(f"where: the schema's constraints exclude the condition on {', '.join(masks)}.")
+        return found
 
 
 def _column_code(name: str, coder: Coder) -> ColumnCode:

@@ -11,10 +11,13 @@ from dpsynth.coders import GridCoder
 from dpsynth.conditions import Meaning, common_units
 from dpsynth.constraints import Order
 from dpsynth.grid import Lattice
+from dpsynth.ordering import Ladder, Trade
 
 __all__ = ["OrderedColumns", "draw"]
 
 Mask = npt.NDArray[np.bool_]
+Rows = npt.NDArray[np.intp]
+_OPEN = 2**61
 
 
 @dataclass
@@ -86,6 +89,15 @@ class OrderedColumns:
                     pairs = self.before.setdefault(name, {})
                     pairs[first] = pairs.get(first, False) or order.strict
         self.names = _sorted_names(self.before)
+        self.after: dict[str, dict[str, bool]] = {}
+        for name, pairs in self.before.items():
+            for first, strict in pairs.items():
+                self.after.setdefault(first, {})[name] = strict
+        self._unit = {
+            (first, name): common_units({first: coders[first].column, name: coders[name].column})
+            for name, pairs in self.before.items()
+            for first in pairs
+        }
 
     def feasible(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> Mask:
         """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
@@ -98,10 +110,93 @@ class OrderedColumns:
             possible &= (box.low <= box.high) | ~box.compared
         return possible
 
-    def draw(
+    def arranged(
+        self,
+        codes: Mapping[str, npt.NDArray[Any]],
+        kinds: Mapping[str, npt.NDArray[np.int64]],
+        rng: np.random.Generator,
+        limits: Mapping[str, Meaning],
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Lattice], Rows]:
+        """Return the ordered columns' codes and steps, traded until rows keep every order, and the rows that do not.
+
+        Each row keeps its states (missing, and special values), and each column its steps, which are spread evenly over
+        the cells; but rows that no trade mends copy the nearest step that suits them, or break the order still. Where
+        every row's cells leave room for the order the codes stay, and trades are between the rows of a cell.
+
+        Parameters
+        ----------
+        codes
+            For each column (rows,) codes.
+        kinds
+            For columns that further constraints speak of, which codes are alike to them; rows trade within a kind.
+        rng
+            Where the randomness comes from.
+        limits
+            Conditions that cut cells.
+        """
+        kept = {name: codes[name] for name in self.names if name in codes}
+        if not kept:
+            return {}, {}, np.zeros(0, dtype=np.intp)
+        feasible = bool(self.feasible(kept, limits).all())
+        ladders = {}
+        for name, column in kept.items():
+            box = _box(self.coders[name], column, limits.get(name))
+            groups = column if feasible else kinds[name][column] if name in kinds else np.zeros_like(column)
+            steps = _uniform(self.coders[name], box, rng)
+            ladders[name] = Ladder.of(steps, box.compared, box.free, groups.astype(np.int64))
+        trade = Trade(ladders, self._room, rng)
+        every = np.arange(len(next(iter(kept.values()))))
+        steps_of = {name: ladder.value for name, ladder in ladders.items()}
+        if feasible:
+            return kept, steps_of, trade.within(trade.broken(every), 1.0)
+        left = trade.copied(trade.run(every))
+        return {name: self._codes(name, column, ladders[name]) for name, column in kept.items()}, steps_of, left
+
+    def _codes(self, name: str, codes: npt.NDArray[Any], ladder: Ladder) -> npt.NDArray[Any]:
+        return np.where(ladder.rung >= 0, self.coders[name].grid.encode(ladder.value), codes).astype(codes.dtype)
+
+    def renew(
+        self,
+        codes: Mapping[str, npt.NDArray[Any]],
+        rows: Rows,
+        steps: Mapping[str, Lattice],
+        *,
+        rng: np.random.Generator,
+        limits: Mapping[str, Meaning],
+    ) -> None:
+        """Draw the steps of some rows anew, in place, from what the order leaves of their codes' cells."""
+        drawn = self._narrowed({name: codes[name][rows] for name in steps}, rng, limits)
+        for name, column in drawn.items():
+            steps[name][rows] = column
+
+    def _room(self, name: str, ladders: Mapping[str, Ladder], rows: Rows) -> list[tuple[Lattice, Lattice]]:
+        """Return what a column's value must reach and must not exceed in some rows, by each other column's ladder."""
+        none = np.zeros(len(rows), dtype=np.int64)
+        room = []
+        for first, strict in self.before.get(name, {}).items():
+            other = ladders[first]
+            least = self._least(first, name, strict, other.value[rows])
+            room.append((np.where(other.compared[rows], least, -_OPEN), none + _OPEN))
+        for last, strict in self.after.get(name, {}).items():
+            other = ladders[last]
+            most = self._most(name, last, strict, other.value[rows])
+            room.append((none - _OPEN, np.where(other.compared[rows], most, _OPEN)))
+        return room
+
+    def _least(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
+        """Return the least step of a column beside steps of one that must not exceed it."""
+        units = self._unit[first, name]
+        return -(-(steps * units[first] + strict) // units[name])
+
+    def _most(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
+        """Return the greatest step of a column beside steps of one that it must not exceed."""
+        units = self._unit[first, name]
+        return (steps * units[name] - strict) // units[first]
+
+    def _narrowed(
         self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
     ) -> dict[str, Lattice]:
-        """Return for each column (rows,) steps inside the codes' cells that keep every order; codes are feasible."""
+        """Return steps drawn one column after the other from what the order leaves of its cell."""
         boxes = self._boxes(codes, limits)
         drawn: dict[str, Lattice] = {}
         for name in boxes:
@@ -114,8 +209,7 @@ class OrderedColumns:
         boxes = {name: _box(self.coders[name], codes[name], limits.get(name)) for name in self.names if name in codes}
         for name in reversed(boxes):
             for first, strict in self.before.get(name, {}).items():
-                units = self._units(first, name)
-                room = (boxes[name].high * units[name] - strict) // units[first]
+                room = self._most(first, name, strict, boxes[name].high)
                 both = boxes[name].compared & boxes[first].compared
                 boxes[first].high = np.where(both, np.minimum(boxes[first].high, room), boxes[first].high)
         for name, box in boxes.items():
@@ -126,13 +220,9 @@ class OrderedColumns:
     def _raise_low(self, name: str, boxes: Mapping[str, _Box], reached: Mapping[str, Lattice]) -> None:
         box = boxes[name]
         for first, strict in self.before.get(name, {}).items():
-            units = self._units(first, name)
-            least = -(-(reached[first] * units[first] + strict) // units[name])
+            least = self._least(first, name, strict, reached[first])
             both = box.compared & boxes[first].compared
             box.low = np.where(both, np.maximum(box.low, least), box.low)
-
-    def _units(self, first: str, name: str) -> dict[str, int]:
-        return common_units({first: self.coders[first].column, name: self.coders[name].column})
 
 
 def _sorted_names(before: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:

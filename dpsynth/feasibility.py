@@ -1,7 +1,7 @@
 """Which codes a schema's constraints leave possible, and rows conditioned on them."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
 from typing import Any
@@ -15,14 +15,18 @@ from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
 from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
 from dpsynth.errors import InputError
+from dpsynth.grid import Lattice
+from dpsynth.implications import Clause, Exchange
 
-__all__ = ["Rules"]
+__all__ = ["Rules", "Wish"]
 
 Mask = npt.NDArray[np.bool_]
 Codes = Mapping[str, npt.NDArray[Any]]
 Limits = Mapping[str, Meaning]
+Table = tuple[tuple[str, ...], Mask]
 _LARGEST_TABLE = 2**28
 _TRIES = 200
+_DONORS = 8
 
 
 @dataclass(frozen=True)
@@ -47,10 +51,30 @@ class _Implication:
         ]
         return names, np.array(np.broadcast_to(implication_rows(self.constraint, *sides), sizes))
 
-    def broken(self, codes: Codes) -> Mask:
-        """Return (rows,) where the combination is broken."""
-        sides = [[mask[codes[name]] for name, mask in side.items()] for side in (self.left, self.right)]
-        return implication_rows(self.constraint, *sides)
+    def clauses(self) -> list[Clause]:
+        """Return what never holds: `when` with all that is forbidden, or with the opposite of each requirement."""
+        if isinstance(self.constraint, Forbid):
+            return [Clause({**self.left, **self.right}, tuple(self.right))]
+        return [Clause({**self.left, name: ~mask}, (name,)) for name, mask in self.right.items()]
+
+
+@dataclass(frozen=True)
+class Wish:
+    """Under which conditions rows were drawn, so that they are met after trades too.
+
+    Attributes
+    ----------
+    limits
+        Conditions that cut cells.
+    permitted
+        The codes that the columns of the conditions may have.
+    without
+        Codes of columns that no row has all of.
+    """
+
+    limits: Limits = field(default_factory=dict)
+    permitted: Mapping[str, Mask] = field(default_factory=dict)
+    without: Sequence[Mapping[str, Mask]] = ()
 
 
 class Rules:
@@ -68,6 +92,7 @@ class Rules:
         self._coders = coders
         known = [constraint for constraint in constraints if set(constraint.columns) <= set(coders)]
         self._implications = [self._compiled(item) for item in known if not isinstance(item, Order)]
+        self._clauses = [clause for item in self._implications for clause in item.clauses()]
         grids = {name: coder for name, coder in coders.items() if isinstance(coder, GridCoder)}
         self._order_list = [item for item in known if isinstance(item, Order)]
         self.orders = OrderedColumns(grids, self._order_list)
@@ -84,15 +109,41 @@ class Rules:
         matcher = None if isinstance(coder, GridCoder) else coder.matcher
         return coder.mask(resolve(name, coder.column, condition, matcher=matcher))
 
-    def tables(self) -> list[tuple[tuple[str, ...], Mask]]:
+    def tables(self) -> list[Table]:
         """Return for each constraint its columns and a boolean array over their codes, True where impossible."""
-        found = [implication.table() for implication in self._implications]
+        return [implication.table() for implication in self._implications] + self._order_tables()
+
+    def zeros(self) -> list[Table]:
+        """Return the tables of `tables` that a fit may take up without a change of which values are missing.
+
+        Were the impossible values of two columns taken out of a joint distribution in which they may be missing, too,
+        the rest would have to make up for them: both would be there more or less often than in the training rows.
+        """
+        orders = [table for table in self._order_tables() if all(self._coders[c].missing is None for c in table[0])]
+        return [implication.table() for implication in self._implications] + orders
+
+    def _order_tables(self) -> list[Table]:
         pairs = [
             (first, second, order.strict)
             for order in self._order_list
             for first, second in combinations(order.order, 2)
         ]
-        return found + [((first, second), self._unordered(first, second, strict)) for first, second, strict in pairs]
+        return [((first, second), self._unordered(first, second, strict)) for first, second, strict in pairs]
+
+    def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
+        """Return masks of codes with what the orders leave of the other columns' codes beside them."""
+        found = dict(masks)
+        tables = self._order_tables() if set(masks) & set(self.orders.names) else []
+        for _ in tables:
+            before = {name: mask.sum() for name, mask in found.items()}
+            for (first, second), table in tables:
+                for name, other, impossible in ((first, second, table), (second, first, table.T)):
+                    if other in found:
+                        beside = ~impossible[:, found[other]].all(axis=1)
+                        found[name] = found.get(name, np.ones(len(beside), dtype=bool)) & beside
+            if before == {name: mask.sum() for name, mask in found.items()}:
+                break
+        return {name: mask for name, mask in found.items() if name in masks or not mask.all()}
 
     def _unordered(self, first: str, second: str, strict: bool) -> Mask:
         """Return (size, size) where every value of the first code is above every value of the second."""
@@ -108,11 +159,25 @@ class Rules:
         impossible[: before.states, : after.states] = compared & (least[:, None] > most[None, :])
         return impossible
 
-    def keep(self, codes: Codes, rng: np.random.Generator, limits: Limits) -> dict[str, npt.NDArray[Any]]:
-        """Return the codes with every broken row conditioned on the constraints.
+    def keep(
+        self, codes: Codes, rng: np.random.Generator, wish: Wish
+    ) -> tuple[dict[str, npt.NDArray[Any]], dict[str, Lattice]]:
+        """Return codes that keep the constraints, with as little bent as can be, and steps of the ordered columns.
 
-        For each set of columns that constraints connect, a row that breaks one of them takes the codes of the whole
-        set from a row, drawn at random, that keeps all of them: rejection sampling, without drawing again.
+        Where all rows keep them nothing changes. Else rows trade codes: first of the columns that a constraint forbids
+        or requires something of (`when` stays), then of the ordered columns among their ordinary values. So a row keeps
+        what is missing and every column that it does not trade, and a column keeps as many rows of each code as the
+        model drew. Rows that no trade mends draw, or copy, the code of such a column; what is left then (a special
+        value against an order, say) takes the codes of all connected columns from a row that keeps the constraints.
+
+        Parameters
+        ----------
+        codes
+            For each column (rows,) codes.
+        rng
+            Where the randomness comes from.
+        wish
+            Under which conditions the rows were drawn.
 
         Raises
         ------
@@ -120,43 +185,81 @@ class Rules:
             If no row keeps the constraints and none is found by drawing codes at random.
         """
         kept = dict(codes)
-        for group in self._groups:
+        clauses = [*self._clauses, *(Clause(masks, tuple(masks)) for masks in wish.without)]
+        kinds: Mapping[str, npt.NDArray[np.int64]] = {}
+        if clauses:
+            exchange = Exchange(clauses, wish.permitted, rng)
+            kinds = exchange.kinds
+            if exchange.broken(kept).any():
+                kept = exchange.settle(kept)
+        arranged, steps, left = self.orders.arranged(kept, kinds, rng, wish.limits)
+        kept.update(arranged)
+        anew = [left]
+        for group in connected([*self._groups, *(set(masks) for masks in wish.without)]):
             part = {name: kept[name] for name in kept if name in group}
-            broken = self._broken(part, limits)
+            broken = self._broken(part, clauses, wish)
             if broken.any():
-                kept.update(self._replaced(part, broken, rng, limits))
-        return kept
+                kept.update(self._replaced(part, broken, clauses, rng=rng, wish=wish))
+                anew.append(np.flatnonzero(broken))
+        self.orders.renew(kept, np.unique(np.concatenate(anew)), steps, rng=rng, limits=wish.limits)
+        return kept, steps
 
     def _replaced(
-        self, part: Codes, broken: Mask, rng: np.random.Generator, limits: Limits
+        self, part: Codes, broken: Mask, clauses: Sequence[Clause], *, rng: np.random.Generator, wish: Wish
     ) -> dict[str, npt.NDArray[Any]]:
-        donors, pool = np.flatnonzero(~broken), part
-        if not len(donors):
-            pool, donors = self._searched(part, rng, limits)
-        chosen = donors[rng.integers(len(donors), size=int(broken.sum()))]
+        """Return the codes with broken rows taken from others: the ordered columns alone where that is enough."""
         result = {name: array.copy() for name, array in part.items()}
-        for name, array in result.items():
-            array[broken] = pool[name][chosen]
+        ordered = [name for name in self.orders.names if name in part]
+        good, left = np.flatnonzero(~broken), np.flatnonzero(broken)
+        for _ in range(_DONORS if len(good) and ordered else 0):
+            donors = good[rng.integers(len(good), size=len(left))]
+            trial = {name: (array[donors] if name in ordered else array[left]) for name, array in part.items()}
+            kept = ~self._broken(trial, clauses, wish)
+            for name in ordered:
+                result[name][left[kept]] = trial[name][kept]
+            left = left[~kept]
+        states = self._states(part)
+        for state in np.unique(states[left]):
+            rows = left[states[left] == state]
+            pool, donors = part, good[states[good] == state]
+            if not len(donors):
+                donors = good
+            if not len(donors):
+                pool, donors = self._searched(part, clauses, rng, wish)
+            chosen = donors[rng.integers(len(donors), size=len(rows))]
+            for name, array in result.items():
+                array[rows] = pool[name][chosen]
         return result
 
-    def _searched(self, part: Codes, rng: np.random.Generator, limits: Limits) -> tuple[Codes, npt.NDArray[np.intp]]:
+    def _states(self, part: Codes) -> npt.NDArray[np.int64]:
+        """Return (rows,) numbers of what is missing or special in a row."""
+        grids = [(part[name], coder) for name, coder in self._coders.items() if name in part]
+        states = [np.where(codes < coder.ordered, -1, codes) for codes, coder in grids if isinstance(coder, GridCoder)]
+        if not states:
+            return np.zeros(len(next(iter(part.values()))), dtype=np.int64)
+        return np.asarray(np.unique(np.stack(states, axis=1), axis=0, return_inverse=True)[1], dtype=np.int64).ravel()
+
+    def _searched(
+        self, part: Codes, clauses: Sequence[Clause], rng: np.random.Generator, wish: Wish
+    ) -> tuple[Codes, npt.NDArray[np.intp]]:
         for _ in range(_TRIES):
-            pool = {
-                name: rng.integers(self._coders[name].size, size=1000).astype(array.dtype)
-                for name, array in part.items()
-            }
-            found = np.flatnonzero(~self._broken(pool, limits))
-            if len(found):
-                return pool, found
+            pool = {name: self._any_codes(name, array, rng, wish) for name, array in part.items()}
+            donors = np.flatnonzero(~self._broken(pool, clauses, wish))
+            if len(donors):
+                return pool, donors
         raise InputError(
             f"constraints: no row was found that keeps those on {', '.join(map(repr, part))}. "
             "Check that they do not contradict each other."
         )
 
-    def _broken(self, part: Codes, limits: Limits) -> Mask:
+    def _any_codes(self, name: str, array: npt.NDArray[Any], rng: np.random.Generator, wish: Wish) -> npt.NDArray[Any]:
+        permitted = wish.permitted.get(name, np.ones(self._coders[name].size, dtype=bool))
+        return rng.choice(np.flatnonzero(permitted), size=1000).astype(array.dtype)
+
+    def _broken(self, part: Codes, clauses: Sequence[Clause], wish: Wish) -> Mask:
         """Return (rows,) where a constraint on these columns is broken."""
-        broken = [item.broken(part) for item in self._implications if set(item.constraint.columns) <= set(part)]
+        broken = [clause.holds(part) for clause in clauses if set(clause.masks) <= set(part)]
         ordered = [name for name in self.orders.names if name in part]
         if ordered:
-            broken.append(~self.orders.feasible(part, limits))
+            broken.append(~self.orders.feasible(part, wish.limits))
         return reduce(np.logical_or, broken)

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 __all__ = ["Model", "Plan", "PlanItem", "Progress", "Released", "Synthesizer", "available", "make", "synthesizer"]
 
 GROUP = "dpsynth.models"
-FEW = 64
-"""Rows that are drawn at least where there are constraints; the first of them are taken."""
+FEW = 256
+"""Rows that are drawn at least where there are constraints, to trade values; the first of them are taken."""
 Progress = Callable[[str, float], None]
 """Called with the name of the phase and the share of it that is done, 0 to 1."""
 
@@ -259,12 +259,12 @@ class Model(abc.ABC):
         return self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
 
     def _drawn(self, part: Part, rng: np.random.Generator) -> Any:
-        masks = self.codec.where(part.where, partly=True)
-        # A row that breaks a constraint takes codes of another row: there must be others, under the same condition.
+        masks = self.codec.narrowed(self.codec.where(part.where, partly=True))
+        # Rows that break a constraint trade values with others: there must be others, under the same condition.
         rows = max(part.rows, FEW) if self.codec.flat.constraints else part.rows
         wanted = dataclasses.replace(part, rows=rows)
         codes = kept(self.codec, wanted, lambda size: self.sample_codes(size, masks, rng), rng)
-        return self.codec.draw(codes, rng, where=part.where).slice(0, part.rows)
+        return self.codec.draw(codes, rng, where=part.where, without=part.without).slice(0, part.rows)
 
     def _check_support(self, where: Mapping[str, Any]) -> None:
         found = self.support(where) if where else None

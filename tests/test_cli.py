@@ -323,8 +323,10 @@ def test_json_schema(place: Path) -> None:
     import jsonschema
     import yaml
 
-    schema = json.loads(_done("schema", "json-schema").stdout)
-    jsonschema.validate(yaml.safe_load((place / "ward.yaml").read_text()), schema)
+    validator = jsonschema.Draft202012Validator(json.loads(_done("schema", "json-schema").stdout))
+    ward = yaml.safe_load((place / "ward.yaml").read_text())
+    assert [fault.message for fault in validator.iter_errors(ward)] == []
+    assert not validator.is_valid({**ward, "taget": "died"})
 
 
 PATIENT = "Jane-Doe-1234"

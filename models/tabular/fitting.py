@@ -54,8 +54,8 @@ def count_tables(
 
 
 def zeros_of(codec: Codec, known: OneWay) -> list[Zero]:
-    """Return the schema's constraints as structural zeros over the states."""
-    return [(columns, known.bins.impossible(columns, table)) for columns, table in codec.forbidden()]
+    """Return the schema's constraints, as far as a fit takes them up, as structural zeros over the states."""
+    return [(columns, known.bins.impossible(columns, table)) for columns, table in codec.zeros()]
 
 
 def fit_model(session: Session, known: OneWay, measured: Sequence[Measurement], report: Progress) -> MarginalModel:

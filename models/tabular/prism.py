@@ -263,7 +263,7 @@ class Stage:
         self.ordinary = [pair for pair in self.weights if schema.target not in pair and pair not in self.fair]
         related = {frozenset(pair) for pair in schema.related}
         self.related = [pair for pair in self.ordinary if frozenset(pair) in related]
-        self.must = [*with_target, *self.related, *(columns for columns, _ in codec.forbidden())]
+        self.must = [*with_target, *self.related, *(columns for columns, _ in codec.zeros())]
 
     def sigma(self, rho: float) -> float:
         """Noise of a cell as a proportion, for a table of sensitivity 1 row that costs `rho`."""

@@ -15,14 +15,21 @@ Harm = Callable[[dict[str, Any], dict[str, Any]], Any]
 """Changes a configuration and arrays in place."""
 
 
-def refused(model: Model, harm: Harm, folder: Path) -> None:
-    """Hold that a model's files are read when they are written again as they are, and refused when they are harmed."""
+def refused(model: Model, harm: Harm, folder: Path) -> str:
+    """Hold that a model's files are read when they are written again as they are, and refused when they are harmed.
+
+    Returns
+    -------
+    str
+        The message.
+    """
     model.save(folder)
     _rewrite(folder, lambda _config, _arrays: None)
     load_model(folder)
     _rewrite(folder, harm)
-    with pytest.raises(ModelFormatError):
+    with pytest.raises(ModelFormatError) as caught:
         load_model(folder)
+    return str(caught.value)
 
 
 def _rewrite(folder: Path, harm: Harm) -> None:

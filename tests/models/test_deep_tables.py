@@ -176,7 +176,7 @@ SPOILED: dict[str, Harm] = {
 @pytest.mark.parametrize("fault", SPOILED)
 def test_malformed_files_are_refused(model: Model, fault: str, tmp_path: Path) -> None:
     """A file whose parts do not fit together ends in an error of the file, not in odd rows or a crash."""
-    refused(model, SPOILED[fault], tmp_path / "model")
+    assert "model" in refused(model, SPOILED[fault], tmp_path / "model")
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -293,7 +293,7 @@ SPOILED: dict[str, Harm] = {
 @pytest.mark.parametrize("fault", SPOILED)
 def test_malformed_files_are_refused(model: Model, fault: str, tmp_path: Path) -> None:
     """A file whose parts do not fit together ends in an error of the file, not in odd images or a crash."""
-    refused(model, SPOILED[fault], tmp_path / "model")
+    assert "model" in refused(model, SPOILED[fault], tmp_path / "model")
 
 
 def test_a_generators_sizes_take_no_memory_before_its_weights_are_there() -> None:

@@ -45,7 +45,11 @@ def test_a_backend_gives_the_gradients_of_plain_autograd(name: str, backend: str
 @pytest.mark.parametrize("backend", ["layer", "vmap"])
 def test_a_right_objective_passes_the_check_before_training(name: str, backend: str) -> None:
     """The check on made-up patients accepts every pair of network and backend that is right."""
-    check_on_made_up(Squares(NETWORKS[name]()), BACKENDS[backend], SHAPE)
+    objective = Squares(NETWORKS[name]())
+    before = {key: value.clone() for key, value in objective.state_dict().items()}
+    check_on_made_up(objective, BACKENDS[backend], SHAPE)
+    assert all(torch.equal(value, before[key]) for key, value in objective.state_dict().items())
+    assert all(parameter.grad is None for parameter in objective.parameters())
 
 
 def test_a_layer_used_twice_counts_twice() -> None:

@@ -427,6 +427,7 @@ def test_every_neighbour_opens_and_answers(name: str) -> None:
     session.discover("dx", session.rho / 10)
     for ask in asks().values():
         ask(session, session.rho / 10)
+    assert session.rho_left == pytest.approx((9 - len(asks())) / 10 * session.rho, abs=1e-9)
 
 
 def test_an_empty_cohort_after_the_split_still_answers() -> None:
@@ -435,6 +436,7 @@ def test_an_empty_cohort_after_the_split_still_answers() -> None:
     session = Session.open(cohort, ONE)
     for ask in asks().values():
         ask(session, session.rho / 10)
+    assert session.rho_left == pytest.approx((10 - len(asks())) / 10 * session.rho, abs=1e-9)
 
 
 def test_no_warning_leaves_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
