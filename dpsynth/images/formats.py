@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dpsynth.errors import DataError, DpsynthError, FileError, InputError
 from dpsynth.images.arrays import read_array, read_header
+from dpsynth.images.dicom import claimed_values, decoded, opened
 from dpsynth.images.pixels import as_declared, check_depth
 from dpsynth.schema import MAX_VALUES, Images
 
@@ -44,8 +45,8 @@ def read_images(paths: Sequence[Path], images: Images) -> Pixels:
     Parameters
     ----------
     paths
-        PNG or JPEG (upright, as its orientation tag says), one-frame or multi-frame DICOM (rescaled to its units, dark
-        and bright as in MONOCHROME2), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+ axes), or
+        PNG or JPEG (upright, as its orientation tag says), one-frame or multi-frame DICOM (dark and bright as in
+        MONOCHROME2, rescaled to its units), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+ axes), or
         NumPy's ``.npy`` (sides, then channels).
     images
         What is declared.
@@ -149,21 +150,26 @@ def _picture(path: Path, images: Images | None) -> Pixels:
 
 
 def _dicom(path: Path, images: Images | None) -> Pixels:
-    import pydicom
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.pixels import apply_modality_lut, pixel_array
+    file = opened(path)
+    _check_values(claimed_values(file))
+    values = decoded(file)
+    if images is None:
+        return values
+    if values.dtype == np.uint8:
+        check_depth(values.dtype, images)
+    return _in_channels(values, images)
 
-    if read_file_meta_info(path).TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian:
-        raise DataError("images: a DICOM file is deflated as a whole, which hides its size; store it without.")
-    file = pydicom.dcmread(path)
-    kind, samples = str(file.PhotometricInterpretation), int(file.get("SamplesPerPixel", 1))
-    _check_values(int(file.get("NumberOfFrames") or 1) * int(file.Rows) * int(file.Columns) * samples)
-    if samples > 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
-        if kind != "RGB" and not kind.startswith("YBR"):
-            raise DataError("images: a DICOM file has palette colours; expected MONOCHROME1, MONOCHROME2 or RGB.")
-        return np.asarray(pixel_array(file))
-    values = np.asarray(apply_modality_lut(pixel_array(file), file), np.float64)
-    return sum(images.range) - values if kind == "MONOCHROME1" and images is not None else values
+
+def _in_channels(values: Pixels, images: Images) -> Pixels:
+    """Return grey as colour or colour as grey, as the schema's channels say and as `_picture` does."""
+    from PIL import Image
+
+    coloured, sides = values.dtype == np.uint8 and values.shape[-1:] == (3,), len(images.size)
+    if images.channels == 1 and coloured and values.ndim == sides + 1 == 3:
+        return np.asarray(Image.fromarray(values).convert("L"))
+    if images.channels == 3 and values.ndim == sides and values.dtype == np.float64:
+        return np.stack([values] * 3, axis=-1)
+    return values
 
 
 def _nifti(path: Path, images: Images | None) -> Pixels:
