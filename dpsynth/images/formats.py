@@ -46,8 +46,8 @@ def read_images(paths: Sequence[Path], images: Images) -> Pixels:
     ----------
     paths
         PNG or JPEG (upright, as its orientation tag says), one-frame or multi-frame DICOM (dark and bright as in
-        MONOCHROME2, rescaled to its units), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+ axes), or
-        NumPy's ``.npy`` (sides, then channels).
+        MONOCHROME2, rescaled to its units), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+
+        axes), or NumPy's ``.npy`` (sides and channels, in either order).
     images
         What is declared.
 
