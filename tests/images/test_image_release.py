@@ -251,7 +251,9 @@ def test_release_from_images(data: str, place: Path) -> None:
     assert again.exit_code == 0, again.output
     if data == "ward":
         assert json.loads(_run("ledger", "show", "ward/patients.csv", "--json").output)["spent"]["epsilon"] > 0
-        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, "--out", "more").exit_code == 3
+        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, "--out", "more").exit_code == 2
+        alone = ("--without-images", "--out", "more")
+        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, *alone).exit_code == 3
 
 
 def test_sample_writes_a_folder(place: Path) -> None:
