@@ -289,7 +289,7 @@ def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema, f
     if not isinstance(column, Categorical | Boolean) or not _are_words(column):
         return found
     words = [canonical_text(value) for value in column.categories]
-    return _each(text_of(found), lambda text: _meant(name, text, words, first, schema.missing_values))
+    return _each(text_of(found), lambda text: _meant(name, text, words, first))
 
 
 def _each(texts: Any, change: Callable[[str], str | None]) -> Any:
@@ -312,7 +312,7 @@ def _before_text(text: str) -> str | None:
     return text.lower() if text in ("True", "False") else text
 
 
-def _meant(name: str, label: str, words: Sequence[str], first: int = 0, missing_values: Sequence[str] = ()) -> str:
+def _meant(name: str, label: str, words: Sequence[str], first: int = 0) -> str:
     """Return the word at the position that a label's text is, or the text itself where it is no position.
 
     >>> _meant("a", "1", ["benign", "malignant"]), _meant("a", "true", ["no", "yes"]), _meant("a", "no", ["no", "yes"])
@@ -326,8 +326,8 @@ def _meant(name: str, label: str, words: Sequence[str], first: int = 0, missing_
     text = label.strip()
     truth = {"false": 0.0, "true": 1.0}.get(text.lower())
     same = [word for word in words if text in (word, word.lower() if truth is not None else word)]
-    if same or text in missing_values:
-        return same[0] if same else label
+    if same:
+        return same[0]
     code = number_of(text) if truth is None else truth  # NumPy makes 1 of True where another label is 2
     if code is None or not code.is_integer():
         return label

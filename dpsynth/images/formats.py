@@ -104,7 +104,10 @@ def _decoder(path: Path) -> Decoder:
     for signature, place, decode in _SIGNATURES:
         if start[place : place + len(signature)] == signature:
             return decode
-    raise DataError("images: an image file is of no known kind; expected PNG, JPEG, DICOM, NIfTI or .npy.")
+    raise DataError(
+        "images: an image file is of no known kind; expected PNG, JPEG, DICOM, NIfTI or .npy. Convert TIFF, BMP, GIF, "
+        "WebP and others to PNG."
+    )
 
 
 def _check_values(count: int) -> None:
@@ -143,27 +146,49 @@ def _picture(path: Path, images: Images | None) -> Pixels:
             raise DataError("images: an image file holds several pictures; expected one.")
         upright = ImageOps.exif_transpose(picture)
         channels = images.channels if images is not None else 1 if upright.mode in _GREYS else 3
-        if upright.mode.startswith("I") and channels == 1:  # 16 bits
-            return np.asarray(upright)
+        if upright.mode.startswith("I"):  # 16 bits
+            _check_deep(images)
+            return _in_channels(np.asarray(upright, np.float64), images) if channels > 1 else np.asarray(upright)
+        if images is not None and images.range[1] > 255 and _is_deep(path):
+            raise DataError(
+                "images: a PNG has 16 bits a channel and colours or transparency, of which decoders keep 8 bits. Store "
+                "it as .npy, or declare range: [0, 255] for its upper 8 bits."
+            )
         check_depth(np.dtype(np.uint8), images)
         return np.asarray(upright.convert(_PICTURES[channels]))
+
+
+def _is_deep(path: Path) -> bool:
+    """Return whether a PNG has 16 bits a channel, by its header."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return start.startswith(b"\x89PNG") and start[24] == 16
+
+
+def _check_deep(images: Images | None) -> None:
+    """Refuse 16-bit grey under the range of 8 bits, to which nearly all of its values would be clipped."""
+    if images is not None and images.range == (0.0, 255.0):
+        raise DataError(
+            "images: a PNG has 16 bits, and the declared range ends at 255, to which nearly all would be clipped. "
+            "Declare the range that they have: [0, 65535], or [0, 4095] where 12 bits are used."
+        )
 
 
 def _dicom(path: Path, images: Images | None) -> Pixels:
     file = opened(path)
     _check_values(claimed_values(file))
     values = decoded(file)
-    if images is None:
-        return values
     if values.dtype == np.uint8:
         check_depth(values.dtype, images)
     return _in_channels(values, images)
 
 
-def _in_channels(values: Pixels, images: Images) -> Pixels:
+def _in_channels(values: Pixels, images: Images | None) -> Pixels:
     """Return grey as colour or colour as grey, as the schema's channels say and as `_picture` does."""
     from PIL import Image
 
+    if images is None:
+        return values
     coloured, sides = values.dtype == np.uint8 and values.shape[-1:] == (3,), len(images.size)
     if images.channels == 1 and coloured and values.ndim == sides + 1 == 3:
         return np.asarray(Image.fromarray(values).convert("L"))

@@ -103,9 +103,9 @@ def channel_axis(shape: tuple[int, ...], images: Images) -> int | None:
     axes, channels = possible_axes(shape, images), images.channels
     if not axes:
         raise DataError(
-            f"images: an image has another number of sides or channels than declared; expected {len(images.size)} sides "
-            f"and {channels} channel{'s' if channels > 1 else ''}, first or last. Correct size and channels in the "
-            "schema."
+            f"images: an image has another number of sides or channels than declared; expected {len(images.size)} "
+            f"sides and {channels} channel{'s' if channels > 1 else ''}, first or last. Correct size and channels in "
+            "the schema."
         )
     if len(axes) > 1:
         raise DataError(
