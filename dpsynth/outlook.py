@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.coders import OTHER, ListCoder
+from dpsynth.coders import OTHER
 from dpsynth.columns import Categorical
 from dpsynth.models.base import MEAN_IMAGE, Model, Plan, Synthesizer
 from dpsynth.privacy.budget import MAX_EPSILON, Budget
@@ -28,8 +28,8 @@ pairs, whose error is more than twice that, are lost. There SUPPORT2 at epsilon 
 """
 GOOD = 0.5
 """What is searched for brings the error to this share of its limit."""
-STEPS = 12
-"""Bisections of a search for epsilon: to 1 % of the way on a logarithmic scale."""
+STEPS = 5
+"""Bisections between an epsilon and its double: to 2 %."""
 LONG = 8
 """Values from which on merging those of a column is proposed."""
 SHOWN = 3
@@ -113,6 +113,11 @@ def found_values(model: Model) -> dict[str, Any]:
 def add_warnings(model: Model, outlook: Outlook | None) -> None:
     """Add public warnings to a model's statement, where there are any."""
     found = [outlook.warning()] if outlook else []
+    if outlook and model.schema.units is None:
+        found[0] += (
+            " This is known by a noisy number of rows only: declare rows in the schema, where their number is public, "
+            "to be told before anything is spent."
+        )
     for name, facts in model.statement.get("discovered", {}).items():
         if facts["values"] == 0:
             found.append(
@@ -129,13 +134,10 @@ def _found(model: Model, name: str, drawn: Any) -> dict[str, Any]:
 
     Where others are read as missing, nobody can tell them from what was missing.
     """
-    coder = model.codec.columns[name]
-    values = len(model.codec.discovered[name])
-    column = model.codec.flat.columns[name]
-    if not isinstance(coder, ListCoder) or not isinstance(column, Categorical) or column.other == "missing":
+    labels, values = list(model.codec.columns[name].labels), len(model.codec.discovered[name])
+    if OTHER not in labels or name not in drawn:
         return {"values": values, "other": None}
-    place = list(coder.categories).index(OTHER)
-    return {"values": values, "other": round(float((drawn[name] == place).mean()), 4)}
+    return {"values": values, "other": round(float((drawn[name] == labels.index(OTHER)).mean()), 4)}
 
 
 def _planned(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> Plan | None:
@@ -176,9 +178,11 @@ def _advice(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> li
 
 def _enough_epsilon(is_good: Callable[[float], bool], epsilon: float) -> float | None:
     """Return about the least larger epsilon that is good, rounded up to two digits; None where none is."""
-    if epsilon >= MAX_EPSILON or not is_good(MAX_EPSILON):
-        return None
-    low, high = epsilon, MAX_EPSILON
+    low, high = epsilon, min(2 * epsilon, MAX_EPSILON)
+    while not is_good(high):  # from below, because plans for large budgets take longest
+        if high >= MAX_EPSILON:
+            return None
+        low, high = high, min(2 * high, MAX_EPSILON)
     for _ in range(STEPS):
         middle = float(np.sqrt(low * high))
         low, high = (low, middle) if is_good(middle) else (middle, high)

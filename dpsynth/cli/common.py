@@ -234,9 +234,10 @@ def chosen(
 
 def remarks(statement: dict[str, Any]) -> None:
     """Print what a statement says of discovered values, and its warnings."""
-    for column, facts in statement.get("discovered", {}).items():
-        others = "" if facts["other"] is None else f"; all others are {facts['other']:.1%} of the rows"
-        note(f"column {column!r}: {facts['values']:,} values were found under the budget{others}.")
+    from dpsynth.privacy.statement import discovered_in_words
+
+    for sentence in discovered_in_words(statement):
+        note(sentence)
     for warning in statement.get("warnings", ()):
         note(f"warning: {warning}")
 

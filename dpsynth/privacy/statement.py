@@ -1,7 +1,7 @@
 """The privacy statement of a release: what was promised, what was spent, on what, and what is not protected."""
 
 import platform
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -133,3 +133,20 @@ def _earlier(earlier: Spent | None) -> dict[str, Any]:
     if earlier.test_runs:
         facts["note"] = f"{earlier.test_runs} of them with a fixed seed, which protects nobody if it was published"
     return facts
+
+
+def discovered_in_words(stated: Mapping[str, Any]) -> list[str]:
+    """Return for each column whose values were discovered how many were found, and the share of all others.
+
+    Parameters
+    ----------
+    stated
+        A privacy statement.
+    """
+    sentences = []
+    for column, facts in stated.get("discovered", {}).items():
+        values = int(facts["values"])
+        words = "1 value was found" if values == 1 else f"{values:,} values were found"
+        others = "" if facts["other"] is None else f"; all others are {float(facts['other']):.1%} of the rows"
+        sentences.append(f"column {column!r}: {words} under the budget{others}.")
+    return sentences
