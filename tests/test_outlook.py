@@ -41,22 +41,25 @@ def test_what_is_fine_is_not_refused(model: str) -> None:
         assert outlook_of(schema, 6374, epsilon, model) is None
 
 
-@pytest.mark.parametrize(
-    ("columns", "rows", "epsilon"), [(148, 1000, 1.0), (30, 100, 1.0), (5, 50, 1.0), (5, 1000, 0.1)]
-)
-def test_what_is_noise_is_foreseen_with_what_helps(columns: int, rows: int, epsilon: float) -> None:
+NOISE = [("independent", 148, 1000, 1.0, True), ("prism", 30, 700, 1.0, True), ("prism", 5, 50, 1.0, False)]
+
+
+@pytest.mark.parametrize(("model", "columns", "rows", "epsilon", "may_be_fewer"), NOISE)
+def test_what_is_noise_is_foreseen_with_what_helps(
+    model: str, columns: int, rows: int, epsilon: float, may_be_fewer: bool
+) -> None:
     """Too many columns, too few patients, too little budget: and the epsilon and the columns that are named do help."""
-    outlook = outlook_of(wide(columns), rows, epsilon)
+    outlook = outlook_of(wide(columns), rows, epsilon, model)
     assert outlook is not None
     assert outlook.plan.expected_error["1-way"] >= LIMITS["1-way"]
     (better,) = [float(text.split()[1].rstrip(",")) for text in outlook.advice if text.startswith("epsilon")]
-    again = dpsynth.plan(wide(columns), epsilon=better, rows=rows).expected_error["1-way"]
+    again = dpsynth.plan(wide(columns), epsilon=better, rows=rows, model=model).expected_error["1-way"]
     assert 0.6 * GOOD * LIMITS["1-way"] < again <= GOOD * LIMITS["1-way"]
     fewer = [int(text.split()[4]) for text in outlook.advice if "columns" in text]
     for count in fewer:
-        fits = dpsynth.plan(wide(count), epsilon=epsilon, rows=rows).expected_error["1-way"]
+        fits = dpsynth.plan(wide(count), epsilon=epsilon, rows=rows, model=model).expected_error["1-way"]
         assert fits <= GOOD * LIMITS["1-way"]
-    assert bool(fewer) == (columns > 5)
+    assert bool(fewer) == may_be_fewer
 
 
 def test_long_lists_are_named() -> None:
@@ -107,7 +110,7 @@ def test_the_command_line_stops_before_it_spends(
 ) -> None:
     """Exit 2, nothing in a ledger and nothing written; with --anyway it goes on, and the statement has the warning."""
     _place(tmp_path, 60, 60, monkeypatch)
-    asked = (command[0], "ward.csv", "-s", "ward.yaml", "-e", 1, *command[1:], "--out", "out")
+    asked = (command[0], "ward.csv", "-s", "ward.yaml", "-e", 1, *command[1:], "--out", "out", "-m", "independent")
     before = sorted(path.name for path in tmp_path.iterdir())
     stopped = _run(*asked)
     assert stopped.exit_code == 2
@@ -128,14 +131,14 @@ def test_the_command_line_stops_before_it_spends(
 def test_a_part_of_the_patients_is_foreseen_as_a_part(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With patients held out, the plan is for those that are left."""
     _place(tmp_path, 50, 1000, monkeypatch)
-    given = ("release", "ward.csv", "-s", "ward.yaml", "-e", 1, "--holdout", 0.8)
+    given = ("release", "ward.csv", "-s", "ward.yaml", "-e", 1, "--holdout", 0.8, "-m", "independent")
     assert "for about 200 rows" in _run(*given).output
 
 
 def test_without_a_public_number_it_is_told_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The private number decides nothing: the fit goes on, and the warning stands by the model's noisy number."""
     _place(tmp_path, 60, None, monkeypatch)
-    done = _run("fit", "ward.csv", "-s", "ward.yaml", "-e", 1)
+    done = _run("fit", "ward.csv", "-s", "ward.yaml", "-e", 1, "-m", "independent")
     assert done.exit_code == 0, done.output
     assert "expects little but noise" in done.output
     assert "declare rows in the schema" in done.output
@@ -146,12 +149,12 @@ def test_python_stops_too_unless_told_otherwise(tmp_path: Path) -> None:
     frame = pd.DataFrame({f"c{k}": np.arange(60) for k in range(5)})
     ledger = tmp_path / "ledger.jsonl"
     with pytest.raises(InputError, match=r"anyway=True"):
-        dpsynth.fit(Cohort.from_pandas(frame, wide(5, 60)), epsilon=1.0, ledger=ledger)
+        dpsynth.fit(Cohort.from_pandas(frame, wide(5, 60)), "independent", epsilon=1.0, ledger=ledger)
     assert not ledger.exists()
-    model = dpsynth.fit(Cohort.from_pandas(frame, wide(5, 60)), epsilon=1.0, ledger=ledger, anyway=True)
+    model = dpsynth.fit(Cohort.from_pandas(frame, wide(5, 60)), "independent", epsilon=1.0, ledger=ledger, anyway=True)
     assert "noise" in model.statement["warnings"][0]
     public = Cohort.from_pandas(frame, wide(5, 60), public=True)
-    assert "warnings" in dpsynth.fit(public, epsilon=1.0).statement
+    assert "warnings" in dpsynth.fit(public, "independent", epsilon=1.0).statement
 
 
 def test_plan_says_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
