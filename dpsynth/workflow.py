@@ -189,8 +189,8 @@ def fit(
     cohort.schema.check_confirmed()
     _check_images(maker, cohort)
     count = expected_rows or cohort.schema.units
-    outlook = count and foresee(maker, cohort.schema, budget, count)
-    if outlook and not (anyway or cohort.public):
+    outlook = None if count is None else foresee(maker, cohort.schema, budget, count)
+    if outlook is not None and not (anyway or cohort.public):
         raise InputError(outlook.refusal())
     processes.join()
     book = ledger_of(cohort, ledger)
@@ -210,14 +210,19 @@ def fit(
     ) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)
-    about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
-    if cohort.schema.images is not None:
-        about["images"] = "learned" if maker.of_images else "left out on purpose"
-    fitted.statement = {"model": about, **fitted.statement, **found_values(fitted)}
-    if count is None:
+    _state(fitted, maker)
+    if count is None:  # the model's own number is noisy, so it may be told by now
         outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1))
     add_warnings(fitted, outlook)
     return fitted
+
+
+def _state(fitted: Model, maker: Synthesizer) -> None:
+    """Add to the privacy statement which model it is, whether it learned images, and what it discovered."""
+    about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
+    if fitted.schema.images is not None:
+        about["images"] = "learned" if maker.of_images else "left out on purpose"
+    fitted.statement = {"model": about, **fitted.statement, **found_values(fitted)}
 
 
 def release(

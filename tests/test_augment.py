@@ -190,7 +190,8 @@ def test_arms_of_synthetic_patients_have_the_models_number_of_rows(place: Path) 
     model = fit(train, "double", epsilon=1.0, seed=1)
     drawn: list[list[int]] = []
     for neighbour in (train, cohort.take(np.arange(251))):
-        with patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample:
+        judge = patch("dpsynth.evaluation.augmentation.augmentation")
+        with judge, patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample:
             augment(neighbour, GROUP, model=model, test=test, amount=10)
         drawn.append([call.args[1] for call in sample.call_args_list])
     assert drawn[0] == drawn[1]

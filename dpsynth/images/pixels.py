@@ -87,9 +87,10 @@ def possible_axes(shape: tuple[int, ...], images: Images) -> dict[int | None, tu
         return {None: shape}
     if len(shape) != len(images.size) + 1:
         return {}
-    axes = {axis: sides for axis, sides in ((-1, shape[:-1]), (0, shape[1:])) if shape[axis] == images.channels}
+    ends: dict[int | None, tuple[int, ...]] = {-1: shape[:-1], 0: shape[1:]}
+    axes = {axis: sides for axis, sides in ends.items() if axis is not None and shape[axis] == images.channels}
     fitting = {axis: sides for axis, sides in axes.items() if sides == images.size}
-    return dict(fitting if len(fitting) == 1 else axes)
+    return fitting if len(fitting) == 1 else axes
 
 
 def channel_axis(shape: tuple[int, ...], images: Images) -> int | None:

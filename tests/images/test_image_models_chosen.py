@@ -1,4 +1,4 @@
-"""A schema of images never loses them without a word: a model of images is chosen, or the run stops before it spends."""
+"""A schema of images never loses them without a word: a model of images is chosen, or the run stops at no cost."""
 
 import json
 from pathlib import Path
@@ -127,7 +127,7 @@ def test_augment_sweep_and_audit(place: Path) -> None:
             call()
     (run,) = list(sweep(cohort, [10.0], seeds=1))
     assert run.model == DEFAULT_IMAGE_MODEL
-    found = augment(cohort, {"sex": "f"}, epsilon=10.0)
+    found = augment(cohort, {"sex": "f"}, epsilon=10.0, amount=5)
     assert found.statement["model"]["name"] == DEFAULT_IMAGE_MODEL
     alone = augment(cohort, {"sex": "f"}, model="independent", epsilon=10.0, without_images=True)
     assert alone.statement["model"]["images"] == "left out on purpose"
