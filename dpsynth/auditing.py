@@ -18,6 +18,7 @@ from dpsynth.files import read_json
 from dpsynth.models.base import Model, Progress, Synthesizer, make
 from dpsynth.privacy.budget import Budget, default_delta
 from dpsynth.privacy.session import Session
+from dpsynth.workflow import check_model
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.audit.canaries import Canary
@@ -162,6 +163,7 @@ class Auditor:
         budget = Budget(epsilon, default_delta() if delta is None else delta)
         given = dict(options or {})
         maker, base = make(model, **given), capped(cohort, patients)
+        check_model(maker, cohort.schema)
         names = tuple(dict.fromkeys(canaries))
         rows_only = cohort.schema.visits is None and cohort.schema.images is None
         ones = [canary(name, base) for name in names] if rows_only else []

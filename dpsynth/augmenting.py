@@ -19,7 +19,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.conditions import rows_where
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress, Synthesizer, synthesizer
-from dpsynth.workflow import DEFAULT_MODEL, fit
+from dpsynth.workflow import default_model, fit
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.results import Result, Results
@@ -43,7 +43,8 @@ CLEAR = 2.5
 """Standard errors from which on the best of four amounts is called better than none: 5 % of chance findings."""
 NOT_COVERED = (
     "A model that is trained on real patients too is not covered by epsilon: publish neither it nor these numbers. "
-    "Only the arms 'synthetic only' and 'balanced synthetic' are trained on what the budget paid for."
+    "Only the arms 'synthetic only' and 'balanced synthetic' are trained on what the budget paid for, on as many rows "
+    "as the model says that there are."
 )
 SEEN = (
     "The model was given, and no separate test patients: if it was fitted on these patients too, the arms with "
@@ -157,7 +158,7 @@ def augment(
     *,
     label: str = "",
     target: str | None = None,
-    model: Model | str | Synthesizer = DEFAULT_MODEL,
+    model: Model | str | Synthesizer | None = None,
     epsilon: float | None = None,
     test: Cohort | None = None,
     holdout: float | None = None,
@@ -180,8 +181,8 @@ def augment(
         The group's name in the results; default: the condition.
     target : str, optional
         The outcome, of two values; default: the schema's.
-    model : Model, str or Synthesizer
-        A fitted model, or what to fit to the training patients at `epsilon`.
+    model : Model, str or Synthesizer, optional
+        A fitted model, or what to fit to the training patients at `epsilon`; default: as for `dpsynth.workflow.fit`.
     epsilon : float, optional
         The budget of the fit, debited in the cohort's ledger; needed unless the model is fitted.
     test : Cohort, optional
@@ -214,6 +215,8 @@ def augment(
     """
     say = progress or (lambda _phase, _share: None)
     task = _Task(group, label or _words(group), _checked(cohort, group, target), seed, say)
+    if model is None:
+        model = default_model(cohort.schema, without_images=settings.get("without_images", False))
     if not isinstance(model, Model) and epsilon is None:
         raise InputError("epsilon: is needed to fit a model; or give a fitted one (--model-folder).")
     if amount is not None and amount < 1:
@@ -369,7 +372,9 @@ def rehearse(
     examined = model.sample(EXAMINED, where=task.group, scarce=True, seed=task.seed + 1)
     facts, name = model.statement, model.statement["model"]["name"]
     task.say("rehearsing", 0.0)
-    second = fit(world, make(name, **facts["model"]["options"]), epsilon=facts["epsilon"], delta=facts["delta"])
+    budget = {"epsilon": facts["epsilon"], "delta": facts["delta"]}
+    of_table = world.images is None and world.schema.images is not None
+    second = fit(world, make(name, **facts["model"]["options"]), without_images=of_table, **budget)
     size = max(int(task.members(world).sum()), 1)
     amounts = sorted({round(share * size) for share in AMOUNTS})
     scores = _rehearsed(second, world, examined, task, amounts)
@@ -433,7 +438,7 @@ def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) 
     from dpsynth.evaluation.results import Disclosure
     from dpsynth.evaluation.table import tables
 
-    rows, inside = len(train), task.members(train)
+    rows, inside = model.rows, task.members(train)  # as the model tells them: how many there are is private
     balance = [(task.group, 0.5)]
     cohorts = {"train": train, "test": exam}
     for place in range(DRAWS):

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.card import NOT_PRIVATE, Facts, dataset_card, limits, title
 from dpsynth.errors import ModelFormatError
 from dpsynth.files import new_folder, write_json
-from dpsynth.privacy.statement import unit_in_words
+from dpsynth.privacy.statement import discovered_in_words, unit_in_words
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -118,8 +118,9 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
             licence=licence,
             not_protected=tuple(str(sentence) for sentence in statement["not_protected"]),
             version=__version__,
+            remarks=(*map(str, statement.get("warnings", ())), *discovered_in_words(statement)),
         )
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, KeyError, TypeError, ValueError):
         raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None
 
 

@@ -62,6 +62,8 @@ class Facts:
         Released images.
     ending : str
         Suffix of the image files; empty where there are none.
+    remarks : tuple of str
+        Warnings, and what discovery found.
     """
 
     model: str
@@ -77,6 +79,7 @@ class Facts:
     version: str
     images: int = 0
     ending: str = ""
+    remarks: tuple[str, ...] = ()
 
 
 def title(schema: Schema) -> str:
@@ -101,6 +104,7 @@ def dataset_card(schema: Schema, columns: list[str], facts: Facts) -> str:
         f"# {_plain(title(schema))}\n",
         "" if facts.private else f"> **{NOT_PRIVATE}**\n",
         _opening(schema, facts),
+        _remarks(facts),
         _privacy(facts),
         _files(facts),
         _columns(schema, columns),
@@ -151,6 +155,12 @@ def _opening(schema: Schema, facts: Facts) -> str:
         f"a person: the records were drawn from a model (`{facts.model}`) that learned the cohort under differential "
         f"privacy, with dpsynth {facts.version}.\n"
     )
+
+
+def _remarks(facts: Facts) -> str:
+    if not facts.remarks:
+        return ""
+    return "## Remarks\n\n" + "".join(f"- {_plain(sentence)}\n" for sentence in facts.remarks)
 
 
 def _privacy(facts: Facts) -> str:

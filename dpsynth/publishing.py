@@ -13,7 +13,7 @@ from dpsynth.images.writing import check_writable
 from dpsynth.models.base import Model, Progress, Synthesizer, available
 from dpsynth.privacy.budget import MAX_EPSILON, default_delta
 from dpsynth.sweeping import FLOOR
-from dpsynth.workflow import DEFAULT_MODEL, bundle, check_rows, draw, evaluate, fit
+from dpsynth.workflow import bundle, check_rows, draw, evaluate, fit
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.coins import Coins
@@ -29,7 +29,7 @@ MOST = 200_000
 """Rows of a cohort that is drawn to be judged only."""
 QUICK = ("prism", "mst")
 """Models that take seconds at any epsilon."""
-LEDGER = ("ledger", "limit", "label", "seed")
+LEDGER = ("ledger", "limit", "label", "seed", "expected_rows")
 """Arguments of `fit` that are not the model's."""
 
 
@@ -61,7 +61,7 @@ class Published:
 def publish(
     cohort: Cohort,
     folder: str | Path,
-    model: str | Synthesizer = DEFAULT_MODEL,
+    model: str | Synthesizer | None = None,
     *,
     epsilon: float,
     delta: float | None = None,
@@ -104,9 +104,13 @@ def publish(
     check_rows(rows)
     check_writable(cohort)
     with _outer(Path(folder)):
-        places = _places(Path(folder), force=force, judged=holdout is not None or split is not None)
+        judged = holdout is not None or split is not None
+        places = _places(Path(folder), force=force, judged=judged)
         coins = _coins(cohort, holdout, split, settings.get("checkpoint"))
         train, test = _split(cohort, coins)
+        share = coins.share if coins is not None else None
+        if share is not None and cohort.schema.units is not None:
+            settings.setdefault("expected_rows", max(1, round((1 - share) * cohort.schema.units)))
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
         synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
         made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
@@ -127,7 +131,7 @@ def _again(fitted: Model, rows: int) -> list[Cohort]:
 
 
 def _beside(
-    train: Cohort, model: str | Synthesizer, fitted: Model, rows: int, settings: Mapping[str, Any]
+    train: Cohort, model: str | Synthesizer | None, fitted: Model, rows: int, settings: Mapping[str, Any]
 ) -> dict[str, Cohort]:
     """Fit the floor, and a quick model with next to no noise, to public patients, on whom nothing is spent."""
     if train.schema.images is not None:
@@ -162,7 +166,7 @@ def republish(
 
 def demo(
     folder: str | Path,
-    model: str | Synthesizer = DEFAULT_MODEL,
+    model: str | Synthesizer | None = None,
     *,
     force: bool = False,
     progress: Progress | None = None,

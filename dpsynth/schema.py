@@ -45,6 +45,12 @@ class Images(BaseModel):
     labels: tuple[str, ...] = Field(
         default=(), description="Columns that the labels of an .npz fill, in order; label, or label_0 and so on."
     )
+    first_label: int = Field(
+        default=0,
+        ge=0,
+        le=1,
+        description="Number of the first value, where labels of an .npz are positions.",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Images":

@@ -10,9 +10,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress, available, synthesizer
+from dpsynth.models.base import Progress, available, make, synthesizer
 from dpsynth.privacy.budget import Budget, default_delta
-from dpsynth.workflow import DEFAULT_MODEL, fit
+from dpsynth.schema import Schema
+from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, check_model, fit
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.classifiers import Classifier
@@ -89,7 +90,8 @@ def sweep(
             "(--public, Cohort.read(..., public=True))."
         )
     cohort.schema.check_confirmed()
-    names = _names(models or (DEFAULT_MODEL,))
+    default = DEFAULT_MODEL if cohort.schema.images is None else DEFAULT_IMAGE_MODEL
+    names = _names(models or (default,), cohort.schema)
     budgets = _budgets(epsilons)
     if seeds < 1:
         raise InputError(f"seeds: found {seeds}, expected 1 or more.")
@@ -118,9 +120,10 @@ def write_sweep(found: "Sweep", page: Path) -> list[Path]:
     return [page, table, twin]
 
 
-def _names(models: Sequence[str]) -> list[str]:
+def _names(models: Sequence[str], schema: Schema) -> list[str]:
     for name in models:
-        synthesizer(name)
+        if name != FLOOR or schema.images is None:  # the floor is of the table alone
+            check_model(make(name), schema)
     return _different("model", models)
 
 
@@ -184,4 +187,5 @@ def _beside(
 
 def _drawn(train: Cohort, model: str, budget: Budget) -> Cohort:
     """Fit and draw as many rows as there are training rows, which is no secret here."""
-    return fit(train, model, epsilon=budget.epsilon, delta=budget.delta).sample(len(train))
+    of_table = train.schema.images is not None and not synthesizer(model).of_images
+    return fit(train, model, epsilon=budget.epsilon, delta=budget.delta, without_images=of_table).sample(len(train))

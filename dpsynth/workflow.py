@@ -9,6 +9,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files import check_target
 from dpsynth.models.base import Model, Plan, Progress, Synthesizer, make
+from dpsynth.outlook import add_warnings, foresee, found_values
 from dpsynth.privacy import processes
 from dpsynth.privacy.account import ledger_of
 from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
@@ -24,10 +25,61 @@ if TYPE_CHECKING:
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import Evaluation
 
-__all__ = ["DEFAULT_MODEL", "bundle", "draw", "evaluate", "fit", "plan", "release"]
+__all__ = [
+    "DEFAULT_IMAGE_MODEL",
+    "DEFAULT_MODEL",
+    "bundle",
+    "check_model",
+    "default_model",
+    "draw",
+    "evaluate",
+    "fit",
+    "plan",
+    "release",
+]
 
 DEFAULT_MODEL = "prism"
-"""The model of `fit` and of the command line where none is named."""
+"""The model of tables where none is named."""
+DEFAULT_IMAGE_MODEL = "moments"
+"""The model of images where none is named: seconds, no label and no extra package needed, and within 0.012 of the best
+accuracy of classifiers trained on what was drawn (benchmarks/results/images_fashion_mnist.md)."""
+
+
+def default_model(schema: Schema, *, without_images: bool = False) -> str:
+    """Return the name of the model that a cohort gets where none is named.
+
+    Parameters
+    ----------
+    schema : Schema
+        Public facts about the cohort.
+    without_images : bool
+        Whether images are left out on purpose.
+    """
+    return DEFAULT_MODEL if schema.images is None or without_images else DEFAULT_IMAGE_MODEL
+
+
+def check_model(maker: Synthesizer, schema: Schema, *, without_images: bool = False) -> None:
+    """Refuse a model that would drop a cohort's images without a word, or that learns images where there are none.
+
+    Raises
+    ------
+    InputError
+        Naming what to do; nothing was looked at.
+    """
+    if without_images and schema.images is None:
+        raise InputError("without-images: the schema declares no images; leave it out.")
+    if maker.of_images and (schema.images is None or without_images):
+        words = "declares no images" if schema.images is None else "declares images, which are left out on purpose"
+        raise InputError(
+            f"model {maker.name!r}: learns images, and the schema {words}. Give an .npz or a folder with images and "
+            "declare images in the schema, or name a model of tables."
+        )
+    if not maker.of_images and schema.images is not None and not without_images:
+        raise InputError(
+            f"model {maker.name!r}: learns tables, and the schema declares images, which would be lost. Leave the "
+            f"model out (that gives {DEFAULT_IMAGE_MODEL}) or name one of images, see `dpsynth models`; to learn the "
+            "table alone, say so with --without-images (without_images=True)."
+        )
 
 
 def plan(
@@ -36,7 +88,8 @@ def plan(
     epsilon: float,
     delta: float | None = None,
     rows: int | None = None,
-    model: str | Synthesizer = DEFAULT_MODEL,
+    model: str | Synthesizer | None = None,
+    without_images: bool = False,
     **options: Any,
 ) -> Plan:
     """Say what a budget would buy, without any data.
@@ -49,30 +102,36 @@ def plan(
         The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`.
     rows : int, optional
         Assumed number of rows, of patients where the schema declares visits; default: the schema's public number.
-    model : str or Synthesizer
-        See `dpsynth.models.available`.
+    model : str or Synthesizer, optional
+        See `dpsynth.models.available`; default: `default_model`, by whether the schema declares images.
+    without_images : bool
+        Plan for the table alone, of a schema that declares images.
     **options
         Options of the model.
 
     Raises
     ------
     InputError
-        If an argument is unknown or out of range, or no row count is given anywhere.
+        If an argument is unknown or out of range, the model does not fit the schema, or no row count is given anywhere.
     """
     count = schema.units if rows is None else rows
     if count is None:
         raise InputError("plan: the schema declares no rows; say for how many rows to plan (--rows, rows=).")
     if count < 1:
         raise InputError(f"plan: rows is {count}, expected 1 or more.")
-    return _maker(model, options).plan(flattened(schema), _budget(epsilon, delta), count)
+    maker = _maker(model, options, schema, without_images=without_images)
+    return maker.plan(flattened(schema), _budget(epsilon, delta), count)
 
 
 def fit(
     cohort: Cohort,
-    model: str | Synthesizer = DEFAULT_MODEL,
+    model: str | Synthesizer | None = None,
     *,
     epsilon: float,
     delta: float | None = None,
+    without_images: bool = False,
+    anyway: bool = False,
+    expected_rows: int | None = None,
     ledger: str | Path | Ledger | None = None,
     limit: float | None = None,
     label: str = "",
@@ -87,10 +146,18 @@ def fit(
     ----------
     cohort : Cohort
         The private cohort; its schema must be confirmed by a person.
-    model : str or Synthesizer
-        See `dpsynth.models.available`.
+    model : str or Synthesizer, optional
+        See `dpsynth.models.available`; default: `default_model`, by whether the schema declares images.
     epsilon, delta : float
         The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`, a fixed public rule.
+    without_images : bool
+        Learn the table alone, of a schema that declares images.
+    anyway : bool
+        Spend also where the plan expects little but noise, see `dpsynth.outlook`. Without a public number of rows it
+        cannot be known before; the statement then warns.
+    expected_rows : int, optional
+        A public number of rows (of patients, where the schema declares visits) to foresee this by; default: the
+        schema's. Never the private count.
     ledger : path or Ledger, optional
         Where spending on this dataset is kept; default: beside the file that the cohort was read from.
     limit : float, optional
@@ -112,14 +179,20 @@ def fit(
     SchemaError
         If nobody has confirmed the schema.
     InputError
-        If an argument is unknown or out of range, a private cohort from memory comes without a ledger, or another
-        ledger is named than that which lies beside the data.
+        If an argument is unknown or out of range, the model does not fit the schema, the plan expects little but noise
+        (without `anyway`), a private cohort from memory comes without a ledger, or another ledger is named than that
+        which lies beside the data.
     BudgetExceeded, LedgerError
         If the ledger refuses; nothing was looked at.
     """
-    maker, budget = _maker(model, options), _budget(epsilon, delta)
+    maker = _maker(model, options, cohort.schema, without_images=without_images)
+    budget = _budget(epsilon, delta)
     cohort.schema.check_confirmed()
     _check_images(maker, cohort)
+    count = expected_rows or cohort.schema.units
+    outlook = None if count is None else foresee(maker, cohort.schema, budget, count)
+    if outlook is not None and not (anyway or cohort.public):
+        raise InputError(outlook.refusal())
     processes.join()
     book = ledger_of(cohort, ledger)
     if limit is not None:
@@ -138,9 +211,19 @@ def fit(
     ) as session:
         report("opening the cohort", 1.0)
         fitted = maker.fit(session, progress)
-    about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
-    fitted.statement = {"model": about, **fitted.statement}
+    _state(fitted, maker)
+    if count is None:  # the model's own number is noisy, so it may be told by now
+        outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1))
+    add_warnings(fitted, outlook)
     return fitted
+
+
+def _state(fitted: Model, maker: Synthesizer) -> None:
+    """Add to the privacy statement which model it is, whether it learned images, and what it discovered."""
+    about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
+    if fitted.schema.images is not None:
+        about["images"] = "learned" if maker.of_images else "left out on purpose"
+    fitted.statement = {"model": about, **fitted.statement, **found_values(fitted)}
 
 
 def release(
@@ -320,23 +403,26 @@ def _budget(epsilon: float, delta: float | None) -> Budget:
     return Budget(epsilon, default_delta() if delta is None else delta)
 
 
-def _maker(model: str | Synthesizer, options: Mapping[str, Any]) -> Synthesizer:
+def _maker(
+    model: str | Synthesizer | None, options: Mapping[str, Any], schema: Schema, *, without_images: bool
+) -> Synthesizer:
+    if model is None:
+        model = default_model(schema, without_images=without_images)
     if isinstance(model, str):
-        return make(model, **options)
-    if options:
+        model = make(model, **options)
+    elif options:
         raise InputError(f"option {min(options)!r}: a synthesizer that is made already takes no further options.")
+    check_model(model, schema, without_images=without_images)
     return model
 
 
 def _check_images(maker: Synthesizer, cohort: Cohort) -> None:
-    """Refuse a model of images for a table, before anything is spent."""
+    """Refuse a model of images for a cohort whose table alone was read, before anything is spent."""
     if maker.of_images and cohort.images is None:
-        known = (
-            "declares images, but the cohort was read from a table" if cohort.schema.images else "declares no images"
-        )
         raise InputError(
-            f"model {maker.name!r}: learns images, and the schema {known}. Give an .npz or a folder with images and "
-            "declare images in the schema, or name a model of tables."
+            f"model {maker.name!r}: learns images, and the schema declares images, but the cohort was read from a "
+            "table. Give an .npz or a folder with images; to learn the table alone, say so with --without-images "
+            "(without_images=True)."
         )
 
 

@@ -29,11 +29,26 @@ if TYPE_CHECKING:
     from dpsynth.privacy.training import TrainingPlan
     from dpsynth.schema import Schema
 
-__all__ = ["Model", "Plan", "PlanItem", "Progress", "Released", "Synthesizer", "available", "make", "synthesizer"]
+__all__ = [
+    "MEAN_IMAGE",
+    "Model",
+    "Plan",
+    "PlanItem",
+    "Progress",
+    "Released",
+    "Synthesizer",
+    "available",
+    "make",
+    "synthesizer",
+]
 
 GROUP = "dpsynth.models"
 FEW = 256
 """Rows that are drawn at least where there are constraints, to trade values; the first of them are taken."""
+MEAN_IMAGE = "mean image"
+"""Key of a plan's expected error for images, see `Plan`."""
+FEW = 64
+"""Rows that are drawn at least where there are constraints; the first of them are taken."""
 Progress = Callable[[str, float], None]
 """Called with the name of the phase and the share of it that is done, 0 to 1."""
 
@@ -80,7 +95,8 @@ class Plan:
     items : tuple of PlanItem
         The questions, by kind.
     expected_error : mapping of str to float
-        Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``.
+        Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``; and for images,
+        as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts.
     expected_seconds : float
         Expected time of the fit on two cores.
     warnings : tuple of str

@@ -181,3 +181,19 @@ def test_a_budget_or_a_model(place: Path, args: tuple[Any, ...], words: str) -> 
     done = _run(*COMMAND, *args)
     assert done.exit_code == 2
     assert words in done.output
+
+
+def test_arms_of_synthetic_patients_have_the_models_number_of_rows(place: Path) -> None:
+    """With one patient more, who changes no noisy answer, no draw from the model changes in number."""
+    cohort = _cohort(place)
+    train, test = cohort.take(np.arange(250)), cohort.take(np.arange(250, 400))
+    model = fit(train, "double", epsilon=1.0, seed=1)
+    drawn: list[list[int]] = []
+    for neighbour in (train, cohort.take(np.arange(251))):
+        judge = patch("dpsynth.evaluation.augmentation.augmentation")
+        with judge, patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample:
+            augment(neighbour, GROUP, model=model, test=test, amount=10)
+        drawn.append([call.args[1] for call in sample.call_args_list])
+    assert drawn[0] == drawn[1]
+    assert model.rows in drawn[0]
+    assert not {250, 251} & set(drawn[0]) - {model.rows}

@@ -23,6 +23,7 @@ FLOORS = {
     "dpsynth.workflow": 3,
     "dpsynth.public_page": 3,
     "dpsynth.bundle": 2,
+    "dpsynth.outlook": 2,
     "dpsynth.models": 2,
     "dpsynth.evaluation": 2,
     "dpsynth.errors": 0,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpsynth.cli.common import (
+    AnywayOption,
     DataArgument,
     DeltaOption,
     JsonOption,
@@ -15,6 +16,7 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SchemaOption,
+    WithoutImagesOption,
     chosen,
     emit,
     guarded,
@@ -27,6 +29,7 @@ from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
     from dpsynth.augmenting import Augmentation
+    from dpsynth.models import Model, Synthesizer
 
 
 @guarded
@@ -66,6 +69,8 @@ def run(
     delta: DeltaOption = None,
     model: ModelOption = None,
     option: OptionsOption = None,
+    without_images: WithoutImagesOption = False,
+    anyway: AnywayOption = False,
     ledger: LedgerOption = None,
     limit: LimitOption = None,
     label: LabelOption = "",
@@ -78,7 +83,8 @@ def run(
     SMOTE, weights. How many to add is chosen by a rehearsal among synthetic patients. The numbers touch real patients
     without noise, and a classifier trained on real patients too is not covered by epsilon: keep both internal.
 
-    --delta, --model, --option, --ledger, --limit and --label are those of the fit; they do not go with --model-folder.
+    --delta, --model, --option, --without-images, --anyway, --ledger, --limit and --label are those of the fit; they do
+    not go with --model-folder.
 
     For example:
 
@@ -92,6 +98,7 @@ def run(
     from dpsynth.schema import Schema
 
     of_fit = {"model": model, "option": option, "ledger": ledger, "limit": limit, "delta": delta, "label": label}
+    of_fit |= {"without_images": without_images, "anyway": anyway}
     _check(epsilon, model_folder, of_fit)
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
@@ -100,14 +107,19 @@ def run(
         cohort = Cohort.read(data, facts)
         exam = Cohort.read(test, facts) if test is not None else None
         settings: dict[str, Any] = {}
-        if model_folder is None:
+        subject: Model | Synthesizer
+        if model_folder is not None:
+            subject = load_model(model_folder)
+        else:
+            subject = chosen(model, option, facts, without_images=without_images)
             settings = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "limit": limit, "run_label": label}
+            settings |= {"without_images": without_images, "anyway": anyway}
         found = augment(
             cohort,
             parse_conditions([group]),
             label=group,
             target=target,
-            model=load_model(model_folder) if model_folder is not None else chosen(model, option),
+            model=subject,
             test=exam,
             holdout=holdout,
             split=split,
@@ -128,7 +140,7 @@ def _check(epsilon: float | None, folder: Path | None, of_fit: dict[str, Any]) -
     if folder is not None:
         given = [name for name, value in of_fit.items() if value]
         if given:
-            raise InputError(f"--{given[0]}: belongs to a fit; it does not go with --model-folder.")
+            raise InputError(f"--{given[0].replace('_', '-')}: belongs to a fit; it does not go with --model-folder.")
 
 
 def _show(found: "Augmentation") -> None:

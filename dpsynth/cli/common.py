@@ -16,8 +16,10 @@ from dpsynth.errors import DpsynthError, FileError, InputError
 
 if TYPE_CHECKING:
     from dpsynth.models import Synthesizer
+    from dpsynth.schema import Schema
 
 __all__ = [
+    "AnywayOption",
     "CheckpointOption",
     "DataArgument",
     "DeltaOption",
@@ -33,6 +35,7 @@ __all__ = [
     "SchemaArgument",
     "SchemaOption",
     "SeedOption",
+    "WithoutImagesOption",
     "check_file",
     "chosen",
     "emit",
@@ -40,6 +43,7 @@ __all__ = [
     "note",
     "parse_options",
     "progress",
+    "remarks",
     "spent",
     "table",
 ]
@@ -93,6 +97,12 @@ CheckpointOption = Annotated[
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a script to read.")]
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there, once the new one is whole.")]
+WithoutImagesOption = Annotated[
+    bool, typer.Option("--without-images", help="Learn the table alone, of a schema that declares images.")
+]
+AnywayOption = Annotated[
+    bool, typer.Option("--anyway", help="Spend also where the plan expects little but noise.", show_default=False)
+]
 SeedOption = Annotated[
     int | None,
     typer.Option(
@@ -201,18 +211,35 @@ def spent(statement: dict[str, Any]) -> dict[str, Any]:
     return {"spent": {name: statement.get(name) for name in names}}
 
 
-def chosen(model: str | None, options: list[str] | None) -> "Synthesizer":
-    """Return the model that the command line names, with its options; the default where it names none.
+def chosen(
+    model: str | None, options: list[str] | None, facts: "Schema", *, without_images: bool = False
+) -> "Synthesizer":
+    """Return the model that the command line names, with its options; the default of the schema where it names none.
 
     Raises
     ------
     InputError
-        If the model or an option is unknown.
+        If the model or an option is unknown, or the model does not fit the schema.
     """
     from dpsynth.models import make
-    from dpsynth.workflow import DEFAULT_MODEL
+    from dpsynth.workflow import check_model, default_model
 
-    return make(DEFAULT_MODEL if model is None else model, **parse_options(options))
+    name = default_model(facts, without_images=without_images) if model is None else model
+    maker = make(name, **parse_options(options))
+    check_model(maker, facts, without_images=without_images)
+    if model is None and maker.of_images:
+        note(f"model: {name}, because the schema declares images; name another with --model.")
+    return maker
+
+
+def remarks(statement: dict[str, Any]) -> None:
+    """Print what a statement says of discovered values, and its warnings."""
+    from dpsynth.privacy.statement import discovered_in_words
+
+    for sentence in discovered_in_words(statement):
+        note(sentence)
+    for warning in statement.get("warnings", ()):
+        note(f"warning: {warning}")
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:

@@ -29,9 +29,10 @@ def run(
 
         dpsynth demo --model aim --out /tmp/aim
     """
+    from dpsynth.datasets import load_support2
     from dpsynth.publishing import demo
 
-    maker = chosen(model, option)
+    maker = chosen(model, option, load_support2().schema)
     with progress(quiet=json) as report:
         made = demo(out, maker, force=force, progress=report)
     announce(made, json=json)

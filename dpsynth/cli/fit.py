@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from dpsynth.cli.common import (
+    AnywayOption,
     CheckpointOption,
     DataArgument,
     DeltaOption,
@@ -18,11 +19,13 @@ from dpsynth.cli.common import (
     OptionsOption,
     SchemaOption,
     SeedOption,
+    WithoutImagesOption,
     chosen,
     emit,
     guarded,
     note,
     progress,
+    remarks,
     spent,
 )
 
@@ -36,6 +39,8 @@ def run(
     delta: DeltaOption = None,
     model: ModelOption = None,
     option: OptionsOption = None,
+    without_images: WithoutImagesOption = False,
+    anyway: AnywayOption = False,
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model"),
     ledger: LedgerOption = None,
     limit: LimitOption = None,
@@ -44,13 +49,18 @@ def run(
     seed: SeedOption = None,
     json: JsonOption = False,
 ) -> None:
-    """Learn a model of a table of patients. Spends the whole budget; sampling from the model is then free.
+    """Learn a model of patients, of their table and of the images that the schema declares.
+
+    Spends the whole budget; sampling from the model is then free. Where the schema declares `rows` and the plan expects
+    little but noise, it says so and stops before it spends.
 
     For example:
 
         dpsynth fit ward.csv --schema ward.yaml --epsilon 1
 
         dpsynth fit ward.parquet -s ward.yaml -e 1 --model aim --out models/aim --limit 3
+
+        dpsynth fit scans.npz -s scans.yaml -e 10
     """
     from dpsynth.cohort import Cohort
     from dpsynth.files import check_target
@@ -58,11 +68,11 @@ def run(
     from dpsynth.schema import Schema
     from dpsynth.workflow import fit
 
-    maker = chosen(model, option)
     check_target(out)
     with progress(quiet=json) as report:
         facts = Schema.load(schema)
         facts.check_confirmed()
+        maker = chosen(model, option, facts, without_images=without_images)
         report("reading", 0.0)
         cohort = Cohort.read(data, facts)
         fitted = fit(
@@ -70,6 +80,8 @@ def run(
             maker,
             epsilon=epsilon,
             delta=delta,
+            without_images=without_images,
+            anyway=anyway,
             ledger=ledger,
             limit=limit,
             label=label,
@@ -86,3 +98,4 @@ def run(
     else:
         note(f"{out}: the model; draw rows with `dpsynth sample {out} -n 1000`, free of cost.")
         note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")
+        remarks(fitted.statement)

@@ -17,14 +17,19 @@ def run(json: JsonOption = False) -> None:
         dpsynth models --json
     """
     from dpsynth.models import available
-    from dpsynth.workflow import DEFAULT_MODEL
+    from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL
 
+    defaults = {DEFAULT_MODEL: "default", DEFAULT_IMAGE_MODEL: "default where there are images"}
     found = [_describe(name) for name in available()]
     if json:
-        emit({"default": DEFAULT_MODEL, "models": found})
+        emit({"default": DEFAULT_MODEL, "default_with_images": DEFAULT_IMAGE_MODEL, "models": found})
         return
-    rows = [(f"{one['name']} (default)" if one["name"] == DEFAULT_MODEL else one["name"], _says(one)) for one in found]
+    rows = [(_named(one["name"], defaults), _says(one)) for one in found]
     table("models", ("name", "what it does"), rows)
+
+
+def _named(name: str, defaults: dict[str, str]) -> str:
+    return f"{name} ({defaults[name]})" if name in defaults else name
 
 
 def _describe(name: str) -> dict[str, Any]:

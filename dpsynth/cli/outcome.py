@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsynth.cli.common import check_file, emit, note, spent, table
+from dpsynth.cli.common import check_file, emit, note, remarks, spent, table
 from dpsynth.errors import InputError
 from dpsynth.files import check_unpublished
 
@@ -31,6 +31,7 @@ def announce(made: "Published", *, json: bool) -> None:
         )
         return
     _spent(made)
+    remarks(made.model.statement)
     if made.evaluation is not None:
         judged(made.evaluation)
     private = made.model.statement.get("private") is True

@@ -11,6 +11,7 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SchemaArgument,
+    WithoutImagesOption,
     chosen,
     emit,
     guarded,
@@ -33,24 +34,36 @@ def run(
     delta: DeltaOption = None,
     model: ModelOption = None,
     option: OptionsOption = None,
+    without_images: WithoutImagesOption = False,
     json: JsonOption = False,
 ) -> None:
     """Say what a model would measure, with how much noise, and what error to expect. Reads no data, spends nothing.
+
+    Where that is little but noise, it says what would help; `fit` and `release` would stop there.
 
     For example:
 
         dpsynth plan ward.yaml --rows 9000 --epsilon 1
 
         dpsynth plan ward.yaml --rows 9000 --epsilon 1 --model aim --json
+
+        dpsynth plan scans.yaml --rows 5000 --epsilon 10
     """
+    from dpsynth.outlook import foresee
+    from dpsynth.privacy.budget import Budget
     from dpsynth.schema import Schema
     from dpsynth.workflow import plan
 
-    found = plan(Schema.load(schema), epsilon=epsilon, delta=delta, rows=rows, model=chosen(model, option))
+    facts = Schema.load(schema)
+    maker = chosen(model, option, facts, without_images=without_images)
+    found = plan(facts, epsilon=epsilon, delta=delta, rows=rows, model=maker, without_images=without_images)
+    outlook = foresee(maker, facts, Budget(found.epsilon, found.delta), found.rows)
     if json:
-        emit(found.to_dict())
-    else:
-        _show(found)
+        emit({**found.to_dict(), "outlook": outlook.warning() if outlook else None})
+        return
+    _show(found)
+    if outlook:
+        note(f"warning: {outlook.warning()}")
 
 
 def _show(plan: "Plan") -> None:
@@ -62,7 +75,7 @@ def _show(plan: "Plan") -> None:
     for item in plan.items:
         if item.note:
             typer.echo(f"- {item.what}: {item.note}")
-    errors = [(f"mean TVD from noise, {order}", f"{value:.3f}") for order, value in plan.expected_error.items()]
+    errors = [(_error(kind), f"{value:.3f}") for kind, value in plan.expected_error.items()]
     table("", ("what to expect", "value"), [*errors, ("seconds on two cores", f"{plan.expected_seconds:,.0f}")])
     for column, size in plan.smallest_groups.items():
         typer.echo(
@@ -70,3 +83,11 @@ def _show(plan: "Plan") -> None:
         )
     for warning in plan.warnings:
         note(f"warning: {warning}")
+
+
+def _error(kind: str) -> str:
+    from dpsynth.models.base import MEAN_IMAGE
+
+    if kind == MEAN_IMAGE:
+        return "noise of a label's mean image, of the greatest norm"
+    return f"mean TVD from noise, {kind}"

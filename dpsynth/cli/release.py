@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpsynth.cli.common import (
+    AnywayOption,
     CheckpointOption,
     DeltaOption,
     ForceOption,
@@ -16,6 +17,7 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SeedOption,
+    WithoutImagesOption,
     chosen,
     guarded,
     progress,
@@ -44,6 +46,8 @@ def run(
     delta: DeltaOption = None,
     model: ModelOption = None,
     option: OptionsOption = None,
+    without_images: WithoutImagesOption = False,
+    anyway: AnywayOption = False,
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder that gets release/ and, with --holdout, internal/.")
     ] = Path(),
@@ -74,7 +78,8 @@ def run(
 ) -> None:
     """Fit, sample and write a bundle that is safe to publish, with its privacy statement.
 
-    From a table it spends the budget; from a saved model it spends nothing.
+    From a table it spends the budget; from a saved model it spends nothing. Where the schema declares `rows` and the
+    plan expects little but noise, it says so and stops before it spends.
 
     For example:
 
@@ -90,7 +95,7 @@ def run(
         "schema": schema, "epsilon": epsilon, "delta": delta, "model": model, "option": option, "holdout": holdout,
         "split": split,
         "ledger": ledger, "limit": limit, "label": label or None, "checkpoint": checkpoint,
-        "seed": seed,
+        "seed": seed, "without_images": without_images or None, "anyway": anyway or None,
     }  # fmt: skip
     with progress(quiet=json) as report:
         if _is_model(data):
@@ -115,15 +120,15 @@ def _refuse(budget: dict[str, Any]) -> None:
     """Refuse what only a fit can use: a saved model has spent its budget already."""
     unused = [name for name, value in budget.items() if value is not None and value != []]
     if unused:
-        raise InputError(f"--{unused[0]}: is for a table of patients; a saved model was fitted already.")
+        option = unused[0].replace("_", "-")
+        raise InputError(f"--{option}: is for a table of patients; a saved model was fitted already.")
 
 
 def _from_table_options(budget: dict[str, Any]) -> dict[str, Any]:
     for name in ("schema", "epsilon"):
         if budget[name] is None:
             raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
-    maker = chosen(budget.pop("model"), budget.pop("option"))
-    return {"model": maker, **{key: value for key, value in budget.items() if value is not None}}
+    return {key: value for key, value in budget.items() if value is not None}
 
 
 def _from_model(model: Path, out: Path, **settings: Any) -> "Published":
@@ -140,5 +145,7 @@ def _from_table(data: Path, out: Path, given: dict[str, Any], *, progress: Any, 
 
     schema = Schema.load(given.pop("schema"))
     schema.check_confirmed()
+    without_images = given.get("without_images", False)
+    maker = chosen(given.pop("model", None), given.pop("option", None), schema, without_images=without_images)
     progress("reading", 0.0)
-    return publish(Cohort.read(data, schema), out, progress=progress, **given, **settings)
+    return publish(Cohort.read(data, schema), out, maker, progress=progress, **given, **settings)

@@ -2,12 +2,13 @@
 
 Of the part that is read, ``train`` for example, these arrays are taken and no others:
 
-- ``train_images`` or ``x_train``: (images, sides) or (images, sides, channels);
+- ``train_images`` or ``x_train``: (images, sides), (images, sides, channels) or (images, channels, sides);
 - ``train_labels`` or ``y_train``: (images,), (images, 1) or (images, labels);
 - ``train_<column>``: (images,) or (images, 1), for any other column that the schema declares.
 
 Labels that are whole numbers stand for the declared values by position, unless one of the values is itself a number.
 They do so in whatever type the array has (1, 1.0, True, or the text "1"), because one label may decide on that type.
+Positions are counted from 0, or from `first_label`; one past the end is refused, as they may then begin elsewhere.
 """
 
 import math
@@ -23,7 +24,7 @@ from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import DataError, DpsynthError, FileError, InputError
 from dpsynth.images.arrays import Header, read_array, read_header
 from dpsynth.images.limits import check_memory
-from dpsynth.images.pixels import as_declared, check_depth, sides_of
+from dpsynth.images.pixels import as_declared, channel_axis, check_depth, possible_axes, sides_of
 from dpsynth.imaging import ImageSet
 from dpsynth.matching import canonical_text, number_of
 from dpsynth.reading import wanted_columns
@@ -249,21 +250,22 @@ class _Opened:
 
 def _check_shape(name: str, shape: tuple[int, ...], images: Images) -> None:
     """Refuse images of another size by what the header says, which holds for all of them."""
-    sides, channels = len(images.size), images.channels
-    found = shape[1:]
-    fits = (len(found) == sides and channels == 1) or (len(found) == sides + 1 and found[-1] == channels)
-    if not fits or (found[:sides] != images.size and not images.resize):
+    found, channels = shape[1:], images.channels
+    sides = possible_axes(found, images).values()
+    if not sides or (images.size not in sides and not images.resize):
         raise DataError(
             f"{name}: found images of shape {sides_of(found) or 'nothing'}, expected {sides_of(images.size)} and "
-            f"{channels} channel{'s' if channels > 1 else ''}. Correct size and channels in the schema, or declare "
-            "resize: true."
+            f"{channels} channel{'s' if channels > 1 else ''}, first or last. Correct size and channels in the schema, "
+            "or declare resize: true."
         )
+    channel_axis(found, images)
 
 
 def _table(archive: Archive, part: str, schema: Schema, rows: int, *, synthetic: bool) -> Any:
     import pyarrow as pa
 
     arrays = archive.labels(part, schema.images)
+    labels = tuple(arrays)
     for name in schema.columns:
         further = None if name in arrays else archive.column(part, name)
         if further is not None:
@@ -271,11 +273,12 @@ def _table(archive: Archive, part: str, schema: Schema, rows: int, *, synthetic:
     if any(len(array) != rows for array in arrays.values()):
         raise DataError(f"{archive.path.name}: there are more or fewer labels, or values of a column, than images.")
     names = wanted_columns(list(arrays), schema, synthetic=synthetic)
-    return pa.table({name: _values(name, arrays, schema) for name in names})
+    first = dict.fromkeys(labels, schema.images.first_label) if schema.images is not None else {}
+    return pa.table({name: _values(name, arrays, schema, first.get(name, 0)) for name in names})
 
 
-def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema) -> Any:
-    """Return one column for Arrow; positions are put into words where the schema's values are words."""
+def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema, first: int) -> Any:
+    """Return one column for Arrow; positions, counted from `first`, are put into words where the values are words."""
     import pyarrow as pa
 
     array, column = arrays[name], schema.columns[name]
@@ -286,7 +289,7 @@ def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema) -
     if not isinstance(column, Categorical | Boolean) or not _are_words(column):
         return found
     words = [canonical_text(value) for value in column.categories]
-    return _each(text_of(found), lambda text: _meant(text, words))
+    return _each(text_of(found), lambda text: _meant(name, text, words, first))
 
 
 def _each(texts: Any, change: Callable[[str], str | None]) -> Any:
@@ -309,19 +312,32 @@ def _before_text(text: str) -> str | None:
     return text.lower() if text in ("True", "False") else text
 
 
-def _meant(label: str, words: Sequence[str]) -> str:
+def _meant(name: str, label: str, words: Sequence[str], first: int = 0) -> str:
     """Return the word at the position that a label's text is, or the text itself where it is no position.
 
-    >>> _meant("1", ["benign", "malignant"]), _meant("true", ["no", "yes"]), _meant("benign", ["benign", "malignant"])
-    ('malignant', 'yes', 'benign')
+    >>> _meant("a", "1", ["benign", "malignant"]), _meant("a", "true", ["no", "yes"]), _meant("a", "no", ["no", "yes"])
+    ('malignant', 'yes', 'no')
+
+    Raises
+    ------
+    DataError
+        If it is a position that does not exist.
     """
     text = label.strip()
     truth = {"false": 0.0, "true": 1.0}.get(text.lower())
     same = [word for word in words if text in (word, word.lower() if truth is not None else word)]
     if same:
         return same[0]
-    code = number_of(text) if truth is None else truth
-    return words[int(code)] if code is not None and 0 <= code < len(words) and code.is_integer() else label
+    code = number_of(text) if truth is None else truth  # NumPy makes 1 of True where another label is 2
+    if code is None or not code.is_integer():
+        return label
+    if not 0 <= code - first < len(words):
+        raise DataError(
+            f"column {name!r}: a label that is a whole number stands for one of the {len(words)} values by position, "
+            f"counted from {first}, and one lies outside. Declare images: first_label: {1 - first} if they begin with "
+            f"{1 - first}, list all values in order, or list the numbers themselves as values."
+        )
+    return words[int(code) - first]
 
 
 def _are_words(column: Categorical | Boolean) -> bool:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from dpsynth.errors import DataError
 from dpsynth.guessing import nice_above, nice_below
 from dpsynth.images.archive import PARTS, Archive
-from dpsynth.images.folder import index_of, names_of, patients_of, places
+from dpsynth.images.folder import index_of, names_of, no_index, patients_of, places
 from dpsynth.images.formats import stored
+from dpsynth.images.layouts import PATHS, class_column, classes_of, has_classes
 from dpsynth.reading import read_all
 
 __all__ = ["Found", "found_in_archive", "found_in_folder"]
@@ -20,6 +21,8 @@ __all__ = ["Found", "found_in_archive", "found_in_folder"]
 _LOOKED_AT = 50
 _MOST_LABELS = 50
 _COLOURS = (3, 4)
+_FIRST = (1, 3)
+"""Lengths of a first axis that is rather channels than slices."""
 
 
 @dataclass
@@ -65,10 +68,13 @@ def found_in_archive(path: Path) -> Found:
     labels = archive.labels(part, None)
     further = {name: archive.column(part, name) for name in archive.columns(part)}
     pixels = archive.array(archive.images_of(part))[:_LOOKED_AT]
-    images, notes = _images([header.shape[1:]], [pixels])
+    images, notes = _images([header.shape[1:]], [pixels], may_begin_with_channels=True)
     columns = {name: _arrow(array) for name, array in (labels | further).items() if array is not None}
     codes = {name: _codes(array, single=len(labels) == 1) for name, array in labels.items()}
     known = {name: fields for name, fields in codes.items() if fields}
+    if any(fields.get("values", [0])[0] == 1 for fields in known.values()):
+        images["first_label"] = 1
+        notes.append("first_label (labels begin with 1; it counts where words take the place of these numbers)")
     return Found(pa.table(columns), images, notes, known, next(iter(known)) if len(known) == 1 else None)
 
 
@@ -82,17 +88,46 @@ def found_in_folder(folder: Path) -> Found:
     """
     index = index_of(folder)
     if index is None:
-        raise DataError(f"{folder.name}: has no index.csv or index.parquet, which says whose each image is.")
+        if patients_of(folder) is None and has_classes(folder):
+            return _of_classes(folder)
+        raise no_index(folder)
     listed, patients = read_all(index), patients_of(folder)
-    if "image" not in listed.column_names:
+    column = next((name for name in PATHS if name in listed.column_names), None)
+    if column is None:
         raise DataError(f"{index.name}: has no column image; expected the path of each image, relative to the folder.")
-    looked = [stored(path) for path in places(folder, names_of(listed["image"])[:_LOOKED_AT])]
-    if not looked:
-        raise DataError(f"{index.name}: names no images; expected at least one.")
-    images, notes = _images([array.shape for array in looked], looked)
+    images, notes = _looked_at(folder, names_of(listed[column]))
     if patients is None:
-        return Found(listed.drop_columns(["image"]), images, notes, {})
+        return Found(listed.drop_columns([column]), images, notes, {})
     return _of_patients(listed, read_all(patients), images, notes)
+
+
+def _looked_at(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:
+    """Return the fields of `images` and their notes, by the first images of a folder."""
+    paths = places(folder, names[:_LOOKED_AT])
+    if not paths:
+        raise DataError(f"{folder.name}: its index names no images; expected at least one.")
+    arrays = [stored(path) for path in paths]
+    numpy = all(path.suffix.lower() == ".npy" for path in paths)
+    return _images([array.shape for array in arrays], arrays, may_begin_with_channels=numpy)
+
+
+def _of_classes(folder: Path) -> Found:
+    """Say that folders were taken for classes, unless there are so many that they must be patients."""
+    import pyarrow as pa
+
+    names, labels = classes_of(folder)
+    classes = sorted(set(labels))
+    if len(classes) > _MOST_LABELS:
+        raise DataError(
+            f"{folder.name}: has more than {_MOST_LABELS} folders, too many for classes. If each is a patient, write "
+            "an index.csv with the columns image and patient."
+        )
+    images, notes = _looked_at(folder, names)
+    column = class_column(())
+    notes.append(f"{column} (each folder is taken for a class)")
+    notes.append("patient (folders of classes do not say whose an image is: each counts as one patient)")
+    fields = {column: {"type": "categorical", "values": classes}}
+    return Found(pa.table({column: pa.array(labels, pa.string())}), images, notes, fields, column)
 
 
 def _of_patients(listed: Any, patients: Any, images: dict[str, Any], notes: list[str]) -> Found:
@@ -106,17 +141,35 @@ def _of_patients(listed: Any, patients: Any, images: dict[str, Any], notes: list
     return Found(patients, images, notes, {key: {"type": "identifier"}} if len(shared) == 1 else {})
 
 
-def _images(shapes: Sequence[tuple[int, ...]], arrays: Sequence[npt.NDArray[Any]]) -> tuple[dict[str, Any], list[str]]:
-    coloured = len(shapes[0]) > 2 and (shapes[0][-1] in _COLOURS or len(shapes[0]) > 3)
-    channels = shapes[0][-1] if coloured else 1
-    sizes = {shape[:-1] if coloured else shape for shape in shapes}
+def _images(
+    shapes: Sequence[tuple[int, ...]], arrays: Sequence[npt.NDArray[Any]], *, may_begin_with_channels: bool
+) -> tuple[dict[str, Any], list[str]]:
+    axis = _axis_of_channels(shapes[0], may_begin=may_begin_with_channels)
+    channels = 1 if axis is None else shapes[0][axis]
+    cut = {None: slice(None), 0: slice(1, None), -1: slice(None, -1)}[axis]
+    sizes = {shape[cut] for shape in shapes}
     size = min(sizes, key=lambda sides: (len(sides), sides))
     fields: dict[str, Any] = {"size": list(size), "channels": channels, "range": _range(arrays)}
     notes = ["size", "channels", "range"]
+    if axis == 0 and len(size) == 2:
+        slices = " x ".join(map(str, shapes[0]))
+        notes[1] = f"channels (the first axis; if these are slices of a volume, its size is {slices})"
     if len(sizes) > 1:
         fields["resize"] = True
         notes.append("resize (they differ in size)")
     return fields, notes
+
+
+def _axis_of_channels(shape: tuple[int, ...], *, may_begin: bool) -> int | None:
+    """Return which axis of an image seems to hold channels: -1, 0, or None."""
+    if len(shape) < 3:
+        return None
+    begins = may_begin and shape[0] in _FIRST
+    if shape[-1] in _COLOURS or (may_begin and shape[-1] == 1 and len(shape) == 3):
+        return -1
+    if begins:
+        return 0
+    return -1 if len(shape) > 3 else None
 
 
 def _range(arrays: Sequence[npt.NDArray[Any]]) -> list[float]:
@@ -133,13 +186,13 @@ def _range(arrays: Sequence[npt.NDArray[Any]]) -> list[float]:
 
 
 def _codes(labels: npt.NDArray[Any], *, single: bool) -> dict[str, Any]:
-    """Return the fields of a column of labels that are codes from 0 on; nothing where they are something else."""
+    """Return the fields of a column of labels that are codes from 0 or 1 on; nothing where they are something else."""
     if labels.dtype.kind not in "bui" or not labels.size or labels.min() < 0 or labels.max() >= _MOST_LABELS:
         return {}
-    most = int(labels.max())
+    most, first = int(labels.max()), int(labels.min() == 1 and single and labels.max() > 1)
     if not single and most <= 1:
         return {"type": "boolean", "labels": [0, 1]}
-    return {"type": "categorical", "values": list(range(max(most, 1) + 1))}
+    return {"type": "categorical", "values": list(range(first, max(most, 1) + 1))}
 
 
 def _arrow(array: npt.NDArray[Any]) -> Any:

@@ -1,12 +1,17 @@
 """Cohorts in a folder: image files, an index that says whose they are, and for patients a table.
 
-Two layouts:
+Three layouts:
 
 - A set of images: ``index.csv`` (or ``index.parquet``) with a row an image: the column ``image`` and all declared
   columns.
 - A cohort: ``patients.csv`` (or ``.parquet``) with a row a patient, and an index with the columns ``image`` and the
   patient's identifier. Where the table has no identifier, as in a release, the index has the column ``patient`` with
   the number of the table's row, from 0. A patient may have no image, one or several.
+
+- Classes: no table, and a folder for each class, whose name is the label (the column ``label``, or that of the schema's
+  ``images: labels``). Whose an image is nobody says, so each counts as a patient.
+
+The index may also be called ``metadata`` and its column of paths ``file_name``, as in Hugging Face's image folders.
 
 ``image`` is a path relative to the folder, which it cannot leave.
 """
@@ -21,11 +26,21 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.columns import Identifier
-from dpsynth.errors import DataError, DpsynthError, FileError, LedgerError
+from dpsynth.errors import DataError, FileError, LedgerError
 from dpsynth.images.formats import read_images
+from dpsynth.images.layouts import (
+    PATHS,
+    STEMS,
+    class_column,
+    classes_of,
+    has_classes,
+    index_of,
+    path_column,
+    patients_of,
+)
 from dpsynth.images.limits import check_memory
 from dpsynth.imaging import ImageSet
-from dpsynth.reading import column_names, read_all, read_table
+from dpsynth.reading import read_all, read_table, wanted_columns
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Images, Schema
 from dpsynth.values import identifiers
 
@@ -35,40 +50,24 @@ __all__ = [
     "index_of",
     "is_image_folder",
     "names_of",
+    "no_index",
     "patients_of",
     "places",
     "read_folder",
 ]
 
-_TABLES = ("patients", "index")
-"""What the tables of a folder are called."""
-
-
-def index_of(folder: Path) -> Path | None:
-    """Return the index of a folder of images, or None."""
-    return _table_of(folder, "index")
-
-
-def patients_of(folder: Path) -> Path | None:
-    """Return the table of patients in a folder, or None."""
-    return _table_of(folder, "patients")
-
-
-def _table_of(folder: Path, stem: str) -> Path | None:
-    return next((path for path in (folder / f"{stem}.parquet", folder / f"{stem}.csv") if path.is_file()), None)
-
 
 def is_image_folder(path: Path) -> bool:
-    """Return whether a path is a folder of images with an index, or a cohort that lacks its index."""
-    return path.is_dir() and (index_of(path) is not None or patients_of(path) is not None)
+    """Return whether a path is a folder of images with an index or classes, or a cohort that lacks its index."""
+    return path.is_dir() and (index_of(path) is not None or patients_of(path) is not None or has_classes(path))
 
 
 def folder_of(path: Path) -> Path:
     """Return the folder of images for any of its tables, else the path itself."""
-    if path.stem not in _TABLES or not path.is_file():
+    if path.stem not in STEMS or not path.is_file():
         return path
     index = index_of(path.parent)
-    return path.parent if index is not None and _names_images(index) else path
+    return path.parent if index is not None and path_column(index) is not None else path
 
 
 def dataset_of(path: Path) -> Path:
@@ -85,13 +84,13 @@ def dataset_of(path: Path) -> Path:
     real = path.resolve()
     folder = folder_of(real)
     if not folder.is_dir():
-        return _spent_on(path, real.parent) if real.stem in _TABLES else path
+        return _spent_on(path, real.parent) if real.stem in STEMS else path
     table = patients_of(folder) or index_of(folder)
     if table is not None and table.resolve() != table:
         home = dataset_of(table.resolve())
     else:
         home = path if folder == real else folder
-    return _spent_on(home, folder, *(folder / f"{stem}.{kind}" for stem in _TABLES for kind in ("parquet", "csv")))
+    return _spent_on(home, folder, *(folder / f"{stem}.{kind}" for stem in STEMS for kind in ("parquet", "csv")))
 
 
 def _spent_on(home: Path, *others: Path) -> Path:
@@ -108,13 +107,6 @@ def _spent_on(home: Path, *others: Path) -> Path:
             "what it says was spent against the limit."
         )
     return books[known[0]] if known else home
-
-
-def _names_images(index: Path) -> bool:
-    try:
-        return "image" in column_names(index)
-    except DpsynthError:
-        return False
 
 
 def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, Callable[[], ImageSet]]:
@@ -150,24 +142,58 @@ def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, 
             "range, or give the table of patients itself."
         )
     index, patients = index_of(folder), patients_of(folder)
+    if index is None and patients is None and has_classes(folder):
+        table, names = _class_folders(folder, schema, synthetic=synthetic)
+        return table, lambda: ImageSet(_pixels(folder, names, declared), np.arange(len(names), dtype=np.int64))
     if index is None:
-        raise FileError(f"{folder.name}: has no index.csv or index.parquet, which says whose each image is.")
+        raise no_index(folder)
     if patients is None:
         table, names = _image_set(index, schema, synthetic=synthetic)
         row = np.arange(len(names), dtype=np.int64)
     else:
         table = read_table(patients, schema, synthetic=synthetic)
-        names, row = _joined(read_all(index), table, schema)
+        names, row = _joined(_with_image(read_all(index)), table, schema)
     return table, lambda: ImageSet(_pixels(folder, names, declared), row)
+
+
+def no_index(folder: Path) -> FileError:
+    """Return the error of a folder in which nothing says whose images they are."""
+    return FileError(
+        f"{folder.name}: has no index.csv or index.parquet, which says whose each image is (columns image, and label "
+        "or patient), no metadata.csv with file_name, and no folder for each class."
+    )
+
+
+def _class_folders(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, list[str]]:
+    """Return the one column that folders of classes give, and their images."""
+    import pyarrow as pa
+
+    if schema.patient is not None and not synthetic:
+        raise DataError(
+            f"column {schema.patient!r}: folders of classes do not say whose an image is. Write an index.csv with the "
+            f"columns image, {schema.patient} and the label."
+        )
+    names, labels = classes_of(folder)
+    column = class_column(schema.images.labels if schema.images is not None else ())
+    (kept,) = wanted_columns([column], schema, synthetic=synthetic) or (None,)
+    return pa.table({} if kept is None else {kept: pa.array(labels, pa.string())}), names
 
 
 def _image_set(index: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, list[str]]:
     """Return the declared columns of an index, and its images."""
-    columns = {**schema.columns, "image": Identifier()}
+    paths = path_column(index) or "image"
+    columns = {**schema.columns, paths: Identifier()}
     table = read_table(index, schema.model_copy(update={"columns": columns}), synthetic=synthetic)
-    if "image" not in table.column_names:
+    if paths not in table.column_names:
         raise _no_column("image")
-    return table.drop_columns(["image"]), names_of(table["image"], schema.missing_values)
+    return table.drop_columns([paths]), names_of(table[paths], schema.missing_values)
+
+
+def _with_image(index: Any) -> Any:
+    """Return an index whose column of paths is called image."""
+    names = index.column_names
+    paths = next((name for name in PATHS if name in names), "image")
+    return index.rename_columns(["image" if name == paths else name for name in names])
 
 
 def _joined(index: Any, table: Any, schema: Schema) -> tuple[list[str], npt.NDArray[np.int64]]:

@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from dpsynth.errors import DataError, DpsynthError, FileError, InputError
 from dpsynth.images.arrays import read_array, read_header
+from dpsynth.images.dicom import claimed_values, decoded, opened
 from dpsynth.images.pixels import as_declared, check_depth
 from dpsynth.schema import MAX_VALUES, Images
 
@@ -44,9 +45,9 @@ def read_images(paths: Sequence[Path], images: Images) -> Pixels:
     Parameters
     ----------
     paths
-        PNG or JPEG (upright, as its orientation tag says), one-frame or multi-frame DICOM (rescaled to its units, dark
-        and bright as in MONOCHROME2), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+ axes), or
-        NumPy's ``.npy`` (sides, then channels).
+        PNG or JPEG (upright, as its orientation tag says), one-frame or multi-frame DICOM (dark and bright as in
+        MONOCHROME2, rescaled to its units), NIfTI with or without gzip (scaled; volumes turned to the nearest RAS+
+        axes), or NumPy's ``.npy`` (sides and channels, in either order).
     images
         What is declared.
 
@@ -103,7 +104,10 @@ def _decoder(path: Path) -> Decoder:
     for signature, place, decode in _SIGNATURES:
         if start[place : place + len(signature)] == signature:
             return decode
-    raise DataError("images: an image file is of no known kind; expected PNG, JPEG, DICOM, NIfTI or .npy.")
+    raise DataError(
+        "images: an image file is of no known kind; expected PNG, JPEG, DICOM, NIfTI or .npy. Convert TIFF, BMP, GIF, "
+        "WebP and others to PNG."
+    )
 
 
 def _check_values(count: int) -> None:
@@ -142,28 +146,55 @@ def _picture(path: Path, images: Images | None) -> Pixels:
             raise DataError("images: an image file holds several pictures; expected one.")
         upright = ImageOps.exif_transpose(picture)
         channels = images.channels if images is not None else 1 if upright.mode in _GREYS else 3
-        if upright.mode.startswith("I") and channels == 1:  # 16 bits
-            return np.asarray(upright)
+        if upright.mode.startswith("I"):  # 16 bits
+            _check_deep(images)
+            return _in_channels(np.asarray(upright, np.float64), images) if channels > 1 else np.asarray(upright)
+        if images is not None and images.range[1] > 255 and _is_deep(path):
+            raise DataError(
+                "images: a PNG has 16 bits a channel and colours or transparency, of which decoders keep 8 bits. Store "
+                "it as .npy, or declare range: [0, 255] for its upper 8 bits."
+            )
         check_depth(np.dtype(np.uint8), images)
         return np.asarray(upright.convert(_PICTURES[channels]))
 
 
-def _dicom(path: Path, images: Images | None) -> Pixels:
-    import pydicom
-    from pydicom.filereader import read_file_meta_info
-    from pydicom.pixels import apply_modality_lut, pixel_array
+def _is_deep(path: Path) -> bool:
+    """Return whether a PNG has 16 bits a channel, by its header."""
+    with path.open("rb") as file:
+        start = file.read(26)
+    return start.startswith(b"\x89PNG") and start[24] == 16
 
-    if read_file_meta_info(path).TransferSyntaxUID == pydicom.uid.DeflatedExplicitVRLittleEndian:
-        raise DataError("images: a DICOM file is deflated as a whole, which hides its size; store it without.")
-    file = pydicom.dcmread(path)
-    kind, samples = str(file.PhotometricInterpretation), int(file.get("SamplesPerPixel", 1))
-    _check_values(int(file.get("NumberOfFrames") or 1) * int(file.Rows) * int(file.Columns) * samples)
-    if samples > 1 or kind not in ("MONOCHROME1", "MONOCHROME2"):
-        if kind != "RGB" and not kind.startswith("YBR"):
-            raise DataError("images: a DICOM file has palette colours; expected MONOCHROME1, MONOCHROME2 or RGB.")
-        return np.asarray(pixel_array(file))
-    values = np.asarray(apply_modality_lut(pixel_array(file), file), np.float64)
-    return sum(images.range) - values if kind == "MONOCHROME1" and images is not None else values
+
+def _check_deep(images: Images | None) -> None:
+    """Refuse 16-bit grey under the range of 8 bits, to which nearly all of its values would be clipped."""
+    if images is not None and images.range == (0.0, 255.0):
+        raise DataError(
+            "images: a PNG has 16 bits, and the declared range ends at 255, to which nearly all would be clipped. "
+            "Declare the range that they have: [0, 65535], or [0, 4095] where 12 bits are used."
+        )
+
+
+def _dicom(path: Path, images: Images | None) -> Pixels:
+    file = opened(path)
+    _check_values(claimed_values(file))
+    values = decoded(file)
+    if values.dtype == np.uint8:
+        check_depth(values.dtype, images)
+    return _in_channels(values, images)
+
+
+def _in_channels(values: Pixels, images: Images | None) -> Pixels:
+    """Return grey as colour or colour as grey, as the schema's channels say and as `_picture` does."""
+    from PIL import Image
+
+    if images is None:
+        return values
+    coloured, sides = values.dtype == np.uint8 and values.shape[-1:] == (3,), len(images.size)
+    if images.channels == 1 and coloured and values.ndim == sides + 1 == 3:
+        return np.asarray(Image.fromarray(values).convert("L"))
+    if images.channels == 3 and values.ndim == sides and values.dtype == np.float64:
+        return np.stack([values] * 3, axis=-1)
+    return values
 
 
 def _nifti(path: Path, images: Images | None) -> Pixels:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from dpsynth.errors import DataError
 from dpsynth.schema import Images
 
-__all__ = ["as_declared", "check_depth", "sides_of"]
+__all__ = ["as_declared", "channel_axis", "check_depth", "possible_axes", "sides_of"]
 
 Pixels = npt.NDArray[Any]
 _AT_ONCE = 2**23
@@ -26,7 +26,7 @@ def as_declared(arrays: Pixels, images: Images) -> Pixels:
     Parameters
     ----------
     arrays
-        (images, sides) or (images, sides, channels), of numbers.
+        (images, sides), (images, sides, channels) or (images, channels, sides), of numbers.
     images
         What is declared.
 
@@ -77,16 +77,50 @@ def check_depth(dtype: np.dtype[Any], images: Images | None) -> None:
         )
 
 
+def possible_axes(shape: tuple[int, ...], images: Images) -> dict[int | None, tuple[int, ...]]:
+    """Return which axis of an image of this shape may hold its channels, each with the sides that it leaves.
+
+    The last (-1) or the first (0) axis, where it has as many as there are channels, or None: there is no such axis. Of
+    both that one alone is returned which leaves the declared size, if one does.
+    """
+    if len(shape) == len(images.size) and images.channels == 1:
+        return {None: shape}
+    if len(shape) != len(images.size) + 1:
+        return {}
+    ends: dict[int | None, tuple[int, ...]] = {-1: shape[:-1], 0: shape[1:]}
+    axes = {axis: sides for axis, sides in ends.items() if axis is not None and shape[axis] == images.channels}
+    fitting = {axis: sides for axis, sides in axes.items() if sides == images.size}
+    return fitting if len(fitting) == 1 else axes
+
+
+def channel_axis(shape: tuple[int, ...], images: Images) -> int | None:
+    """Return the one axis of `possible_axes`.
+
+    Raises
+    ------
+    DataError
+        If there is none, or there are two.
+    """
+    axes, channels = possible_axes(shape, images), images.channels
+    if not axes:
+        raise DataError(
+            f"images: an image has another number of sides or channels than declared; expected {len(images.size)} "
+            f"sides and {channels} channel{'s' if channels > 1 else ''}, first or last. Correct size and channels in "
+            "the schema."
+        )
+    if len(axes) > 1:
+        raise DataError(
+            f"images: the first and the last axis of an image both have {channels}, and either may be its channels. "
+            "Store images with the channels last and in the declared size."
+        )
+    return next(iter(axes))
+
+
 def _channels_first(arrays: Pixels, images: Images) -> Pixels:
-    dims, channels = len(images.size) + 1, images.channels
-    if arrays.ndim == dims and channels == 1:
+    axis = channel_axis(arrays.shape[1:], images)
+    if axis is None:
         return arrays[:, None]
-    if arrays.ndim == dims + 1 and arrays.shape[-1] == channels:
-        return np.moveaxis(arrays, -1, 1)
-    raise DataError(
-        f"images: an image has another number of sides or channels than declared; expected {len(images.size)} sides "
-        f"and {channels} channel{'s' if channels > 1 else ''}. Correct size and channels in the schema."
-    )
+    return np.moveaxis(arrays, -1, 1) if axis == -1 else arrays
 
 
 def _converted(arrays: Pixels, images: Images) -> Pixels:

@@ -46,7 +46,7 @@ def read_source(
         return read_archive(path, schema, part=part, synthetic=synthetic)
     if part is not None:
         raise InputError(f"part: is for an .npz file, which holds several parts; leave it out for {path.name}.")
-    if schema.images is not None and path.stem == "index":
+    if schema.images is not None and path.stem in ("index", "metadata"):
         path = folder_of(path)
     if is_image_folder(path) or (schema.images is not None and path.is_dir()):
         return read_folder(path, schema, synthetic=synthetic)

@@ -156,3 +156,20 @@ def _earlier(earlier: Spent | None) -> dict[str, Any]:
     if earlier.unnamed:
         notes.append(f"{earlier.unnamed} of them {UNNAMED}")
     return facts | ({"note": "; ".join(notes)} if notes else {})
+
+
+def discovered_in_words(stated: Mapping[str, Any]) -> list[str]:
+    """Return for each column whose values were discovered how many were found, and the share of all others.
+
+    Parameters
+    ----------
+    stated
+        A privacy statement.
+    """
+    sentences = []
+    for column, facts in stated.get("discovered", {}).items():
+        values = int(facts["values"])
+        words = "1 value was found" if values == 1 else f"{values:,} values were found"
+        others = "" if facts["other"] is None else f"; all others are {float(facts['other']):.1%} of the rows"
+        sentences.append(f"column {column!r}: {words} under the budget{others}.")
+    return sentences

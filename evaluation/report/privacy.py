@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpsynth.evaluation.report.text import Grid, number, percent
-from dpsynth.privacy.statement import unit_in_words
+from dpsynth.privacy.statement import discovered_in_words, unit_in_words
 
 __all__ = ["Privacy", "ledger_grid", "ledger_summary", "posterior", "privacy"]
 
@@ -142,6 +142,8 @@ def _facts(statement: Statement) -> Grid:
         ("rows that it learned from (declared, or by noisy counts)", number(_real(model.get("training_rows")))),
         ("earlier runs on the same data", _earlier(earlier)),
         ("release", _maybe(release.get("date"))),
+        *(("values found", sentence) for sentence in discovered_in_words(statement)),
+        *(("warning", str(warning)) for warning in statement.get("warnings", ())),
         ("versions", ", ".join(f"{name} {version}" for name, version in libraries.items()) or "unknown"),
     ]
     return Grid("The terms of the guarantee", ("", "As stated"), rows, wide=True)

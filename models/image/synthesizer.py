@@ -6,13 +6,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
+from dpsynth.models.base import MEAN_IMAGE, Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.image.conditions import Conditions, default_columns
 from dpsynth.models.image.model import Generator, ImageModel, chances, declared_images
 from dpsynth.models.image.portion import Portion
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.planning import even_one_way, one_way_error, public_codec
 from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.accounting import gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
@@ -29,6 +30,10 @@ NUMBERS = 0.1
 COLUMN = 0.01
 """Share of the whole price that a column of the table has by default, up to `TABLE`."""
 TABLE = 0.4
+LEAST = 16
+"""Coefficients of an image that are asked at least, see `dpsynth.models.image.moments`."""
+BINS = 16
+"""Cells that a plan assumes of a number's column."""
 
 
 @dataclass(frozen=True)
@@ -121,12 +126,25 @@ class ImageSynthesizer(Synthesizer):
             rho=rho_for(budget, "gaussian", reserved_delta=reserved),
             rows=rows,
             items=tuple(items),
-            expected_error={},
+            expected_error=self._expected_error(schema, rho, rows),
             expected_seconds=self.seconds[0],
             warnings=()
             if rows >= 1000
             else (f"{rows} patients are few for images of {side}; expect little but noise",),
         )
+
+    def _expected_error(self, schema: Schema, rho: float, rows: int) -> dict[str, float]:
+        """Return what noise does to one column of the table, and to a label's mean image.
+
+        Of the latter the `LEAST` lowest frequencies are asked with a noise of sigma each beside a sum of n images of
+        norm 1 at most, so that the noise of the mean has the norm sqrt(LEAST) sigma / n.
+        """
+        share, codec = self._table_share(schema), public_codec(schema)
+        known = even_one_way(schema, codec, BINS, rows, max(rho * share, 1e-12))
+        columns = self._columns(codec)[:1]
+        labels = max([codec.columns[name].size for name in columns if name in codec.columns], default=1)
+        noise = LEAST**0.5 * gaussian_scale(1, max(rho * (1 - share), 1e-12)) * labels / rows
+        return {"1-way": one_way_error(known), MEAN_IMAGE: min(noise, 1.0)}
 
     def items(self, schema: Schema, rho: float) -> "Sequence[PlanItem]":  # noqa: ARG002
         """Say what is asked of images besides a training."""

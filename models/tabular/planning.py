@@ -96,7 +96,7 @@ def plan_of(
     sigma = float(np.sqrt(np.mean(list(known.variance.values())))) * rows
     cells = sum(len(table) for table in known.proportions.values())
     first = PlanItem("columns", len(known.proportions), cells, sigma, _worth(known, sigma))
-    columns = float(np.mean([0.5 * MEAN_ABSOLUTE * len(t) * sigma / rows for t in known.proportions.values()]))
+    columns = _one_way_error(known, sigma)
     errors = {"1-way": min(columns, 1.0)}
     if pair_error is not None:
         errors["2-way"] = min(2 * columns + pair_error, 1.0)
@@ -112,6 +112,15 @@ def plan_of(
         warnings=_warnings(schema, known, sigma),
         smallest_groups=_smallest_groups(schema, known, group_noise or {}),
     )
+
+
+def one_way_error(known: OneWay) -> float:
+    """Return the expected mean total variation distance that noise alone makes of one column, at most 1."""
+    return min(_one_way_error(known, float(np.sqrt(np.mean(list(known.variance.values())))) * known.rows), 1.0)
+
+
+def _one_way_error(known: OneWay, sigma: float) -> float:
+    return float(np.mean([0.5 * MEAN_ABSOLUTE * len(t) * sigma / known.rows for t in known.proportions.values()]))
 
 
 def _smallest_groups(schema: Schema, known: OneWay, noise: Mapping[str, float]) -> dict[str, float]:

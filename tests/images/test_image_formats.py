@@ -84,11 +84,161 @@ def test_dicom_is_in_its_units(tmp_path: Path) -> None:
     assert np.array_equal(made[0], np.clip(STORED * 2.0 - 1024, -1000, 400))
 
 
-def test_dicom_of_inverted_grey(tmp_path: Path) -> None:
-    """MONOCHROME1, where low is bright, is mirrored in the range, so that all images have one meaning."""
-    save_dicom(tmp_path / "a.dcm", STORED, PhotometricInterpretation="MONOCHROME1")
-    made = read(tmp_path / "a.dcm", Images(size=(6, 5), range=(0, 4095)))
-    assert np.array_equal(made[0], 4095 - STORED)
+RANGES = [(0, 4095), (0, 1200), (-1000, 400), (0, 255), (0, 1)]
+CONTAINERS: dict[str, tuple[str, dict[str, Any]]] = {
+    "12 bits of 16": ("uint16", {"BitsStored": 12, "HighBit": 11}),
+    "16 bits": ("uint16", {}),
+    "12 signed bits of 16": ("int16", {"BitsStored": 12, "HighBit": 11}),
+    "rescaled": ("uint16", {"BitsStored": 12, "HighBit": 11, "RescaleSlope": "0.25", "RescaleIntercept": "-1024"}),
+    "rescaled downwards": ("uint16", {"BitsStored": 12, "HighBit": 11, "RescaleSlope": -1, "RescaleIntercept": 1000}),
+}
+
+
+@pytest.mark.parametrize("limits", RANGES, ids=str)
+@pytest.mark.parametrize(("dtype", "tags"), CONTAINERS.values(), ids=CONTAINERS.keys())
+def test_dicom_of_inverted_grey(dtype: str, tags: dict[str, Any], limits: tuple[int, int], tmp_path: Path) -> None:
+    """MONOCHROME1, where low is bright, gives what MONOCHROME2 gives of the same image, whatever the public range."""
+    bits = int(tags.get("BitsStored", 16))
+    low, high = (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) if dtype == "int16" else (0, 2**bits - 1)
+    shown = np.random.default_rng(1).integers(low, high + 1, (6, 5))
+    window = {"WindowCenter": 40, "WindowWidth": 80}
+    save_dicom(tmp_path / "2.dcm", shown.astype(dtype), **tags, **window)
+    mirrored = (low + high - shown).astype(dtype)
+    save_dicom(tmp_path / "1.dcm", mirrored, PhotometricInterpretation="MONOCHROME1", **tags, **window)
+    images = Images(size=(6, 5), range=limits)
+    units = shown * float(tags.get("RescaleSlope", 1)) + float(tags.get("RescaleIntercept", 0))
+    expected = np.clip(units, *limits).astype(np.float32)
+    expected = np.rint(expected) if limits == (0, 255) else expected
+    assert np.array_equal(read(tmp_path / "2.dcm", images)[0], expected)
+    assert np.array_equal(read(tmp_path / "1.dcm", images)[0], expected)
+
+
+DEEP = Images(size=(6, 5), range=(0, 4095))
+
+
+@pytest.mark.parametrize("high", [11, 13, 15])
+@pytest.mark.parametrize("kind", ["MONOCHROME1", "MONOCHROME2"])
+def test_dicom_bits_that_are_not_stored_are_ignored(kind: str, high: int, tmp_path: Path) -> None:
+    """Of a container of 16 bits only the 12 stored ones count, wherever they are; others may hold anything."""
+    values = np.random.default_rng(2).integers(0, 4096, (6, 5))
+    rubbish = np.random.default_rng(3).integers(0, 65536, (6, 5))
+    shift = high - 11
+    kept = 0xFFF << shift
+    container = ((values << shift) | (rubbish & ~kept)).astype(np.uint16)
+    save_dicom(tmp_path / "a.dcm", container, BitsStored=12, HighBit=high, PhotometricInterpretation=kind)
+    expected = 4095 - values if kind == "MONOCHROME1" else values
+    assert np.array_equal(read(tmp_path / "a.dcm", DEEP)[0], expected)
+
+
+def test_dicom_bits_that_contradict_each_other(tmp_path: Path) -> None:
+    """A highest bit outside of the container is refused."""
+    save_dicom(tmp_path / "a.dcm", STORED, BitsStored=12, HighBit=19)
+    with pytest.raises(DataError, match="BitsStored, HighBit"):
+        read(tmp_path / "a.dcm", DEEP)
+
+
+@pytest.mark.parametrize(
+    ("kind", "padding"), [("MONOCHROME2", {"PixelPaddingValue": 0}), ("MONOCHROME1", {"PixelPaddingValue": 4095}),
+                          ("MONOCHROME2", {"PixelPaddingValue": 4000, "PixelPaddingRangeLimit": 4095})],
+    ids=["dark", "bright and inverted", "a range at the wrong end"],
+)  # fmt: skip
+def test_dicom_padding_is_the_least_value(kind: str, padding: dict[str, int], tmp_path: Path) -> None:
+    """What is no measurement becomes the least value of the range in both kinds, also after a rescale."""
+    values = np.random.default_rng(2).integers(100, 3900, (6, 5)).astype(np.uint16)
+    values[:2] = max(padding.values())
+    tags = {"BitsStored": 12, "HighBit": 11, "RescaleSlope": 1, "RescaleIntercept": 500, **padding}
+    save_dicom(tmp_path / "a.dcm", values, PhotometricInterpretation=kind, **tags)
+    made = read(tmp_path / "a.dcm", Images(size=(6, 5), range=(-100, 6000)))[0]
+    assert (made[:2] == -100).all()
+    upright = 4095 - values.astype(int) if kind == "MONOCHROME1" else values.astype(int)
+    assert np.array_equal(made[2:], upright[2:] + 500)
+
+
+def test_dicom_padding_of_signed_pixels(tmp_path: Path) -> None:
+    """Padding of signed pixels is found also where it was written without its sign."""
+    values = np.array([[-2000, 5, 6, 7, 8]] * 6, np.int16)
+    for number, written in enumerate((63536, -2000)):
+        path = tmp_path / f"{number}.dcm"
+        save_dicom(path, values)
+        _with_padding(path, written)
+        made = read(path, Images(size=(6, 5), range=(-3000, 3000)))[0]
+        assert np.array_equal(made, np.where(values == -2000, -3000, values))
+
+
+def _with_padding(path: Path, value: int) -> None:
+    import pydicom
+
+    file = pydicom.dcmread(path)
+    file.add_new("PixelPaddingValue", "SS" if value < 0 else "US", value)
+    file.save_as(path)
+
+
+def test_dicom_with_a_table_of_units(tmp_path: Path) -> None:
+    """A modality table is asked with what is stored; of MONOCHROME1 what it gives is turned about its own width."""
+    from pydicom.dataset import Dataset
+
+    table = Dataset()
+    table.LUTDescriptor, table.ModalityLUTType = [8, 0, 16], "US"
+    entries = np.array([0, 10, 100, 1000, 2000, 3000, 4000, 65535], "<u2")
+    table.add_new("LUTData", "OW", entries.tobytes())
+    codes = np.random.default_rng(4).integers(0, 8, (6, 5)).astype(np.uint16)
+    for kind in ("MONOCHROME2", "MONOCHROME1"):
+        save_dicom(tmp_path / "a.dcm", codes, PhotometricInterpretation=kind, ModalityLUTSequence=[table])
+        made = read(tmp_path / "a.dcm", Images(size=(6, 5), range=(0, 65535)))[0]
+        units = entries[codes].astype(float)
+        assert np.array_equal(made, 65535 - units if kind == "MONOCHROME1" else units)
+
+
+@pytest.mark.parametrize("each", [False, True])
+def test_enhanced_dicom_is_rescaled_by_its_groups(each: bool, tmp_path: Path) -> None:
+    """Slope and intercept that stand in functional groups count, for all frames or for each its own."""
+    from pydicom.dataset import Dataset
+
+    def group(slope: float, intercept: float) -> Dataset:
+        inner, outer = Dataset(), Dataset()
+        inner.RescaleSlope, inner.RescaleIntercept = slope, intercept
+        outer.PixelValueTransformationSequence = [inner]
+        return outer
+
+    frames = np.random.default_rng(1).integers(0, 300, (4, 6, 5)).astype(np.uint16)
+    pairs = [(1.0, -float(k)) for k in range(4)] if each else [(0.5, -10.0)]
+    name = "PerFrameFunctionalGroupsSequence" if each else "SharedFunctionalGroupsSequence"
+    save_dicom(tmp_path / "a.dcm", frames, **{name: [group(*pair) for pair in pairs]})
+    slopes = np.array(pairs).reshape(-1, 2, 1, 1)
+    assert np.array_equal(read(tmp_path / "a.dcm", VOLUME)[0], frames * slopes[:, 0] + slopes[:, 1])
+
+
+def test_dicom_colours(tmp_path: Path) -> None:
+    """Planes apart, luminance and chrominance, and palettes all give red, green and blue; grey by the schema."""
+    from pydicom.pixels import convert_color_space
+
+    colour = pictures(6, 5, 3)
+    planes = np.ascontiguousarray(np.moveaxis(colour, -1, 0)).tobytes()
+    save_dicom(tmp_path / "planes.dcm", colour, PlanarConfiguration=1, PixelData=planes)
+    assert np.array_equal(read(tmp_path / "planes.dcm", COLOUR), np.moveaxis(colour, -1, 0))
+    luminance = convert_color_space(colour, "RGB", "YBR_FULL")
+    save_dicom(tmp_path / "ybr.dcm", luminance, PhotometricInterpretation="YBR_FULL")
+    assert np.abs(read(tmp_path / "ybr.dcm", COLOUR).astype(int) - np.moveaxis(colour, -1, 0)).max() <= 2
+    save_picture(tmp_path / "same.png", colour)
+    save_dicom(tmp_path / "rgb.dcm", colour)
+    assert np.array_equal(read(tmp_path / "rgb.dcm"), read(tmp_path / "same.png"))
+    save_dicom(tmp_path / "grey.dcm", STORED)
+    assert np.array_equal(read(tmp_path / "grey.dcm", Images(size=(6, 5), channels=3, range=(0, 4095)))[2], STORED)
+
+
+@pytest.mark.parametrize("width", [8, 16])
+def test_dicom_of_palette_colours(width: int, tmp_path: Path) -> None:
+    """Stored numbers are looked up in the file's own tables of colours; those of 16 bits in their upper 8."""
+    codes = np.random.default_rng(0).integers(0, 4, (6, 5)).astype(np.uint16)
+    tags: dict[str, Any] = {"PhotometricInterpretation": "PALETTE COLOR"}
+    colours = {"Red": [0, 10, 20, 255], "Green": [1, 2, 3, 4], "Blue": [9, 8, 7, 6]}
+    for name, entries in colours.items():
+        tags[f"{name}PaletteColorLookupTableDescriptor"] = [4, 0, width]
+        wide = np.array(entries, "<u2") << 8 if width == 16 else np.array(entries, "u1")
+        tags[f"{name}PaletteColorLookupTableData"] = wide.tobytes()
+    save_dicom(tmp_path / "a.dcm", codes, **tags)
+    expected = np.stack([np.array(entries)[codes] for entries in colours.values()])
+    assert np.array_equal(read(tmp_path / "a.dcm", COLOUR), expected)
 
 
 def test_dicom_of_signed_values_frames_and_colour(tmp_path: Path) -> None:

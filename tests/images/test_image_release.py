@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 from unittest.mock import patch
@@ -52,6 +52,7 @@ class Pictures(Double):
 
     name: ClassVar[str] = "pictures"
     produces: ClassVar[type[Model]] = PicturesModel
+    of_images: ClassVar[bool] = True
 
     def fit(self, session: Any, progress: Any = None) -> PicturesModel:
         """Fit the double."""
@@ -59,17 +60,21 @@ class Pictures(Double):
         return PicturesModel(made.codec, made.statement, made.shares, made.total, made.sigma)
 
 
+@dataclass(frozen=True)
 class _Point:
-    def load(self) -> type[Pictures]:
+    made: type[Double]
+
+    def load(self) -> type[Double]:
         """Return the model."""
-        return Pictures
+        return self.made
 
 
 @contextmanager
 def _registered() -> Iterator[None]:
     with (
-        patch("dpsynth.models.base._registered", lambda: {"pictures": _Point()}),
-        patch("dpsynth.workflow.DEFAULT_MODEL", "pictures"),
+        patch("dpsynth.models.base._registered", lambda: {"double": _Point(Double), "pictures": _Point(Pictures)}),
+        patch("dpsynth.workflow.DEFAULT_MODEL", "double"),
+        patch("dpsynth.workflow.DEFAULT_IMAGE_MODEL", "pictures"),
     ):
         yield
 
@@ -91,7 +96,10 @@ FORMS: dict[str, tuple[dict[str, Any], str]] = {
 def released(folder: Path, **declared: Any) -> Path:
     """Fit to labels alone, and release ten rows and six images."""
     schema = schema_of(**declared)
-    cohort = Cohort.from_pandas(pd.DataFrame({"label": LABELS * 10}), schema)
+    assert schema.images is not None
+    table = Cohort.from_pandas(pd.DataFrame({"label": LABELS * 10}), schema)
+    none = ImageSet(np.zeros((0, *schema.images.shape), schema.images.dtype), np.zeros(0, np.int64))
+    cohort = replace(table, images=none)
     model = dpsynth.fit(cohort, Pictures(), epsilon=1.0, ledger=folder / "ledger.jsonl")
     return dpsynth.release(model, folder / "release", rows=10, licence="CC-BY-4.0", seed=3)
 
@@ -243,7 +251,9 @@ def test_release_from_images(data: str, place: Path) -> None:
     assert again.exit_code == 0, again.output
     if data == "ward":
         assert json.loads(_run("ledger", "show", "ward/patients.csv", "--json").output)["spent"]["epsilon"] > 0
-        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, "--out", "more").exit_code == 3
+        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, "--out", "more").exit_code == 2
+        alone = ("--without-images", "--out", "more")
+        assert _run("release", "ward/patients.csv", "-s", "ward.yaml", "-e", 1, *alone).exit_code == 3
 
 
 def test_sample_writes_a_folder(place: Path) -> None:
