@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 
 from dpsynth.columns import Boolean, Categorical, Category
+from dpsynth.numerals import shortest
 
-__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text", "number_of"]
+__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text", "is_absent", "number_of"]
 
 MISSING = -1
 UNKNOWN = -2
@@ -24,13 +25,28 @@ def canonical_text(value: Any) -> str:
     >>> canonical_text(4.0), canonical_text(True), canonical_text("no")
     ('4', 'true', 'no')
     """
-    if isinstance(value, np.bool_ | np.number):
-        value = value.item()
+    value = _of_python(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _WIDEST:
-        return str(int(value))
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < _WIDEST else str(shortest(value))
     return _decimal_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def _of_python(value: Any) -> Any:
+    """Return a NumPy value as Python's; a number of few bits as the double nearest to the text that NumPy shows."""
+    if isinstance(value, np.floating) and not isinstance(value, float):
+        return float(str(value))
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]").item() if np.datetime_data(value.dtype)[0] not in "YM" else str(value)
+    return value.item() if isinstance(value, np.bool_ | np.number) else value
+
+
+def is_absent(value: Any) -> bool:
+    """Return whether a single value is None, NaN (of a decimal, too) or not a time."""
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value is None or bool(value != value)  # noqa: PLR0124  (only NaN differs from itself)
 
 
 def _decimal_text(value: Decimal) -> str:
@@ -77,7 +93,7 @@ class Matcher:
 
     def position(self, value: Any) -> int:
         """Return the position in the list, or MISSING, or UNKNOWN."""
-        if value is None or value != value:  # noqa: PLR0124  (only NaN differs from itself)
+        if is_absent(value):
             return MISSING
         text = canonical_text(value)
         if text in self._texts:
@@ -110,7 +126,13 @@ def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that text spells, or None where it spells none."""
+    """Return the number that text spells, or None where it spells none; 1_000 and digits of other scripts do not.
+
+    >>> number_of("4.0"), number_of("1_000"), number_of("\uff14")
+    (4.0, None, None)
+    """
+    if "_" in text or not text.isascii():
+        return None
     try:
         return float(text)
     except ValueError:

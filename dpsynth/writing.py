@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Datetime
+from dpsynth.moments import as_written
 from dpsynth.values import whole
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
 
     column, array = cohort.schema.columns[name], whole(cohort.table[name])
     if isinstance(column, Datetime):
-        return _formatted(array, column.pattern)
+        return _formatted(array, column)
     if pa.types.is_dictionary(array.type):
         if pa.types.is_string(array.type.value_type) and guard_formulas:
             array = pa.DictionaryArray.from_arrays(array.indices, _guarded(array.dictionary))
@@ -68,11 +69,10 @@ def _guarded(text: Any) -> Any:
     return pc.if_else(pc.match_substring_regex(text, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", text, ""), text)
 
 
-def _formatted(array: Any, pattern: str) -> Any:
+def _formatted(array: Any, column: Datetime) -> Any:
     """Return dates as text; each date is formatted once."""
     import pyarrow as pa
 
     encoded = array.dictionary_encode()
-    # Python leaves the zeros of a year before 1000 out.
-    texts = [moment.strftime(pattern.replace("%Y", f"{moment.year:04d}")) for moment in encoded.dictionary.to_pylist()]
+    texts = [as_written(moment, column) for moment in encoded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(pa.string())
