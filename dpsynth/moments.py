@@ -100,7 +100,7 @@ def count_of(second: int, form: str) -> str:
         return str(second * _PER_COUNT[form])
     days, rest = divmod(second - _EXCEL * _A_DAY, _A_DAY)
     days -= 1 < days < 61
-    return str(days) if not rest else f"{days + rest / _A_DAY:.6f}"
+    return str(days) if not rest else f"{days + rest / _A_DAY:.6f}".rstrip("0")
 
 
 def of_texts(texts: Sequence[str], column: Datetime) -> list[int] | None:

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 __all__ = ["doubles", "is_number", "shortest"]
 
+_LARGEST_SINGLE = float(np.finfo(np.float32).max)
 _TYPED = 15
 """Every decimal number of up to 15 digits comes back from a double with its own digits."""
 
@@ -58,7 +59,7 @@ def shortest(number: float) -> float:
     >>> shortest(0.045), shortest(0.04500000178813934), shortest(3000000.25)
     (0.045, 0.045, 3000000.25)
     """
-    if not abs(number) < np.finfo(np.float32).max or number.is_integer() or float(np.float32(number)) != number:
+    if not abs(number) < _LARGEST_SINGLE or number.is_integer() or float(np.float32(number)) != number:
         return number
     digits = repr(number).partition("e")[0].replace(".", "").lstrip("-0")
     return float(str(np.float32(number))) if len(digits) > _TYPED else number
