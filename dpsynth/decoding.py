@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.coders import GridCoder
-from dpsynth.conditions import Meaning, common_units
+from dpsynth.conditions import Meaning, Pair
 from dpsynth.constraints import Order
 from dpsynth.grid import Lattice
 
@@ -114,8 +114,7 @@ class OrderedColumns:
         boxes = {name: _box(self.coders[name], codes[name], limits.get(name)) for name in self.names if name in codes}
         for name in reversed(boxes):
             for first, strict in self.before.get(name, {}).items():
-                units = self._units(first, name)
-                room = (boxes[name].high * units[name] - strict) // units[first]
+                room = self._pair(first, name, strict).most_before(boxes[name].high)
                 both = boxes[name].compared & boxes[first].compared
                 boxes[first].high = np.where(both, np.minimum(boxes[first].high, room), boxes[first].high)
         for name, box in boxes.items():
@@ -126,13 +125,12 @@ class OrderedColumns:
     def _raise_low(self, name: str, boxes: Mapping[str, _Box], reached: Mapping[str, Lattice]) -> None:
         box = boxes[name]
         for first, strict in self.before.get(name, {}).items():
-            units = self._units(first, name)
-            least = -(-(reached[first] * units[first] + strict) // units[name])
+            least = self._pair(first, name, strict).least_after(reached[first])
             both = box.compared & boxes[first].compared
             box.low = np.where(both, np.maximum(box.low, least), box.low)
 
-    def _units(self, first: str, name: str) -> dict[str, int]:
-        return common_units({first: self.coders[first].column, name: self.coders[name].column})
+    def _pair(self, first: str, name: str, strict: bool) -> Pair:
+        return Pair(self.coders[first].column, self.coders[name].column, strict=strict)
 
 
 def _sorted_names(before: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:
