@@ -12,6 +12,7 @@ from dpsynth.grid import Lattice
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text, is_absent
 from dpsynth.moments import is_moment, of_arrow, of_counts, of_texts, second_of
 from dpsynth.numerals import doubles, is_number
+from dpsynth.spelling import spelling
 
 __all__ = ["build", "identifiers", "is_period", "mixed_moments", "positions", "steps", "text_of", "typed", "whole"]
 
@@ -281,7 +282,7 @@ def _dictionary(categories: Sequence[Category]) -> Any:
         return pa.array(categories, pa.int64())
     if kinds <= {int, float} and kinds:
         return pa.array([float(value) for value in categories], pa.float64())
-    return pa.array([canonical_text(value) for value in categories], pa.string())
+    return pa.array([spelling(value) for value in categories], pa.string())
 
 
 _COUNTED = (

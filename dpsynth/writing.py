@@ -5,8 +5,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.columns import Datetime
+from dpsynth.columns import Boolean, Categorical, Column, Datetime
 from dpsynth.moments import as_written
+from dpsynth.spelling import spelling
 from dpsynth.values import whole
 
 if TYPE_CHECKING:
@@ -47,10 +48,20 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
     if isinstance(column, Datetime):
         return _formatted(array, column)
     if pa.types.is_dictionary(array.type):
+        categories = _spelled(column, array.dictionary)
         if pa.types.is_string(array.type.value_type) and guard_formulas:
-            array = pa.DictionaryArray.from_arrays(array.indices, _guarded(array.dictionary))
-        return array.cast(array.type.value_type)
+            categories = _guarded(categories)
+        return categories.take(array.indices)
     return _guarded(array) if guard_formulas and pa.types.is_string(array.type) else array
+
+
+def _spelled(column: Column, dictionary: Any) -> Any:
+    """Return the text of categories as the schema spells them: Arrow would write 428.0 as 428."""
+    import pyarrow as pa
+
+    if isinstance(column, Categorical | Boolean) and len(column.categories) == len(dictionary):
+        return pa.array([spelling(value) for value in column.categories], pa.string())
+    return dictionary.cast(pa.string())
 
 
 def _has_marks(array: Any) -> bool:
