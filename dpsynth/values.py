@@ -14,7 +14,18 @@ from dpsynth.moments import is_moment, of_arrow, of_counts, of_texts, second_of
 from dpsynth.numerals import doubles, is_number
 from dpsynth.spelling import spelling
 
-__all__ = ["build", "identifiers", "is_period", "mixed_moments", "positions", "steps", "text_of", "typed", "whole"]
+__all__ = [
+    "build",
+    "has_text",
+    "identifiers",
+    "is_period",
+    "mixed_moments",
+    "positions",
+    "steps",
+    "text_of",
+    "typed",
+    "whole",
+]
 
 Mask = npt.NDArray[np.bool_]
 _FARTHEST = 2**52
@@ -106,7 +117,7 @@ def identifiers(name: str, array: Any, missing_values: Sequence[str]) -> Any:
     DataError
         If the column holds lists or records.
     """
-    if not _has_text(array.type):
+    if not has_text(array.type):
         _wrong(name, f"values of type {_kind_name(array.type)}", "identifiers", "Give text or numbers.")
     return _blanked(text_of(array), missing_values)
 
@@ -150,14 +161,14 @@ def is_period(kind: Any) -> bool:
     return getattr(kind, "extension_name", "") == "pandas.period"
 
 
-def _has_text(kind: Any) -> bool:
+def has_text(kind: Any) -> bool:
     """Return whether values of an Arrow type have a text of their own: no bytes, lists, records, or mixtures."""
     import pyarrow as pa
 
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if isinstance(kind, pa.BaseExtensionType):
-        return isinstance(kind, pa.UuidType) or _has_text(kind.storage_type)
+        return isinstance(kind, pa.UuidType) or has_text(kind.storage_type)
     types = pa.types
     is_bytes = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
     return not (types.is_nested(kind) or types.is_interval(kind) or any(is_kind(kind) for is_kind in is_bytes))
@@ -219,7 +230,7 @@ def _as_integers(values: Any) -> Any:
 def _categories(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> Any:
     import pyarrow as pa
 
-    if not _has_text(array.type):
+    if not has_text(array.type):
         _wrong(name, f"values of type {_kind_name(array.type)}", "categories", "Give text or numbers.")
     encoded = array if pa.types.is_dictionary(array.type) else _as_words(array).dictionary_encode()
     found = _as_words(encoded.dictionary).to_pylist()
