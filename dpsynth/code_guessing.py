@@ -9,10 +9,10 @@ import numpy.typing as npt
 __all__ = ["named_as_codes", "numbers_of"]
 
 _NUMBER = re.compile(r"-?(?:(?:0|[1-9]\d*)(?:\.\d*)?|\.\d+)(?:[eE][-+]\d+)?", re.ASCII)
-"""A number as programs write it: no zero or plus in front, and a sign in the exponent, which 1E50 of ICD-11 lacks."""
+"""A number as programs write it: no zero or plus in front, and a sign in the exponent, unlike 1E50 of ICD-11."""
 _CODE_NAME = re.compile(
-    r"(?:^|[^a-z])(?:icd(?:[-_ ]?(?:9|10|11)(?:cm|gm|pcs)?)?|dx\d*|diag\w*|codes?|kode|codigo|cpt|hcpcs|loinc|atc|snomed"
-    r"|drg|g?ops|proc\w*|prozedur\w*|rxnorm|ndc|zip|plz|postcode|postal\w*)(?:$|[^a-z])|(?:code|zip|plz)\d*$",
+    r"(?:^|[^a-z])(?:icd(?:[-_ ]?(?:9|10|11)(?:cm|gm|pcs)?)?|dx\d*|diag\w*|codes?|kode|codigo|cpt|hcpcs|loinc|atc"
+    r"|snomed|drg|g?ops|proc\w*|prozedur\w*|rxnorm|ndc|zip|plz|postcode|postal\w*)(?:$|[^a-z])|(?:code|zip|plz)\d*$",
     re.IGNORECASE,
 )
 _FEW = 50

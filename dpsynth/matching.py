@@ -1,6 +1,7 @@
 """Which category a written value means: the one place where text, numbers and booleans meet a closed list."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
@@ -20,7 +21,7 @@ _WORDS = ({"false", "f", "no", "n", "0"}, {"true", "t", "yes", "y", "1"})
 
 
 def canonical_text(value: Any) -> str:
-    """Return the text that a value stands for, whatever the type of its column: 4.0 is "4", True is "true".
+    """Return the text that a value stands for, whatever the type of its column: 4.0 is "4", a midnight is its day.
 
     >>> canonical_text(4.0), canonical_text(True), canonical_text("no")
     ('4', 'true', 'no')
@@ -30,6 +31,8 @@ def canonical_text(value: Any) -> str:
         return "true" if value else "false"
     if isinstance(value, float):
         return str(int(value)) if value.is_integer() and abs(value) < _WIDEST else str(shortest(value))
+    if isinstance(value, datetime):
+        return _moment_text(value)
     return _decimal_text(value) if isinstance(value, Decimal) else str(value)
 
 
@@ -47,6 +50,12 @@ def is_absent(value: Any) -> bool:
     if isinstance(value, Decimal):
         return value.is_nan()
     return value is None or bool(value != value)  # noqa: PLR0124  (only NaN differs from itself)
+
+
+def _moment_text(value: datetime) -> str:
+    """Return a moment in UTC where it has a time zone, which its column may have given it; a midnight as its day."""
+    moment = value if value.tzinfo is None else value.astimezone(UTC)
+    return str(moment.date()) if moment.tzinfo is None and moment.time() == time.min else str(moment)
 
 
 def _decimal_text(value: Decimal) -> str:

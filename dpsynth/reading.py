@@ -16,7 +16,7 @@ from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError, FileError
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
-from dpsynth.values import is_period, mixed_moments, text_of
+from dpsynth.values import mixed_moments, whole
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -280,7 +280,7 @@ def _from_series(name: str, series: "pd.Series[Any]", schema: Schema) -> Any:
         values = _from_series(name, pd.Series(series.cat.categories), schema)
         return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), values)
     there = series.notna().to_numpy()
-    if series.dtype != object or _of_one_type(series[there]):
+    if not isinstance(series.dtype, pd.PeriodDtype) and (series.dtype != object or _of_one_type(series[there])):
         try:
             return pa.Array.from_pandas(series)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
@@ -336,22 +336,26 @@ def plain_types(table: Any) -> Any:
         If a column has another unknown type.
     """
     for index, field in enumerate(table.schema):
-        if is_period(field.type):
-            table = table.set_column(index, field.name, text_of(table[index]))
-        elif field.metadata and b"ARROW:extension:name" in field.metadata:
-            table = table.set_column(index, field.name, _stored_periods(field, table[index]))
+        kind, facts = field.type, field.metadata or {}
+        if getattr(kind, "extension_name", "") == "pandas.period":
+            table = table.set_column(index, field.name, _period_texts(whole(table[index]).storage, kind.freq))
+        elif facts.get(b"ARROW:extension:name") == b"pandas.period":
+            frequency = json.loads(facts[b"ARROW:extension:metadata"])["freq"]
+            table = table.set_column(index, field.name, _period_texts(whole(table[index]), frequency))
+        elif b"ARROW:extension:name" in facts:
+            name = facts[b"ARROW:extension:name"].decode()
+            raise DataError(
+                f"column {field.name!r}: found values of type {name}, expected text, numbers or dates. "
+                "Write each value as text."
+            )
     return table
 
 
-def _stored_periods(field: Any, array: Any) -> Any:
-    """Return the text of pandas' periods from what is stored for them."""
+def _period_texts(ordinals: Any, frequency: str) -> Any:
+    """Return the text of pandas' periods, which stand for days or longer or shorter spans, from their numbers."""
     import pandas as pd
     import pyarrow as pa
 
-    kind = field.metadata[b"ARROW:extension:name"].decode()
-    if kind != "pandas.period":
-        raise DataError(f"column {field.name!r}: found values of type {kind}, expected text, numbers or dates.")
-    frequency = json.loads(field.metadata[b"ARROW:extension:metadata"])["freq"]
-    different = array.combine_chunks().dictionary_encode()
+    different = ordinals.dictionary_encode()
     periods = pd.PeriodIndex.from_ordinals(different.dictionary.to_pylist(), freq=frequency)
     return pa.array([str(period) for period in periods], pa.string()).take(different.indices)

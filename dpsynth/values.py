@@ -18,7 +18,6 @@ __all__ = [
     "build",
     "has_text",
     "identifiers",
-    "is_period",
     "mixed_moments",
     "positions",
     "steps",
@@ -156,11 +155,6 @@ def _is_text(kind: Any) -> bool:
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
-def is_period(kind: Any) -> bool:
-    """Return whether an Arrow type is that of pandas' periods."""
-    return getattr(kind, "extension_name", "") == "pandas.period"
-
-
 def has_text(kind: Any) -> bool:
     """Return whether values of an Arrow type have a text of their own: no bytes, lists, records, or mixtures."""
     import pyarrow as pa
@@ -168,7 +162,7 @@ def has_text(kind: Any) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
     if isinstance(kind, pa.BaseExtensionType):
-        return isinstance(kind, pa.UuidType) or has_text(kind.storage_type)
+        return isinstance(kind, pa.UuidType | pa.Bool8Type | pa.JsonType)
     types = pa.types
     is_bytes = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
     return not (types.is_nested(kind) or types.is_interval(kind) or any(is_kind(kind) for is_kind in is_bytes))
@@ -311,7 +305,7 @@ def _moments(name: str, column: Datetime, array: Any, missing_values: Sequence[s
         return moments_of(column, of_arrow(array), np.asarray(array.is_null().to_numpy(zero_copy_only=False)))
     if is_number(array.type):
         return _counted(name, column, array)
-    if not (_is_text(array.type) or pa.types.is_null(array.type) or is_period(array.type)):
+    if not (_is_text(array.type) or pa.types.is_null(array.type)):
         _wrong(name, f"values of type {_kind_name(array.type)}", "dates", "Give dates, or text in a declared format.")
     return _moments_of_text(name, column, _blanked(text_of(array), missing_values))
 
