@@ -279,6 +279,8 @@ def _from_series(name: str, series: "pd.Series[Any]", schema: Schema) -> Any:
         codes = series.cat.codes.to_numpy()
         values = _from_series(name, pd.Series(series.cat.categories), schema)
         return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), values)
+    if series.dtype.kind == "V":  # records and raw bytes
+        return from_objects(name, list(series), schema)
     there = series.notna().to_numpy()
     if not isinstance(series.dtype, pd.PeriodDtype) and (series.dtype != object or _of_one_type(series[there])):
         try:

@@ -14,6 +14,7 @@ import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
 import test_cohort as cohorts
+import test_neighbour_types as neighbours
 
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
@@ -94,7 +95,22 @@ CASES = [
         protocol.test_one_more_row_moves_no_other,
         lambda _: (*protocol.ONE_MORE["the first missing number"], 300),
     ),
-    Case(plants.frames_read_by_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
+    Case(
+        plants.frames_read_by_column,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("frame of objects", "moments with a zone", folder),
+    ),
+    Case(plants.moments_parsed_as_a_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
+    Case(
+        plants.decimals_cast_as_a_column,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("Parquet", "decimals", folder),
+    ),
+    Case(
+        plants.singles_with_their_tail,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("npz", "float32", folder),
+    ),
     Case(plants.identifiers_with_blanks, cohorts.test_identifiers_are_trimmed, lambda folder: (folder, "csv")),
     Case(plants.keys_without_noise, discovery.test_the_noisy_count_decides_and_not_the_exact_one),
     Case(
