@@ -333,7 +333,7 @@ def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -
     kinds = {type(columns[name]) for name in constraint.order}
     if len(kinds) > 1 or not kinds <= {Numeric, Datetime}:
         raise ValueError(f"constraints.{index}: order is between numeric columns, or between datetime columns")
-    reached: list[tuple[Column, int]] = []
+    reached: list[tuple[Numeric | Datetime, int]] = []
     for name in constraint.order:
         column = columns[name]
         assert isinstance(column, Numeric | Datetime)  # noqa: S101  (checked above; narrows the type)

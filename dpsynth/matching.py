@@ -38,7 +38,7 @@ def canonical_text(value: Any) -> str:
 
 def _of_python(value: Any) -> Any:
     """Return a NumPy value as Python's; a number of few bits as the double nearest to the text that NumPy shows."""
-    if isinstance(value, np.floating) and not isinstance(value, float):
+    if isinstance(value, np.float16 | np.float32 | np.longdouble):
         return float(str(value))
     if isinstance(value, np.datetime64):
         return value.astype("datetime64[us]").item() if np.datetime_data(value.dtype)[0] not in "YM" else str(value)

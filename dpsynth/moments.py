@@ -7,7 +7,7 @@ second are cut off. A number is no date until the schema says how it counts: `fo
 
 import re
 from collections.abc import Callable, Sequence
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from functools import cache
 from typing import Any
 
@@ -52,12 +52,13 @@ def second_of(value: Any) -> int:
     """
     if isinstance(value, np.datetime64):
         return int(np.clip(value.astype("datetime64[s]").astype(np.int64), _FIRST, _LAST))
-    days = value.toordinal() - _EPOCH
+    days = int(value.toordinal()) - _EPOCH
     if not isinstance(value, datetime):
         return days * _A_DAY
     offset = value.utcoffset()
-    ahead = 0 if offset is None else offset.days * _A_DAY + offset.seconds
-    return days * _A_DAY + value.hour * 3_600 + value.minute * 60 + value.second - ahead
+    ahead = timedelta(0) if offset is None else offset
+    clock = timedelta(days=days, hours=value.hour, minutes=value.minute, seconds=value.second) - ahead
+    return clock // timedelta(seconds=1)
 
 
 def of_arrow(array: Any) -> Seconds:
@@ -65,9 +66,10 @@ def of_arrow(array: Any) -> Seconds:
     import pyarrow as pa
 
     if pa.types.is_date32(array.type):
-        return array.cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64) * _A_DAY
+        days: Seconds = array.cast(pa.int32()).fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+        return np.clip(days * _A_DAY, _FIRST, _LAST)
     per_second = _PER_SECOND["ms" if pa.types.is_date64(array.type) else array.type.unit]
-    counts = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
+    counts: Seconds = array.cast(pa.int64()).fill_null(0).to_numpy(zero_copy_only=False)
     return np.clip(counts // per_second, _FIRST, _LAST)
 
 
@@ -87,7 +89,8 @@ def of_counts(numbers: npt.NDArray[np.float64], form: str) -> Seconds:
             seconds = np.rint((known + np.where((known > 0) & (known < 60), _EXCEL + 1, _EXCEL)) * _A_DAY)
         else:
             seconds = np.floor(known / _PER_COUNT[form])
-    return np.clip(seconds, _FIRST, _LAST).astype(np.int64)
+    clipped: Seconds = np.clip(seconds, _FIRST, _LAST).astype(np.int64)
+    return clipped
 
 
 def count_of(second: int, form: str) -> str:

@@ -359,5 +359,5 @@ def _period_texts(ordinals: Any, frequency: str) -> Any:
     import pyarrow as pa
 
     different = ordinals.dictionary_encode()
-    periods = pd.PeriodIndex.from_ordinals(different.dictionary.to_pylist(), freq=frequency)
-    return pa.array([str(period) for period in periods], pa.string()).take(different.indices)
+    texts = [str(pd.Period(ordinal=ordinal, freq=frequency)) for ordinal in different.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(different.indices)

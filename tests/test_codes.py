@@ -183,7 +183,7 @@ def test_a_closed_list_of_numbers_matches_every_type(tmp_path: Path) -> None:
 
 
 def test_codes_by_their_name(tmp_path: Path) -> None:
-    """A column that is called a code holds no measurements, however many different ones there are; labs stay numbers."""
+    """A column that is called a code holds no measurements, however many there are; labs stay numbers."""
     rng = np.random.default_rng(0)
     frame = pd.DataFrame(
         {
@@ -196,9 +196,10 @@ def test_codes_by_their_name(tmp_path: Path) -> None:
         }
     )
     frame.to_csv(tmp_path / "w.csv", index=False)
-    columns = draft(tmp_path / "w.csv").schema.columns
-    assert columns["icd9_code"].discover
-    assert columns["zip"].discover
-    assert all(isinstance(value, str) for value in columns["cpt"].values)
+    schema = draft(tmp_path / "w.csv").schema
+    columns, fields = schema.columns, schema.to_dict()["columns"]
+    assert fields["icd9_code"]["discover"]
+    assert fields["zip"]["discover"]
+    assert all(isinstance(value, str) for value in fields["cpt"]["values"])
     assert {columns[name].type for name in ("glucose", "potassium", "viral_load")} == {"numeric"}
-    assert len(Cohort.read(tmp_path / "w.csv", draft(tmp_path / "w.csv").schema)) == 400
+    assert len(Cohort.read(tmp_path / "w.csv", schema)) == 400
