@@ -5,6 +5,7 @@ own casts do not keep that. A float32 keeps its binary tail, which text does not
 digits of the longest value of its column, so that one patient's digits would move another patient's number.
 """
 
+import struct
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,8 @@ import numpy.typing as npt
 __all__ = ["doubles", "is_number", "shortest"]
 
 _LARGEST_SINGLE = float(np.finfo(np.float32).max)
+_DOUBLE, _BITS, _LOW_BITS = struct.Struct("<d"), struct.Struct("<Q"), 2**29 - 1
+"""The last 29 bits of a double, which a float32 has not."""
 _TYPED = 15
 """Every decimal number of up to 15 digits comes back from a double with its own digits."""
 
@@ -59,7 +62,9 @@ def shortest(number: float) -> float:
     >>> shortest(0.045), shortest(0.04500000178813934), shortest(3000000.25)
     (0.045, 0.045, 3000000.25)
     """
-    if not abs(number) < _LARGEST_SINGLE or number.is_integer() or float(np.float32(number)) != number:
+    if _LOW_BITS & _BITS.unpack(_DOUBLE.pack(number))[0] or not abs(number) < _LARGEST_SINGLE or number.is_integer():
+        return number
+    if float(np.float32(number)) != number:
         return number
     digits = repr(number).partition("e")[0].replace(".", "").lstrip("-0")
     return float(str(np.float32(number))) if len(digits) > _TYPED else number
