@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from dpsynth import fit, yamltext
+from dpsynth.cli.where import parse_conditions
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns import Categorical
@@ -203,3 +204,14 @@ def test_codes_by_their_name(tmp_path: Path) -> None:
     assert all(isinstance(value, str) for value in fields["cpt"]["values"])
     assert {columns[name].type for name in ("glucose", "potassium", "viral_load")} == {"numeric"}
     assert len(Cohort.read(tmp_path / "w.csv", schema)) == 400
+
+
+def test_codes_in_a_condition() -> None:
+    """A condition of the command line finds a code as it is spelled, without quotes, and a number as it is meant."""
+    codec = Codec(Schema.parse("{name: w, columns: {x: {type: categorical, values: [250.00, 428.0, 1E5]}}}"))
+    for text, place in (("250.00", 0), ("428.0", 1), ("1E5", 2)):
+        assert codec.where(parse_conditions([f"x == {text}"]))["x"].tolist() == [index == place for index in range(3)]
+    codec = Codec(Schema.parse("{name: w, columns: {x: {type: numeric, min: 0, max: 9, decimals: 1}}}"))
+    for text in ("x == 2.50", "x in [2.5, 2.50]"):
+        assert codec.where(parse_conditions([text]))["x"].sum() == 1
+    assert parse_conditions(["x >= 2.50"]) == {"x": {"min": 2.5}}
