@@ -21,7 +21,7 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["Boolean", "Categorical", "Category", "Column", "Datetime", "Identifier", "Number", "Numeric"]
+__all__ = ["COUNTS", "Boolean", "Categorical", "Category", "Column", "Datetime", "Identifier", "Number", "Numeric"]
 
 Category = StrictStr | StrictBool | StrictInt | StrictFloat
 """A category as YAML types it: text, true or false, an integer or a decimal."""
@@ -33,6 +33,8 @@ error of at most 2^50 * 2^-52 = 1/4 unit, so rounding gives the same integer bac
 _LARGEST_INTEGER = 2**63 - 1
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOCK = re.compile(r"%[HIMSfpcXT]")
+COUNTS = ("excel", "unix", "unix_ms", "unix_us", "unix_ns")
+"""Formats of numbers that are dates: days as spreadsheets count them, and seconds or parts of them since 1970, UTC."""
 
 
 def _no_boolean(value: Any) -> Any:
@@ -204,7 +206,14 @@ class Datetime(_Measured):
     type: Literal["datetime"] = "datetime"
     min: Moment = Field(description="First date or moment, ISO.")
     max: Moment = Field(description="Last date or moment, ISO.")
-    format: str = Field(default="", description="How it is written (strftime); ISO where left out.")
+    format: str = Field(
+        default="",
+        description=(
+            "How it is written: strftime, such as %d.%m.%Y, or %Y%m%d for numbers like 20080131; excel for days as "
+            "spreadsheets count them; unix, unix_ms, unix_us or unix_ns for seconds or parts of them since 1970. "
+            "ISO where left out. Offsets (Z, +02:00) are converted to UTC."
+        ),
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Datetime":
@@ -212,8 +221,8 @@ class Datetime(_Measured):
             raise ValueError("min and max must have no time zone")
         if self.first > self.last:
             raise ValueError("min is after max")
-        if self.format and "%" not in self.format:
-            raise ValueError("format must be a strftime pattern such as %d.%m.%Y")
+        if self.format and "%" not in self.format and self.format not in COUNTS:
+            raise ValueError(f"format must be a strftime pattern such as %d.%m.%Y, or one of {', '.join(COUNTS)}")
         return self
 
     @field_serializer("min", "max")
@@ -223,14 +232,16 @@ class Datetime(_Measured):
     @property
     def clock(self) -> bool:
         """Whether values carry a time of day; they are then kept to the second, otherwise to the day."""
-        if self.format:
+        if "%" in self.format:
             return _CLOCK.search(self.format) is not None
         return isinstance(self.min, datetime) or isinstance(self.max, datetime)
 
     @property
     def pattern(self) -> str:
-        """The strftime pattern of the values."""
-        return self.format or ("%Y-%m-%dT%H:%M:%S" if self.clock else "%Y-%m-%d")
+        """The strftime pattern of the values; ISO where they are numbers."""
+        if "%" in self.format:
+            return self.format
+        return "%Y-%m-%dT%H:%M:%S" if self.clock else "%Y-%m-%d"
 
     def lattice(self, value: date) -> int:
         """Return days (or seconds, where there is a clock time) since 1970-01-01."""

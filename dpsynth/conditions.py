@@ -18,10 +18,11 @@ from dpsynth.matching import Matcher
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["Meaning", "broken_rows", "check_constraints", "implication_rows", "resolve", "rows_where"]
+__all__ = ["Meaning", "Pair", "broken_rows", "check_constraints", "implication_rows", "resolve", "rows_where"]
 
 Mask = npt.NDArray[np.bool_]
 _OPEN = 2**62
+_A_DAY = 86_400
 
 
 @dataclass(frozen=True)
@@ -227,31 +228,77 @@ def _clipped(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask, Mas
 
 def _unordered_rows(cohort: "Cohort", constraint: Order) -> Mask:
     broken = np.zeros(cohort.table.num_rows, dtype=bool)
-    seen: list[tuple[Lattice, Mask]] = []
-    units = common_units({name: cohort.schema.columns[name] for name in constraint.order})
+    seen: list[tuple[Numeric | Datetime, Lattice, Mask]] = []
     for name in constraint.order:
         column = cohort.schema.columns[name]
         if not isinstance(column, Numeric | Datetime):
             raise TypeError(name)
         values, missing, comparable = _clipped(column, cohort.table[name])
-        values, absent = values * units[name], missing | ~comparable
-        for before, without in seen:
-            fallen = before >= values if constraint.strict else before > values
-            broken |= fallen & ~absent & ~without
-        seen.append((values, absent))
+        absent = missing | ~comparable
+        for before, least, without in seen:
+            pair = Pair(before, column, strict=constraint.strict)
+            broken |= (pair.least_after(least) > values) & ~absent & ~without
+        seen.append((column, values, absent))
     return broken
 
 
-def common_units(columns: Mapping[str, Column]) -> dict[str, int]:
-    """Return, for columns that are compared, how many of a common small unit one step of each is."""
-    decimals = max((column.decimals for column in columns.values() if isinstance(column, Numeric)), default=0)
-    clock = any(column.clock for column in columns.values() if isinstance(column, Datetime))
-    return {
-        name: 10 ** (decimals - column.decimals)
-        if isinstance(column, Numeric)
-        else (86_400 if clock and isinstance(column, Datetime) and not column.clock else 1)
-        for name, column in columns.items()
-    }
+@dataclass(frozen=True)
+class Pair:
+    """Two columns of which the first must not exceed the second: steps of one compared with steps of the other.
+
+    Numbers are compared at the decimals of the finer one. Moments are compared to the second, but a day and a moment
+    by their days: a patient who is admitted at 16:36 may be discharged on that day.
+
+    Parameters
+    ----------
+    first
+        The column that comes first: a numeric one, or a datetime.
+    second
+        The column that comes after it, of the same type.
+    strict
+        Whether equal values are impossible, too.
+    """
+
+    first: Numeric | Datetime
+    second: Numeric | Datetime
+    strict: bool = False
+
+    def least_after(self, steps: Any) -> Any:
+        """Return the least step of the second column that may stand after steps of the first."""
+        days, clock = self._of_days
+        if days:
+            day = (steps // _A_DAY if clock else steps) + self.strict
+            return day if clock else day * _A_DAY
+        one, two = self._units
+        return -(-(steps * one + self.strict) // two)
+
+    def most_before(self, steps: Any) -> Any:
+        """Return the greatest step of the first column that may stand before steps of the second."""
+        days, clock = self._of_days
+        if days:
+            day = (steps if clock else steps // _A_DAY) - self.strict
+            return day * _A_DAY + _A_DAY - 1 if clock else day
+        one, two = self._units
+        return (steps * two - self.strict) // one
+
+    @property
+    def widest(self) -> int:
+        """The farthest bound of the two in the unit that they are compared in, which has to fit in 64 bits."""
+        columns = (self.first, self.second)
+        ends = [max(abs(column.first), abs(column.last)) for column in columns]
+        return max(end * unit for end, unit in zip(ends, self._units, strict=True))
+
+    @property
+    def _of_days(self) -> tuple[bool, bool]:
+        """Whether the two are compared by their days, and whether the first is the one with a clock time."""
+        clocks = [isinstance(column, Datetime) and column.clock for column in (self.first, self.second)]
+        return clocks[0] != clocks[1], clocks[0]
+
+    @property
+    def _units(self) -> tuple[int, int]:
+        """How many of a common small unit one step of each number is."""
+        decimals = [column.decimals if isinstance(column, Numeric) else 0 for column in (self.first, self.second)]
+        return 10 ** (max(decimals) - decimals[0]), 10 ** (max(decimals) - decimals[1])
 
 
 def check_constraints(columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> None:
@@ -286,16 +333,15 @@ def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -
     kinds = {type(columns[name]) for name in constraint.order}
     if len(kinds) > 1 or not kinds <= {Numeric, Datetime}:
         raise ValueError(f"constraints.{index}: order is between numeric columns, or between datetime columns")
-    units = common_units({name: columns[name] for name in constraint.order})
-    reached = -_OPEN
-    for place, name in enumerate(constraint.order):
+    reached: list[tuple[Numeric | Datetime, int]] = []
+    for name in constraint.order:
         column = columns[name]
         assert isinstance(column, Numeric | Datetime)  # noqa: S101  (checked above; narrows the type)
-        if max(abs(column.first), abs(column.last)) * units[name] > _OPEN // 2:
-            raise ValueError(f"constraints.{index}: {name!r} has too few decimals to be compared with the others")
-        least = reached + (1 if constraint.strict and place else 0)
-        reached = -(-max(column.first * units[name], least) // units[name]) * units[name]
-        if reached > column.last * units[name]:
+        pairs = [(Pair(before, column, strict=constraint.strict), least) for before, least in reached]
+        if any(pair.widest > _OPEN // 2 for pair, _ in pairs):
+            raise ValueError(f"constraints.{index}: {name!r} has too many decimals to be compared with the others")
+        reached.append((column, max([column.first, *(pair.least_after(least) for pair, least in pairs)])))
+        if reached[-1][1] > column.last:
             raise ValueError(f"constraints.{index}: {describe(constraint)} cannot hold within the columns' bounds")
 
 

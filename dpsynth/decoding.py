@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.coders import GridCoder
-from dpsynth.conditions import Meaning, common_units
+from dpsynth.conditions import Meaning, Pair
 from dpsynth.constraints import Order
 from dpsynth.grid import Lattice
 from dpsynth.ordering import Ladder, Trade
@@ -93,11 +93,6 @@ class OrderedColumns:
         for name, pairs in self.before.items():
             for first, strict in pairs.items():
                 self.after.setdefault(first, {})[name] = strict
-        self._unit = {
-            (first, name): common_units({first: coders[first].column, name: coders[name].column})
-            for name, pairs in self.before.items()
-            for first in pairs
-        }
 
     def feasible(self, codes: Mapping[str, npt.NDArray[Any]], limits: Mapping[str, Meaning]) -> Mask:
         """Return (rows,) whether some values in the rows' cells keep every order between the columns of `codes`."""
@@ -175,23 +170,13 @@ class OrderedColumns:
         room = []
         for first, strict in self.before.get(name, {}).items():
             other = ladders[first]
-            least = self._least(first, name, strict, other.value[rows])
+            least = self._pair(first, name, strict).least_after(other.value[rows])
             room.append((np.where(other.compared[rows], least, -_OPEN), none + _OPEN))
         for last, strict in self.after.get(name, {}).items():
             other = ladders[last]
-            most = self._most(name, last, strict, other.value[rows])
+            most = self._pair(name, last, strict).most_before(other.value[rows])
             room.append((none - _OPEN, np.where(other.compared[rows], most, _OPEN)))
         return room
-
-    def _least(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
-        """Return the least step of a column beside steps of one that must not exceed it."""
-        units = self._unit[first, name]
-        return -(-(steps * units[first] + strict) // units[name])
-
-    def _most(self, first: str, name: str, strict: bool, steps: Lattice) -> Lattice:
-        """Return the greatest step of a column beside steps of one that it must not exceed."""
-        units = self._unit[first, name]
-        return (steps * units[name] - strict) // units[first]
 
     def _narrowed(
         self, codes: Mapping[str, npt.NDArray[Any]], rng: np.random.Generator, limits: Mapping[str, Meaning]
@@ -209,7 +194,7 @@ class OrderedColumns:
         boxes = {name: _box(self.coders[name], codes[name], limits.get(name)) for name in self.names if name in codes}
         for name in reversed(boxes):
             for first, strict in self.before.get(name, {}).items():
-                room = self._most(first, name, strict, boxes[name].high)
+                room = self._pair(first, name, strict).most_before(boxes[name].high)
                 both = boxes[name].compared & boxes[first].compared
                 boxes[first].high = np.where(both, np.minimum(boxes[first].high, room), boxes[first].high)
         for name, box in boxes.items():
@@ -220,9 +205,12 @@ class OrderedColumns:
     def _raise_low(self, name: str, boxes: Mapping[str, _Box], reached: Mapping[str, Lattice]) -> None:
         box = boxes[name]
         for first, strict in self.before.get(name, {}).items():
-            least = self._least(first, name, strict, reached[first])
+            least = self._pair(first, name, strict).least_after(reached[first])
             both = box.compared & boxes[first].compared
             box.low = np.where(both, np.maximum(box.low, least), box.low)
+
+    def _pair(self, first: str, name: str, strict: bool) -> Pair:
+        return Pair(self.coders[first].column, self.coders[name].column, strict=strict)
 
 
 def _sorted_names(before: Mapping[str, Mapping[str, bool]]) -> tuple[str, ...]:

@@ -150,11 +150,16 @@ def _as_text(name: str, array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    if pa.types.is_nested(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
+    from dpsynth.values import has_text, text_of
+
+    if not has_text(array.type):
         raise DataError(f"column {name!r}: is no column of text, numbers or dates; leave it out of the file.")
-    if pa.types.is_timestamp(array.type):
-        array = array.cast(pa.timestamp("s"), safe=False)
-    return pc.utf8_trim_whitespace(array.cast(pa.string()))
+    if pa.types.is_timestamp(array.type) or pa.types.is_date64(array.type):
+        array = array.cast(pa.timestamp("s"), safe=False)  # of a time zone: UTC
+        days = array.cast(pa.date32(), safe=False)
+        array = days if days.cast(pa.timestamp("s")).equals(array) else array
+    text = array.cast(pa.string()) if pa.types.is_temporal(array.type) else text_of(array)
+    return pa.chunked_array([pc.utf8_trim_whitespace(part) for part in getattr(text, "chunks", [text])], pa.string())
 
 
 def _joined(one: Any, two: Any) -> Any:

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.coders import Coder, GridCoder
-from dpsynth.conditions import Meaning, common_units, implication_rows, resolve
+from dpsynth.conditions import Meaning, Pair, implication_rows, resolve
 from dpsynth.constraints import Constraint, Forbid, Order, Require, describe
 from dpsynth.contradictions import connected
 from dpsynth.decoding import OrderedColumns
@@ -148,15 +148,13 @@ class Rules:
     def _unordered(self, first: str, second: str, strict: bool) -> Mask:
         """Return (size, size) where every value of the first code is above every value of the second."""
         coders = [self._coders[name] for name in (first, second)]
-        units = common_units({name: coder.column for name, coder in zip((first, second), coders, strict=True)})
         impossible = np.zeros([coder.size for coder in coders], dtype=bool)
         before, after = coders
         assert isinstance(before, GridCoder)  # noqa: S101  (the schema allows orders of numbers and dates alone)
         assert isinstance(after, GridCoder)  # noqa: S101
-        least = before.grid.lower * units[first] + strict
-        most = after.grid.upper * units[second]
+        least = Pair(before.column, after.column, strict=strict).least_after(before.grid.lower)
         compared = before.grid.comparable[:, None] & after.grid.comparable[None, :]
-        impossible[: before.states, : after.states] = compared & (least[:, None] > most[None, :])
+        impossible[: before.states, : after.states] = compared & (least[:, None] > after.grid.upper[None, :])
         return impossible
 
     def keep(

@@ -13,20 +13,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.code_guessing import named_as_codes, numbers_of
+from dpsynth.date_guessing import guess_counted, guess_written
+
 __all__ = ["Guess", "guess", "nice_above", "nice_below"]
 
 _NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-_FORMATS = (
-    "%Y-%m-%d",
-    "%Y-%m-%dT%H:%M:%S",
-    "%Y-%m-%d %H:%M:%S",
-    "%Y-%m-%d %H:%M",
-    "%Y/%m/%d",
-    "%d.%m.%Y",
-    "%d/%m/%Y",
-    "%m/%d/%Y",
-    "%d-%m-%Y",
-)
 _IDENTIFIER_NAME = re.compile(
     r"(?:^|[^a-zA-Z])(?:id|uid|uuid|guid|mrn|ssn|nhs|key|name|surname|e-?mail|phone|address|street)(?:$|[^a-zA-Z])"
     r"|^(?:p|pat|patient|subject|person|user|member|case|record|visit|encounter|sample|study|row|rand)id$"
@@ -74,18 +66,34 @@ def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, mis
 def _guess_kind(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:
     if not texts:
         return Guess({"type": "categorical", "discover": True, "max_values": 10}, ["everything (no value is there)"])
-    numbers = _numbers(texts)
+    numbers = numbers_of(name, texts)
     if numbers is not None and set(numbers.tolist()) == {0, 1}:
         return Guess({"type": "boolean", "labels": [0, 1]}, ["labels"])
     if numbers is not None:
-        return _guess_numeric(name, texts, numbers, counts, rows)
+        return _counted(name, texts, numbers) or _guess_numeric(name, texts, numbers, counts, rows)
     spellings = {text.casefold() for text in texts}
     for labels in _BOOLEANS:
         if spellings == set(labels) and len(texts) == len(labels):
             return _boolean(texts, labels)
     if _IDENTIFIER_NAME.search(name):
         return _identifier(counts)
-    return _guess_datetime(texts) or _guess_text(texts, counts, rows)
+    dates = guess_written(texts)
+    return Guess(dict(dates.fields), dates.notes) if dates is not None else _guess_text(texts, counts, rows)
+
+
+def _counted(name: str, texts: Sequence[str], numbers: npt.NDArray[np.float64]) -> Guess | None:
+    """Return the guess that numbers are dates or codes, as far as their spelling and the column's name say so."""
+    dates = guess_counted(name, texts, numbers)
+    if dates is not None:
+        return Guess(dict(dates.fields), dates.notes)
+    if not named_as_codes(name) or len(texts) <= _FEW_CODES:
+        return None
+    if len(texts) <= _MOST_LISTED:
+        return Guess({"type": "categorical", "values": sorted(texts)}, ["type (by its name)", "values"])
+    return Guess(
+        {"type": "categorical", "discover": True, "max_values": int(nice_above(len(texts)))},
+        ["type (by its name)", "discover (a public list is better: finding the values costs budget)", "max_values"],
+    )
 
 
 def _boolean(texts: Sequence[str], labels: tuple[str, str]) -> Guess:
@@ -98,17 +106,6 @@ def _boolean(texts: Sequence[str], labels: tuple[str, str]) -> Guess:
 
 def _identifier(counts: npt.NDArray[np.int64]) -> Guess:
     return Guess({"type": "identifier"}, ["type"], int(counts.max()))
-
-
-def _numbers(texts: Sequence[str]) -> npt.NDArray[np.float64] | None:
-    """Return texts as finite numbers, or None where one is none, or is a code with a leading zero."""
-    if any(re.match(r"[-+]?0\d", text) for text in texts):
-        return None
-    try:
-        numbers = np.array(texts, dtype=np.float64)
-    except ValueError:
-        return None
-    return numbers if np.isfinite(numbers).all() else None
 
 
 def _guess_numeric(
@@ -176,32 +173,6 @@ def _tidy(value: float) -> float:
     """Return 120.00000000000001 as 120: two digits are all that a nice number has."""
     short = float(f"{value:.6g}")
     return int(short) if short.is_integer() else short
-
-
-def _guess_datetime(texts: Sequence[str]) -> Guess | None:
-    import pandas as pd
-
-    for pattern in _FORMATS:
-        sample = pd.to_datetime(pd.Series(list(texts[:200]), dtype="str"), format=pattern, errors="coerce")
-        if sample.isna().any():
-            continue
-        moments = pd.to_datetime(pd.Series(list(texts), dtype="str"), format=pattern, errors="coerce")
-        if not moments.isna().any():
-            years = moments.dt.year
-            return _datetime(pattern, int(years.min()), int(years.max()))
-    return None
-
-
-def _datetime(pattern: str, first: int, last: int) -> Guess:
-    fields = {"type": "datetime", "min": f"{first:04d}-01-01", "max": f"{last:04d}-12-31"}
-    notes = ["min", "max"]
-    if "%H" in pattern:
-        fields["max"] += "T23:59:59"
-    if pattern not in ("%Y-%m-%d", "%Y-%m-%dT%H:%M:%S"):
-        fields["format"] = pattern
-    if pattern in ("%d/%m/%Y", "%m/%d/%Y"):
-        notes.append("format (day before month, or month before day?)")
-    return Guess(fields, notes)
 
 
 def _guess_text(texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:

@@ -1,14 +1,16 @@
 """Which category a written value means: the one place where text, numbers and booleans meet a closed list."""
 
 from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime, time
 from decimal import Decimal
 from typing import Any
 
 import numpy as np
 
 from dpsynth.columns import Boolean, Categorical, Category
+from dpsynth.numerals import shortest
 
-__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text", "number_of"]
+__all__ = ["MISSING", "UNKNOWN", "Matcher", "canonical_text", "is_absent", "number_of"]
 
 MISSING = -1
 UNKNOWN = -2
@@ -19,18 +21,41 @@ _WORDS = ({"false", "f", "no", "n", "0"}, {"true", "t", "yes", "y", "1"})
 
 
 def canonical_text(value: Any) -> str:
-    """Return the text that a value stands for, whatever the type of its column: 4.0 is "4", True is "true".
+    """Return the text that a value stands for, whatever the type of its column: 4.0 is "4", a midnight is its day.
 
     >>> canonical_text(4.0), canonical_text(True), canonical_text("no")
     ('4', 'true', 'no')
     """
-    if isinstance(value, np.bool_ | np.number):
-        value = value.item()
+    value = _of_python(value)
     if isinstance(value, bool):
         return "true" if value else "false"
-    if isinstance(value, float) and value.is_integer() and abs(value) < _WIDEST:
-        return str(int(value))
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < _WIDEST else str(shortest(value))
+    if isinstance(value, datetime):
+        return _moment_text(value)
     return _decimal_text(value) if isinstance(value, Decimal) else str(value)
+
+
+def _of_python(value: Any) -> Any:
+    """Return a NumPy value as Python's; a number of few bits as the double nearest to the text that NumPy shows."""
+    if isinstance(value, np.float16 | np.float32 | np.longdouble):
+        return float(str(value))
+    if isinstance(value, np.datetime64):
+        return value.astype("datetime64[us]").item() if np.datetime_data(value.dtype)[0] not in "YM" else str(value)
+    return value.item() if isinstance(value, np.bool_ | np.number) else value
+
+
+def is_absent(value: Any) -> bool:
+    """Return whether a single value is None, NaN (of a decimal, too) or not a time."""
+    if isinstance(value, Decimal):
+        return value.is_nan()
+    return value is None or bool(value != value)  # noqa: PLR0124  (only NaN differs from itself)
+
+
+def _moment_text(value: datetime) -> str:
+    """Return a moment in UTC where it has a time zone, which its column may have given it; a midnight as its day."""
+    moment = value if value.tzinfo is None else value.astimezone(UTC)
+    return str(moment.date()) if moment.tzinfo is None and moment.time() == time.min else str(moment)
 
 
 def _decimal_text(value: Decimal) -> str:
@@ -77,7 +102,7 @@ class Matcher:
 
     def position(self, value: Any) -> int:
         """Return the position in the list, or MISSING, or UNKNOWN."""
-        if value is None or value != value:  # noqa: PLR0124  (only NaN differs from itself)
+        if is_absent(value):
             return MISSING
         text = canonical_text(value)
         if text in self._texts:
@@ -110,7 +135,13 @@ def _words(categories: Sequence[Category], *, is_boolean: bool) -> dict[str, int
 
 
 def number_of(text: str) -> float | None:
-    """Return the number that text spells, or None where it spells none."""
+    """Return the number that text spells, or None where it spells none; 1_000 and digits of other scripts do not.
+
+    >>> number_of("4.0"), number_of("1_000"), number_of("\uff14")
+    (4.0, None, None)
+    """
+    if "_" in text or not text.isascii():
+        return None
     try:
         return float(text)
     except ValueError:

@@ -1,20 +1,27 @@
 """Files and frames as Arrow tables of the declared columns, with a clear message for each way a file can be wrong."""
 
 import csv
+import json
 import re
 from collections.abc import Container, Sequence
+from datetime import date, time, timedelta
+from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from uuid import UUID
+
+import numpy as np
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError, FileError
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
+from dpsynth.values import mixed_moments, whole
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["column_names", "read_all", "read_frame", "read_header", "read_table"]
+__all__ = ["column_names", "from_objects", "plain_types", "read_all", "read_frame", "read_header", "read_table"]
 
 _BLOCK = 16 * 2**20
 _SIGNATURES = {
@@ -75,7 +82,7 @@ def read_all(path: Path) -> Any:
     except (pa.ArrowException, OSError):
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
     _check_unique(table.column_names)
-    return table
+    return plain_types(table)
 
 
 def column_names(path: Path) -> list[str]:
@@ -248,9 +255,10 @@ def _read_parquet(path: Path, schema: Schema, *, synthetic: bool) -> Any:
     try:
         with pq.ParquetFile(path) as file:
             columns = wanted_columns(file.schema_arrow.names, schema, synthetic=synthetic)
-            return file.read(columns=columns).select(columns)
+            table = file.read(columns=columns).select(columns)
     except (pa.ArrowException, OSError):
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
+    return plain_types(table)
 
 
 def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False) -> Any:
@@ -259,30 +267,97 @@ def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False
 
     names = [str(name) for name in frame.columns]
     columns = wanted_columns(names, schema, synthetic=synthetic)
-    return pa.table({name: _from_series(frame.iloc[:, names.index(name)]) for name in columns})
+    return pa.table({name: _from_series(name, frame.iloc[:, names.index(name)], schema) for name in columns})
 
 
-def _from_series(series: "pd.Series[Any]") -> Any:
-    """Return a column for Arrow. No value decides how another is read: objects of several types are read as text."""
+def _from_series(name: str, series: "pd.Series[Any]", schema: Schema) -> Any:
+    """Return a column for Arrow. No value decides how another is read: objects of several types are read one by one."""
     import pandas as pd
     import pyarrow as pa
 
     if isinstance(series.dtype, pd.CategoricalDtype):
         codes = series.cat.codes.to_numpy()
-        return pa.DictionaryArray.from_arrays(
-            pa.array(codes, mask=codes < 0), _from_series(pd.Series(series.cat.categories))
-        )
+        values = _from_series(name, pd.Series(series.cat.categories), schema)
+        return pa.DictionaryArray.from_arrays(pa.array(codes, mask=codes < 0), values)
+    if series.dtype.kind == "V":  # records and raw bytes
+        return from_objects(name, list(series), schema)
     there = series.notna().to_numpy()
-    if series.dtype != object or _of_one_type(series[there]):
+    if not isinstance(series.dtype, pd.PeriodDtype) and (series.dtype != object or _of_one_type(series[there])):
         try:
             return pa.Array.from_pandas(series)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             pass
-    texts = [canonical_text(value) if known else None for value, known in zip(series, there, strict=True)]
-    return pa.array(texts, pa.string())
+    values = [value if known else None for value, known in zip(series, there, strict=True)]
+    return from_objects(name, values, schema)
+
+
+def from_objects(name: str, values: Sequence[Any], schema: Schema) -> Any:
+    """Return Python objects for Arrow: dates for a column of dates, text otherwise; each is read by itself.
+
+    Raises
+    ------
+    DataError
+        If one of them is no text, number, boolean, date or time.
+    """
+    import pyarrow as pa
+
+    if not all(value is None or _is_single(value) for value in values):
+        raise DataError(
+            f"column {name!r}: found objects, such as lists, bytes or intervals; expected text, numbers or dates. "
+            "Write each value as text."
+        )
+    column = schema.columns[name]
+    if isinstance(column, Datetime):
+        return mixed_moments(name, column, values, schema.missing_values)
+    return pa.array([None if value is None else canonical_text(value) for value in values], pa.string())
+
+
+def _is_single(value: Any) -> bool:
+    """Return whether an object is one value with a text of its own."""
+    import pandas as pd
+
+    plain = (str, bool, int, float, Decimal, date, time, timedelta, UUID, pd.Period)
+    of_numpy = (np.bool_, np.integer, np.floating, np.str_, np.datetime64, np.timedelta64)
+    return isinstance(value, (*plain, *of_numpy))
 
 
 def _of_one_type(series: "pd.Series[Any]") -> bool:
-    """Return whether objects have one type, or are numbers, which Arrow joins without loss or not at all."""
+    """Return whether objects are of one type that Arrow takes over as it is; integers and floats join without loss."""
     kinds = set(map(type, series))
-    return len(kinds) <= 1 or kinds <= {int, float}
+    return kinds <= {int, float} or kinds in ({str}, {bool})
+
+
+def plain_types(table: Any) -> Any:
+    """Return a table without extension types that Arrow does not know: pandas' periods become text, others are refused.
+
+    Whether such a type is known to Arrow depends on what else the process has imported; what is stored does not.
+
+    Raises
+    ------
+    DataError
+        If a column has another unknown type.
+    """
+    for index, field in enumerate(table.schema):
+        kind, facts = field.type, field.metadata or {}
+        if getattr(kind, "extension_name", "") == "pandas.period":
+            table = table.set_column(index, field.name, _period_texts(whole(table[index]).storage, kind.freq))
+        elif facts.get(b"ARROW:extension:name") == b"pandas.period":
+            frequency = json.loads(facts[b"ARROW:extension:metadata"])["freq"]
+            table = table.set_column(index, field.name, _period_texts(whole(table[index]), frequency))
+        elif b"ARROW:extension:name" in facts:
+            name = facts[b"ARROW:extension:name"].decode()
+            raise DataError(
+                f"column {field.name!r}: found values of type {name}, expected text, numbers or dates. "
+                "Write each value as text."
+            )
+    return table
+
+
+def _period_texts(ordinals: Any, frequency: str) -> Any:
+    """Return the text of pandas' periods, which stand for days or longer or shorter spans, from their numbers."""
+    import pandas as pd
+    import pyarrow as pa
+
+    different = ordinals.dictionary_encode()
+    texts = [str(pd.Period(ordinal=ordinal, freq=frequency)) for ordinal in different.dictionary.to_pylist()]
+    return pa.array(texts, pa.string()).take(different.indices)

@@ -7,7 +7,7 @@ missing, because SDV reads those from the data; so a schema from them is a draft
 from collections.abc import Mapping
 from typing import Any
 
-from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
+from dpsynth.columns import COUNTS, Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.drafting import Draft
 from dpsynth.errors import SchemaError
 from dpsynth.schema import Schema, nearest
@@ -167,7 +167,7 @@ def _to_column(column: Column) -> dict[str, Any]:
         case Categorical() if column.ordered:
             return {"sdtype": "categorical", "order": list(column.values)}
         case Datetime():
-            return {"sdtype": "datetime", "datetime_format": column.pattern}
+            return {"sdtype": "datetime"} | ({} if column.format in COUNTS else {"datetime_format": column.pattern})
         case Identifier():
             return {"sdtype": "id"}
     return {"sdtype": "categorical"}

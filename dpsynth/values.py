@@ -6,12 +6,25 @@ from typing import Any, NoReturn
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.columns import Boolean, Categorical, Category, Column, Datetime, Identifier, Numeric
+from dpsynth.columns import COUNTS, Boolean, Categorical, Category, Column, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError
 from dpsynth.grid import Lattice
-from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
+from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text, is_absent
+from dpsynth.moments import is_moment, of_arrow, of_counts, of_texts, second_of
+from dpsynth.numerals import doubles, is_number
+from dpsynth.spelling import spelling
 
-__all__ = ["build", "identifiers", "positions", "steps", "text_of", "typed", "whole"]
+__all__ = [
+    "build",
+    "has_text",
+    "identifiers",
+    "mixed_moments",
+    "positions",
+    "steps",
+    "text_of",
+    "typed",
+    "whole",
+]
 
 Mask = npt.NDArray[np.bool_]
 _FARTHEST = 2**52
@@ -62,14 +75,28 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
 
 
 def whole(array: Any) -> Any:
-    """Return one contiguous array; dictionaries of chunks are unified."""
+    """Return one contiguous array of plain values: dictionaries of chunks are one, runs and views are written out."""
     import pyarrow as pa
+    import pyarrow.compute as pc
 
+    if pa.types.is_run_end_encoded(array.type):
+        parts = array.chunks if isinstance(array, pa.ChunkedArray) else [array]
+        array = pa.chunked_array([pc.run_end_decode(part) for part in parts], array.type.value_type)
     if isinstance(array, pa.ChunkedArray):
-        array = array.unify_dictionaries().combine_chunks()
+        array = _unified(array).combine_chunks()
     if isinstance(array, pa.ChunkedArray):  # no chunk, or too much text for one array
         array = pa.concat_arrays(array.chunks) if array.num_chunks else pa.array([], array.type)
-    return array
+    return array.cast(pa.string()) if pa.types.is_string_view(array.type) else array
+
+
+def _unified(array: Any) -> Any:
+    """Return chunks that share one dictionary, or none where Arrow cannot compare the values of its type."""
+    import pyarrow as pa
+
+    try:
+        return array.unify_dictionaries()
+    except pa.ArrowNotImplementedError:
+        return pa.chunked_array([part.dictionary.take(part.indices) for part in array.chunks], array.type.value_type)
 
 
 def identifiers(name: str, array: Any, missing_values: Sequence[str]) -> Any:
@@ -89,9 +116,7 @@ def identifiers(name: str, array: Any, missing_values: Sequence[str]) -> Any:
     DataError
         If the column holds lists or records.
     """
-    import pyarrow as pa
-
-    if pa.types.is_nested(array.type):
+    if not has_text(array.type):
         _wrong(name, f"values of type {_kind_name(array.type)}", "identifiers", "Give text or numbers.")
     return _blanked(text_of(array), missing_values)
 
@@ -104,9 +129,12 @@ def text_of(array: Any) -> Any:
     if pa.types.is_dictionary(array.type):
         texts = text_of(array.dictionary)
         return texts.take(array.indices)
+    if pa.types.is_float16(array.type) or pa.types.is_float32(array.type):
+        array = doubles(array)
     if _is_text(array.type) or pa.types.is_integer(array.type) or pa.types.is_null(array.type):
         return array.cast(pa.string())
-    if isinstance(array, pa.ExtensionArray):  # Arrow cannot find its different values
+    kinds = (pa.types.is_floating, pa.types.is_temporal, pa.types.is_boolean)
+    if not any(is_kind(array.type) for is_kind in kinds):  # Arrow cannot find the different values of every other type
         return pa.array(_texts(array), pa.string())
     encoded = array.dictionary_encode()
     return pa.array(_texts(encoded.dictionary), pa.string()).take(encoded.indices)
@@ -114,7 +142,7 @@ def text_of(array: Any) -> Any:
 
 def _texts(array: Any) -> list[str | None]:
     values = array.to_pylist()
-    return [None if value is None or value != value else canonical_text(value) for value in values]  # noqa: PLR0124  (NaN)
+    return [None if is_absent(value) else canonical_text(value) for value in values]
 
 
 def _wrong(name: str, found: str, expected: str, todo: str) -> NoReturn:
@@ -125,6 +153,19 @@ def _is_text(kind: Any) -> bool:
     import pyarrow as pa
 
     return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
+
+
+def has_text(kind: Any) -> bool:
+    """Return whether values of an Arrow type have a text of their own: no bytes, lists, records, or mixtures."""
+    import pyarrow as pa
+
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if isinstance(kind, pa.BaseExtensionType):
+        return isinstance(kind, pa.UuidType | pa.Bool8Type | pa.JsonType)
+    types = pa.types
+    is_bytes = (types.is_binary, types.is_large_binary, types.is_fixed_size_binary, types.is_binary_view)
+    return not (types.is_nested(kind) or types.is_interval(kind) or any(is_kind(kind) for is_kind in is_bytes))
 
 
 def _blanked(array: Any, missing_values: Sequence[str]) -> Any:
@@ -143,22 +184,17 @@ def _numbers(name: str, column: Numeric, array: Any, missing_values: Sequence[st
 
     todo = "Correct the data, or declare the column with another type."
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    kind = array.type
-    if _is_text(kind):
-        array, found = _blanked(array, missing_values), "text that is no number"
-    elif pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_null(kind):
-        found = "a number that is too large"
+        array = array.dictionary.take(array.indices)
+    if _is_text(array.type):
+        values = _parsed_numbers(_blanked(array, missing_values))
+    elif is_number(array.type) or pa.types.is_null(array.type):
+        values = doubles(array)
     else:
-        _wrong(name, f"values of type {_kind_name(kind)}", "numbers", todo)
-    try:
-        values = array.cast(pa.float64(), safe=False)
-    except pa.ArrowInvalid:
-        values = None
+        _wrong(name, f"values of type {_kind_name(array.type)}", "numbers", todo)
     if values is None:
         _wrong(
             name,
-            found,
+            "text that is no number",
             "numbers, as the column is declared numeric",
             f"{todo} If the text means that the value is missing, add it to missing_values.",
         )
@@ -166,8 +202,18 @@ def _numbers(name: str, column: Numeric, array: Any, missing_values: Sequence[st
     return _as_integers(values) if column.decimals == 0 else values
 
 
+def _parsed_numbers(text: Any) -> Any:
+    """Return text as float64, or None where one is no number."""
+    import pyarrow as pa
+
+    try:
+        return doubles(text.cast(pa.float64()))
+    except pa.ArrowInvalid:
+        return None
+
+
 def _as_integers(values: Any) -> Any:
-    """Return float64 values as int64 where all of them are whole and small enough."""
+    """Return float64 values as int64 where all of them are whole and small enough; `steps` are the same either way."""
     import pyarrow as pa
 
     numbers = values.fill_null(0.0).to_numpy(zero_copy_only=False)
@@ -178,13 +224,10 @@ def _as_integers(values: Any) -> Any:
 def _categories(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> Any:
     import pyarrow as pa
 
-    kind = array.type.value_type if pa.types.is_dictionary(array.type) else array.type
-    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        _wrong(name, f"values of type {_kind_name(kind)}", "categories", "Give text or numbers.")
-    if isinstance(array, pa.ExtensionArray):
-        array = text_of(array)
-    encoded = array if pa.types.is_dictionary(array.type) else array.dictionary_encode()
-    found = encoded.dictionary.to_pylist()
+    if not has_text(array.type):
+        _wrong(name, f"values of type {_kind_name(array.type)}", "categories", "Give text or numbers.")
+    encoded = array if pa.types.is_dictionary(array.type) else _as_words(array).dictionary_encode()
+    found = _as_words(encoded.dictionary).to_pylist()
     categories = _found_categories(found, missing_values) if _discovers(column) else column.categories
     matcher = Matcher(column, missing_values, categories)
     lookup = np.array([*(matcher.position(value) for value in found), MISSING], dtype=np.int32)
@@ -201,12 +244,19 @@ def _categories(name: str, column: Categorical | Boolean, array: Any, missing_va
     return from_positions(matched, categories)
 
 
+def _as_words(array: Any) -> Any:
+    """Return values as text, but booleans as they are: they fit the labels of every boolean column."""
+    import pyarrow as pa
+
+    return array if pa.types.is_boolean(array.type) else text_of(array)
+
+
 def _discovers(column: Categorical | Boolean) -> bool:
     return isinstance(column, Categorical) and column.discover
 
 
 def _found_categories(found: Sequence[Any], missing_values: Sequence[str]) -> tuple[str, ...]:
-    texts = dict.fromkeys(canonical_text(value).strip() for value in found if value is not None)
+    texts = dict.fromkeys(canonical_text(value).strip() for value in found if not is_absent(value))
     return tuple(text for text in texts if text not in missing_values and text)
 
 
@@ -237,67 +287,94 @@ def _dictionary(categories: Sequence[Category]) -> Any:
         return pa.array(categories, pa.int64())
     if kinds <= {int, float} and kinds:
         return pa.array([float(value) for value in categories], pa.float64())
-    return pa.array([canonical_text(value) for value in categories], pa.string())
+    return pa.array([spelling(value) for value in categories], pa.string())
+
+
+_COUNTED = (
+    'A number is no date by itself: declare its format, "%Y%m%d" for numbers like 20080131, excel for days as '
+    "spreadsheets count them, unix for seconds since 1970, unix_ms for milliseconds."
+)
 
 
 def _moments(name: str, column: Datetime, array: Any, missing_values: Sequence[str]) -> Any:
     import pyarrow as pa
 
     if pa.types.is_dictionary(array.type):
-        array = array.dictionary_decode()
-    target = pa.timestamp("s") if column.clock else pa.date32()
-    if getattr(array.type, "tz", None) is not None:
-        _wrong(name, "moments with a time zone", "local moments without one", "Remove the time zone in the data.")
-    if _is_text(array.type):
-        result = _parsed(_blanked(array, missing_values), column)
-    else:
-        try:
-            result = array.cast(pa.timestamp("s"), safe=False).cast(target, safe=False)
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError):
-            result = None
-    if result is None:
-        _wrong(name, "a value that is no date in the declared form", column.pattern, "Correct the data, or the format.")
-    return result
+        array = array.dictionary.take(array.indices)
+    if pa.types.is_date(array.type) or pa.types.is_timestamp(array.type):
+        return moments_of(column, of_arrow(array), np.asarray(array.is_null().to_numpy(zero_copy_only=False)))
+    if is_number(array.type):
+        return _counted(name, column, array)
+    if not (_is_text(array.type) or pa.types.is_null(array.type)):
+        _wrong(name, f"values of type {_kind_name(array.type)}", "dates", "Give dates, or text in a declared format.")
+    return _moments_of_text(name, column, _blanked(text_of(array), missing_values))
 
 
-def _parsed(text: Any, column: Datetime) -> Any:
-    """Return text as dates, or None where one of them does not follow the pattern; each spelling is read once."""
-    import pyarrow as pa
+def _counted(name: str, column: Datetime, array: Any) -> Any:
+    """Return numbers as dates: by what they count, or by the digits that they are written with."""
+    if not column.format:
+        _wrong(name, "numbers", "dates", _COUNTED)
+    if column.format not in COUNTS:
+        return _moments_of_text(name, column, text_of(array))
+    numbers = doubles(array).to_numpy(zero_copy_only=False)
+    if np.isinf(numbers).any():
+        _wrong(name, "a number that is infinite", f"dates in the format {column.format}", "Correct the data.")
+    return moments_of(column, of_counts(numbers, column.format), np.isnan(numbers))
 
+
+def _moments_of_text(name: str, column: Datetime, text: Any) -> Any:
+    """Return text as dates; each spelling is read once."""
     encoded = text.dictionary_encode()
-    seconds = _patterned(encoded.dictionary, column.format) if column.format else _iso(encoded.dictionary)
+    seconds = of_texts(encoded.dictionary.to_pylist(), column)
     if seconds is None:
-        return None
-    dictionary = seconds if column.clock else seconds.cast(pa.date32(), safe=False)
-    return pa.DictionaryArray.from_arrays(encoded.indices, dictionary).dictionary_decode()
+        expected = column.format or column.pattern
+        todo = "or the format." if column.format else f"or declare a format. {_COUNTED}"
+        _wrong(name, "a value that is no date in the declared form", expected, f"Correct the data, {todo}")
+    spellings = moments_of(column, np.array(seconds, dtype=np.int64), np.zeros(len(seconds), dtype=bool))
+    return spellings.take(encoded.indices)
 
 
-def _iso(text: Any) -> Any:
-    """Return ISO dates, with or without a clock time, as timestamp[s], or None where one is none."""
+def moments_of(column: Datetime, seconds: npt.NDArray[np.int64], missing: Mask) -> Any:
+    """Return seconds since 1970 as the column's typed array: timestamp[s], or the days that they lie in."""
+    return build(column, seconds if column.clock else seconds // 86_400, missing)
+
+
+def mixed_moments(name: str, column: Datetime, values: Sequence[Any], missing_values: Sequence[str]) -> Any:
+    """Return Python objects of several types as the typed array of a datetime column, each read by itself.
+
+    Parameters
+    ----------
+    name
+        The column's name, for messages.
+    column
+        Its declaration.
+    values
+        (rows,) dates and moments of Python, pandas and NumPy; None; anything else is read as its text.
+    missing_values
+        How a missing value is written in text.
+
+    Raises
+    ------
+    DataError
+        If a text is no date in the declared form.
+    """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
-    try:
-        return text.cast(pa.timestamp("us")).cast(pa.timestamp("s"), safe=False)
-    except pa.ArrowInvalid:
-        return None
-
-
-def _patterned(text: Any, pattern: str) -> Any:
-    """Return text as timestamp[s], or None where one does not follow the strftime pattern."""
-    import pandas as pd
-    import pyarrow as pa
-
-    try:
-        moments = pd.to_datetime(pd.Series(text.to_pylist(), dtype="str"), format=pattern, errors="coerce")
-    except ValueError:  # a pattern that pandas does not know, or time zones
-        return None
-    if moments.isna().any() or getattr(moments.dt, "tz", None) is not None:
-        return None
-    return pa.array(moments.to_numpy().astype("datetime64[s]"))
+    whens = np.array([is_moment(value) for value in values], dtype=bool)
+    seconds = np.array([second_of(value) if when else 0 for value, when in zip(values, whens, strict=True)], np.int64)
+    others = [None if when else value for value, when in zip(values, whens, strict=True)]
+    texts = [None if value is None else canonical_text(value) for value in others]
+    read = _moments_of_text(name, column, _blanked(pa.array(texts, pa.string()), missing_values))
+    return pc.coalesce(moments_of(column, seconds, ~whens), read)
 
 
 def _kind_name(kind: Any) -> str:
     """Return an Arrow type's name in words; nothing of the data is in it."""
+    import pyarrow as pa
+
+    if isinstance(kind, pa.BaseExtensionType):
+        return str(kind.extension_name)
     return str(kind).split("[", maxsplit=1)[0].split("<", maxsplit=1)[0]
 
 

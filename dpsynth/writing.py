@@ -5,7 +5,9 @@ import io
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.columns import Datetime
+from dpsynth.columns import Boolean, Categorical, Column, Datetime
+from dpsynth.moments import as_written
+from dpsynth.spelling import spelling
 from dpsynth.values import whole
 
 if TYPE_CHECKING:
@@ -44,12 +46,22 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
 
     column, array = cohort.schema.columns[name], whole(cohort.table[name])
     if isinstance(column, Datetime):
-        return _formatted(array, column.pattern)
+        return _formatted(array, column)
     if pa.types.is_dictionary(array.type):
+        categories = _spelled(column, array.dictionary)
         if pa.types.is_string(array.type.value_type) and guard_formulas:
-            array = pa.DictionaryArray.from_arrays(array.indices, _guarded(array.dictionary))
-        return array.cast(array.type.value_type)
+            categories = _guarded(categories)
+        return categories.take(array.indices)
     return _guarded(array) if guard_formulas and pa.types.is_string(array.type) else array
+
+
+def _spelled(column: Column, dictionary: Any) -> Any:
+    """Return the text of categories as the schema spells them: Arrow would write 428.0 as 428."""
+    import pyarrow as pa
+
+    if isinstance(column, Categorical | Boolean) and len(column.categories) == len(dictionary):
+        return pa.array([spelling(value) for value in column.categories], pa.string())
+    return dictionary.cast(pa.string())
 
 
 def _has_marks(array: Any) -> bool:
@@ -68,11 +80,10 @@ def _guarded(text: Any) -> Any:
     return pc.if_else(pc.match_substring_regex(text, r"^[=+\-@\t\r]"), pc.binary_join_element_wise("'", text, ""), text)
 
 
-def _formatted(array: Any, pattern: str) -> Any:
+def _formatted(array: Any, column: Datetime) -> Any:
     """Return dates as text; each date is formatted once."""
     import pyarrow as pa
 
     encoded = array.dictionary_encode()
-    # Python leaves the zeros of a year before 1000 out.
-    texts = [moment.strftime(pattern.replace("%Y", f"{moment.year:04d}")) for moment in encoded.dictionary.to_pylist()]
+    texts = [as_written(moment, column) for moment in encoded.dictionary.to_pylist()]
     return pa.DictionaryArray.from_arrays(encoded.indices, pa.array(texts, pa.string())).cast(pa.string())

@@ -14,6 +14,7 @@ from typing import Any
 import yaml
 
 from dpsynth.errors import SchemaError
+from dpsynth.spelling import number, resolved
 
 MAX_CHARACTERS = 8_000_000
 """A schema with 10,000 categories has about 200,000 characters; what is far beyond that is not a schema."""
@@ -67,8 +68,8 @@ class _Dumper(yaml.SafeDumper):
 for _tag, _pattern, _first in _SCALARS:
     _Loader.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
     _Dumper.add_implicit_resolver(_tag, re.compile(rf"(?:{_pattern})\Z"), list(_first))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: int(node.value))
-_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: float(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda _, node: number(node.value))
+_Loader.add_constructor("tag:yaml.org,2002:float", lambda _, node: number(node.value))
 _Loader.add_constructor("tag:yaml.org,2002:map", _Loader.construct_yaml_map)
 
 
@@ -122,7 +123,8 @@ def loads(text: str) -> Any:
     Returns
     -------
     Any
-        Mappings, lists, text, numbers, booleans and None.
+        Mappings, lists, text, numbers, booleans and None. Codes such as 1E5 and 250.00 are text where they are
+        categories, and numbers elsewhere (`dpsynth.spelling`).
 
     Raises
     ------
@@ -134,8 +136,9 @@ def loads(text: str) -> Any:
     try:
         if text.lstrip()[:1] == "{":
             with contextlib.suppress(json.JSONDecodeError):  # YAML in one line begins so, too
-                return json.loads(text, object_pairs_hook=_without_repeats)
-        return yaml.load(text, Loader=_Loader)  # noqa: S506  (a subclass of SafeLoader)
+                hooks = {"parse_float": number, "parse_int": number}
+                return resolved(json.loads(text, object_pairs_hook=_without_repeats, **hooks))
+        return resolved(yaml.load(text, Loader=_Loader))  # noqa: S506  (a subclass of SafeLoader)
     except yaml.YAMLError as fault:
         raise SchemaError(f"YAML: {_position(fault)}: {_reason(fault)}.") from None
     except SchemaError:

@@ -36,7 +36,7 @@ def under_one_schema(test: "Cohort", train: "Cohort", drawn: Drawn) -> "tuple[Co
     kept = {arm: list(draws) for arm, draws in drawn.items()}
     if not others:
         return test, train, kept
-    from dpsynth.spelling import respelled, texts_of
+    from dpsynth.respelling import respelled, texts_of
 
     alike = respelled(test.schema, {path: texts_of(one.table) for path, one in others.items()})
     for path in others:

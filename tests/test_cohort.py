@@ -1,6 +1,6 @@
 """Reading, checking and writing cohorts."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -281,8 +281,9 @@ def test_frames_of_many_types() -> None:
         ("sex", [["male"]]),
         ("sex", [b"male"]),
         ("day", [3.5]),
-        ("day", pd.to_datetime(["1990-01-01T00:00:00Z"])),
-        ("day", ["1990-01-01T00:00:00Z"]),
+        ("day", ["1990-01-01T00:00:00 Europe/Berlin"]),
+        ("day", [timedelta(days=7305)]),
+        ("day", [True]),
         ("died", [PATIENT]),
         ("died", [2]),
     ],

@@ -18,7 +18,7 @@ from dpsynth.evaluation.bins import Bins
 from dpsynth.evaluation.marginals import mean_tvd
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.table import tables
-from dpsynth.spelling import OTHERS, read_alike
+from dpsynth.respelling import OTHERS, read_alike
 
 
 def patients(rows: int = 400, seed: int = 0) -> pd.DataFrame:

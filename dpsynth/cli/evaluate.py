@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import Evaluation
+    from dpsynth.respelling import ReadAlike
     from dpsynth.schema import Schema
-    from dpsynth.spelling import ReadAlike
 
 SIDES = ".split.json"
 """Ending of the file beside a page that keeps which half of the real patients tests."""
@@ -302,8 +302,8 @@ def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | N
     With a draft also the other tables, whose values may be spelled in other ways.
     """
     from dpsynth.drafting import draft
+    from dpsynth.respelling import read_alike
     from dpsynth.schema import Schema
-    from dpsynth.spelling import read_alike
 
     if schema is not None:
         return Schema.load(schema), None

@@ -5,7 +5,7 @@ A tiny parser and no `eval`: a condition is a column, one operator and literal v
 
 import itertools
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from dpsynth.errors import InputError
@@ -112,7 +112,8 @@ def _parse(text: str) -> tuple[str, Any]:
     column = _picked(match)
     if match["missing"]:
         return column, None
-    values = _literals(text, match["list"] if match["in"] else match["value"])
+    bound = not match["in"] and match["op"] != "=="
+    values = _literals(text, match["list"] if match["in"] else match["value"], read=literal if bound else _equal)
     if match["in"]:
         return column, values
     if len(values) != 1:
@@ -135,7 +136,7 @@ def _picked(match: re.Match[str]) -> str:
     return next(match[group] for group in ("double", "single", "tick", "bare") if match[group] is not None).strip()
 
 
-def _literals(text: str, source: str) -> list[Any]:
+def _literals(text: str, source: str, *, read: Callable[[str], Any]) -> list[Any]:
     values, at = [], 0
     while at < len(source):
         match = _LITERAL.match(source, at)
@@ -143,16 +144,22 @@ def _literals(text: str, source: str) -> list[Any]:
             raise InputError(
                 f"--where {text!r}: its value is not understood; put text with quotes or commas in quotes."
             )
-        values.append(_literal(match))
+        values.append(_literal(match, read))
         at = match.end()
     if not values:
         raise InputError(f"--where {text!r}: has no value; expected one of: {_FORMS}.")
     return values
 
 
-def _literal(match: re.Match[str]) -> Any:
+def _literal(match: re.Match[str], read: Callable[[str], Any]) -> Any:
     quoted = match["double"] if match["double"] is not None else match["single"]
-    return quoted if quoted is not None else literal(match["bare"].strip())
+    return quoted if quoted is not None else read(match["bare"].strip())
+
+
+def _equal(word: str) -> Any:
+    """Read an unquoted word that a value must equal: 428.0 and 1E5 may be codes and stay as they are spelled."""
+    value = literal(word)
+    return value if isinstance(value, bool) or (str(value) == word and not word.endswith(".0")) else word
 
 
 def literal(word: str) -> Any:

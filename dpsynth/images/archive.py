@@ -9,6 +9,7 @@ Of the part that is read, ``train`` for example, these arrays are taken and no o
 Labels that are whole numbers stand for the declared values by position, unless one of the values is itself a number.
 They do so in whatever type the array has (1, 1.0, True, or the text "1"), because one label may decide on that type.
 Positions are counted from 0, or from `first_label`; one past the end is refused, as they may then begin elsewhere.
+For the same reason text that NumPy writes for a number ("1.0", "nan") is that number, unless it is a declared category.
 """
 
 import math
@@ -20,9 +21,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.columns import Boolean, Categorical
+from dpsynth.columns import Boolean, Categorical, Column
 from dpsynth.errors import DataError, DpsynthError, FileError, InputError
-from dpsynth.images.arrays import Header, read_array, read_header
+from dpsynth.images.arrays import Header, as_arrow, read_array, read_header
 from dpsynth.images.limits import check_memory
 from dpsynth.images.pixels import as_declared, channel_axis, check_depth, possible_axes, sides_of
 from dpsynth.imaging import ImageSet
@@ -167,6 +168,8 @@ class Archive:
         """
         name = self.images_of(part)
         header = self.header(name)
+        if header.dtype.kind not in "biuf":
+            raise DataError(f"{name}: holds text or dates, expected the numbers of pixels.")
         _check_shape(name, header.shape, images)
         check_depth(header.dtype, images)
         check_memory(header.shape[0] * math.prod(images.shape) * np.dtype(images.dtype).itemsize)
@@ -279,17 +282,26 @@ def _table(archive: Archive, part: str, schema: Schema, rows: int, *, synthetic:
 
 def _values(name: str, arrays: Mapping[str, npt.NDArray[Any]], schema: Schema, first: int) -> Any:
     """Return one column for Arrow; positions, counted from `first`, are put into words where the values are words."""
-    import pyarrow as pa
-
     array, column = arrays[name], schema.columns[name]
-    if array.dtype.kind == "U":
-        found = _each(pa.array(array.tolist(), pa.string()), _before_text)
+    written = _written_texts(column)
+    if array.dtype.kind == "U" or (array.dtype.kind == "f" and any(_before_text(text) != text for text in written)):
+        values = _each(as_arrow(array.astype(np.str_)), lambda text: _of_text(text, written))
     else:
-        found = pa.array(array, from_pandas=True)
+        values = as_arrow(array)
     if not isinstance(column, Categorical | Boolean) or not _are_words(column):
-        return found
+        return values
     words = [canonical_text(value) for value in column.categories]
-    return _each(text_of(found), lambda text: _meant(name, text, words, first))
+    return _each(text_of(values), lambda text: _meant(name, text, words, first))
+
+
+def _written_texts(column: Column) -> frozenset[str]:
+    """Return the categories that are declared as text; of such a list a number's own spelling may be one, as 250.0."""
+    categories = column.categories if isinstance(column, Categorical | Boolean) else ()
+    return frozenset(value for value in categories if isinstance(value, str))
+
+
+def _of_text(text: str, written: frozenset[str]) -> str | None:
+    return text if text.strip() in written else _before_text(text)
 
 
 def _each(texts: Any, change: Callable[[str], str | None]) -> Any:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from dpsynth.errors import DataError
 from dpsynth.guessing import nice_above, nice_below
 from dpsynth.images.archive import PARTS, Archive
+from dpsynth.images.arrays import as_arrow
 from dpsynth.images.folder import index_of, names_of, no_index, patients_of, places
 from dpsynth.images.formats import stored
 from dpsynth.images.layouts import PATHS, class_column, classes_of, has_classes
@@ -69,7 +70,7 @@ def found_in_archive(path: Path) -> Found:
     further = {name: archive.column(part, name) for name in archive.columns(part)}
     pixels = archive.array(archive.images_of(part))[:_LOOKED_AT]
     images, notes = _images([header.shape[1:]], [pixels], may_begin_with_channels=True)
-    columns = {name: _arrow(array) for name, array in (labels | further).items() if array is not None}
+    columns = {name: as_arrow(array) for name, array in (labels | further).items() if array is not None}
     codes = {name: _codes(array, single=len(labels) == 1) for name, array in labels.items()}
     known = {name: fields for name, fields in codes.items() if fields}
     if any(fields.get("values", [0])[0] == 1 for fields in known.values()):
@@ -193,9 +194,3 @@ def _codes(labels: npt.NDArray[Any], *, single: bool) -> dict[str, Any]:
     if not single and most <= 1:
         return {"type": "boolean", "labels": [0, 1]}
     return {"type": "categorical", "values": list(range(first, max(most, 1) + 1))}
-
-
-def _arrow(array: npt.NDArray[Any]) -> Any:
-    import pyarrow as pa
-
-    return pa.array(array.tolist(), pa.string()) if array.dtype.kind == "U" else pa.array(array)

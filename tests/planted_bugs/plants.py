@@ -242,6 +242,25 @@ def frames_read_by_column(patch: Patch) -> None:
     patch.setattr("dpsynth.reading._of_one_type", lambda _series: True)
 
 
+def decimals_cast_as_a_column(patch: Patch) -> None:
+    """Let Arrow cast decimals, which it does by the scale of the column: the digits of its longest value."""
+    patch.setattr("dpsynth.values.doubles", lambda array: array.cast("float64", safe=False))
+
+
+def singles_with_their_tail(patch: Patch) -> None:
+    """Take a float32 for the double that it is exactly; where another value makes it text it has other digits."""
+    patch.setattr("dpsynth.values.doubles", lambda array: array.cast("float64", safe=False))
+    patch.setattr("dpsynth.matching.shortest", lambda number: number)
+
+
+def moments_parsed_as_a_column(patch: Patch) -> None:
+    """Let Arrow choose one type for dates and moments that stand together."""
+    import pyarrow as pa
+
+    patch.setattr("dpsynth.reading._of_one_type", lambda _series: True)
+    patch.setattr("dpsynth.reading.mixed_moments", lambda _name, _column, values, _missing: pa.array(values))
+
+
 def identifiers_with_blanks(patch: Patch) -> None:
     """Take identifiers as they are written: a blank makes a further patient, who has rows of their own."""
     patch.setattr("dpsynth.values.identifiers", lambda _name, array, _missing_values: text_of(array))

@@ -15,6 +15,7 @@ import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
 import test_cohort as cohorts
+import test_neighbour_types as neighbours
 
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
@@ -105,7 +106,22 @@ CASES = [
     Case(plants.sides_by_content, protocol.test_equal_rows_have_independent_coins),
     Case(plants.coins_that_everybody_knows, protocol.test_a_division_is_secret_unless_it_is_kept_or_named),
     Case(plants.coins_by_place, protocol.test_one_more_equal_row_moves_no_other, lambda _: (0,)),
-    Case(plants.frames_read_by_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
+    Case(
+        plants.frames_read_by_column,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("frame of objects", "moments with a zone", folder),
+    ),
+    Case(plants.moments_parsed_as_a_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
+    Case(
+        plants.decimals_cast_as_a_column,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("Parquet", "decimals", folder),
+    ),
+    Case(
+        plants.singles_with_their_tail,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("npz", "float32", folder),
+    ),
     Case(plants.identifiers_with_blanks, cohorts.test_identifiers_are_trimmed, lambda folder: (folder, "csv")),
     Case(plants.keys_without_noise, discovery.test_the_noisy_count_decides_and_not_the_exact_one),
     Case(
