@@ -252,7 +252,7 @@ def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
     if inside:
         return Schema.load(inside[0])
     note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
-    return draft(*files).schema
+    return draft(*files).with_likeliest()
 
 
 def _refuse(reason: str, given: "dict[str, Any]") -> None:
