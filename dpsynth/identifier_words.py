@@ -80,10 +80,10 @@ VISITS_IN_ENGLISH = _words("visits encounters stays admissions episodes cases cl
 
 PLACES = _words(
     "hospital site ward station unit department dept center centre clinic klinik facility organization organisation "
-    "org practice location care payer insurer country region zip plz postal postcode city room bed krankenhaus abteilung "
-    "hopital service etablissement reparto ospedale centro hospitales afdeling ziekenhuis oddzial szpital avdelning "
-    "sjukhus afdeling sygehus sykehus osasto sairaala oddeleni nemocnice osztaly korhaz τμημα νοσοκομειο device "
-    "scanner lab batch plate"
+    "org practice location care payer insurer country region zip plz postal postcode city room bed krankenhaus "
+    "abteilung hopital service etablissement reparto ospedale centro hospitales afdeling ziekenhuis oddzial szpital "
+    "avdelning sjukhus afdeling sygehus sykehus osasto sairaala oddeleni nemocnice osztaly korhaz τμημα νοσοκομειο "
+    "device scanner lab batch plate"
 )
 """What groups patients without telling them apart."""
 

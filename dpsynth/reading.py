@@ -2,7 +2,7 @@
 
 import csv
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from dpsynth.schema import Schema, nearest
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["column_names", "read_all", "read_frame", "read_header", "read_table"]
+__all__ = ["column_names", "is_text_file", "read_all", "read_frame", "read_header", "read_table"]
 
 _BLOCK = 16 * 2**20
 _SIGNATURES = {
@@ -29,7 +29,9 @@ _SIGNATURES = {
 }
 
 
-def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
+def read_table(
+    path: Path, schema: Schema, *, synthetic: bool = False, on_damaged: Callable[[Any], str] | None = None
+) -> Any:
     """Read the declared columns of a CSV or Parquet file; which of the two it is, its first bytes say.
 
     Parameters
@@ -40,6 +42,10 @@ def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
         Its schema.
     synthetic
         Whether identifiers may be left out.
+    on_damaged
+        Called with each line of a CSV file that has more or fewer cells than the header has names; returns ``"skip"``
+        to pass over it. What else is wrong with the header is then passed over, too. Where left out, all of it is an
+        error.
 
     Returns
     -------
@@ -53,8 +59,14 @@ def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
     DataError
         If it is no such file, or its columns are not the declared ones.
     """
-    start = first_bytes(path)
-    return (_read_parquet if start.startswith(b"PAR1") else _read_csv)(path, schema, synthetic=synthetic)
+    if not is_text_file(path):
+        return _read_parquet(path, schema, synthetic=synthetic)
+    return _read_csv(path, schema, synthetic=synthetic, on_damaged=on_damaged)
+
+
+def is_text_file(path: Path) -> bool:
+    """Return whether a table is CSV rather than Parquet; raises as `read_table` where it is neither."""
+    return not first_bytes(path).startswith(b"PAR1")
 
 
 def read_all(path: Path) -> Any:
@@ -181,14 +193,23 @@ def _optional(schema: Schema, name: str) -> bool:
     return isinstance(schema.columns[name], Identifier)
 
 
-def _read_csv(path: Path, schema: Schema, *, synthetic: bool) -> Any:
+def _read_csv(path: Path, schema: Schema, *, synthetic: bool, on_damaged: Callable[[Any], str] | None = None) -> Any:
     header = read_header(path, schema.columns)
-    columns = wanted_columns(header, schema, synthetic=synthetic)
+    if on_damaged is None:
+        columns = wanted_columns(header, schema, synthetic=synthetic)
+    else:
+        columns = [name for name in schema.columns if header.count(name) == 1]
     types = {name: _arrow_type(schema, name) for name in columns}
-    return _parse_csv(path, header, types, list({*schema.missing_values, ""}))
+    return _parse_csv(path, header, types, list({*schema.missing_values, ""}), on_damaged)
 
 
-def _parse_csv(path: Path, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Any:
+def _parse_csv(
+    path: Path,
+    header: Sequence[str],
+    types: dict[str, Any],
+    missing_values: list[str],
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Any:
     """Return the columns that `types` names, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -196,8 +217,8 @@ def _parse_csv(path: Path, header: Sequence[str], types: dict[str, Any], missing
     try:
         table = pa_csv.read_csv(
             path,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK, use_threads=on_damaged is None),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_damaged),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
             ),
