@@ -127,10 +127,10 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     stored, home = _stored(path, schema, table_of(path, schema))
     table = stored.table
     faults = [*stored.faults, *check_dropped(schema)]
-    if table is None:
-        return DataCheck(path.name, 0, (), {}, tuple(faults))
-    if table.num_rows == 0:
+    if table is not None and table.num_rows == 0:
         faults.append(Fault(path.name, "has no rows; expected at least one", is_refused=True))
+    if table is None or table.num_rows == 0:
+        return DataCheck(path.name, 0, (), {}, tuple(faults))
     checked = {
         name: check_column(name, schema.columns[name], table[name], schema.missing_values)
         for name in table.column_names

@@ -12,7 +12,7 @@ from dpsynth.errors import DataError
 from dpsynth.reading import column_names, is_text_file, read_table
 from dpsynth.schema import Schema, nearest
 
-__all__ = ["StoredTable", "line_numbers", "stored_table"]
+__all__ = ["StoredTable", "line_numbers", "stored_fault", "stored_table"]
 
 
 @dataclass
@@ -125,7 +125,7 @@ def _records(path: Path) -> list[tuple[int, int]] | None:
     return records or None
 
 
-def undecodable_lines(path: Path) -> tuple[int, ...]:
+def _undecodable_lines(path: Path) -> tuple[int, ...]:
     """Return the lines of a text file that are not UTF-8."""
 
     def is_text(line: bytes) -> bool:
@@ -142,5 +142,5 @@ def undecodable_lines(path: Path) -> tuple[int, ...]:
 def stored_fault(path: Path, error: DataError) -> Fault:
     """Return the fault of a file that cannot be read at all, with the lines that are not UTF-8."""
     words = str(error).rstrip(".")
-    lines = undecodable_lines(path) if path.is_file() and "UTF-8" in words and is_text_file(path) else ()
+    lines = _undecodable_lines(path) if "not text in UTF-8" in words or "that is not UTF-8" in words else ()
     return Fault(path.name, words.removeprefix(f"{path.name}: "), True, lines=lines, count=len(lines) or None)

@@ -76,7 +76,7 @@ def _numbers(array: Any) -> Positions:
     if not pa.types.is_dictionary(array.type):
         array = array.dictionary_encode()
     missing = np.asarray(array.is_null().to_numpy(zero_copy_only=False))
-    numbers = array.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
+    numbers: Positions = array.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
     numbers[missing] = len(array.dictionary) + np.arange(np.count_nonzero(missing))
     return numbers
 
@@ -141,4 +141,5 @@ def _varies(cohort: "Cohort", name: str) -> npt.NDArray[np.bool_]:
     there = ~np.asarray(array.is_null().to_numpy(zero_copy_only=False))
     pairs = np.unique(np.stack([owners[there], _numbers(array)[there]], axis=1), axis=0)
     counts = np.bincount(pairs[:, 0], minlength=int(owners.max(initial=0)) + 1)
-    return np.asarray(counts[owners] > 1) & there
+    varies: npt.NDArray[np.bool_] = (counts[owners] > 1) & there
+    return varies

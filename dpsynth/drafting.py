@@ -210,7 +210,7 @@ def _with_images(made: Draft, found: "Found") -> Draft:
 
 def _known(fields: dict[str, Any], guessed: Guess) -> Guess:
     """Return what is known of a column in place of the guess from its values."""
-    notes = [next(name for name in ("values", "labels", "type") if name in fields)]
+    notes: list[str] = [next(name for name in ("values", "labels", "type") if name in fields)]
     if fields["type"] != "identifier":
         return Guess(fields, notes)
     return replace(guessed, fields=fields, notes=notes, role="person")

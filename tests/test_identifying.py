@@ -250,7 +250,7 @@ def test_patients_are_not_discovered() -> None:
 
 @pytest.mark.parametrize("values", [KEYS[:3], ["flu", "gout", "mumps"]], ids=["UUIDs", "diagnoses"])
 def test_discovered_identifiers_are_refused(values: list[str]) -> None:
-    """Under a wrong unit frequent identifiers pass the threshold: they are refused unsaid, and their cost stays spent."""
+    """Under a wrong unit frequent identifiers pass the threshold: they are refused, and their cost stays."""
     schema = Schema.parse(WRONG_UNIT.replace("PATIENT:", "info:"))
     rows = 1200
     table = {"Id": [f"v{i}" for i in range(rows)], "info": [values[i % 3] for i in range(rows)], "age": [50] * rows}

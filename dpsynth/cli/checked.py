@@ -22,8 +22,8 @@ def show_check(checked: "DataCheck") -> None:
         table(f"{checked.file}: {checked.rows} rows", headings, rows, caption=internal)
     if checked.faults:
         headings = ("a fit", "where", "what", "rows", f"{checked.unit}s")
-        rows = [_row(checked, fault) for fault in checked.faults]
-        table("What does not keep the schema", headings, rows, caption=internal, lines=True)
+        faults = [_row(checked, fault) for fault in checked.faults]
+        table("What does not keep the schema", headings, faults, caption=internal, lines=True)
     note(f"{checked.file}: {_verdict(checked)}")
 
 
