@@ -126,7 +126,7 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     path = Path(path)
     stored, home = _stored(path, schema, table_of(path, schema))
     table = stored.table
-    faults = [*stored.faults, *check_dropped(schema)]
+    faults = [*stored.faults, *check_dropped(schema), *_discovered(schema)]
     if table is not None and table.num_rows == 0:
         faults.append(Fault(path.name, "has no rows; expected at least one", is_refused=True))
     if table is None or table.num_rows == 0:
@@ -205,6 +205,12 @@ def _visits(schema: Schema, checked: dict[str, CheckedColumn]) -> list[Fault]:
     if any(name not in checked or checked[name].array is None for name in names):
         return []
     return check_visit_rows(_cohort(schema, checked, names))
+
+
+def _discovered(schema: Schema) -> list[Fault]:
+    from dpsynth.open_questions import discovered_patients
+
+    return [Fault(name, words, is_refused=True) for name, words in discovered_patients(schema).items()]
 
 
 def _counts(schema: Schema, rows: int) -> list[Fault]:

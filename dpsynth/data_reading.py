@@ -1,7 +1,7 @@
 """A table as it stands in its file, read as far as it can be: columns, damaged lines, and the line of each row."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,7 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
         If it cannot be read at all.
     """
     names = column_names(path)
-    stored = StoredTable(faults=_names_faults(names, schema))
+    stored = StoredTable(faults=_names_faults(path.name, names, schema))
     wanted = [name for name in schema.columns if names.count(name) == 1]
     if not wanted:
         return stored
@@ -65,11 +65,14 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
     return stored
 
 
-def _names_faults(names: Sequence[str], schema: Schema) -> list[Fault]:
+def _names_faults(file: str, names: Sequence[str], schema: Schema) -> list[Fault]:
     known = {*schema.columns, *schema.drop}
+    if not known & {*names}:  # the first line may be a row of values, which no message may hold
+        words = "none of its columns is declared in the schema: is this the right file, with a header?"
+        return [Fault(file, words, is_refused=True)]
     unknown = [name for name in dict.fromkeys(names) if name not in known]
     absent = [name for name in schema.columns if name not in names]
-    again = [name for name in dict.fromkeys(names) if names.count(name) > 1]
+    again = [_shown(name, names, known) for name in dict.fromkeys(names) if names.count(name) > 1]
     declare = "Declare it under columns, or name it under drop"
     faults = [Fault(name, "stands twice in the header. Rename one of the two", is_refused=True) for name in again]
     faults += [
@@ -81,6 +84,13 @@ def _names_faults(names: Sequence[str], schema: Schema) -> list[Fault]:
         for name in unknown
     ]
     return faults
+
+
+def _shown(name: str, names: Sequence[str], known: Container[str]) -> str:
+    """Return a name that stands twice, or only where it does: what the schema does not have may be a value."""
+    if name in known:
+        return name
+    return f"columns {' and '.join(str(place + 1) for place, other in enumerate(names) if other == name)}"
 
 
 def line_numbers(path: Path, rows: int) -> list[int] | None:

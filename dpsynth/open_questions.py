@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.columns import Categorical, Identifier
+from dpsynth.columns import Categorical, Column, Identifier
 from dpsynth.identifying import by_name, meaning_of
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema
 
-__all__ = ["OPEN", "answers", "check_answered", "opened", "question"]
+__all__ = ["OPEN", "answers", "check_answered", "discovered_patients", "opened", "question"]
 
 OPEN = "?"
 """What stands in a schema file in place of an answer."""
@@ -42,24 +42,30 @@ def question(schema: "Schema") -> str:
 
 
 def check_answered(schema: "Schema") -> None:
-    """Refuse what a person who confirms a schema has left open, or overlooked, about who is protected.
-
-    A column that is called after the patient and is to be discovered as categories would publish the identifiers of
-    patients with many rows, where another column was taken for the patient.
+    """Refuse to confirm a schema with an open question.
 
     Raises
     ------
     ValueError
-        Naming the question with its answers, or the column.
+        Naming the question with its answers.
     """
     if schema.open:
         raise ValueError(f"{question(schema)}. A schema with an open question cannot be confirmed")
-    for name, column in schema.columns.items():
-        meaning = meaning_of(name)
-        is_found = isinstance(column, Categorical) and column.discover
-        if is_found and meaning.is_key and meaning.entity == "person":
-            raise ValueError(
-                f"columns.{name}: by its name it tells patients apart, and discover: true would publish its values. "
-                "Declare it as type: identifier (and as patient, if that is what it tells apart), name it under drop, "
-                "or, if its values are public categories, list them under values"
-            )
+
+
+def discovered_patients(schema: "Schema") -> dict[str, str]:
+    """Return columns that are called after the patient and are to be discovered, with what is wrong and what to do.
+
+    They would publish the identifiers of patients with many rows, where another column was taken for the patient.
+    """
+    words = (
+        "by its name it tells patients apart, and discover: true would publish its values. Declare it as type: "
+        "identifier (and as patient, if that is what it tells apart), name it under drop, or, if its values are public "
+        "categories, list them under values"
+    )
+    return {name: words for name, column in schema.columns.items() if _is_discovered_patient(name, column)}
+
+
+def _is_discovered_patient(name: str, column: Column) -> bool:
+    meaning = meaning_of(name)
+    return isinstance(column, Categorical) and column.discover and meaning.is_key and meaning.entity == "person"

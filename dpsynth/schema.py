@@ -13,7 +13,7 @@ from dpsynth import yamltext
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Number, Numeric
 from dpsynth.constraints import Constraint
 from dpsynth.errors import FileError, SchemaError
-from dpsynth.open_questions import OPEN, check_answered, opened, question
+from dpsynth.open_questions import OPEN, check_answered, discovered_patients, opened, question
 from dpsynth.policies import Fairness
 from dpsynth.visits import Visits, check_visits
 
@@ -253,10 +253,10 @@ class Schema(BaseModel):
                 "knowledge and not read from the data, then set confirmed: true."
                 f"{asked}"
             )
-        try:
-            check_answered(self)
-        except ValueError as fault:
-            raise SchemaError(f"schema {self.name!r}: {fault}.") from None
+        faults = [question(self)] if self.open else []
+        faults += [f"columns.{name}: {words}" for name, words in discovered_patients(self).items()]
+        if faults:
+            raise SchemaError(f"schema {self.name!r}: {'; '.join(faults)}.")
 
     @classmethod
     def parse(cls, document: str | Mapping[str, Any]) -> "Schema":

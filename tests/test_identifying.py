@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
+from dpsynth.data_check import check_data
 from dpsynth.drafting import Draft, draft
 from dpsynth.errors import InputError, SchemaError
 from dpsynth.identifier_values import written_like
@@ -244,8 +245,22 @@ columns:
 def test_patients_are_not_discovered() -> None:
     """A column that is called after the patient cannot be discovered as categories: it would be published."""
     with pytest.raises(SchemaError, match=r"columns\.PATIENT: by its name it tells patients apart"):
-        Schema.parse(WRONG_UNIT)
-    assert Schema.parse(WRONG_UNIT.replace("PATIENT:", "diagnosis:")).confirmed
+        Schema.parse(WRONG_UNIT).check_confirmed()
+    Schema.parse(WRONG_UNIT.replace("PATIENT:", "diagnosis:")).check_confirmed()
+
+
+def test_patients_to_discover_are_listed(tmp_path: Path) -> None:
+    """The check says so of the schema alone, and beside the data with how many visits a patient holds."""
+    (tmp_path / "ward.yaml").write_text(WRONG_UNIT)
+    frame = pd.DataFrame({"Id": KEYS, "PATIENT": [KEYS[p] for p in PATIENTS], "age": AGES})
+    frame.to_csv(tmp_path / "ward.csv", index=False)
+    command = ["schema", "check", str(tmp_path / "ward.yaml")]
+    for options in ([], ["--data", str(tmp_path / "ward.csv")]):
+        result = CliRunner().invoke(app, [*command, *options])
+        assert result.exit_code == 2
+    refused, warning = check_data(tmp_path / "ward.csv", Schema.load(tmp_path / "ward.yaml")).faults
+    assert (refused.place, refused.is_refused, warning.place, warning.is_refused) == ("PATIENT", True, "PATIENT", False)
+    assert "set patient: PATIENT" in warning.words
 
 
 @pytest.mark.parametrize("values", [KEYS[:3], ["flu", "gout", "mumps"]], ids=["UUIDs", "diagnoses"])

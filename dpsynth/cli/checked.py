@@ -21,9 +21,9 @@ def show_check(checked: "DataCheck") -> None:
         headings = ("column", "missing", "below min", "above max", "to other", "unreadable")
         table(f"{checked.file}: {checked.rows} rows", headings, rows, caption=internal)
     if checked.faults:
-        headings = ("a fit", "where", "what", "rows", f"{checked.unit}s")
+        columns = ("a fit", "where", "what", "rows", f"which {checked.unit}s")
         faults = [_row(checked, fault) for fault in checked.faults]
-        table("What does not keep the schema", headings, faults, caption=internal, lines=True)
+        table("What does not keep the schema", columns, faults, caption=internal, lines=True)
     note(f"{checked.file}: {_verdict(checked)}")
 
 

@@ -77,6 +77,8 @@ def check(
     from dpsynth.schema import Schema
 
     loaded = Schema.load(schema)
+    if loaded.confirmed and data is None:
+        loaded.check_confirmed()
     checked = None
     if data is not None:
         from dpsynth.data_check import check_data
