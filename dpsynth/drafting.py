@@ -13,6 +13,7 @@ from dpsynth.guessing import Guess, guess, nice_above
 from dpsynth.identifying import RANKS
 from dpsynth.open_questions import OPEN
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+from dpsynth.values import text_of
 
 if TYPE_CHECKING:
     from dpsynth.images.drafting import Found
@@ -222,6 +223,8 @@ def _as_text(name: str, array: Any) -> Any:
 
     if pa.types.is_nested(array.type) or pa.types.is_binary(array.type) or pa.types.is_large_binary(array.type):
         raise DataError(f"column {name!r}: is no column of text, numbers or dates; leave it out of the file.")
+    if isinstance(array.type, pa.BaseExtensionType):
+        array = text_of(array)
     if pa.types.is_timestamp(array.type):
         array = array.cast(pa.timestamp("s"), safe=False)
     return pc.utf8_trim_whitespace(array.cast(pa.string()))

@@ -11,6 +11,7 @@ from functools import cache
 
 from dpsynth.identifier_words import (
     CODES,
+    COUNTED,
     DIRECT,
     FILLERS,
     LISTS,
@@ -18,7 +19,6 @@ from dpsynth.identifier_words import (
     PLACES,
     STEMS,
     STRONG,
-    VISITS_IN_ENGLISH,
     WORDS,
 )
 
@@ -73,7 +73,8 @@ def meaning_of(name: str) -> NameMeaning:
     (False, False, False)
     """
     words = _words(name)
-    if not words or any(word in VISITS_IN_ENGLISH and len(words) > 1 and words[0] in NUMBERS for word in words):
+    counts = len(words) == 1 or (bool(words) and words[0] in NUMBERS)
+    if not words or (counts and any(word in COUNTED for word in words)):
         return NameMeaning()
     entities = [_entity(word) for word in words]
     strong = any(word in STRONG or _is_compound(word, entity) for word, entity in zip(words, entities, strict=True))

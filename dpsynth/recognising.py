@@ -64,7 +64,8 @@ def recognised_text(name: str, texts: Sequence[str], rows: int) -> Recognised | 
         return Recognised("person" if kind.startswith("national") else _role(meaning), kind)
     if _says_so(meaning, len(texts), rows, is_ordinal=len(texts) <= _MOST_LISTED):
         return Recognised(_role(meaning), "its name")
-    if meaning.is_key and len(texts) > _SHORT_LIST and not any(" " in text for text in texts):
+    are_keys = len(texts) > _MOST_LISTED or not any(" " in text for text in texts)
+    if meaning.is_key and len(texts) > _SHORT_LIST and are_keys:
         return Recognised(_role(meaning), "its name") if _is_specific(meaning, len(texts), rows) else None
     return _enumerated(meaning, texts, rows)
 
@@ -121,9 +122,7 @@ def _says_so(meaning: NameMeaning, distinct: int, rows: int, *, is_ordinal: bool
 
 def _is_specific(meaning: NameMeaning, distinct: int, rows: int) -> bool:
     """Return whether a name such as ``patient`` or ``encounter`` may head a column of keys with so many values."""
-    if meaning.entity in ("person", "record"):
-        return True
-    return meaning.entity in ("visit", "row") and distinct > rows / 4
+    return meaning.entity == "person" or distinct > rows / 4
 
 
 def _role(meaning: NameMeaning) -> str:

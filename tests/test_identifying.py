@@ -36,7 +36,8 @@ PERSONS = _words(
 Patientennummer Patienten-ID Versichertennummer KVNR numéro_patient id_paciente codigo_paciente paziente_id
 patiëntnummer BSN id_pacjenta PESEL personnummer CPR Fødselsnummer potilas_id Henkilötunnus rodné_číslo
 beteg_azonosító TAJ ασθενής ID_ασθενούς αμκα utente kennitala isikukood пациент_id patient_id_hash
-person_source_value encounter_patient_id"""
+person_source_value encounter_patient_id asmens_kodas
+LopNr id_doente codice_fiscale betegazonosító EMŠO cip henkilönumero enrolid"""
 )
 VISITS = _words(
     """FallNr Fallnummer visit_occurrence_id hadm_id stay_id encounter_id CaseID N_SEJOUR NumeroEpisodio
@@ -44,7 +45,8 @@ codice_ricovero opnamenr vårdtillfälle_id hoitojakso_id patient_visit_id id_vi
 )
 NO_KEYS = _words(
     """patient_age PatientSex num_visits no_children gender_concept_id visit_type diagnosis_code weight covid
-uric_acid thyroid zip hospital_name drug_name event_time study_day p pt ward TOTAL_CLAIM_COST"""
+uric_acid thyroid zip hospital_name drug_name event_time study_day p pt ward
+patients n_patients betegség TOTAL_CLAIM_COST"""
 )
 
 
