@@ -14,6 +14,7 @@ import numpy.typing as npt
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.data_faults import ColumnShares, Fault, at_rows, share
 from dpsynth.errors import DataError
+from dpsynth.identifier_values import written_like
 from dpsynth.matching import UNKNOWN, Matcher
 from dpsynth.values import steps, typed, whole
 
@@ -156,13 +157,33 @@ class _Measured:
     shares: dict[str, float] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
+    def add(self, more: "_Measured") -> None:
+        self.shares |= more.shares
+        self.faults += more.faults
+
 
 def _measured(name: str, column: Column, read: Any, array: Any, missing_values: Sequence[str]) -> _Measured:
     if isinstance(column, Numeric | Datetime):
         return _outside(name, column, read)
     if isinstance(column, Categorical | Boolean) and column.other != "error":
         return _mapped(name, column, array, missing_values)
+    if isinstance(column, Categorical) and column.discover:
+        return _Measured(faults=_discovered(name, column, read))
     return _Measured()
+
+
+def _discovered(name: str, column: Categorical, read: Any) -> list[Fault]:
+    """Return whether the values of a column that is to be discovered are identifiers, or more than may be found."""
+    texts = [str(value) for value in read.dictionary.to_pylist()]
+    kind = written_like(texts, share=0.5)
+    faults = []
+    if kind:
+        words = f"its values look like {kind}. Declare type: identifier, or drop it; a fit that finds them stops"
+        faults.append(Fault(name, words, is_refused=True))
+    if column.max_values is not None and len(texts) > column.max_values:
+        words = f"has {len(texts)} different values, more than max_values: the rarer ones stay unknown"
+        faults.append(Fault(name, words, is_refused=False))
+    return faults
 
 
 def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
@@ -176,7 +197,21 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
     found = _Measured({"below": share(below), "above": share(above)})
     found.faults += at_rows(name, f"below min: becomes min{asked}", below)
     found.faults += at_rows(name, f"above max: becomes max{asked}", above)
+    if isinstance(column, Numeric):
+        found.add(_rounded(name, column, read, values, ordinary & ~below & ~above))
     return found
+
+
+def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _Measured:
+    """Return what loses digits, and where that changes a value by more than a hundredth of the range, or of itself."""
+    exact = read.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+    change = np.where(inside, np.abs(exact - values / 10.0**column.decimals), 0.0)
+    lost = change > 1e-6 * 10.0**-column.decimals
+    limit = 0.1 * np.abs(exact) if column.scale == "log" else (column.max - column.min) / 100
+    words = f"has more digits than decimals: {column.decimals} and is rounded by more than a tenth of its value"
+    if column.scale == "linear":
+        words = f"has more digits than decimals: {column.decimals} and is rounded by more than 1 % of the range"
+    return _Measured({"rounded": share(lost)}, at_rows(name, words, lost & (change > limit)))
 
 
 def _mapped(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> _Measured:

@@ -62,6 +62,8 @@ class ColumnShares:
         Rows without a value.
     below, above
         Rows with a value below min or above max, which are clipped.
+    rounded
+        Rows with a number that has more digits than `decimals`.
     other
         Rows with a value off the closed list that `other` maps.
     unreadable
@@ -73,6 +75,7 @@ class ColumnShares:
     missing: float | None = None
     below: float | None = None
     above: float | None = None
+    rounded: float | None = None
     other: float | None = None
     unreadable: float | None = None
 

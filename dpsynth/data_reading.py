@@ -42,7 +42,7 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
     FileError, DataError
         If it cannot be read at all.
     """
-    names = column_names(path)
+    names = column_names(path, schema.columns)
     stored = StoredTable(faults=_names_faults(path.name, names, schema))
     wanted = [name for name in schema.columns if names.count(name) == 1]
     if not wanted:

@@ -90,13 +90,13 @@ def read_all(path: Path) -> Any:
     return table
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the names of the columns of a CSV or Parquet file; raises as `read_table`."""
+def column_names(path: Path, known: Container[str] = ()) -> list[str]:
+    """Return the names of the columns of a CSV or Parquet file, where `known` may well be some; raises alike."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not first_bytes(path).startswith(b"PAR1"):
-        return read_header(path)
+        return read_header(path, known)
     try:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):

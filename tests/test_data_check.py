@@ -106,9 +106,11 @@ def test_shares(ward: Path) -> None:
     checked = check_data(ward / "ward.csv", Schema.load(ward / "ward.yaml"))
     shares = {column.name: column.to_dict() for column in checked.columns}
     assert checked.rows == 9
-    assert shares["age"] == {"type": "numeric", "missing": 0, "below": 1 / 9, "above": 1 / 9, "unreadable": 1 / 9}
-    assert shares["sex"] == {"type": "categorical", "missing": 0, "other": 1 / 9, "unreadable": 0}
-    assert shares["bmi"] == {"type": "numeric", "missing": 1 / 9, "below": 0, "above": 0, "unreadable": 1 / 9}
+    ninth = 1 / 9
+    age = {"type": "numeric", "missing": 0, "below": ninth, "above": ninth, "rounded": 0, "unreadable": ninth}
+    assert shares["age"] == age
+    assert shares["bmi"] == {**age, "missing": ninth, "below": 0, "above": 0}
+    assert shares["sex"] == {"type": "categorical", "missing": 0, "other": ninth, "unreadable": 0}
 
 
 @pytest.mark.parametrize("options", [[], ["--json"]])
@@ -195,6 +197,33 @@ def test_a_table_that_fits(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "v.csv", index=False)
     result = CliRunner().invoke(app, ["schema", "check", f"{tmp_path}/v.yaml", "--data", f"{tmp_path}/v.csv"])
     assert (result.exit_code, "keeps the schema" in result.output) == (0, True)
+
+
+ROUNDED = """
+name: r
+columns:
+  temperature: {type: numeric, min: 30, max: 45}
+  creatinine: {type: numeric, min: 1, max: 500, scale: log}
+  bmi: {type: numeric, min: 10, max: 60, decimals: 1}
+  code: {type: categorical, discover: true, max_values: 2}
+  link: {type: categorical, discover: true, max_values: 9}
+"""
+
+
+def test_what_is_rounded_and_what_is_not_found(tmp_path: Path) -> None:
+    """Digits that a column loses are counted, and said where it matters; so are values that cannot all be found."""
+    frame = pd.DataFrame({"temperature": [36.6, 37.0], "creatinine": [1.4, 120.4], "bmi": [22.15, 30.1]})
+    frame.assign(code=["a", "b"], link=["a@b.org", "c@d.org"]).to_csv(tmp_path / "r.csv", index=False)
+    text = (tmp_path / "r.csv").read_text() + "38.0,5,20.0,c,e@f.org\n"
+    (tmp_path / "r.csv").write_text(text)
+    checked = check_data(tmp_path / "r.csv", Schema.parse(ROUNDED))
+    assert [column.rounded for column in checked.columns][:3] == [1 / 3, 2 / 3, 1 / 3]
+    assert found_in(checked) == {
+        ("temperature", "has more"): (False, [2]),
+        ("creatinine", "has more"): (False, [2]),
+        ("code", "has 3"): (False, []),
+        ("link", "its values"): (True, []),
+    }
 
 
 def units(columns: dict[str, Any], patient: str | None, folder: Path, drop: tuple[str, ...] = ()) -> list[Fault]:

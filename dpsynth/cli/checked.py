@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 __all__ = ["show_check"]
 
-_SHARES = ("missing", "below", "above", "other", "unreadable")
+_SHARES = ("missing", "below", "above", "rounded", "other", "unreadable")
 
 
 def show_check(checked: "DataCheck") -> None:
@@ -18,7 +18,7 @@ def show_check(checked: "DataCheck") -> None:
     internal = "INTERNAL: exact counts of private data, not to be published"
     if checked.columns:
         rows = [(column.name, *(_percent(getattr(column, name)) for name in _SHARES)) for column in checked.columns]
-        headings = ("column", "missing", "below min", "above max", "to other", "unreadable")
+        headings = ("column", "missing", "below min", "above max", "rounded", "to other", "unreadable")
         table(f"{checked.file}: {checked.rows} rows", headings, rows, caption=internal)
     if checked.faults:
         columns = ("a fit", "where", "what", "rows", f"which {checked.unit}s")
