@@ -11,7 +11,7 @@ from dpsynth import yamltext
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
 from dpsynth.identifying import RANKS
-from dpsynth.open_questions import OPEN
+from dpsynth.open_questions import OPEN, answers
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
 from dpsynth.values import text_of
 
@@ -118,8 +118,9 @@ class Draft:
             return lines
         asked = [f"# OPEN QUESTION: {line}" if not index else f"# {line}" for index, line in enumerate(_QUESTION)]
         asked += [f"#   {candidate.column}: {candidate.words}" for candidate in self.candidates]
+        asked += [] if self.candidates else [f"#   {name}" for name in answers(self.schema)]
         after = lines[place + 1 :]
-        if after and after[0].startswith("max_rows_per_patient: "):
+        if self.candidates and after and after[0].startswith("max_rows_per_patient: "):
             after[0] += f"  # {self.label}, if the answer is {self.candidates[0].column}; 1 if each row is a patient"
         return [*lines[:place], *asked, lines[place], *after]
 
@@ -190,6 +191,8 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
     if found is None:
         return _as_draft(path.stem, guesses, missing_values, table.num_rows)
     guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
+    if any(fields["type"] == "identifier" for fields in found.columns.values()):  # index and table share the patient
+        guesses = {name: guess if name in found.columns else replace(guess, role="") for name, guess in guesses.items()}
     return _with_images(_as_draft(path.stem, guesses, missing_values, table.num_rows, images=found.images), found)
 
 
