@@ -117,11 +117,12 @@ class Draft:
         if not self.schema.open or place == len(lines):
             return lines
         asked = [f"# OPEN QUESTION: {line}" if not index else f"# {line}" for index, line in enumerate(_QUESTION)]
-        asked += [f"#   {candidate.column}: {candidate.words}" for candidate in self.candidates]
-        asked += [] if self.candidates else [f"#   {name}" for name in answers(self.schema)]
+        asked += [f"#   {_printable(candidate.column)}: {candidate.words}" for candidate in self.candidates]
+        asked += [] if self.candidates else [f"#   {_printable(name)}" for name in answers(self.schema)]
         after = lines[place + 1 :]
         if self.candidates and after and after[0].startswith("max_rows_per_patient: "):
-            after[0] += f"  # {self.label}, if the answer is {self.candidates[0].column}; 1 if each row is a patient"
+            first = _printable(self.candidates[0].column)
+            after[0] += f"  # {self.label}, if the answer is {first}; 1 if each row is a patient"
         return [*lines[:place], *asked, lines[place], *after]
 
     def with_likeliest(self) -> Schema:
@@ -137,6 +138,11 @@ class Draft:
         first = self.candidates[0]
         answered = {"patient": first.column, "max_rows_per_patient": first.most_rows, "open": ()}
         return self.schema.model_copy(update=answered)
+
+
+def _printable(name: str) -> str:
+    """Return a column's name for a comment, where nothing may break the line."""
+    return name if name.isprintable() else repr(name)
 
 
 def draft_schema(path: str | Path) -> Schema:

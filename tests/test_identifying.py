@@ -144,6 +144,13 @@ def test_the_question_is_left_open(tmp_path: Path, columns: dict[str, Any], cand
     assert len(Cohort.read(tmp_path / "ward.csv", made.schema)) == ROWS
 
 
+def test_a_name_cannot_break_the_question(tmp_path: Path) -> None:
+    """The names of candidates stand in comments: a line break of another alphabet in one does not end the comment."""
+    made = drafted(tmp_path, **{"pat\u2028ient": PATIENTS, "mrn": [f"M{p}" for p in PATIENTS]})
+    assert made.schema.open
+    assert Schema.parse(made.to_yaml()) == made.schema
+
+
 SETTLED = {
     "the only identifier": ({"PatNr": PATIENTS}, "PatNr", 25),
     "a patient beside a name and free text": (
@@ -260,8 +267,10 @@ def test_patients_to_discover_are_listed(tmp_path: Path) -> None:
     for options in ([], ["--data", str(tmp_path / "ward.csv")]):
         result = CliRunner().invoke(app, [*command, *options])
         assert result.exit_code == 2
-    refused, warning = check_data(tmp_path / "ward.csv", Schema.load(tmp_path / "ward.yaml")).faults
-    assert (refused.place, refused.is_refused, warning.place, warning.is_refused) == ("PATIENT", True, "PATIENT", False)
+    by_name, by_values, warning = check_data(tmp_path / "ward.csv", Schema.load(tmp_path / "ward.yaml")).faults
+    assert {by_name.place, by_values.place, warning.place} == {"PATIENT"}
+    assert (by_name.is_refused, by_values.is_refused, warning.is_refused) == (True, True, False)
+    assert "look like UUIDs" in by_values.words
     assert "set patient: PATIENT" in warning.words
 
 
