@@ -8,6 +8,7 @@ import numpy.typing as npt
 
 from dpsynth.columns import Identifier
 from dpsynth.data_faults import Fault, at_rows
+from dpsynth.identifier_values import are_moments, looks_enumerated
 from dpsynth.identifying import meaning_of
 from dpsynth.schema import Schema
 from dpsynth.values import whole
@@ -43,7 +44,7 @@ def check_units(schema: Schema, arrays: Mapping[str, Any], rows: int) -> list[Fa
         owners = _numbers(arrays[patient])
         faults += _beyond(schema, patient, owners, missing)
     for name in () if schema.open else arrays:  # an open question says it already
-        if name != patient and _may_identify(schema, name):
+        if name != patient and _may_identify(schema, name) and not _is_measured(arrays[name], rows):
             faults += _grouping(name, _numbers(arrays[name]), patient, owners)
     return faults
 
@@ -66,6 +67,18 @@ def _may_identify(schema: Schema, name: str) -> bool:
     if isinstance(schema.columns[name], Identifier):
         return meaning.entity in ("person", "record", "visit", "")
     return meaning.is_key and meaning.entity == "person"
+
+
+def _is_measured(array: Any, rows: int) -> bool:
+    """Return whether a column was an identifier for want of another type: prose, moments, numbers with marks."""
+    import pyarrow as pa
+
+    array = whole(array)
+    different = array.dictionary if pa.types.is_dictionary(array.type) else array.unique().drop_null()
+    texts = [str(value) for value in different.to_pylist()]
+    if texts and all(text.isascii() and text.isdigit() and len(text) < 20 for text in texts):
+        return are_moments(np.array(texts, dtype=np.float64))
+    return looks_enumerated(texts, rows).endswith("text")
 
 
 def _numbers(array: Any) -> Positions:

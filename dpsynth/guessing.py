@@ -126,7 +126,7 @@ def _guess_numeric(
     fields: dict[str, Any] = {"type": "numeric", "min": low, "max": high}
     notes = ["min", "max"]
     is_log = 0 < low <= high / 100
-    decimals = 0 if whole else _decimals(texts, low if is_log else (high - low) / 1000)
+    decimals = 0 if whole else _decimals(texts, low / 10 if is_log else (high - low) / 1000)
     if decimals:
         fields["decimals"] = decimals
         notes.append("decimals")

@@ -251,7 +251,13 @@ def test_the_wrong_unit_is_warned_of(tmp_path: Path, patient: str | None) -> Non
 
 def test_the_right_unit_is_not(tmp_path: Path) -> None:
     """A visit, a hospital and a surname beside the patient are no reason to warn."""
-    assert units({**TABLE, "surname": ["Ng", "Li", "Ng"] * 20}, "PATIENT", tmp_path) == []
+    measured = {
+        "note": [f"{30 + row % 20}/{50 + row % 30}, seen by no one" for row in range(60)],
+        "stamp": [1_600_000_000_000 + row % 20 for row in range(60)],
+    }
+    columns = {**TABLE, "surname": ["Ng", "Li", "Ng"] * 20, **measured}
+    assert [fault.place for fault in units(columns, "Id", tmp_path)] == ["PATIENT"]
+    assert units(columns, "PATIENT", tmp_path) == []
 
 
 def test_a_dropped_patient_is_warned_of(tmp_path: Path) -> None:
