@@ -155,8 +155,8 @@ def _stored(path: Path, schema: Schema, table: Path | None) -> tuple[StoredTable
 
     try:
         if table is None:
-            found, _ = read_source(path, schema, part=None, synthetic=False)
-            return StoredTable(found), None
+            rows, _ = read_source(path, schema, part=None, synthetic=False)
+            return StoredTable(rows), None
         if table.stem == "index" and is_image_folder(table.parent):  # its images are checked by themselves
             columns = {**schema.columns, "image": Identifier()}
             stored = stored_table(table, schema.model_copy(update={"columns": columns}))

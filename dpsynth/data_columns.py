@@ -194,12 +194,12 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
     below, above = ordinary & (values < column.first), ordinary & (values > column.last)
     both = share(below) + share(above)
     asked = ". Are the bounds in the unit of the data?" if both >= _MUCH else ""
-    found = _Measured({"below": share(below), "above": share(above)})
-    found.faults += at_rows(name, f"below min: becomes min{asked}", below)
-    found.faults += at_rows(name, f"above max: becomes max{asked}", above)
+    measured = _Measured({"below": share(below), "above": share(above)})
+    measured.faults += at_rows(name, f"below min: becomes min{asked}", below)
+    measured.faults += at_rows(name, f"above max: becomes max{asked}", above)
     if isinstance(column, Numeric):
-        found.add(_rounded(name, column, read, values, ordinary & ~below & ~above))
-    return found
+        measured.add(_rounded(name, column, read, values, ordinary & ~below & ~above))
+    return measured
 
 
 def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _Measured:

@@ -61,29 +61,29 @@ def check_image_files(path: Path, schema: Schema) -> list[Fault]:
     if "image" not in listed.column_names:
         return [Fault(index.name, "has no column image; expected a path for each image", is_refused=True)]
     names = identifiers("image", listed["image"], schema.missing_values).to_pylist()
-    found = [*_paths(names), *_files(folder, names, schema.images), *_owners(folder, listed, schema)]
-    return _placed(index, len(names), found)
+    located = [*_paths(names), *_files(folder, names, schema.images), *_owners(folder, listed, schema)]
+    return _placed(index, len(names), located)
 
 
-_Found = tuple[str, bool, npt.NDArray[np.int64]]
+_Located = tuple[str, bool, npt.NDArray[np.int64]]
 
 
-def _paths(names: Sequence[str | None]) -> list[_Found]:
+def _paths(names: Sequence[str | None]) -> list[_Located]:
     """Return rows of the index without a path, or with one that another row has."""
     seen: set[str] = set()
-    again = []
+    repeated = []
     for row, name in enumerate(names):
         if name is not None and name in seen:
-            again.append(row)
+            repeated.append(row)
         seen.add(name or "")
     absent = [row for row, name in enumerate(names) if name is None]
     return [
         ("names no image", True, np.array(absent, dtype=np.int64)),
-        ("names an image that stands in the index before", True, np.array(again, dtype=np.int64)),
+        ("names an image that stands in the index before", True, np.array(repeated, dtype=np.int64)),
     ]
 
 
-def _files(folder: Path, names: Sequence[str | None], images: Images) -> list[_Found]:
+def _files(folder: Path, names: Sequence[str | None], images: Images) -> list[_Located]:
     """Return the rows whose image cannot be read as declared, by reason."""
     reasons: dict[str, list[int]] = {}
     for row, name in enumerate(names):
@@ -97,7 +97,7 @@ def _files(folder: Path, names: Sequence[str | None], images: Images) -> list[_F
     return [(words, True, np.array(rows, dtype=np.int64)) for words, rows in reasons.items()]
 
 
-def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Found]:
+def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Located]:
     """Return the rows whose image belongs to no patient of the table, or is one too many of a patient."""
     key, table = schema.patient, patients_of(folder)
     if table is None or schema.images is None or key is None or key not in listed.column_names:
@@ -108,9 +108,9 @@ def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Found]:
         return []  # said of the table itself
     if key not in patients.column_names:
         return []
-    known = {*identifiers(key, patients[key], schema.missing_values).to_pylist()}
+    patient_keys = {*identifiers(key, patients[key], schema.missing_values).to_pylist()}
     owners = identifiers(key, listed[key], schema.missing_values).to_pylist()
-    strangers = [row for row, owner in enumerate(owners) if owner is None or owner not in known]
+    strangers = [row for row, owner in enumerate(owners) if owner is None or owner not in patient_keys]
     counts: dict[Any, int] = {}
     beyond = []
     for row, owner in enumerate(owners):
@@ -124,7 +124,7 @@ def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Found]:
     ]
 
 
-def _placed(index: Path, rows: int, found: Sequence[_Found]) -> list[Fault]:
+def _placed(index: Path, rows: int, located: Sequence[_Located]) -> list[Fault]:
     """Return faults with the lines of the index that they are on."""
     lines = line_numbers(index, rows)
     unit = "row" if lines is None else "line"
@@ -137,6 +137,6 @@ def _placed(index: Path, rows: int, found: Sequence[_Found]) -> list[Fault]:
             unit=unit,
             count=len(places),
         )
-        for words, is_refused, places in found
+        for words, is_refused, places in located
         if len(places)
     ]

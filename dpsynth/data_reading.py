@@ -66,29 +66,29 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
 
 
 def _names_faults(file: str, names: Sequence[str], schema: Schema) -> list[Fault]:
-    known = {*schema.columns, *schema.drop}
-    if not known & {*names}:  # the first line may be a row of values, which no message may hold
+    declared = {*schema.columns, *schema.drop}
+    if not declared & {*names}:  # the first line may be a row of values, which no message may hold
         words = "none of its columns is declared in the schema: is this the right file, with a header?"
         return [Fault(file, words, is_refused=True)]
-    unknown = [name for name in dict.fromkeys(names) if name not in known]
+    undeclared = [name for name in dict.fromkeys(names) if name not in declared]
     absent = [name for name in schema.columns if name not in names]
-    again = [_shown(name, names, known) for name in dict.fromkeys(names) if names.count(name) > 1]
+    repeated = [_shown(name, names, declared) for name in dict.fromkeys(names) if names.count(name) > 1]
     declare = "Declare it under columns, or name it under drop"
-    faults = [Fault(name, "stands twice in the header. Rename one of the two", is_refused=True) for name in again]
+    faults = [Fault(name, "stands twice in the header. Rename one of the two", is_refused=True) for name in repeated]
     faults += [
-        Fault(name, f"is declared and not in the data{nearest(name, tuple(unknown))}", is_refused=True)
+        Fault(name, f"is declared and not in the data{nearest(name, tuple(undeclared))}", is_refused=True)
         for name in absent
     ]
     faults += [
         Fault(name, f"is in the data and not declared{nearest(name, tuple(absent))}. {declare}", is_refused=True)
-        for name in unknown
+        for name in undeclared
     ]
     return faults
 
 
-def _shown(name: str, names: Sequence[str], known: Container[str]) -> str:
+def _shown(name: str, names: Sequence[str], declared: Container[str]) -> str:
     """Return a name that stands twice, or only where it does: what the schema does not have may be a value."""
-    if name in known:
+    if name in declared:
         return name
     return f"columns {' and '.join(str(place + 1) for place, other in enumerate(names) if other == name)}"
 

@@ -291,12 +291,12 @@ def _candidates(guesses: dict[str, Guess], rows: int) -> tuple[Candidate, ...]:
 
     A column that only counts rows is none. Names and addresses of persons are some only where there are no keys.
     """
-    found = [
+    identifiers = [
         Candidate(name, guess.role, guess.distinct, rows, guess.repeats, guess.is_incomplete)
         for name, guess in guesses.items()
         if guess.role and guess.role != "row"
     ]
-    keys = [candidate for candidate in found if candidate.role != "direct"] or found
+    keys = [candidate for candidate in identifiers if candidate.role != "direct"] or identifiers
     return tuple(sorted(keys, key=_rank))
 
 

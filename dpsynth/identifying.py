@@ -112,12 +112,12 @@ def _words(name: str) -> list[str]:
 
 def _entity(word: str) -> str:
     """Return what one word speaks of; also where an ending or a beginning makes it a compound, such as ``patid``."""
-    known = _plain_entity(word)
-    if known or word in STRONG | NUMBERS:
-        return known
+    entity = _plain_entity(word)
+    if entity or word in STRONG | NUMBERS:
+        return entity
     rests = [word.removesuffix(ending) for ending in _ENDINGS if word.endswith(ending)]
     rests += [word.removeprefix(beginning) for beginning in _BEGINNINGS if word.startswith(beginning)]
-    return next((entity for rest in rests if (entity := _plain_entity(rest))), "")
+    return next((thing for rest in rests if (thing := _plain_entity(rest))), "")
 
 
 def _plain_entity(word: str) -> str:
