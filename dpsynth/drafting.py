@@ -10,12 +10,15 @@ import numpy as np
 from dpsynth import yamltext
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
+from dpsynth.identifying import RANKS
+from dpsynth.open_questions import OPEN, answers
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+from dpsynth.values import text_of
 
 if TYPE_CHECKING:
     from dpsynth.images.drafting import Found
 
-__all__ = ["Draft", "draft", "draft_schema"]
+__all__ = ["Candidate", "Draft", "draft", "draft_schema"]
 
 _WARNING = (
     "DRAFT, read from private data: as confidential as the data until it is corrected.",
@@ -23,10 +26,45 @@ _WARNING = (
     "  1. Behind each column stands what was guessed `from data`. Replace it by public knowledge: what is possible",
     "     (guidelines, instruments, the study's protocol), not what the file happens to hold. Bounds and limits were",
     "     rounded outward, categories are those found: add those that may occur, and say what becomes of others.",
-    "  2. Name target and subgroups where you have them. Columns that nobody should model: name them under drop.",
-    "  3. Say in source where the bounds and categories come from.",
-    "  4. Only then set confirmed: true; dpsynth fits nothing before.",
+    "  2. Answer the open question, where there is one: which column tells patients apart decides who is protected.",
+    "  3. Name target and subgroups where you have them. Columns that nobody should model: name them under drop.",
+    "  4. Say in source where the bounds and categories come from.",
+    "  5. Only then set confirmed: true; dpsynth fits nothing before.",
 )
+
+_QUESTION = (
+    "which column tells patients apart? Write its name in place of '?'. Write null if each row is",
+    "another patient. The wrong answer protects visits or rows, not patients. Likeliest first:",
+)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A column that may tell patients apart, and how its values repeat."""
+
+    column: str
+    role: str
+    distinct: int
+    rows: int
+    most: int  # rows of its most frequent value
+    is_incomplete: bool
+
+    @property
+    def most_rows(self) -> int:
+        """A limit on the rows of a patient, rounded up."""
+        return int(nice_above(self.most))
+
+    @property
+    def words(self) -> str:
+        """What speaks for it, from the data."""
+        values = f"{self.distinct} different values in {self.rows} rows, at most {self.most} rows each"
+        repeats = "another value in each row" if self.most == 1 else values
+        return f"{repeats}; some rows have none" if self.is_incomplete else repeats
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether nothing speaks against it where it is the only one: its name, or rows that it puts together."""
+        return not self.is_incomplete and (self.role == "person" or (self.role == "record" and self.most > 1))
 
 
 @dataclass(frozen=True)
@@ -45,6 +83,9 @@ class Draft:
         Where the guesses come from.
     image_notes
         What was guessed of the images.
+    candidates
+        Columns that may tell patients apart, likeliest first, with what speaks for each; the schema leaves `patient`
+        open where this does not settle it.
     """
 
     schema: Schema
@@ -52,13 +93,14 @@ class Draft:
     head: tuple[str, ...] = _WARNING
     label: str = "from data"
     image_notes: tuple[str, ...] = ()
+    candidates: tuple[Candidate, ...] = ()
 
     def to_yaml(self) -> str:
         """Return the schema as YAML with the notes as comments; `Schema.parse` gives the same schema back."""
         document = {"name": self.schema.name, "confirmed": False, "source": "", **self.schema.to_dict()}
         columns, images = document.pop("columns"), document.pop("images", None)
         lines = [f"# {line}" for line in self.head]
-        lines += [yamltext.dumps(document).rstrip("\n"), "columns:"]
+        lines += [*self._with_question(yamltext.dumps(document).splitlines()), "columns:"]
         for name, column in columns.items():
             lines += ["  " + line for line in yamltext.dumps(yamltext.one_line({name: column})).splitlines()]
             if self.notes.get(name):
@@ -68,6 +110,39 @@ class Draft:
             shown = yamltext.dumps(yamltext.one_line({"images": plain | images})).rstrip("\n")
             lines.append(f"{shown}  # {self.label}: {', '.join(self.image_notes)}" if self.image_notes else shown)
         return "\n".join(lines) + "\n"
+
+    def _with_question(self, lines: list[str]) -> list[str]:
+        """Put the question above the line that leaves it open, and say for which answer the line after it is."""
+        place = next((place for place, line in enumerate(lines) if line.startswith("patient: ")), len(lines))
+        if not self.schema.open or place == len(lines):
+            return lines
+        asked = [f"# OPEN QUESTION: {line}" if not index else f"# {line}" for index, line in enumerate(_QUESTION)]
+        asked += [f"#   {_printable(candidate.column)}: {candidate.words}" for candidate in self.candidates]
+        asked += [] if self.candidates else [f"#   {_printable(name)}" for name in answers(self.schema)]
+        after = lines[place + 1 :]
+        if self.candidates and after and after[0].startswith("max_rows_per_patient: "):
+            first = _printable(self.candidates[0].column)
+            after[0] += f"  # {self.label}, if the answer is {first}; 1 if each row is a patient"
+        return [*lines[:place], *asked, lines[place], *after]
+
+    def with_likeliest(self) -> Schema:
+        """Return the schema with an open question answered by the likeliest candidate: for judging, never to fit.
+
+        Returns
+        -------
+        Schema
+            Still not confirmed; the schema itself where nothing is open.
+        """
+        if not self.schema.open or not self.candidates:
+            return self.schema
+        first = self.candidates[0]
+        answered = {"patient": first.column, "max_rows_per_patient": first.most_rows, "open": ()}
+        return self.schema.model_copy(update=answered)
+
+
+def _printable(name: str) -> str:
+    """Return a column's name for a comment, where nothing may break the line."""
+    return name if name.isprintable() else repr(name)
 
 
 def draft_schema(path: str | Path) -> Schema:
@@ -120,9 +195,11 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
         modelled = [name for name, found in guesses.items() if found.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if found is None:
-        return _as_draft(path.stem, guesses, missing_values)
+        return _as_draft(path.stem, guesses, missing_values, table.num_rows)
     guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
-    return _with_images(_as_draft(path.stem, guesses, missing_values, images=found.images), found)
+    if any(fields["type"] == "identifier" for fields in found.columns.values()):  # index and table share the patient
+        guesses = {name: guess if name in found.columns else replace(guess, role="") for name, guess in guesses.items()}
+    return _with_images(_as_draft(path.stem, guesses, missing_values, table.num_rows, images=found.images), found)
 
 
 def _found_images(path: Path) -> "Found | None":
@@ -143,14 +220,17 @@ def _with_images(made: Draft, found: "Found") -> Draft:
 
 def _known(fields: dict[str, Any], guessed: Guess) -> Guess:
     """Return what is known of a column in place of the guess from its values."""
-    return Guess(fields, [next(name for name in ("values", "labels", "type") if name in fields)], guessed.repeats)
+    notes: list[str] = [next(name for name in ("values", "labels", "type") if name in fields)]
+    if fields["type"] != "identifier":
+        return Guess(fields, notes)
+    return replace(guessed, fields=fields, notes=notes, role="person")
 
 
 def _as_text(name: str, array: Any) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 
-    from dpsynth.values import has_text, text_of
+    from dpsynth.values import has_text
 
     if not has_text(array.type):
         raise DataError(f"column {name!r}: is no column of text, numbers or dates; leave it out of the file.")
@@ -184,22 +264,57 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     found = pc.value_counts(pc.filter(text, pc.invert(missing)))
     counts = found.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
     rows = len(text)
-    return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows, rows=rows)
+    return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows)
 
 
 def _as_draft(
-    name: str, guesses: dict[str, Guess], missing_values: tuple[str, ...], *, images: dict[str, Any] | None = None
+    name: str,
+    guesses: dict[str, Guess],
+    missing_values: tuple[str, ...],
+    rows: int,
+    *,
+    images: dict[str, Any] | None = None,
 ) -> Draft:
     notes = {column: tuple(found.notes) for column, found in guesses.items()}
     document: dict[str, Any] = {"name": name, "missing_values": missing_values}
     document["columns"] = {column: found.fields for column, found in guesses.items()}
     if images is not None:
         document["images"] = images
-    patient = next((column for column, found in guesses.items() if found.fields["type"] == "identifier"), None)
-    if patient is not None:
-        notes[patient] += ("patient (is this the column that tells patients apart?)",)
-        document["patient"] = patient
-        document["max_rows_per_patient"] = int(nice_above(guesses[patient].repeats))
-        if guesses[patient].repeats > 1:
-            notes[patient] += ("max_rows_per_patient",)
-    return Draft(Schema.parse(document), notes)
+    candidates = _candidates(guesses, rows)
+    document |= _patient(candidates)
+    if "patient" in document and document["patient"] != OPEN:
+        only = candidates[0]
+        notes[only.column] += ("patient (is this the column that tells patients apart?)",)
+        notes[only.column] += ("max_rows_per_patient",) if only.most > 1 else ()
+    return Draft(Schema.parse(document), notes, candidates=candidates)
+
+
+def _candidates(guesses: dict[str, Guess], rows: int) -> tuple[Candidate, ...]:
+    """Return the columns that may tell patients apart: persons by name first, then what groups rows, then its name.
+
+    A column that only counts rows is none. Names and addresses of persons are some only where there are no keys.
+    """
+    identifiers = [
+        Candidate(name, guess.role, guess.distinct, rows, guess.repeats, guess.is_incomplete)
+        for name, guess in guesses.items()
+        if guess.role and guess.role != "row"
+    ]
+    keys = [candidate for candidate in identifiers if candidate.role != "direct"] or identifiers
+    return tuple(sorted(keys, key=_rank))
+
+
+def _rank(candidate: Candidate) -> tuple[Any, ...]:
+    place = RANKS.index(candidate.role)
+    return (place > 0, candidate.is_incomplete, candidate.most == 1, place, candidate.distinct)
+
+
+def _patient(candidates: tuple[Candidate, ...]) -> dict[str, Any]:
+    """Return what the schema says of patients: the only settled candidate, an open question, or nothing."""
+    if not candidates:
+        return {}
+    settled = len(candidates) == 1 and candidates[0].is_settled
+    most = candidates[0].most_rows
+    return {
+        "patient": candidates[0].column if settled else OPEN,
+        **({"max_rows_per_patient": most} if most > 1 else {}),
+    }

@@ -5,7 +5,6 @@ be released; `dpsynth.drafting` marks it so.
 """
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,16 +14,12 @@ import numpy.typing as npt
 
 from dpsynth.code_guessing import named_as_codes, numbers_of
 from dpsynth.date_guessing import guess_counted, guess_written
+from dpsynth.identifying import meaning_of
+from dpsynth.recognising import Recognised, recognised_numbers, recognised_text
 
 __all__ = ["Guess", "guess", "nice_above", "nice_below"]
 
 _NICE = (1, 1.2, 1.5, 2, 2.5, 3, 4, 5, 6, 8, 10)
-_IDENTIFIER_NAME = re.compile(
-    r"(?:^|[^a-zA-Z])(?:id|uid|uuid|guid|mrn|ssn|nhs|key|name|surname|e-?mail|phone|address|street)(?:$|[^a-zA-Z])"
-    r"|^(?:p|pat|patient|subject|person|user|member|case|record|visit|encounter|sample|study|row|rand)id$"
-    r"|^sno$|(?:^|[^a-zA-Z])no$",
-    re.IGNORECASE,
-)
 _BOOLEANS = (("false", "true"), ("no", "yes"), ("f", "t"), ("n", "y"))
 _MOST_LISTED = 50
 _LARGEST = 2**40
@@ -38,9 +33,12 @@ class Guess:
     fields: dict[str, Any]
     notes: list[str] = field(default_factory=list)
     repeats: int = 1  # rows of the most frequent value, where the column is an identifier
+    distinct: int = 0  # how many different values it then has
+    role: str = ""  # what it then tells apart, if it may stand for the patient
+    is_incomplete: bool = False  # whether a row has none
 
 
-def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, missing: bool, rows: int) -> Guess:
+def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, missing: bool) -> Guess:
     """Return what a column might be.
 
     Parameters
@@ -53,32 +51,29 @@ def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, mis
         How many rows have each.
     missing
         Whether one is missing.
-    rows
-        Rows of the table.
     """
-    found = _guess_kind(name, texts, counts, rows)
+    found = _guess_kind(name, texts, counts)
+    found.is_incomplete = missing
     if found.fields["type"] != "identifier" and missing:
         found.fields["missing"] = True
         found.notes.append("missing")
     return found
 
 
-def _guess_kind(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:
+def _guess_kind(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64]) -> Guess:
     if not texts:
         return Guess({"type": "categorical", "discover": True, "max_values": 10}, ["everything (no value is there)"])
     numbers = numbers_of(name, texts)
     if numbers is not None and set(numbers.tolist()) == {0, 1}:
         return Guess({"type": "boolean", "labels": [0, 1]}, ["labels"])
     if numbers is not None:
-        return _counted(name, texts, numbers) or _guess_numeric(name, texts, numbers, counts, rows)
+        return _counted(name, texts, numbers) or _guess_numeric(name, texts, numbers, counts)
     spellings = {text.casefold() for text in texts}
     for labels in _BOOLEANS:
         if spellings == set(labels) and len(texts) == len(labels):
             return _boolean(texts, labels)
-    if _IDENTIFIER_NAME.search(name):
-        return _identifier(counts)
     dates = guess_written(texts)
-    return Guess(dict(dates.fields), dates.notes) if dates is not None else _guess_text(texts, counts, rows)
+    return Guess(dict(dates.fields), dates.notes) if dates is not None else _guess_text(name, texts, counts)
 
 
 def _counted(name: str, texts: Sequence[str], numbers: npt.NDArray[np.float64]) -> Guess | None:
@@ -104,26 +99,29 @@ def _boolean(texts: Sequence[str], labels: tuple[str, str]) -> Guess:
     )
 
 
-def _identifier(counts: npt.NDArray[np.int64]) -> Guess:
-    return Guess({"type": "identifier"}, ["type"], int(counts.max()))
+def _identifier(found: Recognised, counts: npt.NDArray[np.int64]) -> Guess:
+    return Guess({"type": "identifier"}, [f"type ({found.why})"], int(counts.max()), len(counts), found.role)
 
 
 def _guess_numeric(
-    name: str, texts: Sequence[str], numbers: npt.NDArray[np.float64], counts: npt.NDArray[np.int64], rows: int
+    name: str, texts: Sequence[str], numbers: npt.NDArray[np.float64], counts: npt.NDArray[np.int64]
 ) -> Guess:
     whole = bool((numbers == np.rint(numbers)).all())
-    distinct = len(numbers)
-    most = float(np.abs(numbers).max())
-    if most > _LARGEST or (whole and (_IDENTIFIER_NAME.search(name) or (distinct == rows and rows >= 20))):
-        return _identifier(counts)
-    if whole and distinct <= _FEW_CODES:
+    identifier = recognised_numbers(name, numbers, int(counts.sum()))
+    if identifier is None and float(np.abs(numbers).max()) > _LARGEST:
+        identifier = Recognised("", "numbers too large to be modelled")
+    if identifier is not None:
+        return _identifier(identifier, counts)
+    meaning = meaning_of(name)  # concept numbers, and numbers of hospitals or visits, are codes
+    most = _MOST_LISTED if meaning.is_certain or meaning.entity == "code" else _FEW_CODES
+    if whole and len(numbers) <= most:
         values = sorted({int(number) for number in numbers})
         return Guess({"type": "categorical", "values": values}, ["type", "values"])
     low, high = nice_below(float(numbers.min())), nice_above(float(numbers.max()))
     fields: dict[str, Any] = {"type": "numeric", "min": low, "max": high}
     notes = ["min", "max"]
     is_log = 0 < low <= high / 100
-    decimals = 0 if whole else _decimals(texts, low if is_log else (high - low) / 1000)
+    decimals = 0 if whole else _decimals(texts, low / 10 if is_log else (high - low) / 1000)
     if decimals:
         fields["decimals"] = decimals
         notes.append("decimals")
@@ -175,10 +173,10 @@ def _tidy(value: float) -> float:
     return int(short) if short.is_integer() else short
 
 
-def _guess_text(texts: Sequence[str], counts: npt.NDArray[np.int64], rows: int) -> Guess:
-    long = sum(map(len, texts)) > 60 * len(texts)
-    if long or (len(texts) > _MOST_LISTED and len(texts) > rows / 2):
-        return _identifier(counts)
+def _guess_text(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64]) -> Guess:
+    identifier = recognised_text(name, texts, int(counts.sum()))
+    if identifier is not None:
+        return _identifier(identifier, counts)
     if len(texts) <= _MOST_LISTED:
         return Guess({"type": "categorical", "values": sorted(texts)}, ["values"])
     return Guess(

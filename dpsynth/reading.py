@@ -3,7 +3,7 @@
 import csv
 import json
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Callable, Container, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -21,7 +21,16 @@ from dpsynth.values import mixed_moments, whole
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["column_names", "from_objects", "plain_types", "read_all", "read_frame", "read_header", "read_table"]
+__all__ = [
+    "column_names",
+    "from_objects",
+    "is_text_file",
+    "plain_types",
+    "read_all",
+    "read_frame",
+    "read_header",
+    "read_table",
+]
 
 _BLOCK = 16 * 2**20
 _SIGNATURES = {
@@ -36,7 +45,9 @@ _SIGNATURES = {
 }
 
 
-def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
+def read_table(
+    path: Path, schema: Schema, *, synthetic: bool = False, on_damaged: Callable[[Any], str] | None = None
+) -> Any:
     """Read the declared columns of a CSV or Parquet file; which of the two it is, its first bytes say.
 
     Parameters
@@ -47,6 +58,10 @@ def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
         Its schema.
     synthetic
         Whether identifiers may be left out.
+    on_damaged
+        Called with each line of a CSV file that has more or fewer cells than the header has names; returns ``"skip"``
+        to pass over it. What else is wrong with the header is then passed over, too. Where left out, all of it is an
+        error.
 
     Returns
     -------
@@ -60,8 +75,14 @@ def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
     DataError
         If it is no such file, or its columns are not the declared ones.
     """
-    start = first_bytes(path)
-    return (_read_parquet if start.startswith(b"PAR1") else _read_csv)(path, schema, synthetic=synthetic)
+    if not is_text_file(path):
+        return _read_parquet(path, schema, synthetic=synthetic)
+    return _read_csv(path, schema, synthetic=synthetic, on_damaged=on_damaged)
+
+
+def is_text_file(path: Path) -> bool:
+    """Return whether a table is CSV rather than Parquet; raises as `read_table` where it is neither."""
+    return not first_bytes(path).startswith(b"PAR1")
 
 
 def read_all(path: Path) -> Any:
@@ -85,13 +106,13 @@ def read_all(path: Path) -> Any:
     return plain_types(table)
 
 
-def column_names(path: Path) -> list[str]:
-    """Return the names of the columns of a CSV or Parquet file; raises as `read_table`."""
+def column_names(path: Path, known: Container[str] = ()) -> list[str]:
+    """Return the names of the columns of a CSV or Parquet file, where `known` may well be some; raises alike."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not first_bytes(path).startswith(b"PAR1"):
-        return read_header(path)
+        return read_header(path, known)
     try:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
@@ -188,14 +209,23 @@ def _optional(schema: Schema, name: str) -> bool:
     return isinstance(schema.columns[name], Identifier)
 
 
-def _read_csv(path: Path, schema: Schema, *, synthetic: bool) -> Any:
+def _read_csv(path: Path, schema: Schema, *, synthetic: bool, on_damaged: Callable[[Any], str] | None = None) -> Any:
     header = read_header(path, schema.columns)
-    columns = wanted_columns(header, schema, synthetic=synthetic)
+    if on_damaged is None:
+        columns = wanted_columns(header, schema, synthetic=synthetic)
+    else:
+        columns = [name for name in schema.columns if header.count(name) == 1]
     types = {name: _arrow_type(schema, name) for name in columns}
-    return _parse_csv(path, header, types, list({*schema.missing_values, ""}))
+    return _parse_csv(path, header, types, list({*schema.missing_values, ""}), on_damaged)
 
 
-def _parse_csv(path: Path, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Any:
+def _parse_csv(
+    path: Path,
+    header: Sequence[str],
+    types: dict[str, Any],
+    missing_values: list[str],
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Any:
     """Return the columns that `types` names, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
@@ -203,8 +233,8 @@ def _parse_csv(path: Path, header: Sequence[str], types: dict[str, Any], missing
     try:
         table = pa_csv.read_csv(
             path,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK, use_threads=on_damaged is None),
+            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_damaged),
             convert_options=pa_csv.ConvertOptions(
                 include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
             ),

@@ -77,7 +77,7 @@ def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
     """
     from dpsynth.drafting import draft
 
-    schema = draft(*real).schema
+    schema = draft(*real).with_likeliest()
     known = {name: _known(real, name) for name, column in schema.columns.items() if _discovered(column)}
     return respelled(schema, {path: _texts(path) for path in others}, known)
 

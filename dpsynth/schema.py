@@ -5,7 +5,7 @@ import math
 import unicodedata
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -13,6 +13,7 @@ from dpsynth import yamltext
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Number, Numeric
 from dpsynth.constraints import Constraint
 from dpsynth.errors import FileError, SchemaError
+from dpsynth.open_questions import OPEN, check_answered, discovered_patients, opened, question
 from dpsynth.policies import Fairness
 from dpsynth.visits import Visits, check_visits
 
@@ -105,6 +106,9 @@ class Schema(BaseModel):
     description: str = Field(default="", description="What the cohort is.")
     source: str = Field(default="", description="Where bounds and categories come from; stated in every release.")
     patient: str | None = Field(default=None, description="Column that identifies a patient; none: a row is a patient.")
+    open: tuple[Literal["patient"], ...] = Field(
+        default=(), description="Fields that a draft leaves open; in a file each has ? in its place."
+    )
     max_rows_per_patient: int = Field(
         default=1, ge=1, description="Rows of a patient beyond this are dropped at random."
     )
@@ -129,6 +133,11 @@ class Schema(BaseModel):
     )
     images: Images | None = Field(default=None, description="The images, where patients have some.")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _open(cls, values: Any) -> Any:
+        return opened(values)
+
     @model_validator(mode="after")
     def _check(self) -> "Schema":
         from dpsynth.conditions import check_constraints
@@ -140,6 +149,8 @@ class Schema(BaseModel):
         self._check_images()
         check_constraints(self.columns, self.constraints)
         check_visits(self)
+        if self.confirmed:
+            check_answered(self)
         return self
 
     def _check_names(self) -> None:
@@ -153,7 +164,7 @@ class Schema(BaseModel):
 
     def _check_patient(self) -> None:
         if self.patient is None:
-            if self.max_rows_per_patient > 1:
+            if self.max_rows_per_patient > 1 and not self.open:
                 raise ValueError("max_rows_per_patient: above 1 needs patient, the column that identifies a patient")
             return
         self._check_known("patient", [self.patient])
@@ -239,13 +250,19 @@ class Schema(BaseModel):
         Raises
         ------
         SchemaError
-            If `confirmed` is false.
+            If `confirmed` is false, a question is open, or a column that tells patients apart is to be discovered.
         """
         if not self.confirmed:
+            asked = f" One question is open: {question(self)}." if self.open else ""
             raise SchemaError(
                 f"schema {self.name!r}: is not confirmed. Check that every bound, category and note in it is public "
                 "knowledge and not read from the data, then set confirmed: true."
+                f"{asked}"
             )
+        faults = [question(self)] if self.open else []
+        faults += [f"columns.{name}: {words}" for name, words in discovered_patients(self).items()]
+        if faults:
+            raise SchemaError(f"schema {self.name!r}: {'; '.join(faults)}.")
 
     @classmethod
     def parse(cls, document: str | Mapping[str, Any]) -> "Schema":
@@ -304,6 +321,8 @@ class Schema(BaseModel):
     def to_dict(self) -> dict[str, Any]:
         """Return the plain values that `parse` reads, without what is left at its default."""
         document = self.model_dump(mode="json", exclude_defaults=True)
+        if document.pop("open", None):
+            document = _in_place(document, "patient", OPEN)
         for name, column in self.columns.items():
             fields = document["columns"][name]
             if isinstance(column, Numeric):
@@ -349,6 +368,12 @@ def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
     """Return a suggestion such as `` (did you mean 'age'?)``, or nothing where no known name is near."""
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
+
+
+def _in_place(document: dict[str, Any], field: str, value: Any) -> dict[str, Any]:
+    """Return a document with one more field, where the schema has it."""
+    document[field] = value
+    return {name: document[name] for name in Schema.model_fields if name in document}
 
 
 def _natural(value: Any) -> Any:

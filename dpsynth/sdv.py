@@ -10,6 +10,8 @@ from typing import Any
 from dpsynth.columns import COUNTS, Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.drafting import Draft
 from dpsynth.errors import SchemaError
+from dpsynth.identifying import meaning_of
+from dpsynth.open_questions import OPEN
 from dpsynth.schema import Schema, nearest
 
 __all__ = ["from_sdv", "to_sdv"]
@@ -41,8 +43,9 @@ def from_sdv(
     -------
     Draft
         With `confirmed: false`. Identifiers and every kind of personal information (SDV's "pii") become identifiers,
-        numbers without facts have the bounds of their representation, categories are to be discovered. The primary
-        key, or the sequence key, is the patient.
+        numbers without facts have the bounds of their representation, categories are to be discovered. The sequence
+        key, or the primary key, is the patient; where a primary key is one of several identifiers, or is called after
+        a visit or a row, `patient` is left open.
 
     Raises
     ------
@@ -63,15 +66,23 @@ def from_sdv(
     strangers = [column for column in facts if column not in columns]
     if strangers:
         raise SchemaError(f"facts: there is no column {strangers[0]!r}{nearest(strangers[0], tuple(columns))}.")
-    drafted = {column: _from_column(fields, facts.get(column, {})) for column, fields in columns.items()}
+    drafted = {column: _from_column(column, fields, facts.get(column, {})) for column, fields in columns.items()}
     document: dict[str, Any] = {"name": name, "columns": {column: fields for column, (fields, _) in drafted.items()}}
     patient = found.get("sequence_key") or found.get("primary_key")
     if isinstance(patient, str):
         document["patient"] = patient
         if patient in columns:
             document["columns"][patient] = {"type": "identifier"}
+            is_sequence = found.get("sequence_key") is not None
+            document["patient"] = patient if is_sequence or _is_alone(patient, columns) else OPEN
     notes = {column: notes for column, (_, notes) in drafted.items() if column != patient}
     return Draft(Schema.parse(document), notes, _HEAD, "placeholder")
+
+
+def _is_alone(key: str, columns: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Return whether nothing but the primary key may tell patients apart: it is unique, so it groups no rows."""
+    others = [name for name, fields in columns.items() if name != key and fields.get("sdtype") == "id"]
+    return not others and meaning_of(key).entity not in ("visit", "row")
 
 
 def _one_table(metadata: Mapping[str, Any], table: str | None) -> tuple[str, Mapping[str, Any]]:
@@ -88,14 +99,19 @@ def _one_table(metadata: Mapping[str, Any], table: str | None) -> tuple[str, Map
     return name, tables[name]
 
 
-def _from_column(fields: Mapping[str, Any], facts: Mapping[str, Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _from_column(
+    name: str, fields: Mapping[str, Any], facts: Mapping[str, Any]
+) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the schema's fields of a column, and which of them are placeholders."""
     guessed: dict[str, Any]
+    meaning = meaning_of(name)
     match fields.get("sdtype"):
         case "numerical":
             guessed = {"type": "numeric", **_bounds(str(fields.get("computer_representation", "Float")))}
         case "categorical" if isinstance(fields.get("order"), list):
             guessed = {"type": "categorical", "values": fields["order"], "ordered": True}
+        case "categorical" if meaning.is_key and meaning.entity == "person":
+            return {"type": "identifier", **facts}, ()
         case "categorical":
             guessed = {"type": "categorical", "discover": True, "max_values": _MOST_VALUES}
         case "boolean":

@@ -101,6 +101,16 @@ def test_the_privacy_statement(released: Path) -> None:
     assert facts["not_protected"]
 
 
+def test_refusals_are_said_to_be_unprotected(released: Path) -> None:
+    """Statement, card and page say that a refusal at reading tells that some row does not fit."""
+    words = "learns that some row does not fit"
+    assert [item for item in json.loads((released / "privacy.json").read_text())["not_protected"] if words in item]
+    card = (released / "README.md").read_text(encoding="utf-8").partition("Not protected:")[2]
+    page = (released / "report.html").read_text(encoding="utf-8").partition("What is not protected")[2]
+    assert words in card.partition("\n#")[0]
+    assert words in page.partition("</ul>")[0]
+
+
 def test_the_dataset_card(released: Path) -> None:
     """README.md has front matter that the Hugging Face Hub reads, and says budget, columns and limits in words."""
     text = (released / "README.md").read_text(encoding="utf-8")

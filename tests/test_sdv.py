@@ -85,6 +85,23 @@ def test_the_forms_of_metadata_agree() -> None:
     assert from_sdv({"columns": GUESTS["columns"]}).schema.patient is None
 
 
+KEYS = {"Id": {"sdtype": "id"}, "PATIENT": {"sdtype": "id"}, "CLASS": {"sdtype": "categorical"}}
+
+
+@pytest.mark.parametrize(
+    ("columns", "key"), [(KEYS, "Id"), ({name: KEYS[name] for name in ("Id", "CLASS")} | {"visit_id": {}}, "visit_id")]
+)
+def test_a_primary_key_may_be_a_visit(columns: dict[str, Any], key: str) -> None:
+    """A primary key is unique in each row: beside another id, or called after a visit, it leaves the patient open."""
+    made = from_sdv({"columns": columns, "primary_key": key})
+    assert made.schema.open == ("patient",)
+    assert f"#   {key}" in made.to_yaml().splitlines()
+    assert "patient: '?'" in made.to_yaml()
+    assert Schema.parse(made.to_yaml()) == made.schema
+    patients = from_sdv({"columns": {"PATIENT": {"sdtype": "categorical"}, "sex": {"sdtype": "boolean"}}})
+    assert patients.schema.columns["PATIENT"].type == "identifier"
+
+
 def test_a_sequence_key_is_the_patient() -> None:
     """In sequential metadata the sequence key tells patients apart."""
     assert from_sdv(STAY).schema.patient == "Patient ID"

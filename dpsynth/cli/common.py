@@ -189,13 +189,22 @@ def emit(value: Any) -> None:
     typer.echo(json.dumps(value, indent=2, ensure_ascii=False, default=str))
 
 
-def table(title: str, columns: tuple[str, ...], rows: Iterable[tuple[str, ...]], *, caption: str | None = None) -> None:
-    """Print a small table: text left, columns of numbers right."""
+def table(
+    title: str,
+    columns: tuple[str, ...],
+    rows: Iterable[tuple[str, ...]],
+    *,
+    caption: str | None = None,
+    lines: bool = False,
+) -> None:
+    """Print a small table: text left, columns of numbers right; with lines between rows of several lines."""
     from rich.console import Console
     from rich.markup import escape
     from rich.table import Table
 
-    drawn = Table(title=escape(title), caption=escape(caption) if caption else None, title_justify="left")
+    drawn = Table(
+        title=escape(title), caption=escape(caption) if caption else None, title_justify="left", show_lines=lines
+    )
     cells = list(rows)
     for i, column in enumerate(columns):
         numbers = all(row[i][:1].isdigit() or row[i] == "-" for row in cells)

@@ -315,7 +315,7 @@ def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | N
         "but not to release."
     )
     if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
-        return draft(*files.paths).schema, None
+        return draft(*files.paths).with_likeliest(), None
     real = [files.real, *([files.train] if files.train is not None else [])]
     alike = read_alike(real, files.judged)
     if alike.remarks:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpsynth.cli.checked import show_check
 from dpsynth.cli.common import (
     DataArgument,
     ForceOption,
@@ -16,6 +17,7 @@ from dpsynth.cli.common import (
     note,
     table,
 )
+from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema
@@ -40,21 +42,31 @@ def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False)
         dpsynth schema draft ward.csv --out ward.yaml
     """
     from dpsynth.drafting import draft as make_draft
+    from dpsynth.open_questions import question
 
-    _write(make_draft(data).to_yaml(), out, force=force)
+    made = make_draft(data)
+    _write(made.to_yaml(), out, force=force)
     if out is not None:
         note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
         note("then set confirmed: true.")
+        if made.schema.open:
+            note(f"open: {question(made.schema)}. Until then it cannot be confirmed.")
 
 
 @app.command()
 @guarded
 def check(
     schema: SchemaArgument,
-    data: Annotated[Path | None, typer.Option("--data", help="Check that this table keeps the schema, too.")] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", help="List what in this table does not keep the schema.")
+    ] = None,
     json: JsonOption = False,
 ) -> None:
     """Check a schema file, and a table against it. Spends nothing.
+
+    With --data everything that does not fit is listed: what a fit would refuse, and what it would clip, map or leave
+    out, with numbers of rows or lines and without values. The list is internal: exact counts of private data. Exits 2
+    where a fit would refuse the data, 0 where there are warnings alone.
 
     For example:
 
@@ -64,20 +76,35 @@ def check(
     """
     from dpsynth.schema import Schema
 
-    found = Schema.load(schema)
+    loaded = Schema.load(schema)
+    if loaded.confirmed and data is None:
+        loaded.check_confirmed()
+    checked = None
     if data is not None:
-        from dpsynth.cohort import Cohort
+        from dpsynth.data_check import check_data
 
-        Cohort.read(data, found)
+        checked = check_data(data, loaded)
     if json:
-        written = found.to_dict()
-        images = {"images": written["images"]} if found.images is not None else {}
-        emit({"name": found.name, "confirmed": found.confirmed, "columns": written["columns"], **images})
-        return
-    _show(found)
-    if data is not None:
-        note(f"{data.name}: keeps the schema.")
-    if not found.confirmed:
+        written = loaded.to_dict()
+        images = {"images": written["images"]} if loaded.images is not None else {}
+        facts = {"name": loaded.name, "confirmed": loaded.confirmed, "open": list(loaded.open)}
+        emit({**facts, "columns": written["columns"], **images, **({"data": checked.to_dict()} if checked else {})})
+    else:
+        _show(loaded)
+        if checked is not None:
+            show_check(checked)
+        _say_what_is_left(loaded)
+    if checked is not None and checked.is_refused:
+        raise typer.Exit(DataError.exit_code)
+
+
+def _say_what_is_left(schema: "Schema") -> None:
+    """Say what must be done before the schema can be used."""
+    from dpsynth.open_questions import question
+
+    if schema.open:
+        note(f"open: {question(schema)}.")
+    if not schema.confirmed:
         note("not confirmed: set confirmed: true once every bound and category is checked to be public knowledge.")
 
 

@@ -4,6 +4,8 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from dpsynth.errors import InputError
+from dpsynth.identifier_values import written_like
 from dpsynth.privacy.accounting import SLACK
 
 
@@ -32,6 +34,26 @@ def key_threshold(cap: int, sigma: float, delta: float) -> int:
     safe = delta * (1 - SLACK)
     highest = max(cap - j + 1 + sigma * float(norm.isf(safe / j)) for j in range(1, cap + 1))
     return math.ceil(highest + 0.5)
+
+
+def check_publishable(column: str, values: Sequence[Any]) -> None:
+    """Refuse discovered values that are written like identifiers: the threshold protects the declared unit alone.
+
+    Where a visit was declared as the patient, a patient with many visits reaches the threshold, and the patient's own
+    number would be published. The values were released with noise, so what they look like is public.
+
+    Raises
+    ------
+    InputError
+        Naming the column and how most of its values are written, never a value.
+    """
+    kind = written_like([str(value) for value in values], share=0.5)
+    if kind:
+        raise InputError(
+            f"column {column!r}: the values found look like {kind}, expected categories. Is the right column named as "
+            "patient? Declare this one as type: identifier, name it under drop, or, if its values are public codes, "
+            "list them under values. What finding them cost stays spent; nothing was published."
+        )
 
 
 def most_frequent(found: Sequence[tuple[Any, int]], limit: int) -> list[Any]:

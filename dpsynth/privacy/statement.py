@@ -62,6 +62,7 @@ def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
         + source,
         "What holds for people in general: it is learned with or without any one patient.",
         "More than this release: each further release on the same patients adds to the total (see earlier_releases).",
+        REFUSAL,
         "Time and memory that the computation took, and who saw the data before it.",
     ]
     if rows_public:
@@ -73,6 +74,13 @@ def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
     if schema.images is not None:
         facts.append("A patient's images are protected together, but only max_images_per_patient of them were used.")
     return facts
+
+
+REFUSAL = (
+    "That data were refused: a value, row or image that does not fit the schema ends the reading with a message and an "
+    "exit code. It names the column and the kind of fault, never a value, but whoever sees it, or sees that no release "
+    "came, learns that some row does not fit; another patient's data may not."
+)
 
 
 def round_up(epsilon: float) -> float:

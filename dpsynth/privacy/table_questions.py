@@ -13,7 +13,7 @@ from dpsynth.privacy.accounting import Event
 from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN
 from dpsynth.privacy.asking import Asking
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.discovery import key_threshold, most_frequent
+from dpsynth.privacy.discovery import check_publishable, key_threshold, most_frequent
 from dpsynth.privacy.noisy import NoisyCounts, NoisyInteraction
 from dpsynth.privacy.quantiles import boundaries, tree_queries
 
@@ -213,7 +213,8 @@ class TableQuestions(Asking):
         Raises
         ------
         InputError
-            When the column is not one to discover, or was discovered already.
+            When the column is not one to discover, was discovered already, or most of its values turn out to be written
+            like identifiers (UUIDs, e-mail addresses and so on).
         BudgetExceeded
             When rho or delta is more than is left; nothing was looked at.
         """
@@ -226,6 +227,7 @@ class TableQuestions(Asking):
         self._account.debit([Event("gaussian", f"values of {column}", self.sensitivity, sigma, delta=share)])
         found = self._asked.keys(column, sigma, key_threshold(self.sensitivity, sigma, share))
         values = most_frequent(found, getattr(self.schema.columns[column], "max_values", None) or len(found))
+        check_publishable(column, values)
         self.codec = self.codec.with_discovered({column: values})
         self._asked.use(self.codec)
         return values

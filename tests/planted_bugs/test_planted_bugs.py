@@ -15,6 +15,7 @@ import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import pytest
 import test_cohort as cohorts
+import test_identifying as identifying
 import test_neighbour_types as neighbours
 
 from dpsynth.privacy.ledger import Ledger
@@ -123,6 +124,11 @@ CASES = [
         lambda folder: ("npz", "float32", folder),
     ),
     Case(plants.identifiers_with_blanks, cohorts.test_identifiers_are_trimmed, lambda folder: (folder, "csv")),
+    Case(
+        plants.discovered_identifiers_published,
+        identifying.test_discovered_identifiers_are_refused,
+        lambda _: (identifying.KEYS[:3],),
+    ),
     Case(plants.keys_without_noise, discovery.test_the_noisy_count_decides_and_not_the_exact_one),
     Case(
         plants.threshold_for_another_delta,
