@@ -313,7 +313,8 @@ def test_a_set_of_images_and_an_archive(tmp_path: Path) -> None:
         ("label", "found a"): (True, [3]),
     }
     np.savez(tmp_path / "scans.npz", train_images=pictures(3, 6, 5), train_labels=np.array([[0], [1], [7]]))
-    assert found_in(check_data(tmp_path / "scans.npz", schema_of())) == {("label", "found a"): (True, [3])}
+    # a position past the end says that labels may begin elsewhere, which is a fault of the file and not of a row
+    assert found_in(check_data(tmp_path / "scans.npz", schema_of())) == {("scans.npz", "column 'label'"): (True, [])}
 
 
 WHOLE = {
