@@ -91,7 +91,8 @@ def fit(
     epsilon, delta : float
         The whole budget; `delta` defaults to `dpsynth.privacy.budget.default_delta`, a fixed public rule.
     ledger : path or Ledger, optional
-        Where spending on this dataset is kept; default: beside the file that the cohort was read from.
+        Where spending on this dataset is kept; default: beside the file that the cohort was read from. One that is
+        named for a file counts from then on: the place beside the file points to it.
     limit : float, optional
         What all runs on this dataset may spend together; only the first run sets it (default: its own epsilon).
     label : str
