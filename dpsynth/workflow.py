@@ -159,7 +159,8 @@ def fit(
         A public number of rows (of patients, where the schema declares visits) to foresee this by; default: the
         schema's. Never the private count.
     ledger : path or Ledger, optional
-        Where spending on this dataset is kept; default: beside the file that the cohort was read from.
+        Where spending on this dataset is kept; default: beside the file that the cohort was read from. One that is
+        named for a file counts from then on: the place beside the file points to it.
     limit : float, optional
         What all runs on this dataset may spend together; only the first run sets it (default: its own epsilon).
     label : str

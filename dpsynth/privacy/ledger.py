@@ -351,9 +351,10 @@ class Ledger:
     def _point(self, home: Path | None) -> None:
         """Let the place beside the data point here."""
         target = self._target()
+        if home is None or self._place is None or not target.exists() or ledger_pointer.counts(self._place, target):
+            return
         try:
-            if home is not None and self._place is not None and not ledger_pointer.counts(self._place, target):
-                ledger_pointer.write(home, target)
+            ledger_pointer.write(home, target)
         except OSError as error:
             raise self._unwritable(error) from None
 

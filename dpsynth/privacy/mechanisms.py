@@ -200,10 +200,11 @@ def _rounded_normals(n: int, sigma: float) -> Floats:
     doubtful[few] |= (heads[few] == 0) & (more < FEW)
     longer = dict(zip(few.tolist(), more.tolist(), strict=True))
     for place in np.flatnonzero(doubtful).tolist():
-        head = int(heads[place])
-        known = ((head << 64) | longer[place], 128) if place in longer else (head, 64)
-        whole[place] = rounded(*known, sigma)
-    return np.where(words & np.uint64(1), whole, -whole)
+        head, width = int(heads[place]), 64
+        if place in longer:
+            head, width = (head << 64) | longer[place], 128
+        whole[place] = rounded(head, width, sigma)
+    return np.asarray(np.where(words & np.uint64(1), whole, -whole))
 
 
 def _batches(values: Integers) -> list[Integers]:

@@ -257,3 +257,39 @@ def test_a_frame_has_the_ledger_that_is_named_and_no_place(tmp_path: Path) -> No
     with Session.open(people, SMALL, ledger=tmp_path / "ours.jsonl"):
         pass
     assert {path.name for path in tmp_path.iterdir()} <= {"ours.jsonl", "ours.jsonl.lock"}
+
+
+def test_a_run_of_an_earlier_version_that_goes_on_leaves_a_pointer(data: Path, tmp_path: Path) -> None:
+    """Runs that were begun in a named ledger without a pointer leave one when they are taken up; nothing else does."""
+    book = ledger_of(cohort(data), tmp_path / "ours.jsonl")
+    assert book is not None
+    book.take_up()
+    assert not Ledger.beside(data).exists()
+    Ledger(tmp_path / "ours.jsonl").reserve(SMALL, accounting="gaussian", rho=RHO)
+    book.take_up()
+    assert Ledger.beside(data).runs() == Ledger(tmp_path / "ours.jsonl").runs()
+
+
+def test_a_statement_says_that_earlier_runs_name_no_column(data: Path) -> None:
+    """On a ledger of an earlier version the total is stated with the condition under which it holds."""
+    Ledger.beside(data).path.write_bytes((Path(__file__).parent / "ledger_of_version_2.jsonl").read_bytes())
+    with Session.open(cohort(data), Budget(0.1, 1e-6)) as session:
+        earlier = session.statement()["earlier_releases"]
+    assert earlier["runs"] == 2
+    assert "2 of them recorded before the patient column was noted" in earlier["note"]
+    assert [run.patient_column for run in Ledger.beside(data).runs()] == [None, None, "id"]
+
+
+def test_statement_card_and_page_name_the_patient_column(data: Path, tmp_path: Path) -> None:
+    """Whoever reads a release learns by which column patients were told apart."""
+    import dpsynth
+
+    model = dpsynth.fit(cohort(data), "independent", epsilon=0.5, ledger=tmp_path / "ours.jsonl")
+    dpsynth.release(model, tmp_path / "release", rows=20)
+    told = json.loads((tmp_path / "release" / "privacy.json").read_text())
+    assert (told["unit"], told["patient_column"]) == ("patient", "id")
+    assert "one value of column 'id'" in (tmp_path / "release" / "README.md").read_text()
+    page = dpsynth.evaluation.report.privacy.privacy(told)
+    assert ("unit of protection", "patient (one value of column 'id')") in [tuple(row) for row in page.facts.rows]
+    names = [path.name for path in (tmp_path / "release").rglob("*")]
+    assert not any("jsonl" in name for name in names)
