@@ -104,7 +104,7 @@ def _beyond(schema: Schema, patient: str, owners: Positions, missing: npt.NDArra
     patients = int(np.count_nonzero(np.bincount(owners[~missing], minlength=1) > most))
     lost = int(np.maximum(counts - most, 0).sum())
     words = (
-        f"more rows than max_rows_per_patient: {patients} patients have more than {most}, at most {counts.max()}: a fit "
+        f"more rows than max_rows_per_patient: {patients} patients have more than {most}, up to {counts.max()}: a fit "
         f"draws {most} of each and leaves out {lost}"
     )
     return at_rows(patient, words, mask)
