@@ -60,7 +60,7 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
         stored.table = read_table(path, as_text, on_damaged=pass_over)
     stored.damaged = len(damaged)
     if damaged:
-        words = f"{len(damaged)} lines have more or fewer cells than the header has names. Quote cells with commas"
+        words = "lines with more or fewer cells than the header has names. Quote cells that hold a comma"
         stored.faults.append(Fault(path.name, words, True, lines=_damaged_lines(path, damaged), count=len(damaged)))
     return stored
 

@@ -104,8 +104,8 @@ def _beyond(schema: Schema, patient: str, owners: Positions, missing: npt.NDArra
     patients = int(np.count_nonzero(np.bincount(owners[~missing], minlength=1) > most))
     lost = int(np.maximum(counts - most, 0).sum())
     words = (
-        f"{patients} patients have more than {most} rows (max_rows_per_patient), at most {counts.max()}: a fit draws "
-        f"{most} of each and leaves out {lost}"
+        f"more rows than max_rows_per_patient: {patients} patients have more than {most}, up to {counts.max()}: a fit "
+        f"draws {most} of each and leaves out {lost}"
     )
     return at_rows(patient, words, mask)
 

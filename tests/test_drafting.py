@@ -12,6 +12,7 @@ from strategies import any_codes, schemas
 
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
+from dpsynth.data_check import check_data
 from dpsynth.datasets import load_support2
 from dpsynth.drafting import draft, draft_schema
 from dpsynth.errors import DataError, DpsynthError, FileError, SchemaError
@@ -91,6 +92,14 @@ def test_scales_and_decimals_are_guessed(path: Path) -> None:
     assert columns["lab"]["scale"] == "log"
     assert columns["lab"]["missing"]
     assert columns["bmi"]["decimals"] == 2
+
+
+def test_low_values_of_a_log_scale_keep_their_digits(tmp_path: Path) -> None:
+    """A draft of a wide positive range clips and rounds none of its own low values by much."""
+    pd.DataFrame({"lab": [0.12, 0.17, 1.37, 12.44, 99.91] * 9}).to_csv(tmp_path / "ward.csv", index=False)
+    checked = check_data(tmp_path / "ward.csv", draft_schema(tmp_path / "ward.csv"))
+    assert checked.columns[0].below == 0
+    assert checked.faults == ()
 
 
 def test_the_patient_column_is_proposed(path: Path) -> None:
