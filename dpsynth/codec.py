@@ -200,9 +200,9 @@ class Codec:
 
         A number is uniform in its code's cell, at the declared decimals; so it has the same code again, where all rows
         can keep the schema's constraints. Else rows trade values until they do: of ordered columns among their ordinary
-        values, of forbidden and required combinations what is forbidden or required. So which values are missing and
-        every column that no constraint touches stay row by row, and the distribution of each column that trades stays
-        as a whole; it bends only where no trade is left.
+        values, of forbidden and required combinations what is forbidden or required. So for an order no row changes
+        in what is missing or in another column, and the distribution of each column that trades stays as a whole; it
+        bends only where no trade is left.
 
         Parameters
         ----------

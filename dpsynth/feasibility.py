@@ -139,7 +139,7 @@ class Rules:
             for (first, second), table in tables:
                 for name, other, impossible in ((first, second, table), (second, first, table.T)):
                     if other in found:
-                        beside = ~impossible[:, found[other]].all(axis=1)
+                        beside: Mask = np.logical_not(impossible[:, found[other]].all(axis=1))
                         found[name] = found.get(name, np.ones(len(beside), dtype=bool)) & beside
             if before == {name: mask.sum() for name, mask in found.items()}:
                 break
