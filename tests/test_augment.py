@@ -184,8 +184,8 @@ def test_a_budget_or_a_model(place: Path, args: tuple[Any, ...], words: str) -> 
     assert words in done.output
 
 
-def _draws(place: Path, plant: Any = None) -> tuple[list[int], list[int], int]:
-    """Return how many rows are drawn for a table and for its neighbour with one patient more, and the model's number."""
+def _draws(place: Path, *, planted: bool = False) -> tuple[list[int], list[int], int]:
+    """Return how many rows are drawn for a table, for it with one patient more, and how many the model has."""
     cohort = _cohort(place)
     train, test = cohort.take(np.arange(250)), cohort.take(np.arange(250, 400))
     model = fit(train, "double", epsilon=1.0, seed=1)
@@ -194,7 +194,7 @@ def _draws(place: Path, plant: Any = None) -> tuple[list[int], list[int], int]:
         with (
             patch("dpsynth.evaluation.augmentation.augmentation"),
             patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample,
-            patch("dpsynth.augmenting._rows", lambda _model, size=len(neighbour): size) if plant else nullcontext(),
+            patch("dpsynth.augmenting._rows", return_value=len(neighbour)) if planted else nullcontext(),
         ):
             augment(neighbour, GROUP, model=model, test=test, amount=10)
         drawn.append([call.args[1] for call in sample.call_args_list])
@@ -210,5 +210,5 @@ def test_arms_of_synthetic_patients_have_the_models_number_of_rows(place: Path) 
 
 def test_a_private_number_of_rows_is_seen(place: Path) -> None:
     """A planted leak: arms as long as the table differ between neighbours."""
-    one, other, _ = _draws(place, plant=True)
+    one, other, _ = _draws(place, planted=True)
     assert one != other
