@@ -431,6 +431,11 @@ def _public(cohort: Cohort) -> Cohort:
     return dataclasses.replace(cohort, public=True)
 
 
+def _rows(model: Model) -> int:
+    """Return how many rows a purely synthetic arm has, by the model: how many there really are is private."""
+    return max(model.rows, 1)
+
+
 def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) -> "Results":
     """Train all arms on each draw and test them on real patients."""
     from dpsynth.evaluation.augmentation import Drawn, Exam, arms_of, augmentation, binary_task
@@ -438,7 +443,7 @@ def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) 
     from dpsynth.evaluation.results import Disclosure
     from dpsynth.evaluation.table import tables
 
-    rows, inside = model.rows, task.members(train)  # as the model tells them: how many there are is private
+    rows, inside = _rows(model), task.members(train)
     balance = [(task.group, 0.5)]
     cohorts = {"train": train, "test": exam}
     for place in range(DRAWS):

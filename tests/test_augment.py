@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -183,17 +184,31 @@ def test_a_budget_or_a_model(place: Path, args: tuple[Any, ...], words: str) -> 
     assert words in done.output
 
 
-def test_arms_of_synthetic_patients_have_the_models_number_of_rows(place: Path) -> None:
-    """With one patient more, who changes no noisy answer, no draw from the model changes in number."""
+def _draws(place: Path, *, planted: bool = False) -> tuple[list[int], list[int], int]:
+    """Return how many rows are drawn for a table, for it with one patient more, and how many the model has."""
     cohort = _cohort(place)
     train, test = cohort.take(np.arange(250)), cohort.take(np.arange(250, 400))
     model = fit(train, "double", epsilon=1.0, seed=1)
     drawn: list[list[int]] = []
     for neighbour in (train, cohort.take(np.arange(251))):
-        judge = patch("dpsynth.evaluation.augmentation.augmentation")
-        with judge, patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample:
+        with (
+            patch("dpsynth.evaluation.augmentation.augmentation"),
+            patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample,
+            patch("dpsynth.augmenting._rows", return_value=len(neighbour)) if planted else nullcontext(),
+        ):
             augment(neighbour, GROUP, model=model, test=test, amount=10)
         drawn.append([call.args[1] for call in sample.call_args_list])
-    assert drawn[0] == drawn[1]
-    assert model.rows in drawn[0]
-    assert not {250, 251} & set(drawn[0]) - {model.rows}
+    return drawn[0], drawn[1], model.rows
+
+
+def test_arms_of_synthetic_patients_have_the_models_number_of_rows(place: Path) -> None:
+    """With one patient more, and the same noisy answers, no draw from the model changes in number."""
+    one, other, rows = _draws(place)
+    assert one == other
+    assert rows in one
+
+
+def test_a_private_number_of_rows_is_seen(place: Path) -> None:
+    """A planted leak: arms as long as the table differ between neighbours."""
+    one, other, _ = _draws(place, planted=True)
+    assert one != other

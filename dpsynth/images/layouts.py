@@ -46,10 +46,11 @@ def _table_of(folder: Path, stem: str) -> Path | None:
 
 
 def has_classes(folder: Path) -> bool:
-    """Return whether a folder without an index has folders of images."""
+    """Return whether a folder without an index has folders of images, of which `classes_of` takes those it can."""
     if not folder.is_dir() or any((folder / name).exists() for name in _OURS):
         return False
-    return any(file.suffix.lower() in _SUFFIXES for inner in _folders(folder) for file in _files(inner))
+    places = (place for inner in _folders(folder) for place in (inner, *_folders(inner)))
+    return any(file.suffix.lower() in _SUFFIXES for place in places for file in _files(place))
 
 
 def classes_of(folder: Path) -> tuple[list[str], list[str]]:

@@ -97,6 +97,14 @@ def test_what_folders_of_classes_are_refused(tmp_path: Path) -> None:
         Cohort.read(folder / "none", schema_of())
 
 
+def test_parts_are_named_one_by_one(tmp_path: Path) -> None:
+    """A folder of train and test says which folder to give."""
+    classes(tmp_path / "train")
+    for call in (lambda: draft(tmp_path), lambda: Cohort.read(tmp_path, schema_of())):
+        with pytest.raises(DataError, match=r"Name the folder of one part \(train\)"):
+            call()
+
+
 def test_so_many_folders_are_patients(tmp_path: Path) -> None:
     """More folders than classes can be are not drafted as classes."""
     for number in range(51):
