@@ -136,8 +136,8 @@ def loads(text: str) -> Any:
     try:
         if text.lstrip()[:1] == "{":
             with contextlib.suppress(json.JSONDecodeError):  # YAML in one line begins so, too
-                hooks = {"parse_float": number, "parse_int": number}
-                return resolved(json.loads(text, object_pairs_hook=_without_repeats, **hooks))
+                pairs = _without_repeats
+                return resolved(json.loads(text, object_pairs_hook=pairs, parse_float=number, parse_int=number))
         return resolved(yaml.load(text, Loader=_Loader))  # noqa: S506  (a subclass of SafeLoader)
     except yaml.YAMLError as fault:
         raise SchemaError(f"YAML: {_position(fault)}: {_reason(fault)}.") from None
