@@ -224,7 +224,7 @@ def _arrow_type(schema: Schema, name: str) -> Any:
 
     kind = schema.columns[name]
     if isinstance(kind, Numeric):
-        return pa.float64()
+        return pa.string() if kind.states else pa.float64()
     if isinstance(kind, Categorical | Boolean):
         return pa.dictionary(pa.int32(), pa.string())
     return pa.string() if isinstance(kind, Datetime | Identifier) else None

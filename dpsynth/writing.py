@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Datetime
 from dpsynth.moments import as_written
-from dpsynth.values import whole
+from dpsynth.values import text_of, whole
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -42,6 +42,7 @@ def write_csv(cohort: "Cohort", path: Path, *, guard_formulas: bool) -> None:
 
 def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     column, array = cohort.schema.columns[name], whole(cohort.table[name])
     if isinstance(column, Datetime):
@@ -50,6 +51,9 @@ def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
         if pa.types.is_string(array.type.value_type) and guard_formulas:
             array = pa.DictionaryArray.from_arrays(array.indices, _guarded(array.dictionary))
         return array.cast(array.type.value_type)
+    if pa.types.is_struct(array.type):
+        numbers, states = array.flatten()
+        return pc.coalesce(_guarded(states) if guard_formulas else states, text_of(numbers))
     return _guarded(array) if guard_formulas and pa.types.is_string(array.type) else array
 
 

@@ -45,7 +45,7 @@ def _cells(column: Column, array: Any) -> Keys:
     """Return (rows,) a number per value: the bits of a number or moment, the hash of a text."""
     import pyarrow as pa
 
-    if isinstance(column, Numeric):
+    if isinstance(column, Numeric) and not column.states:
         exact = array.cast(pa.float64()).fill_null(0.0).to_numpy(zero_copy_only=False) + 0.0  # -0.0 is 0.0
         bits = exact.view(np.uint64)
     elif isinstance(column, Datetime):
