@@ -160,13 +160,14 @@ class Numeric(_Measured):
         if limit is None and is_below is None:
             return State(text)
         if limit is None:
-            return State(text, -FIRST_STATE, self.first - 1) if is_below else State(text, self.last + 1, FIRST_STATE)
+            ends = (-FIRST_STATE, self.first - 1) if is_below else (self.last + 1, FIRST_STATE)
+            return State(text, *ends, is_below=is_below)
         number = str(limit.number)
         if limit.is_below:
             high = self.ceil(number) - 1 if limit.is_strict else self.floor(number)
-            return State(text, self.first if high >= self.first else -FIRST_STATE, high)
+            return State(text, self.first if high >= self.first else -FIRST_STATE, high, is_below=True)
         low = self.floor(number) + 1 if limit.is_strict else self.ceil(number)
-        return State(text, low, self.last if low <= self.last else FIRST_STATE)
+        return State(text, low, self.last if low <= self.last else FIRST_STATE, is_below=False)
 
     @property
     def atoms(self) -> tuple[int, ...]:

@@ -55,11 +55,19 @@ class State:
         How it is written.
     low, high
         The steps between which the values lie that it stands for; None where it stands for none ("not done").
+    is_below
+        Whether it is a limit from above: values are at most `high`. None where it is no limit.
     """
 
     text: str
     low: int | None = None
     high: int | None = None
+    is_below: bool | None = None
+
+    @property
+    def edge(self) -> int | None:
+        """The step at the limit, the nearest of those that it stands for; None where it is no limit."""
+        return self.high if self.is_below else self.low
 
     def is_within(self, start: int, end: int) -> bool:
         """Return whether every value that the state stands for lies in an interval of steps."""
