@@ -1,6 +1,6 @@
 """A first schema, drafted from a file: for a person to correct, never to be used as it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsynth import yamltext
+from dpsynth.detecting import Detected, detected_table
+from dpsynth.dialect import FileFormat
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
@@ -45,6 +47,8 @@ class Draft:
         Where the guesses come from.
     image_notes
         What was guessed of the images.
+    file_notes
+        What was found of how the file is written.
     """
 
     schema: Schema
@@ -52,11 +56,14 @@ class Draft:
     head: tuple[str, ...] = _WARNING
     label: str = "from data"
     image_notes: tuple[str, ...] = ()
+    file_notes: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """Return the schema as YAML with the notes as comments; `Schema.parse` gives the same schema back."""
         document = {"name": self.schema.name, "confirmed": False, "source": "", **self.schema.to_dict()}
         columns, images = document.pop("columns"), document.pop("images", None)
+        if "file" in document:
+            document |= yamltext.one_line({"file": document["file"]})
         lines = [f"# {line}" for line in self.head]
         lines += [yamltext.dumps(document).rstrip("\n"), "columns:"]
         for name, column in columns.items():
@@ -75,8 +82,11 @@ def draft_schema(path: str | Path) -> Schema:
     return draft(path).schema
 
 
-def draft(path: str | Path, *others: str | Path) -> Draft:
+def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None = None) -> Draft:
     """Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
+
+    How a CSV file is written (separator, decimal mark, encoding, lines of titles and totals) is found from all of it
+    and put into the schema's `file`; what is read later is what stands there.
 
     Parameters
     ----------
@@ -85,6 +95,8 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
     *others
         Further tables with the same columns, such as a synthetic cohort that is to be compared with the first: bounds
         and categories are those of all of them. Identifiers are looked for in the first.
+    form
+        Parts of `dpsynth.dialect.FileFormat` that are known, such as ``{"decimal": ","}``; they are not looked for.
 
     Returns
     -------
@@ -96,23 +108,24 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
     FileError
         If the file cannot be read.
     DataError
-        If it is no table, or has no rows.
+        If it is no table, has no rows, or its numbers can be read in two ways.
 
     Notes
     -----
     Privacy contract: reads the data without noise. The draft is as confidential as the data.
     """
-    from dpsynth.reading import read_all
-
-    path = Path(path)
-    found = _found_images(path)
-    table = read_all(path) if found is None else found.table
+    path, form = Path(path), form or {}
+    found, written = _found_images(path, form)
+    if found is None:
+        table, written = detected_table(path, form)
+    else:
+        table = found.table
     if table.num_rows == 0:
         raise DataError(f"{path.name}: has no rows; expected at least one.")
     texts = {name: _as_text(name, table[name]) for name in table.column_names}
     missing_values = _missing_values(texts.values())
     guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
-    for other in map(read_all, map(Path, others)):
+    for other, _ in (detected_table(Path(other), form) for other in others):
         more = {name: _as_text(name, other[name]) for name in texts if name in other.column_names}
         texts |= {name: _joined(texts[name], text) for name, text in more.items()}
     if others:
@@ -120,19 +133,32 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
         modelled = [name for name, found in guesses.items() if found.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if found is None:
-        return _as_draft(path.stem, guesses, missing_values)
+        return _written(_as_draft(_stem(path), guesses, missing_values), written)
     guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
-    return _with_images(_as_draft(path.stem, guesses, missing_values, images=found.images), found)
+    drafted = _with_images(_as_draft(_stem(path), guesses, missing_values, images=found.images), found)
+    return _written(drafted, written)
 
 
-def _found_images(path: Path) -> "Found | None":
-    """Return what is found of images; None for a table."""
+def _stem(path: Path) -> str:
+    """Return the name of a file without its endings: ward.csv.gz is ward."""
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+
+
+def _written(made: Draft, form: Detected) -> Draft:
+    """Add how the file is written, and what a person should check about it."""
+    head = (*made.head, *(f"The file: {note}." for note in form.notes))
+    return replace(made, schema=made.schema.model_copy(update={"file": form.form}), head=head, file_notes=form.notes)
+
+
+def _found_images(path: Path, form: Mapping[str, Any]) -> "tuple[Found | None, Detected]":
+    """Return what is found of images, and how the tables beside them are written; None for a table."""
     from dpsynth.images import is_archive, is_image_folder
     from dpsynth.images.drafting import found_in_archive, found_in_folder
 
     if is_image_folder(path):
-        return found_in_folder(path)
-    return found_in_archive(path) if path.is_file() and is_archive(path) else None
+        return found_in_folder(path, form)
+    is_images = path.is_file() and is_archive(path)
+    return found_in_archive(path) if is_images else None, Detected(FileFormat())
 
 
 def _with_images(made: Draft, found: "Found") -> Draft:

@@ -17,6 +17,7 @@ from dpsynth.cli.common import (
     progress,
 )
 from dpsynth.cli.direct import Yardstick
+from dpsynth.cli.formats import formatted, reads_tables, typed_format
 from dpsynth.cli.outcome import check_page, judged
 from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_tables
 def run(
     *,
     real: Annotated[
@@ -122,6 +124,7 @@ def run(
     force: ForceOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Judge a synthetic table: how close it is, and how well classifiers trained on it do on real patients.
 
@@ -156,7 +159,7 @@ def run(
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
         given |= {"target": target, "subgroups": subgroups, "seed": seed, "direct": direct}
-        swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
+        swept(real, schema, given, form, out=out or Path("sweep.html"), public=public, force=force, json=json)
         return
     _refuse("it is for --sweep", {"seeds": seeds, "model": model or None})
     if not synthetic:
@@ -170,7 +173,7 @@ def run(
     yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
         report("reading", 0.0)
-        facts = _facts(schema, files.paths)
+        facts = _facts(schema, files.paths, form)
         if yardstick is not None:
             facts.check_confirmed()
         cohorts = files.read(facts)
@@ -241,18 +244,19 @@ def _named(given: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _facts(schema: Path | None, files: "Sequence[Path]") -> "Schema":
+def _facts(schema: Path | None, files: "Sequence[Path]", form: dict[str, Any]) -> "Schema":
     """Return the schema that was named, that of the first release, or a draft from all files, for judging only."""
     from dpsynth.drafting import draft
     from dpsynth.schema import Schema
 
     if schema is not None:
-        return Schema.load(schema)
+        return formatted(Schema.load(schema), form)
     inside = [found for path in files if (found := path / "model" / "schema.json").is_file()]
     if inside:
-        return Schema.load(inside[0])
+        return formatted(Schema.load(inside[0]), form)
     note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
-    return draft(*files).schema
+    typed_format(form)
+    return draft(*files, form=form).schema
 
 
 def _refuse(reason: str, given: "dict[str, Any]") -> None:

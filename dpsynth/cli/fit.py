@@ -1,7 +1,7 @@
 """``dpsynth fit``: learn a model and save it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -25,9 +25,11 @@ from dpsynth.cli.common import (
     progress,
     spent,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 
 
 @guarded
+@reads_tables
 def run(
     data: DataArgument,
     *,
@@ -43,6 +45,7 @@ def run(
     checkpoint: CheckpointOption = None,
     seed: SeedOption = None,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Learn a model of a table of patients. Spends the whole budget; sampling from the model is then free.
 
@@ -61,7 +64,7 @@ def run(
     maker = chosen(model, option)
     check_target(out)
     with progress(quiet=json) as report:
-        facts = Schema.load(schema)
+        facts = formatted(Schema.load(schema), form)
         facts.check_confirmed()
         report("reading", 0.0)
         cohort = Cohort.read(data, facts)

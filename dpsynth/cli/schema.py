@@ -1,7 +1,7 @@
 """``dpsynth schema``: write, check and convert schema files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from dpsynth.cli.common import (
     note,
     table,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema
@@ -29,7 +30,8 @@ OutOption = Annotated[
 
 @app.command()
 @guarded
-def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False) -> None:
+@reads_tables
+def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
     """Write a first schema for a table, marked `confirmed: false`.
 
     It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
@@ -38,10 +40,15 @@ def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False)
     For example:
 
         dpsynth schema draft ward.csv --out ward.yaml
+
+        dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
     from dpsynth.drafting import draft as make_draft
 
-    _write(make_draft(data).to_yaml(), out, force=force)
+    drafted = make_draft(data, form=form)
+    _write(drafted.to_yaml(), out, force=force)
+    for line in drafted.file_notes:
+        note(f"{data.name}: {line}.")
     if out is not None:
         note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
         note("then set confirmed: true.")
@@ -49,10 +56,13 @@ def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False)
 
 @app.command()
 @guarded
+@reads_tables
 def check(
     schema: SchemaArgument,
+    *,
     data: Annotated[Path | None, typer.Option("--data", help="Check that this table keeps the schema, too.")] = None,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Check a schema file, and a table against it. Spends nothing.
 
@@ -64,7 +74,7 @@ def check(
     """
     from dpsynth.schema import Schema
 
-    found = Schema.load(schema)
+    found = formatted(Schema.load(schema), form)
     if data is not None:
         from dpsynth.cohort import Cohort
 

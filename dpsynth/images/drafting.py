@@ -1,6 +1,6 @@
 """What a draft schema says of images, and the table that goes with them, guessed from an ``.npz`` or a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.detecting import Detected, detected_table
 from dpsynth.errors import DataError
 from dpsynth.guessing import nice_above, nice_below
 from dpsynth.images.archive import PARTS, Archive
 from dpsynth.images.arrays import as_arrow
 from dpsynth.images.folder import index_of, names_of, patients_of, places
 from dpsynth.images.formats import stored
-from dpsynth.reading import read_all
 
 __all__ = ["Found", "found_in_archive", "found_in_folder"]
 
@@ -73,8 +73,15 @@ def found_in_archive(path: Path) -> Found:
     return Found(pa.table(columns), images, notes, known, next(iter(known)) if len(known) == 1 else None)
 
 
-def found_in_folder(folder: Path) -> Found:
-    """Look at index and table of a folder, and at its first images.
+def found_in_folder(folder: Path, options: Mapping[str, Any]) -> tuple[Found, Detected]:
+    """Look at index and table of a folder, at how they are written, and at its first images.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    options
+        Parts of the format of its CSV files that a person has given.
 
     Raises
     ------
@@ -84,7 +91,7 @@ def found_in_folder(folder: Path) -> Found:
     index = index_of(folder)
     if index is None:
         raise DataError(f"{folder.name}: has no index.csv or index.parquet, which says whose each image is.")
-    listed, patients = read_all(index), patients_of(folder)
+    (listed, form), patients = detected_table(index, options), patients_of(folder)
     if "image" not in listed.column_names:
         raise DataError(f"{index.name}: has no column image; expected the path of each image, relative to the folder.")
     looked = [stored(path) for path in places(folder, names_of(listed["image"])[:_LOOKED_AT])]
@@ -92,8 +99,9 @@ def found_in_folder(folder: Path) -> Found:
         raise DataError(f"{index.name}: names no images; expected at least one.")
     images, notes = _images([array.shape for array in looked], looked)
     if patients is None:
-        return Found(listed.drop_columns(["image"]), images, notes, {})
-    return _of_patients(listed, read_all(patients), images, notes)
+        return Found(listed.drop_columns(["image"]), images, notes, {}), form
+    table, form = detected_table(patients, options)
+    return _of_patients(listed, table, images, notes), form
 
 
 def _of_patients(listed: Any, patients: Any, images: dict[str, Any], notes: list[str]) -> Found:
