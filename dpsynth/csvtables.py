@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["read_header", "read_texts", "typed_csv"]
 
 _BLOCK = 16 * 2**20
+_BLANK = ("", " ", "  ", "   ")
+"""An empty cell; Arrow takes one of blanks for text."""
 _NUMERIC = 0.5
 """Without a schema a column is taken for numbers where at least so many of its different values are some."""
 
@@ -32,7 +34,9 @@ def read_header(file: CsvFile, names: Container[str] = ()) -> list[str]:
     return header
 
 
-def typed_csv(file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema", *, keep_empty: bool) -> Any:
+def typed_csv(
+    file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema", *, keep_empty: bool
+) -> Any:
     """Return the declared columns of a CSV file.
 
     Parameters
@@ -59,7 +63,7 @@ def typed_csv(file: CsvFile, header: Sequence[str], columns: Sequence[str], sche
     types = {name: _arrow_type(schema, name, plain=file.form.is_plain) for name in columns}
     if file.form.totals or first not in types:
         types = {**types, first: _as_text()}
-    table = _parsed(file, header, types, list({*schema.missing_values, ""}))
+    table = _parsed(file, header, types, list({*schema.missing_values, *_BLANK}))
     table = _patients(file, header, table, schema, keep_empty=keep_empty)
     if not file.form.is_plain:
         table = _standard(file, table.select(columns), schema)
@@ -98,7 +102,9 @@ def _mostly_numbers(text: Any, file: CsvFile) -> Any:
     different = pc.unique(text)
     standard, other = standard_numbers(different, file.form)
     there = pc.not_equal(pc.utf8_trim_whitespace(different), "")
-    changed = pc.match_substring_regex(pc.utf8_trim_whitespace(standard), r"^[-+]?[0-9.]*[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?$")
+    changed = pc.match_substring_regex(
+        pc.utf8_trim_whitespace(standard), r"^[-+]?[0-9.]*[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?$"
+    )
     numbers = pc.sum(pc.and_(pc.and_(changed, pc.invert(other)), there)).as_py() or 0
     return standard_numbers(text, file.form)[0] if numbers >= _NUMERIC * (pc.sum(there).as_py() or 1) else text
 
@@ -212,7 +218,9 @@ def _blank(column: Any) -> Any:
 
     if not (pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)):
         return pc.is_null(column)
-    return pc.or_kleene(pc.is_null(column), pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), "")).fill_null(True)
+    return pc.or_kleene(pc.is_null(column), pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), "")).fill_null(
+        True
+    )
 
 
 def _parsed(file: CsvFile, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Any:
@@ -233,7 +241,9 @@ def _parsed(file: CsvFile, header: Sequence[str], types: dict[str, Any], missing
             ),
         )
     except (pa.ArrowInvalid, UnicodeError) as error:
-        fault = f"UTF8 {error}" if isinstance(error, UnicodeError) else str(error)  # holds values: its form is read below
+        fault = (
+            f"UTF8 {error}" if isinstance(error, UnicodeError) else str(error)
+        )  # holds values: its form is read below
     except OSError as error:
         raise FileError(f"{file.path.name}: cannot be read ({error.strerror or 'damaged'}).") from None
     if fault:

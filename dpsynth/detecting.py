@@ -16,10 +16,10 @@ from typing import Any
 
 from dpsynth.csvfiles import CsvFile, first_bytes, is_packed
 from dpsynth.dialect import THOUSANDS, FileFormat, is_total, separator_name
-from dpsynth.errors import DataError
+from dpsynth.errors import DataError, InputError
 from dpsynth.states import limit_of
 
-__all__ = ["Detected", "detected", "detected_table"]
+__all__ = ["Detected", "detected", "detected_table", "given_format"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 300
@@ -40,6 +40,33 @@ class Detected:
     notes: tuple[str, ...] = ()
 
 
+def given_format(options: Mapping[str, Any], declared: FileFormat | None = None) -> FileFormat:
+    """Return a declared format with the parts that a person has given.
+
+    Parameters
+    ----------
+    options
+        Fields of `FileFormat`.
+    declared
+        The schema's format; the standard one where left out.
+
+    Raises
+    ------
+    InputError
+        If an option has no meaning; the message names it.
+    """
+    from pydantic import ValidationError
+
+    from dpsynth.schema_errors import explain
+
+    fields = declared.model_dump() if declared is not None else {}
+    try:
+        return FileFormat.model_validate({**fields, **options})
+    except ValidationError as fault:
+        place = "--" if fault.errors()[0]["loc"] else ""
+        raise InputError(f"{place}{explain(fault)}") from None
+
+
 def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detected]:
     """Return all columns of a CSV or Parquet file, and how it seems to be written.
 
@@ -57,6 +84,7 @@ def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detecte
     """
     from dpsynth.reading import read_all
 
+    given_format(options)
     if first_bytes(path).startswith(b"PAR1"):
         return read_all(path), Detected(FileFormat())
     found = detected(path, options)
@@ -150,8 +178,8 @@ def _separator(file: CsvFile) -> str:
         counts = Counter(length for length in lengths if length > 1)
         if counts:
             length, times = counts.most_common(1)[0]
-            header = next((len(cells) for _, cells in _records(file, separator, _MOST_ABOVE) if len(cells) == length), 0)
-            share = times / len(lengths) if header else 0.0
+            header = next(cells for _, cells in _records(file, separator) if len(cells) == length)
+            share = 0.0 if _looks_like_a_row(header) else times / len(lengths)
             if share > most + 0.05:  # noqa: PLR2004  (commas first, where two are as good)
                 best, most = separator, share
     return best
@@ -175,7 +203,7 @@ def _above(file: CsvFile) -> int:
 
 
 def _looks_like_a_row(record: Sequence[str]) -> bool:
-    return sum(bool(re.fullmatch(r"[-+\d.,: ]*", cell)) for cell in record) > len(record) / 2
+    return sum(bool(re.fullmatch(r"[-+\d.,:;|\t ]*\d[-+\d.,:;|\t ]*", cell)) for cell in record) > len(record) / 2
 
 
 def _totals(file: CsvFile) -> dict[str, int]:

@@ -51,7 +51,8 @@ class FileFormat(BaseModel):
     )
     skip: int = Field(default=0, ge=0, le=10_000, description="Lines above the header, such as a title.")
     totals: Annotated[tuple[str, ...], BeforeValidator(_words)] = Field(
-        default=(), description="Words in the first cell of lines that are no patients, such as Total; they are left out."
+        default=(),
+        description="Words in the first cell of lines that are no patients, such as Total; they are left out.",
     )
 
     @model_validator(mode="after")

@@ -12,7 +12,9 @@ from dpsynth.detecting import Detected, detected_table
 from dpsynth.dialect import FileFormat
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
+from dpsynth.guessing_states import BLANKS, guess_with_states
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+from dpsynth.states import NUMBER
 
 if TYPE_CHECKING:
     from dpsynth.images.drafting import Found
@@ -190,11 +192,22 @@ def _joined(one: Any, two: Any) -> Any:
 
 
 def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:
-    """Return how the file seems to write a missing value: the usual ways, and "?" where a cell is that alone."""
+    """Return how the file seems to write a missing value: the usual ways, "?", and "." or "-" among numbers."""
     import pyarrow.compute as pc
 
+    texts = list(texts)
     asked = any(pc.any(pc.equal(text, "?")).as_py() for text in texts)
-    return (*DEFAULT_MISSING_VALUES, "?") if asked else DEFAULT_MISSING_VALUES
+    blanks = [mark for mark in BLANKS if _is_blank(mark, texts)]
+    return (*DEFAULT_MISSING_VALUES, *(["?"] if asked else []), *blanks)
+
+
+def _is_blank(mark: str, texts: list[Any]) -> bool:
+    """Return whether a mark stands in columns of numbers alone."""
+    import pyarrow.compute as pc
+
+    different = [pc.unique(text) for text in texts if pc.any(pc.equal(text, mark)).as_py()]
+    shares = [pc.mean(pc.match_substring_regex(text.drop_null(), f"^(?:{NUMBER})?$")).as_py() for text in different]
+    return bool(shares) and min(shares) > 0.5  # noqa: PLR2004  (most of its different values are numbers)
 
 
 def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Guess:
@@ -205,7 +218,12 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     found = pc.value_counts(pc.filter(text, pc.invert(missing)))
     counts = found.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
     rows = len(text)
-    return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows, rows=rows)
+    is_missing = int(counts.sum()) < rows
+    return guess_with_states(
+        found.field("values").to_pylist(),
+        counts,
+        lambda texts, counts: guess(name, texts, counts, missing=is_missing, rows=rows),
+    )
 
 
 def _as_draft(

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["column_names", "from_objects", "plain_types", "read_all", "read_frame", "read_header", "read_table"]
 
+
 def read_table(path: Path, schema: Schema, *, synthetic: bool = False) -> Any:
     """Read the declared columns of a CSV or Parquet file; which of the two it is, its first bytes say.
 

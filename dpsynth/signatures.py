@@ -19,7 +19,11 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\xff\xff\xff", "a stream of Arrow", f"{_PANDAS} to Parquet with pyarrow.ipc.open_stream."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", f"{_PANDAS}: pandas.read_hdf('table.h5').to_parquet('table.parquet')."),
     (b"<stata_dta>", "a Stata file (.dta)", f"{_PANDAS}: pandas.read_stata('table.dta').to_parquet('table.parquet')."),
-    (b"HEADER RECORD*******", "a SAS transport file (.xpt)", f"{_PANDAS}: pandas.read_sas('table.xpt').to_parquet(...)."),
+    (
+        b"HEADER RECORD*******",
+        "a SAS transport file (.xpt)",
+        f"{_PANDAS}: pandas.read_sas('table.xpt').to_parquet(...).",
+    ),
     (b"RDX2\n", "an R file (.RData)", f"{_R}."),
     (b"RDX3\n", "an R file (.RData)", f"{_R}."),
     (b"RDA2\n", "an R file (.RData)", f"{_R}."),
@@ -72,7 +76,10 @@ def _packed(start: bytes, ending: str) -> tuple[str, str]:
         return "an Excel file", "Save the sheet as CSV in UTF-8 there."
     if b"opendocument" in start or ending == ".ods":
         return "an OpenDocument spreadsheet", "Save the sheet as CSV in UTF-8 there."
-    return "a zip file (Excel files are such, too)", "Unpack it and give the table inside, or pack the CSV with gzip (.csv.gz)."
+    return (
+        "a zip file (Excel files are such, too)",
+        "Unpack it and give the table inside, or pack the CSV with gzip (.csv.gz).",
+    )
 
 
 def _is_old_stata(start: bytes) -> bool:
@@ -92,6 +99,6 @@ def _as_text(start: bytes) -> tuple[str, str] | None:
         if len(lines) > 1 and lines[0].endswith(b"}") and lines[1].startswith(b"{"):
             return "JSON lines (ndjson)", f"{_PANDAS}: {advice}."
         return "JSON", f"{_PANDAS}: pandas.read_json('table.json').to_parquet('table.parquet')."
-    if re.match(rb'\[\s*[\[{]', text):
+    if re.match(rb"\[\s*[\[{]", text):
         return "JSON", f"{_PANDAS}: pandas.read_json('table.json').to_parquet('table.parquet')."
     return None

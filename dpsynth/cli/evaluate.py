@@ -17,7 +17,7 @@ from dpsynth.cli.common import (
     progress,
 )
 from dpsynth.cli.direct import Yardstick
-from dpsynth.cli.formats import formatted, reads_tables, typed_format
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.cli.outcome import check_page, judged
 from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
@@ -255,7 +255,6 @@ def _facts(schema: Path | None, files: "Sequence[Path]", form: dict[str, Any]) -
     if inside:
         return formatted(Schema.load(inside[0]), form)
     note("no --schema: bounds and categories are guessed from the files. That is enough to judge, but not to release.")
-    typed_format(form)
     return draft(*files, form=form).schema
 
 

@@ -85,7 +85,9 @@ def run(
     if processes.number() > 0:
         return  # the first process speaks for all
     if json:
-        emit({"model": str(out), **spent(fitted.statement)})
+        emit({"model": str(out), **spent(fitted.statement), "warnings": fitted.warnings})
     else:
         note(f"{out}: the model; draw rows with `dpsynth sample {out} -n 1000`, free of cost.")
+        for warning in fitted.warnings:
+            note(f"warning: {warning}")
         note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")

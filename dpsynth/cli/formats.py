@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.errors import InputError
-
 if TYPE_CHECKING:
-    from dpsynth.dialect import FileFormat
     from dpsynth.schema import Schema
 
-__all__ = ["formatted", "reads_tables", "typed_format"]
+__all__ = ["formatted", "reads_tables"]
 
 _PANEL = "How CSV files are written; default: as the schema's `file:` says"
 _OPTIONS: dict[str, Any] = {
@@ -68,26 +65,16 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
     return run
 
 
-def typed_format(form: dict[str, Any], declared: "FileFormat | None" = None) -> "FileFormat":
-    """Return a declared format with the options that are given.
+def formatted(schema: "Schema", form: dict[str, Any]) -> "Schema":
+    """Return a schema with the format of files that is given on the command line.
 
     Raises
     ------
     InputError
         If an option has no meaning; the message names it.
     """
-    from pydantic import ValidationError
+    if not form:
+        return schema
+    from dpsynth.detecting import given_format
 
-    from dpsynth.dialect import FileFormat
-    from dpsynth.schema_errors import explain
-
-    fields = declared.model_dump() if declared is not None else {}
-    try:
-        return FileFormat.model_validate({**fields, **form})
-    except ValidationError as fault:
-        raise InputError(f"--{explain(fault)}" if fault.errors()[0]["loc"] else explain(fault)) from None
-
-
-def formatted(schema: "Schema", form: dict[str, Any]) -> "Schema":
-    """Return a schema with the format of files that is given on the command line; raises as `typed_format`."""
-    return schema.model_copy(update={"file": typed_format(form, schema.file)}) if form else schema
+    return schema.model_copy(update={"file": given_format(form, schema.file)})
