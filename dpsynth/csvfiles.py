@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from dpsynth.dialect import FileFormat, is_total, separator_name
 from dpsynth.errors import DataError, FileError
@@ -121,7 +121,8 @@ class CsvFile:
 
     def raw(self) -> IO[bytes]:
         """Open the file as bytes, unpacked."""
-        return gzip.open(self.path) if self.is_packed else self.path.open("rb")
+        packed: Any = gzip.open(self.path) if self.is_packed else self.path.open("rb")
+        return cast("IO[bytes]", packed)
 
     def text(self) -> IO[str]:
         """Open the file as text."""

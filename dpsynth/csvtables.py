@@ -1,7 +1,7 @@
 """CSV files as Arrow tables: rows that are patients, columns in the types of their declarations."""
 
 import re
-from collections.abc import Container, Sequence
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
@@ -21,7 +21,7 @@ _NUMERIC = 0.5
 """Without a schema a column is taken for numbers where at least so many of its different values are some."""
 
 
-def read_header(file: CsvFile, names: Container[str] = ()) -> list[str]:
+def read_header(file: CsvFile, names: Collection[str] = ()) -> list[str]:
     """Return the column names of a CSV file, where `names` are those that it may well have.
 
     Raises
@@ -30,7 +30,7 @@ def read_header(file: CsvFile, names: Container[str] = ()) -> list[str]:
         If the first line is no header in the file's format; the message names the option that reads it.
     """
     header = file.header()
-    check_header(file, header, names if isinstance(names, dict) else dict.fromkeys(names) if names else {})
+    check_header(file, header, names)
     return header
 
 
@@ -80,7 +80,7 @@ def read_texts(file: CsvFile, header: Sequence[str]) -> Any:
         table = table.filter(pc.invert(_is_empty(table)))
     if file.form.is_plain:
         return table
-    return _map_columns(table, lambda name, text: _mostly_numbers(text, file))
+    return _map_columns(table, lambda _, text: _mostly_numbers(text, file))
 
 
 def _as_text() -> Any:
@@ -188,7 +188,7 @@ def _check_totals(file: CsvFile, table: Any, schema: "Schema") -> None:
 def _is_mostly_empty(rows: Any) -> bool:
     cells = rows.num_rows * rows.num_columns
     blank = sum(_blank(rows[name]).to_pylist().count(True) for name in rows.column_names)
-    return 2 * blank >= cells - rows.num_rows
+    return bool(2 * blank >= cells - rows.num_rows)
 
 
 def _without_totals(file: CsvFile, table: Any, first: str) -> Any:

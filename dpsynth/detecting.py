@@ -27,8 +27,8 @@ _LOOKED_AT = 300
 _MOST_ABOVE = 30
 _CHUNK = 2**20
 _OF_WINDOWS = re.compile(rb"[\x80-\x9f]")
-_DATE = re.compile(r"\d{1,4}([.,'’ _-])\d{1,2}\1\d{1,4}(?:[ T].*)?")
-_NUMBER = re.compile(r"[-+]?[\d.,'’_\u00a0\u202f ]*\d[\d.,'’_\u00a0\u202f ]*(?:[eE][-+]?\d+)?")
+_DATE = re.compile(r"\d{1,4}([.,'\u2019 _-])\d{1,2}\1\d{1,4}(?:[ T].*)?")
+_NUMBER = re.compile(r"[-+]?[\d.,'\u2019_\u00a0\u202f ]*\d[\d.,'\u2019_\u00a0\u202f ]*(?:[eE][-+]?\d+)?")
 _AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 
 
@@ -180,7 +180,7 @@ def _separator(file: CsvFile) -> str:
             length, times = counts.most_common(1)[0]
             header = next(cells for _, cells in _records(file, separator) if len(cells) == length)
             share = 0.0 if _looks_like_a_row(header) else times / len(lengths)
-            if share > most + 0.05:  # noqa: PLR2004  (commas first, where two are as good)
+            if share > most + 0.05:
                 best, most = separator, share
     return best
 
@@ -195,8 +195,8 @@ def _above(file: CsvFile) -> int:
         named = sum(bool(cell.strip()) for cell in record)
         if len(record) == width and named == width and not _looks_like_a_row(record):
             return last
-        is_title = named <= width // 2 if len(record) == width else named <= 2  # noqa: PLR2004
-        if width < 3 or not is_title:  # noqa: PLR2004  (of two columns one may have no name)
+        is_title = named <= width // 2 if len(record) == width else named <= 2
+        if width < 3 or not is_title:
             return 0
         last = line
     return 0

@@ -8,13 +8,14 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 
 __all__ = ["TOTALS", "FileFormat", "is_total", "separator_name", "standard_numbers"]
 
-TOTALS = frozenset(
-    "total totals subtotal sum sums summe summen gesamt gesamtsumme insgesamt zwischensumme somme totale totali somma "
-    "suma sumas total general totaal totaux razem suma summa totalt celkem összesen σύνολο итого toplam".split()
-    + ["grand total", "total général", "total general", "gesamtergebnis", "in totaal"]
+_TOTALS = (
+    "total, totals, subtotal, grand total, sum, sums, summe, summen, gesamt, gesamtsumme, gesamtergebnis, insgesamt, "
+    "zwischensumme, somme, totaux, total général, totale, totali, somma, suma, sumas, total general, totaal, "
+    "in totaal, razem, summa, totalt, celkem, összesen, σύνολο, итого, toplam"
 )
+TOTALS = frozenset(_TOTALS.split(", "))
 """Words, in small letters, that stand in the first cell of a line of totals and are no patient."""
-THOUSANDS = (".", ",", " ", "'", "’", "\u00a0", "\u202f", "_")
+THOUSANDS = (".", ",", " ", "'", "\u2019", "\u00a0", "\u202f", "_")
 _NAMES = {";": "semicolons", "\t": "tabs", "|": "bars", ",": "commas", ":": "colons", "^": "carets", "~": "tildes"}
 _SPELLED = {"tab": "\t", "\\t": "\t", "semicolon": ";", "comma": ",", "bar": "|", "pipe": "|", "space": " "}
 
@@ -64,7 +65,7 @@ class FileFormat(BaseModel):
         if self.thousands == self.decimal:
             raise ValueError("decimal and thousands are the same mark; give two different ones")
         try:
-            is_text = codecs.lookup(self.encoding)._is_text_encoding  # rot13 and base64 are none
+            is_text = isinstance("".encode(self.encoding), bytes)  # rot13 and base64 are refused here
         except (LookupError, ValueError):
             is_text = False
         if not is_text:
@@ -108,7 +109,7 @@ def number_pattern(form: FileFormat) -> str:
     return rf"[-+]?(?:{whole}(?:{decimal}[0-9]*)?|{decimal}[0-9]+)(?:[eE][-+]?[0-9]+)?"
 
 
-LIKE_A_NUMBER = r"[-+]?[0-9.,'’_ \x{a0}\x{202f}]*[0-9][0-9.,'’_ \x{a0}\x{202f}]*(?:[eE][-+]?[0-9]+)?"
+LIKE_A_NUMBER = r"[-+]?[0-9.,'\x{2019}_ \x{a0}\x{202f}]*[0-9][0-9.,'\x{2019}_ \x{a0}\x{202f}]*(?:[eE][-+]?[0-9]+)?"
 """A number in whatever notation, in the dialect of RE2."""
 
 

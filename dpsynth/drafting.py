@@ -207,7 +207,7 @@ def _is_blank(mark: str, texts: list[Any]) -> bool:
 
     different = [pc.unique(text) for text in texts if pc.any(pc.equal(text, mark)).as_py()]
     shares = [pc.mean(pc.match_substring_regex(text.drop_null(), f"^(?:{NUMBER})?$")).as_py() for text in different]
-    return bool(shares) and min(shares) > 0.5  # noqa: PLR2004  (most of its different values are numbers)
+    return bool(shares) and min(shares) > 0.5
 
 
 def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Guess:

@@ -63,7 +63,7 @@ def _are_states(words: Sequence[str], is_number: npt.NDArray[np.bool_], counts: 
     if is_number.sum() < _FEWEST_NUMBERS or len({spelling_key(word) for word in words}) > _MOST_STATES:
         return False
     others = [word for word in words if limit_of(word) is None]
-    return len(others) < is_number.sum() and 2 * counts[is_number].sum() > counts.sum() / 2
+    return bool(len(others) < is_number.sum() and 4 * counts[is_number].sum() > counts.sum())
 
 
 def _peaks(numbers: Sequence[str], counts: npt.NDArray[np.int64]) -> tuple[list[float], list[int]]:

@@ -5,8 +5,8 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
-from dpsynth.dialect import FileFormat
 from dpsynth.constraints import Forbid, Order, Range, Require
+from dpsynth.dialect import FileFormat
 
 __all__ = ["explain"]
 

@@ -12,7 +12,7 @@ _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"%PDF", "a PDF file", "A table cannot be read from it; ask for the data as CSV or Parquet."),
     (b"$FL2@(#)", "an SPSS file (.sav)", f"{_EXPORT}, or convert it: pandas.read_spss('table.sav').to_csv(...)."),
     (b"$FL3@(#)", "an SPSS file (.zsav)", f"{_EXPORT}, or convert it: pandas.read_spss('table.zsav').to_csv(...)."),
-    (b"SQLite format 3", "an SQLite database", f"{_EXPORT}: sqlite3 -csv -header file 'select * from t' > table.csv."),
+    (b"SQLite format 3", "an SQLite database", f"{_EXPORT} with the sqlite3 program (.mode csv)."),
     (b"Obj\x01", "an Avro file", f"{_EXPORT}."),
     (b"ARROW1", "a Feather or Arrow file", f"{_PANDAS}: pandas.read_feather('table').to_parquet('table.parquet')."),
     (b"FEA1", "an old Feather file", f"{_PANDAS}: pandas.read_feather('table').to_parquet('table.parquet')."),
@@ -59,6 +59,11 @@ def unreadable(start: bytes, *, ending: str = "") -> tuple[str, str] | None:
     for signature, kind, advice in _SIGNATURES:
         if start.startswith(signature):
             return kind, advice
+    return _by_form(start) or _as_text(start)
+
+
+def _by_form(start: bytes) -> tuple[str, str] | None:
+    """Return what kind of file it is, by more than its first letters."""
     if start.startswith(b"ORC") and re.search(rb"[\x00-\x08\x80-\xff]", start[3:16]):  # a header may begin with ORCID
         return "an ORC file", f"{_EXPORT}: pandas.read_orc('table.orc').to_parquet('table.parquet')."
     if start[8:12] == b"DUCK":
@@ -67,7 +72,7 @@ def unreadable(start: bytes, *, ending: str = "") -> tuple[str, str] | None:
         return "a SAS file (.sas7bdat)", f"{_PANDAS}: pandas.read_sas('table.sas7bdat').to_parquet('table.parquet')."
     if _is_old_stata(start):
         return "a Stata file (.dta)", f"{_PANDAS}: pandas.read_stata('table.dta').to_parquet('table.parquet')."
-    return _as_text(start)
+    return None
 
 
 def _packed(start: bytes, ending: str) -> tuple[str, str]:

@@ -51,6 +51,6 @@ def _warning(name: str, column: Numeric, cell: str, share: float) -> str:
     scale = "" if column.scale == "log" else "scale: log (and special: [0] where 0 is a value), "
     return (
         f"column {name!r}: by the model about {share:.0%} of its measured values lie in one cell, {cell}; within it "
-        f"synthetic values are spread evenly. Where that matters, declare {scale}cuts inside it, or special for a value "
-        "that many patients have, or narrower bounds, from public knowledge. It needs a new fit."
+        f"synthetic values are spread evenly. Where that matters, declare {scale}cuts inside it, or special for a "
+        "value that many patients have, or narrower bounds, from public knowledge. It needs a new fit."
     )

@@ -183,9 +183,9 @@ def test_the_judge_keeps_states_apart() -> None:
     bins = Bins.of(table, "public")
     cells, labels = bins.apply(table).codes["crp"], bins.labels(variable)
     assert [labels[cell] for cell in cells[:4]] == ["= <5", "= <0.3", "= ≥ 300", "= not done"]
-    assert variable.values[0] == pytest.approx(4.9)
-    assert variable.values[0] != 4.9  # a measured 4.9 is another cell
-    assert variable.values[2] == pytest.approx(300)
+    assert variable.special[1] == pytest.approx(4.9)
+    assert variable.special[1] != 4.9  # a measured 4.9 is another cell
+    assert variable.special[3] == pytest.approx(300)
     dense = dense_features(table, "age")(table)
     assert dense.shape[1] == 2 + 4  # value, missing, four states
     assert dense[3, 0] == 0  # "not done" has no magnitude: it stands at the middle, with its indicator

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dpsynth.cli.common import INTERRUPTED, emit, note, progress, table
-from dpsynth.cli.outcome import check_page
 from dpsynth.cli.formats import formatted
+from dpsynth.cli.outcome import check_page
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
