@@ -62,7 +62,7 @@ def first_bytes(path: Path) -> bytes:
     kind = unreadable(start, ending=path.suffix.lower())
     if kind is not None:
         raise DataError(f"{path.name}: is {kind[0]}; expected CSV, or Parquet. {kind[1]}")
-    if not start.strip(b"\x00 \t\r\n"):
+    if not start.strip():
         raise DataError(f"{path.name}: is empty; expected a header line and at least one row.")
     return start
 
@@ -121,8 +121,7 @@ class CsvFile:
 
     def raw(self) -> IO[bytes]:
         """Open the file as bytes, unpacked."""
-        packed: Any = gzip.open(self.path) if self.is_packed else self.path.open("rb")
-        return cast("IO[bytes]", packed)
+        return cast("IO[bytes]", (gzip.open if self.is_packed else Path.open)(self.path, "rb"))
 
     def text(self) -> IO[str]:
         """Open the file as text."""
