@@ -232,7 +232,9 @@ def _images(schema: Schema, facts: Facts) -> str:
 def describe(column: Numeric | Categorical | Boolean | Datetime | Identifier) -> str:
     """Return in words which values a column may have."""
     if isinstance(column, Numeric):
-        return f"{column.min:g} to {column.max:g} {column.unit}".strip()
+        bounds = f"{column.min:g} to {column.max:g} {column.unit}".strip()
+        states = [*(f"{number:g}" for number in column.numbers), *(state.text for state in column.states)]
+        return f"{bounds}; states: {', '.join(states)}" if states else bounds
     if isinstance(column, Datetime):
         return f"{column.min} to {column.max}"
     if isinstance(column, Identifier):

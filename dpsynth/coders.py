@@ -11,6 +11,7 @@ from dpsynth.conditions import Meaning
 from dpsynth.errors import DataError
 from dpsynth.grid import Lattice, build_grid
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
+from dpsynth.states import FIRST_STATE
 from dpsynth.values import from_positions, positions, steps
 
 __all__ = ["OTHER", "Coder", "GridCoder", "ListCoder"]
@@ -50,8 +51,11 @@ class GridCoder:
 
     def _texts(self, ends: Lattice) -> list[str]:
         if isinstance(self.column, Numeric):
-            scale = 10**self.column.decimals
-            return [f"{int(step) / scale:.{self.column.decimals}f}" for step in ends]
+            scale, states = 10**self.column.decimals, [state.text for state in self.column.states]
+            return [
+                f"{int(step) / scale:.{self.column.decimals}f}" if step < FIRST_STATE else states[step - FIRST_STATE]
+                for step in ends
+            ]
         return [str(moment) for moment in ends.astype("datetime64[s]" if self.column.clock else "datetime64[D]")]
 
     def encode(self, array: Any) -> Lattice:

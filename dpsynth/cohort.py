@@ -28,7 +28,8 @@ class Cohort:
     schema
         What is publicly known about the columns.
     table
-        A pyarrow table of the declared columns, in the schema's order. Numbers are int64 or float64; categories and
+        A pyarrow table of the declared columns, in the schema's order. Numbers are int64 or float64, or a struct of
+        number and state where the schema declares states such as "<5" beside them; categories and
         booleans are dictionary arrays over the schema's own list; dates are date32, or timestamp[s] with a clock time.
     source
         The file that the cohort was read from.
@@ -173,13 +174,17 @@ class Cohort:
         return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def plain_table(self) -> Any:
-        """Return the table with categories as plain values in place of dictionaries."""
+        """Return the table with plain values in place of dictionaries; numbers with states beside them are text."""
         import pyarrow as pa
 
         return pa.table({name: _plain(self.table[name]) for name in self.columns})
 
     def to_pandas(self) -> "pd.DataFrame":
-        """Return a pandas data frame: categories as text or numbers, dates as datetime64, missing as NaN or None."""
+        """Return a pandas data frame: categories as text or numbers, dates as datetime64, missing as NaN or None.
+
+        A numeric column with states such as "<5" is text, as in the file; ``pd.to_numeric(column, errors="coerce")``
+        gives its numbers.
+        """
         frame: pd.DataFrame = self.plain_table().to_pandas(date_as_object=False)
         return frame
 
@@ -241,6 +246,10 @@ class Cohort:
 def _plain(array: Any) -> Any:
     import pyarrow as pa
 
+    if pa.types.is_struct(array.type):
+        from dpsynth.values import text_of
+
+        return text_of(array)
     if not pa.types.is_dictionary(array.type):
         return array
     return array.cast(array.type.value_type)

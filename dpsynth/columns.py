@@ -21,7 +21,20 @@ from pydantic import (
     model_validator,
 )
 
-__all__ = ["COUNTS", "Boolean", "Categorical", "Category", "Column", "Datetime", "Identifier", "Number", "Numeric"]
+from dpsynth.states import FIRST_STATE, State, as_texts, check_states, limit_of
+
+__all__ = [
+    "COUNTS",
+    "Boolean",
+    "Categorical",
+    "Category",
+    "Censored",
+    "Column",
+    "Datetime",
+    "Identifier",
+    "Number",
+    "Numeric",
+]
 
 Category = StrictStr | StrictBool | StrictInt | StrictFloat
 """A category as YAML types it: text, true or false, an integer or a decimal."""
@@ -59,6 +72,31 @@ class _Measured(_Kind):
     missing: bool = Field(default=False, description="Whether a value may be missing; missing is a state of its own.")
 
 
+class Censored(BaseModel):
+    """Results that a test gives as a limit, as they are written: `below: "<5"`, `above: [">300", ">1000"]`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    below: Annotated[tuple[StrictStr, ...], BeforeValidator(as_texts)] = Field(
+        default=(), description="How a result below the test's limit is written; several limits as a list."
+    )
+    above: Annotated[tuple[StrictStr, ...], BeforeValidator(as_texts)] = Field(
+        default=(), description="How a result above the test's limit is written; several limits as a list."
+    )
+
+    @model_validator(mode="after")
+    def _check(self) -> "Censored":
+        for side, texts, is_below in (("below", self.below, True), ("above", self.above, False)):
+            limits = [limit for limit in map(limit_of, texts) if limit is not None]
+            if any(limit.is_below != is_below for limit in limits):
+                raise ValueError(f"{side}: a limit has the sign of the other side; write it under the other one")
+        return self
+
+    @field_serializer("below", "above")
+    def _one_or_list(self, texts: tuple[str, ...]) -> str | list[str]:
+        return texts[0] if len(texts) == 1 else list(texts)
+
+
 class Numeric(_Measured):
     """Numbers between public bounds; what lies outside is clipped to them."""
 
@@ -67,9 +105,12 @@ class Numeric(_Measured):
     max: Number = Field(description="Greatest value, from public knowledge.")
     decimals: int = Field(default=0, ge=0, le=12, description="Digits after the point that generated values have.")
     unit: str = Field(default="", description="Unit of measurement.")
-    special: tuple[Number, ...] = Field(
+    special: tuple[Number | StrictStr, ...] = Field(
         default=(),
-        description="Values that are states of their own, such as 0 or 999; they may lie outside the bounds.",
+        description="Values that are states of their own, such as 0, 999 or not done; they may lie outside the bounds.",
+    )
+    censored: Censored | None = Field(
+        default=None, description="Results below or above a limit of the test, such as <5 and >300; each a state."
     )
     scale: Literal["linear", "log"] = Field(default="linear", description="How the range is cut into cells.")
     cuts: tuple[Number, ...] = Field(default=(), description="Clinical thresholds; each is the edge of a cell.")
@@ -80,7 +121,7 @@ class Numeric(_Measured):
             raise ValueError("min is greater than max")
         if self.scale == "log" and self.min <= 0:
             raise ValueError("scale: log needs a min above 0; raise min, or declare 0 as special")
-        if max(abs(self.min), abs(self.max), *map(abs, self.special)) * 10**self.decimals > LARGEST_LATTICE:
+        if max(abs(self.min), abs(self.max), *map(abs, self.numbers)) * 10**self.decimals > LARGEST_LATTICE:
             raise ValueError("the bounds are too wide for so many decimals; give fewer decimals or another unit")
         self._check_special()
         if any(not self.min < cut <= self.max for cut in self.cuts):
@@ -88,12 +129,50 @@ class Numeric(_Measured):
         return self
 
     def _check_special(self) -> None:
-        inside = {self.ceil(value) for value in self.special}
-        if len(inside) < len(self.special) or any(self.ceil(value) != self.floor(value) for value in self.special):
+        inside = {self.ceil(value) for value in self.numbers}
+        if len(inside) < len(self.numbers) or any(self.ceil(value) != self.floor(value) for value in self.numbers):
             raise ValueError("special values must differ and have no more digits than decimals says")
         ordinary = self.last - self.first + 1 - sum(self.first <= value <= self.last for value in inside)
         if ordinary < 1:
             raise ValueError("no number with these decimals lies between min and max (special values aside)")
+        check_states(self.states)
+
+    @property
+    def numbers(self) -> tuple[float, ...]:
+        """The special values that are numbers."""
+        return tuple(value for value in self.special if not isinstance(value, str))
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """The states that are written as text: limits, then words, as declared."""
+        censored = self.censored or Censored()
+        words = tuple(value for value in self.special if isinstance(value, str))
+        below = [self._state(text, is_below=True) for text in censored.below]
+        above = [self._state(text, is_below=False) for text in censored.above]
+        return (*below, *above, *map(self._state, words))
+
+    def _state(self, text: str, *, is_below: bool | None = None) -> State:
+        """Return a state with the steps that it stands for; a limit without a number is the column's own bound.
+
+        Below a limit that lies above `min`, values reach down to `min`; below any other one they are unbounded.
+        """
+        limit = limit_of(text)
+        if limit is None and is_below is None:
+            return State(text)
+        if limit is None:
+            ends = (-FIRST_STATE, self.first - 1) if is_below else (self.last + 1, FIRST_STATE)
+            return State(text, *ends, is_below=is_below)
+        number = str(limit.number)
+        if limit.is_below:
+            high = self.ceil(number) - 1 if limit.is_strict else self.floor(number)
+            return State(text, self.first if high >= self.first else -FIRST_STATE, high, is_below=True)
+        low = self.floor(number) + 1 if limit.is_strict else self.ceil(number)
+        return State(text, low, self.last if low <= self.last else FIRST_STATE, is_below=False)
+
+    @property
+    def atoms(self) -> tuple[int, ...]:
+        """The steps of the special numbers, then those of the states (from `FIRST_STATE` on)."""
+        return (*map(self.floor, self.numbers), *(FIRST_STATE + place for place in range(len(self.states))))
 
     def floor(self, value: float | str) -> int:
         """Return the greatest multiple of 10^-decimals that is at most `value`, as an integer multiple."""

@@ -14,6 +14,7 @@ from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, 
 from dpsynth.constraints import Condition, Constraint, Forbid, Order, Range, Require, describe
 from dpsynth.grid import Grid, Lattice
 from dpsynth.matching import Matcher
+from dpsynth.states import FIRST_STATE, spelling_key
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -90,7 +91,8 @@ def resolve(
     if isinstance(column, Identifier):
         raise ValueError(f"{name!r} is an identifier and takes part in no condition")  # noqa: TRY004  (pydantic's)
     if isinstance(condition, Range):
-        return Meaning(ranges=(_interval(name, column, condition),))
+        interval = _interval(name, column, condition)
+        return Meaning(ranges=(interval,), points=_states_within(column, *interval))
     values = condition if isinstance(condition, tuple) else (condition,)
     if None in values and not column.missing:
         raise ValueError(f"{name!r} is never missing; declare missing: true, or leave the condition out")
@@ -106,6 +108,20 @@ def resolve(
     )
 
 
+def _states_within(column: Column, start: int, end: int) -> tuple[int, ...]:
+    """Return the steps of a number's states of which every value that they stand for lies in an interval."""
+    states = column.states if isinstance(column, Numeric) else ()
+    return tuple(FIRST_STATE + place for place, state in enumerate(states) if state.is_within(start, end))
+
+
+def _state(column: Numeric | Datetime, value: Any) -> int | None:
+    """Return the step of the state that a condition names; None where it names none."""
+    if not isinstance(column, Numeric) or not isinstance(value, str):
+        return None
+    keys = [spelling_key(state.text) for state in column.states]
+    return FIRST_STATE + keys.index(spelling_key(value)) if spelling_key(value) in keys else None
+
+
 def _position(name: str, column: Categorical | Boolean, value: Any, matcher: Matcher | None = None) -> int:
     position = (matcher or Matcher(column)).position(value)
     if position < 0 and not (isinstance(column, Categorical) and column.discover):
@@ -115,8 +131,11 @@ def _position(name: str, column: Categorical | Boolean, value: Any, matcher: Mat
 
 def _span(name: str, column: Numeric | Datetime, value: Any) -> tuple[int, int]:
     """Return the first and last step of a value: the same, but for a whole day in a column with a clock time."""
+    state = _state(column, value)
+    if state is not None:
+        return state, state
     low, high = _bound(name, column, value, up=True), _bound(name, column, value, up=False)
-    special = isinstance(column, Numeric) and low in {column.floor(atom) for atom in column.special}
+    special = isinstance(column, Numeric) and low in column.atoms
     if low > high or not (special or (low <= column.last and high >= column.first)):
         raise ValueError(f"{name!r} never takes this value: it lies outside min and max, or has too many decimals")
     return low, high
@@ -135,7 +154,7 @@ def _interval(name: str, column: Numeric | Categorical | Boolean | Datetime, con
             for bound, up in zip(_ends(condition), (True, False), strict=True)
         ]
     start, end = (-_OPEN if bounds[0] is None else bounds[0]), (_OPEN if bounds[1] is None else bounds[1])
-    if start > end or start > high or end < low:
+    if start > end or ((start > high or end < low) and not _states_within(column, start, end)):
         raise ValueError(f"{name!r}: no value that it may take lies in this range")
     return start, end
 
@@ -220,7 +239,7 @@ def _clipped(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask, Mas
     from dpsynth.values import steps
 
     values, missing = steps(column, array)
-    atoms = [column.floor(atom) for atom in column.special] if isinstance(column, Numeric) else []
+    atoms = column.atoms if isinstance(column, Numeric) else ()
     inside = np.clip(values, column.first, column.last)
     named = np.isin(values, np.array(atoms, dtype=np.int64)) & (inside != values)
     return np.where(named, values, inside), missing, ~named

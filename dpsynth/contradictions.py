@@ -94,6 +94,6 @@ def _representatives(column: Column, meanings: Sequence[Meaning]) -> tuple[npt.N
     points = [point for meaning in meanings for point in meaning.points]
     near = {end + shift for end in [*ends, *points] for shift in (-1, 0, 1)}
     inside = {value for value in {*near, column.first, column.last} if column.first <= value <= column.last}
-    atoms = {column.floor(value) for value in column.special} if isinstance(column, Numeric) else set[int]()
+    atoms = set(column.atoms) if isinstance(column, Numeric) else set[int]()
     values = np.array(sorted(inside | atoms), dtype=np.int64)
     return values, (values >= column.first) & (values <= column.last)

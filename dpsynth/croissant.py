@@ -168,6 +168,8 @@ def _field(schema: Schema, name: str) -> dict[str, Any]:
 
 
 def _data_type(column: Numeric | Categorical | Boolean | Datetime | Identifier) -> str:
+    if isinstance(column, Numeric) and column.states:
+        return "sc:Text"
     if isinstance(column, Numeric):
         return "sc:Float" if column.decimals else "sc:Integer"
     if isinstance(column, Datetime):

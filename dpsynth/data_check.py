@@ -143,7 +143,7 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     faults += check_image_files(path, schema)
     faults += _as_a_fit_reads(path, schema, faults)
     needs_lines = home is not None and any(fault.rows is not None for fault in faults)
-    lines = line_numbers(home, table.num_rows) if home is not None and needs_lines else None
+    lines = line_numbers(home, table.num_rows, schema.file) if home is not None and needs_lines else None
     shares = tuple(column.shares for column in checked.values())
     ordered = sorted(faults, key=lambda fault: not fault.is_refused)
     return DataCheck(path.name, table.num_rows, shares, broken, tuple(ordered), lines)

@@ -13,6 +13,7 @@ from dpsynth.errors import DpsynthError
 from dpsynth.images import index_of, is_archive, is_image_folder
 from dpsynth.images.folder import folder_of, patients_of, places
 from dpsynth.images.formats import read_images
+from dpsynth.images.layouts import PATHS, has_classes
 from dpsynth.reading import read_all
 from dpsynth.schema import Images, Schema
 from dpsynth.values import identifiers
@@ -51,18 +52,21 @@ def check_image_files(path: Path, schema: Schema) -> list[Fault]:
     if folder is None or schema.images is None:
         return []
     index = index_of(folder)
+    if index is None and patients_of(folder) is None and has_classes(folder):
+        return []  # folders of classes, which are read without an index
     if index is None:
         words = "has no index.csv or index.parquet, which says whose each image is"
         return [Fault(folder.name, words, is_refused=True)]
     try:
-        listed = read_all(index)
+        listed = read_all(index, schema.file, PATHS[:1])
     except DpsynthError as error:
         return [Fault(index.name, str(error).rstrip("."), is_refused=True)]
-    if "image" not in listed.column_names:
+    column = next((name for name in PATHS if name in listed.column_names), None)
+    if column is None:
         return [Fault(index.name, "has no column image; expected a path for each image", is_refused=True)]
-    names = identifiers("image", listed["image"], schema.missing_values).to_pylist()
+    names = identifiers(column, listed[column], schema.missing_values).to_pylist()
     located = [*_paths(names), *_files(folder, names, schema.images), *_owners(folder, listed, schema)]
-    return _placed(index, len(names), located)
+    return _placed(index, len(names), located, schema)
 
 
 _Located = tuple[str, bool, npt.NDArray[np.int64]]
@@ -103,7 +107,7 @@ def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Located]:
     if table is None or schema.images is None or key is None or key not in listed.column_names:
         return []
     try:
-        patients = read_all(table)
+        patients = read_all(table, schema.file, (key,))
     except DpsynthError:
         return []  # said of the table itself
     if key not in patients.column_names:
@@ -124,9 +128,9 @@ def _owners(folder: Path, listed: Any, schema: Schema) -> list[_Located]:
     ]
 
 
-def _placed(index: Path, rows: int, located: Sequence[_Located]) -> list[Fault]:
+def _placed(index: Path, rows: int, located: Sequence[_Located], schema: Schema) -> list[Fault]:
     """Return faults with the lines of the index that they are on."""
-    lines = line_numbers(index, rows)
+    lines = line_numbers(index, rows, schema.file)
     unit = "row" if lines is None else "line"
     return [
         Fault(

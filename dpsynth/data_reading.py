@@ -1,13 +1,13 @@
 """A table as it stands in its file, read as far as it can be: columns, damaged lines, and the line of each row."""
 
-import csv
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from dpsynth.columns import Identifier
+from dpsynth.csvfiles import fitting
 from dpsynth.data_faults import Fault
+from dpsynth.dialect import FileFormat, is_total
 from dpsynth.errors import DataError
 from dpsynth.reading import column_names, is_text_file, read_table
 from dpsynth.schema import Schema, nearest
@@ -42,7 +42,7 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
     FileError, DataError
         If it cannot be read at all.
     """
-    names = column_names(path, schema.columns)
+    names = column_names(path, schema.file, schema.columns)
     stored = StoredTable(faults=_names_faults(path.name, names, schema))
     wanted = [name for name in schema.columns if names.count(name) == 1]
     if not wanted:
@@ -53,15 +53,17 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
         damaged.append(row.number)
         return "skip"
 
-    # Every column is read as text: what a value means is checked later, value by value.
-    plain = {name: Identifier() for name in wanted}
-    as_text = schema.model_copy(update={"columns": plain, "drop": tuple({*names} - {*wanted})})
+    # Every column of a CSV file is read as text: what a value means is checked later, value by value.
+    columns = {name: schema.columns[name] for name in wanted}
+    part = schema.model_copy(update={"columns": columns, "drop": tuple({*names} - {*wanted})})
     if is_text_file(path) or len(set(names)) == len(names):
-        stored.table = read_table(path, as_text, on_damaged=pass_over)
+        stored.table = read_table(path, part, on_damaged=pass_over)
     stored.damaged = len(damaged)
     if damaged:
         words = "lines with more or fewer cells than the header has names. Quote cells that hold a comma"
-        stored.faults.append(Fault(path.name, words, True, lines=_damaged_lines(path, damaged), count=len(damaged)))
+        stored.faults.append(
+            Fault(path.name, words, True, lines=_damaged_lines(path, damaged, schema.file), count=len(damaged))
+        )
     return stored
 
 
@@ -93,7 +95,7 @@ def _shown(name: str, names: Sequence[str], declared: Container[str]) -> str:
     return f"columns {' and '.join(str(place + 1) for place, other in enumerate(names) if other == name)}"
 
 
-def line_numbers(path: Path, rows: int) -> list[int] | None:
+def line_numbers(path: Path, rows: int, form: FileFormat) -> list[int] | None:
     """Return for each row of a CSV file the number of the line that it begins on; None where they cannot be told.
 
     Parameters
@@ -101,9 +103,11 @@ def line_numbers(path: Path, rows: int) -> list[int] | None:
     path
         The file.
     rows
-        Rows of the table that was read from it: where another count is found, the file has a form of its own.
+        Rows of the table that was read from it: where another count is found, lines cannot be told.
+    form
+        How the file is written.
     """
-    records = _records(path)
+    records = _records(path, form)
     if records is None:
         return None
     width = records[0][1]
@@ -111,26 +115,26 @@ def line_numbers(path: Path, rows: int) -> list[int] | None:
     return lines if len(lines) == rows else None
 
 
-def _damaged_lines(path: Path, numbers: Sequence[int]) -> tuple[int, ...]:
+def _damaged_lines(path: Path, numbers: Sequence[int], form: FileFormat) -> tuple[int, ...]:
     """Return the lines with a wrong number of cells; the numbers of the rows where lines cannot be told."""
-    records = _records(path) or []
+    records = _records(path, form) or []
     lines = tuple(line for line, cells in records[1:] if cells != records[0][1])
     return lines if len(lines) == len(numbers) else tuple(numbers)
 
 
-def _records(path: Path) -> list[tuple[int, int]] | None:
+def _records(path: Path, form: FileFormat) -> list[tuple[int, int]] | None:
     """Return line and number of cells of each record of a CSV file, blank lines aside; None where it is none."""
     if not is_text_file(path):
         return None
-    records, before = [], 0
+    records = []
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.reader(file)
-            for cells in reader:
-                if cells:
-                    records.append((before + 1, len(cells)))
-                before = reader.line_num
-    except (UnicodeDecodeError, csv.Error, OSError):
+        file = fitting(path, form, ())
+        before = file.above
+        for line, cells in file.records():
+            if cells and not is_total(cells[0], file.form.totals):
+                records.append((before + 1, len(cells)))
+            before = line
+    except DataError:
         return None
     return records or None
 

@@ -1,6 +1,6 @@
 """A first schema, drafted from a file: for a person to correct, never to be used as it is."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from dpsynth import yamltext
+from dpsynth.detecting import Detected, detected_table
+from dpsynth.dialect import FileFormat
 from dpsynth.errors import DataError
 from dpsynth.guessing import Guess, guess, nice_above
+from dpsynth.guessing_states import BLANKS, guess_with_states
 from dpsynth.identifying import RANKS
 from dpsynth.open_questions import OPEN, answers
 from dpsynth.schema import DEFAULT_MISSING_VALUES, Schema
+from dpsynth.states import NUMBER
 from dpsynth.values import text_of
 
 if TYPE_CHECKING:
@@ -86,6 +90,8 @@ class Draft:
     candidates
         Columns that may tell patients apart, likeliest first, with what speaks for each; the schema leaves `patient`
         open where this does not settle it.
+    file_notes
+        What was found of how the file is written.
     """
 
     schema: Schema
@@ -94,11 +100,14 @@ class Draft:
     label: str = "from data"
     image_notes: tuple[str, ...] = ()
     candidates: tuple[Candidate, ...] = ()
+    file_notes: tuple[str, ...] = ()
 
     def to_yaml(self) -> str:
         """Return the schema as YAML with the notes as comments; `Schema.parse` gives the same schema back."""
         document = {"name": self.schema.name, "confirmed": False, "source": "", **self.schema.to_dict()}
         columns, images = document.pop("columns"), document.pop("images", None)
+        if "file" in document:
+            document |= yamltext.one_line({"file": document["file"]})
         lines = [f"# {line}" for line in self.head]
         lines += [*self._with_question(yamltext.dumps(document).splitlines()), "columns:"]
         for name, column in columns.items():
@@ -150,8 +159,11 @@ def draft_schema(path: str | Path) -> Schema:
     return draft(path).schema
 
 
-def draft(path: str | Path, *others: str | Path) -> Draft:
+def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None = None) -> Draft:
     """Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
+
+    How a CSV file is written (separator, decimal mark, encoding, lines of titles and totals) is found from all of it
+    and put into the schema's `file`; what is read later is what stands there.
 
     Parameters
     ----------
@@ -160,6 +172,8 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
     *others
         Further tables with the same columns, such as a synthetic cohort that is to be compared with the first: bounds
         and categories are those of all of them. Identifiers are looked for in the first.
+    form
+        Parts of `dpsynth.dialect.FileFormat` that are known, such as ``{"decimal": ","}``; they are not looked for.
 
     Returns
     -------
@@ -171,23 +185,24 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
     FileError
         If the file cannot be read.
     DataError
-        If it is no table, or has no rows.
+        If it is no table, has no rows, or its numbers can be read in two ways.
 
     Notes
     -----
     Privacy contract: reads the data without noise. The draft is as confidential as the data.
     """
-    from dpsynth.reading import read_all
-
-    path = Path(path)
-    found = _found_images(path)
-    table = read_all(path) if found is None else found.table
+    path, form = Path(path), form or {}
+    found, written = _found_images(path, form)
+    if found is None:
+        table, written = detected_table(path, form)
+    else:
+        table = found.table
     if table.num_rows == 0:
         raise DataError(f"{path.name}: has no rows; expected at least one.")
     texts = {name: _as_text(name, table[name]) for name in table.column_names}
     missing_values = _missing_values(texts.values())
     guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
-    for other in map(read_all, map(Path, others)):
+    for other, _ in (detected_table(Path(other), form) for other in others):
         more = {name: _as_text(name, other[name]) for name in texts if name in other.column_names}
         texts |= {name: _joined(texts[name], text) for name, text in more.items()}
     if others:
@@ -195,21 +210,35 @@ def draft(path: str | Path, *others: str | Path) -> Draft:
         modelled = [name for name, found in guesses.items() if found.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if found is None:
-        return _as_draft(path.stem, guesses, missing_values, table.num_rows)
+        drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows)
+        return _written(drafted, written)
     guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
     if any(fields["type"] == "identifier" for fields in found.columns.values()):  # index and table share the patient
         guesses = {name: guess if name in found.columns else replace(guess, role="") for name, guess in guesses.items()}
-    return _with_images(_as_draft(path.stem, guesses, missing_values, table.num_rows, images=found.images), found)
+    drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows, images=found.images)
+    return _written(_with_images(drafted, found), written)
 
 
-def _found_images(path: Path) -> "Found | None":
-    """Return what is found of images; None for a table."""
+def _stem(path: Path) -> str:
+    """Return the name of a file without its endings: ward.csv.gz is ward."""
+    return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
+
+
+def _written(made: Draft, form: Detected) -> Draft:
+    """Add how the file is written, and what a person should check about it."""
+    head = (*made.head, *(f"The file: {note}." for note in form.notes))
+    return replace(made, schema=made.schema.model_copy(update={"file": form.form}), head=head, file_notes=form.notes)
+
+
+def _found_images(path: Path, form: Mapping[str, Any]) -> "tuple[Found | None, Detected]":
+    """Return what is found of images, and how the tables beside them are written; None for a table."""
     from dpsynth.images import is_archive, is_image_folder
     from dpsynth.images.drafting import found_in_archive, found_in_folder
 
     if is_image_folder(path):
-        return found_in_folder(path)
-    return found_in_archive(path) if path.is_file() and is_archive(path) else None
+        return found_in_folder(path, form)
+    is_images = path.is_file() and is_archive(path)
+    return found_in_archive(path) if is_images else None, Detected(FileFormat())
 
 
 def _with_images(made: Draft, found: "Found") -> Draft:
@@ -249,11 +278,22 @@ def _joined(one: Any, two: Any) -> Any:
 
 
 def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:
-    """Return how the file seems to write a missing value: the usual ways, and "?" where a cell is that alone."""
+    """Return how the file seems to write a missing value: the usual ways, "?", and "." or "-" among numbers."""
     import pyarrow.compute as pc
 
+    texts = list(texts)
     asked = any(pc.any(pc.equal(text, "?")).as_py() for text in texts)
-    return (*DEFAULT_MISSING_VALUES, "?") if asked else DEFAULT_MISSING_VALUES
+    blanks = [mark for mark in BLANKS if _is_blank(mark, texts)]
+    return (*DEFAULT_MISSING_VALUES, *(["?"] if asked else []), *blanks)
+
+
+def _is_blank(mark: str, texts: list[Any]) -> bool:
+    """Return whether a mark stands in columns of numbers alone."""
+    import pyarrow.compute as pc
+
+    different = [pc.unique(text) for text in texts if pc.any(pc.equal(text, mark)).as_py()]
+    shares = [pc.mean(pc.match_substring_regex(text.drop_null(), f"^(?:{NUMBER})?$")).as_py() for text in different]
+    return bool(shares) and min(shares) > 0.5
 
 
 def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Guess:
@@ -264,7 +304,12 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     found = pc.value_counts(pc.filter(text, pc.invert(missing)))
     counts = found.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
     rows = len(text)
-    return guess(name, found.field("values").to_pylist(), counts, missing=int(counts.sum()) < rows)
+    is_missing = int(counts.sum()) < rows
+    return guess_with_states(
+        found.field("values").to_pylist(),
+        counts,
+        lambda texts, counts: guess(name, texts, counts, missing=is_missing),
+    )
 
 
 def _as_draft(

@@ -124,7 +124,7 @@ def build_grid(column: Numeric | Datetime, cells: int, edges: Iterable[int] = ()
 
 
 def _atoms(column: Numeric | Datetime) -> tuple[int, ...]:
-    return tuple(column.floor(value) for value in column.special) if isinstance(column, Numeric) else ()
+    return column.atoms if isinstance(column, Numeric) else ()
 
 
 def _even_edges(column: Numeric | Datetime, grid: Grid, count: int, cells: int) -> Lattice:

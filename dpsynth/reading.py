@@ -1,6 +1,5 @@
 """Files and frames as Arrow tables of the declared columns, with a clear message for each way a file can be wrong."""
 
-import csv
 import json
 import re
 from collections.abc import Callable, Container, Sequence
@@ -12,8 +11,11 @@ from uuid import UUID
 
 import numpy as np
 
-from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
-from dpsynth.errors import DataError, FileError
+from dpsynth.columns import Datetime, Identifier
+from dpsynth.csvfiles import CsvFile, first_bytes, fitting
+from dpsynth.csvtables import read_header, read_texts, typed_csv
+from dpsynth.dialect import FileFormat
+from dpsynth.errors import DataError
 from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema, nearest
 from dpsynth.values import mixed_moments, whole
@@ -32,18 +34,6 @@ __all__ = [
     "read_table",
 ]
 
-_BLOCK = 16 * 2**20
-_SIGNATURES = {
-    b"PK\x03\x04": "an Excel or zip file",
-    b"\x1f\x8b": "a gzip file",
-    b"\xd0\xcf\x11\xe0": "an old Excel file",
-    b"%PDF": "a PDF file",
-    b"$FL2": "an SPSS file",
-    b"SQLite": "an SQLite file",
-    b"\xff\xfe": "text in UTF-16",
-    b"\xfe\xff": "text in UTF-16",
-}
-
 
 def read_table(
     path: Path, schema: Schema, *, synthetic: bool = False, on_damaged: Callable[[Any], str] | None = None
@@ -53,15 +43,15 @@ def read_table(
     Parameters
     ----------
     path
-        The file.
+        The file. CSV is read as `schema.file` declares.
     schema
         Its schema.
     synthetic
-        Whether identifiers may be left out.
+        Whether identifiers may be left out. Rows without any value are then kept: no person is behind them.
     on_damaged
         Called with each line of a CSV file that has more or fewer cells than the header has names; returns ``"skip"``
         to pass over it. What else is wrong with the header is then passed over, too. Where left out, all of it is an
-        error.
+        error, and columns are typed; else they are text, with numbers in standard notation where they are some.
 
     Returns
     -------
@@ -77,7 +67,7 @@ def read_table(
     """
     if not is_text_file(path):
         return _read_parquet(path, schema, synthetic=synthetic)
-    return _read_csv(path, schema, synthetic=synthetic, on_damaged=on_damaged)
+    return read_csv(path, schema, synthetic=synthetic, on_damaged=on_damaged)
 
 
 def is_text_file(path: Path) -> bool:
@@ -85,85 +75,78 @@ def is_text_file(path: Path) -> bool:
     return not first_bytes(path).startswith(b"PAR1")
 
 
-def read_all(path: Path) -> Any:
-    """Read every column of a CSV file as text, or of a Parquet file as it is, without a schema; raises as above."""
+def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = ()) -> Any:
+    """Read every column of a CSV file as text, or of a Parquet file as it is, without a schema.
+
+    Parameters
+    ----------
+    path
+        The file.
+    form
+        How a CSV file is written; the standard way where left out.
+    names
+        Columns that it must have, where some are known: a file in the standard format that has them is read, too.
+
+    Returns
+    -------
+    pyarrow.Table
+        All columns; numbers of a CSV file in standard notation.
+
+    Raises
+    ------
+    FileError, DataError
+        As `read_table`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not first_bytes(path).startswith(b"PAR1"):
-        header = read_header(path)
+        form = form or FileFormat()
+        file = fitting(path, form, names) if names else CsvFile.of(path, form)
+        header = read_header(file)
         _check_unique(header)
         if sum(bool(re.fullmatch(r"[-+\d.,: ]*", name)) for name in header) > len(header) / 2:
             raise DataError(
                 f"{path.name}: its first line looks like a row, not like the names of columns; add a header."
             )
-        return _parse_csv(path, header, dict.fromkeys(header, pa.string()), [""])
+        return read_texts(file, header)
     try:
         table = pq.read_table(path)
     except (pa.ArrowException, OSError):
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
     _check_unique(table.column_names)
-    return plain_types(table)
+    return table
 
 
-def column_names(path: Path, known: Container[str] = ()) -> list[str]:
-    """Return the names of the columns of a CSV or Parquet file, where `known` may well be some; raises alike."""
+def column_names(path: Path, form: FileFormat | None = None, known: Container[str] = ()) -> list[str]:
+    """Return the names of the columns of a CSV or Parquet file.
+
+    Parameters
+    ----------
+    path
+        The file.
+    form
+        How a CSV file is written; the likeliest way where left out.
+    known
+        Columns that it may well have.
+
+    Raises
+    ------
+    FileError, DataError
+        As `read_table`.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     if not first_bytes(path).startswith(b"PAR1"):
-        return read_header(path, known)
+        if form is not None:
+            return read_header(fitting(path, form, list(known)), list(known))
+        headers = [CsvFile.of(path, FileFormat(separator=mark)).header() for mark in (",", ";", "\t", "|")]
+        return max(headers, key=len)
     try:
         return list(pq.read_schema(path).names)
     except (pa.ArrowException, OSError):
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
-
-
-def first_bytes(path: Path) -> bytes:
-    """Return the beginning of a file, or say why it cannot be a table."""
-    if path.is_dir():
-        raise FileError(f"{path.name}: is a folder; give a CSV or Parquet file.")
-    try:
-        with path.open("rb") as file:
-            start = file.read(4096)
-    except OSError as error:
-        raise FileError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
-    for signature, kind in _SIGNATURES.items():
-        if start.startswith(signature):
-            raise DataError(f"{path.name}: looks like {kind}; expected CSV in UTF-8, or Parquet. Export it as one.")
-    if b"\x00" in start and not start.startswith(b"PAR1"):
-        raise DataError(f"{path.name}: is a binary file; expected CSV in UTF-8, or Parquet.")
-    if not start.strip():
-        raise DataError(f"{path.name}: is empty; expected a header line and at least one row.")
-    return start
-
-
-def read_header(path: Path, known: Container[str] = ()) -> list[str]:
-    """Return the column names of a CSV file, where `known` are names that it may well have.
-
-    Raises
-    ------
-    DataError
-        If the first line is no header of a comma-separated file in UTF-8.
-    """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            header = next(csv.reader(file), [])
-    except UnicodeDecodeError:
-        raise DataError(f"{path.name}: is not text in UTF-8; save it as CSV in UTF-8.") from None
-    except csv.Error:
-        raise DataError(f"{path.name}: its first line is no header of a CSV file.") from None
-    if not header:
-        raise DataError(f"{path.name}: its first line is blank; expected the names of the columns.")
-    if len(header) == 1 and header[0] not in known and re.search(r"[;\t|]", header[0]):
-        raise DataError(f"{path.name}: seems to be separated by {_separator(header[0])}; expected commas.")
-    if any(not name for name in header):
-        raise DataError(f"{path.name}: a column has no name in the header; name it, and declare or drop it.")
-    return header
-
-
-def _separator(line: str) -> str:
-    return next(name for mark, name in ((";", "semicolons"), ("\t", "tabs"), ("|", "bars")) if mark in line)
 
 
 def _check_unique(names: Sequence[str], known: Container[str] = ()) -> None:
@@ -209,73 +192,16 @@ def _optional(schema: Schema, name: str) -> bool:
     return isinstance(schema.columns[name], Identifier)
 
 
-def _read_csv(path: Path, schema: Schema, *, synthetic: bool, on_damaged: Callable[[Any], str] | None = None) -> Any:
-    header = read_header(path, schema.columns)
+def read_csv(path: Path, schema: Schema, *, synthetic: bool, on_damaged: Callable[[Any], str] | None = None) -> Any:
+    """Read the declared columns of a CSV file as `schema.file` declares; arguments and errors as for `read_table`."""
+    names = [name for name in schema.columns if not (synthetic and _optional(schema, name))]
+    file = fitting(path, schema.file, names)
+    header = read_header(file, schema.columns)
     if on_damaged is None:
         columns = wanted_columns(header, schema, synthetic=synthetic)
     else:
         columns = [name for name in schema.columns if header.count(name) == 1]
-    types = {name: _arrow_type(schema, name) for name in columns}
-    return _parse_csv(path, header, types, list({*schema.missing_values, ""}), on_damaged)
-
-
-def _parse_csv(
-    path: Path,
-    header: Sequence[str],
-    types: dict[str, Any],
-    missing_values: list[str],
-    on_damaged: Callable[[Any], str] | None = None,
-) -> Any:
-    """Return the columns that `types` names, read as those types."""
-    import pyarrow as pa
-    import pyarrow.csv as pa_csv
-
-    try:
-        table = pa_csv.read_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK, use_threads=on_damaged is None),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=on_damaged),
-            convert_options=pa_csv.ConvertOptions(
-                include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
-            ),
-        )
-        fault = ""
-    except pa.ArrowInvalid as error:
-        fault = str(error)  # holds values: only its form is read below
-    except OSError as error:
-        raise FileError(f"{path.name}: cannot be read ({error.strerror or 'unknown reason'}).") from None
-    if fault:
-        raise DataError(_csv_fault(path.name, header, fault))
-    return table
-
-
-def _arrow_type(schema: Schema, name: str) -> Any:
-    import pyarrow as pa
-
-    kind = schema.columns[name]
-    if isinstance(kind, Numeric):
-        return pa.float64()
-    if isinstance(kind, Categorical | Boolean):
-        return pa.dictionary(pa.int32(), pa.string())
-    return pa.string() if isinstance(kind, Datetime | Identifier) else None
-
-
-def _csv_fault(file: str, header: Sequence[str], fault: str) -> str:
-    """Return what pyarrow found, without the values that its own message repeats."""
-    column = re.match(r"In CSV column #(\d+): (.*)", fault, re.DOTALL)
-    if column:
-        name = header[int(column[1])]
-        if "UTF8" in column[2]:
-            return f"column {name!r}: holds text that is not UTF-8; save the file as CSV in UTF-8."
-        return (
-            f"column {name!r}: found text that is no number; the column is declared numeric. Correct the data, declare "
-            "another type, or, if the text means that the value is missing, add it to missing_values."
-        )
-    if "Expected" in fault and "columns" in fault:
-        return f"{file}: a row has more or fewer cells than the header has names; correct the file (quote commas)."
-    if "UTF8" in fault:
-        return f"{file}: is not text in UTF-8; save it as CSV in UTF-8."
-    return f"{file}: is not a well-formed CSV file (an unclosed quote, or a cell that is far too large)."
+    return typed_csv(file, header, columns, schema, keep_empty=synthetic, on_damaged=on_damaged)
 
 
 def _read_parquet(path: Path, schema: Schema, *, synthetic: bool) -> Any:

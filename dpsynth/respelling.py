@@ -56,7 +56,7 @@ class ReadAlike:
         return Cohort.from_pandas(self.frames[path], self.schema, synthetic=True)
 
 
-def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
+def read_alike(real: Sequence[Path], others: Sequence[Path], form: "dict[str, Any] | None" = None) -> ReadAlike:
     """Draft a schema from real tables and read other tables under it, whatever spelling they have.
 
     Parameters
@@ -65,6 +65,8 @@ def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
         Tables of real patients; the schema is as confidential as they are.
     others
         Tables to judge.
+    form
+        Parts of the format of CSV files that a person has given.
 
     Raises
     ------
@@ -77,9 +79,9 @@ def read_alike(real: Sequence[Path], others: Sequence[Path]) -> ReadAlike:
     """
     from dpsynth.drafting import draft
 
-    schema = draft(*real).with_likeliest()
-    known = {name: _known(real, name) for name, column in schema.columns.items() if _discovered(column)}
-    return respelled(schema, {path: _texts(path) for path in others}, known)
+    schema = draft(*real, form=form or {}).with_likeliest()
+    known = {name: _known(real, name, schema) for name, column in schema.columns.items() if _discovered(column)}
+    return respelled(schema, {path: _texts(path, schema) for path in others}, known)
 
 
 def respelled(
@@ -110,11 +112,11 @@ def respelled(
     return ReadAlike(Schema.parse(document), frames, remarks)
 
 
-def _texts(path: Path) -> "pd.DataFrame":
+def _texts(path: Path, schema: Schema) -> "pd.DataFrame":
     """Return a table as text, in which nothing is missing but null."""
     from dpsynth.reading import read_all
 
-    return texts_of(read_all(path))
+    return texts_of(read_all(path, schema.file, list(schema.columns)))
 
 
 def texts_of(table: Any) -> "pd.DataFrame":
@@ -127,9 +129,9 @@ def texts_of(table: Any) -> "pd.DataFrame":
     return pd.DataFrame(columns)
 
 
-def _known(paths: Sequence[Path], name: str) -> tuple[str, ...]:
+def _known(paths: Sequence[Path], name: str, schema: Schema) -> tuple[str, ...]:
     """Return the values of a column of the real files that lists none."""
-    frames = (_texts(path) for path in paths)
+    frames = (_texts(path, schema) for path in paths)
     return tuple(sorted({str(text) for frame in frames if name in frame for text in frame[name].dropna()}))
 
 

@@ -66,6 +66,9 @@ def _cells(array: Any, secret: bytes) -> Cells:
     """Return (rows, bytes) each value's own kind and bytes, of one width for a type of column."""
     import pyarrow as pa
 
+    if pa.types.is_struct(array.type):  # numbers beside states
+        return np.hstack([_cells(part, secret) for part in array.flatten()])
+
     if pa.types.is_integer(array.type) or pa.types.is_floating(array.type):
         return _numbers(array)
     if pa.types.is_temporal(array.type):

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from dpsynth import yamltext
 from dpsynth.columns import Boolean, Categorical, Column, Datetime, Identifier, Number, Numeric
 from dpsynth.constraints import Constraint
+from dpsynth.dialect import FileFormat
 from dpsynth.errors import FileError, SchemaError
 from dpsynth.open_questions import OPEN, check_answered, discovered_patients, opened, question
 from dpsynth.policies import Fairness
@@ -121,6 +122,9 @@ class Schema(BaseModel):
     )
     missing_values: tuple[str, ...] = Field(
         default=DEFAULT_MISSING_VALUES, description="How the file writes a missing value."
+    )
+    file: FileFormat = Field(
+        default=FileFormat(), description="How CSV files are written: separator, decimal, encoding and the like."
     )
     drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
@@ -333,6 +337,8 @@ class Schema(BaseModel):
         for constraint in document.get("constraints", []):
             for side in {"when", "forbid", "require"} & set(constraint):
                 constraint[side] = {name: _natural_condition(item) for name, item in constraint[side].items()}
+        if not document.get("file", True):
+            del document["file"]
         if "images" in document:
             document["images"] = _natural(document["images"])
         return document

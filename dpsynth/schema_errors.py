@@ -6,6 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.constraints import Forbid, Order, Range, Require
+from dpsynth.dialect import FileFormat
 
 __all__ = ["explain"]
 
@@ -91,6 +92,8 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     owner: type[BaseModel] = Schema
     if location[0] == "images":
         owner = Images
+    elif location[0] == "file":
+        owner = FileFormat
     elif len(location) > 2:
         owner = {**_KINDS, **_CONSTRAINTS}.get(str(location[2]), Range)
     if location[0] == "constraints" and len(location) > 4:

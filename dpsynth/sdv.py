@@ -176,7 +176,7 @@ def to_sdv(schema: Schema, *, single_table: bool = False) -> dict[str, Any]:
 
 def _to_column(column: Column) -> dict[str, Any]:
     match column:
-        case Numeric():
+        case Numeric() if not column.states:  # SDV has no word for numbers with text among them
             return {"sdtype": "numerical", "computer_representation": "Float" if column.decimals else "Int64"}
         case Boolean() if all(isinstance(label, bool) for label in column.labels):
             return {"sdtype": "boolean"}

@@ -13,6 +13,7 @@ from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text, is_absen
 from dpsynth.moments import is_moment, of_arrow, of_counts, of_texts, second_of
 from dpsynth.numerals import doubles, is_number
 from dpsynth.spelling import spelling
+from dpsynth.states import as_text, joined, named, split, stepped
 
 __all__ = [
     "build",
@@ -27,6 +28,11 @@ __all__ = [
 ]
 
 Mask = npt.NDArray[np.bool_]
+NO_NUMBER = (
+    "If the text means that the value is missing, add it to missing_values; if it is a result such as <5 or not done, "
+    "declare it under censored or special of the column."
+)
+"""What to do about text in a numeric column."""
 _FARTHEST = 2**52
 """Steps beyond this are outside every public range, which ends at 2^50; they are clipped to it, not overflowed."""
 
@@ -48,7 +54,8 @@ def typed(name: str, column: Column, array: Any, missing_values: Sequence[str]) 
     Returns
     -------
     pyarrow.Array
-        numeric: int64 where no digits are declared and none are there, else float64; categorical and boolean:
+        numeric: int64 where no digits are declared and none are there, else float64, or a struct of number and state
+        where states such as "<5" are declared; categorical and boolean:
         a dictionary array whose dictionary is the declared list; datetime: date32 or timestamp[s]; identifier:
         text.
 
@@ -131,6 +138,8 @@ def text_of(array: Any) -> Any:
         return texts.take(array.indices)
     if pa.types.is_float16(array.type) or pa.types.is_float32(array.type):
         array = doubles(array)
+    if pa.types.is_struct(array.type) and array.type.names == ["number", "state"]:
+        return as_text(array, text_of(array.flatten()[0]))
     if _is_text(array.type) or pa.types.is_integer(array.type) or pa.types.is_null(array.type):
         return array.cast(pa.string())
     kinds = (pa.types.is_floating, pa.types.is_temporal, pa.types.is_boolean)
@@ -185,7 +194,10 @@ def _numbers(name: str, column: Numeric, array: Any, missing_values: Sequence[st
     todo = "Correct the data, or declare the column with another type."
     if pa.types.is_dictionary(array.type):
         array = array.dictionary.take(array.indices)
+    states = None
     if _is_text(array.type):
+        if column.states:
+            array, states = split(column, array.cast(pa.string()))
         values = _parsed_numbers(_blanked(array, missing_values))
     elif is_number(array.type) or pa.types.is_null(array.type):
         values = doubles(array)
@@ -196,9 +208,11 @@ def _numbers(name: str, column: Numeric, array: Any, missing_values: Sequence[st
             name,
             "text that is no number",
             "numbers, as the column is declared numeric",
-            f"{todo} If the text means that the value is missing, add it to missing_values.",
+            f"{todo} {NO_NUMBER}",
         )
     values = pc.if_else(pc.is_nan(values), pa.scalar(None, pa.float64()), values)
+    if column.states:
+        return joined(values, states)
     return _as_integers(values) if column.decimals == 0 else values
 
 
@@ -400,13 +414,21 @@ def steps(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask]:
     if isinstance(column, Datetime):
         integers = array.cast(pa.int64() if column.clock else pa.int32())
         return integers.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64), missing
+    if column.states:
+        numbers, states = array.flatten()
+        return stepped(column, states, _rounded(column, numbers)), missing
+    return _rounded(column, array), missing
+
+
+def _rounded(column: Numeric, array: Any) -> Lattice:
+    """Return numbers as multiples of 10^-decimals; 0 where one is missing."""
     values = array.fill_null(0).to_numpy(zero_copy_only=False)
     if values.dtype != np.int64 or column.decimals:
         # The division-free form is exact enough: see LARGEST_LATTICE. What is clipped first cannot overflow.
         scale = float(10**column.decimals)
         near = np.clip(values, -_FARTHEST / scale, _FARTHEST / scale)
         values = np.clip(np.rint(near * scale), -_FARTHEST, _FARTHEST).astype(np.int64)
-    return values, missing
+    return np.asarray(values)
 
 
 def positions(array: Any) -> tuple[npt.NDArray[np.int32], tuple[Any, ...]]:
@@ -432,6 +454,10 @@ def build(column: Numeric | Datetime, values: Lattice, missing: Mask) -> Any:
 
     if isinstance(column, Datetime):
         return pa.array(values, mask=missing).cast(pa.timestamp("s")) if column.clock else _days(values, missing)
+    if column.states:
+        is_state, states = named(column, np.where(missing, 0, values))
+        numbers = np.where(is_state, 0, values) / float(10**column.decimals)
+        return joined(pa.array(numbers, mask=is_state | missing), states)
     if column.decimals == 0:
         return pa.array(values, mask=missing)
     # One correctly rounded division of two exact integers gives the double that is nearest to the decimal number.

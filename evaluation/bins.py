@@ -157,5 +157,5 @@ class Bins:
             ends = [f"{edge:.4g}" for edge in self.edges[variable.name]]
             inner = [f"{low} to {high}" for low, high in pairwise(ends)]
             names = [f"< {ends[0]}", *inner, f"≥ {ends[-1]}"] if ends else ["any"]
-            names += [f"= {atom:g}" for atom in variable.special]
+            names += [f"= {label}" for label in variable.labels_of_special]
         return [*names, "missing"]

@@ -79,9 +79,9 @@ class _Design:
 
 
 def _design(table: Table, regression: Regression, scales: Scales) -> _Design:
-    """Return intercept and predictors of the rows without a missing value."""
+    """Return intercept and predictors of the rows in which every value is there and has a magnitude."""
     wanted = [table[name] for name in (regression.outcome, *regression.predictors)]
-    rows = np.flatnonzero(~np.any([variable.missing for variable in wanted], axis=0))
+    rows = np.flatnonzero(~np.any([variable.blank for variable in wanted], axis=0))
     names, columns = ["intercept"], [np.ones(len(rows))]
     for name in regression.predictors:
         values, categories = table[name].values[rows], table[name].categories
@@ -101,7 +101,7 @@ def _scales(table: Table, regression: Regression) -> Scales:
     found = {}
     for name in regression.predictors:
         if table[name].numeric:
-            values = table[name].values[~table[name].missing]
+            values = table[name].values[~table[name].blank]
             found[name] = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
     return found
 

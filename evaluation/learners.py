@@ -54,9 +54,9 @@ class Task:
     positive: int = 1
 
     def known(self, table: Table) -> Table:
-        """Return the rows of `table` whose outcome is known."""
-        missing = table[self.target].missing
-        return table.take(np.flatnonzero(~missing)) if missing.any() else table
+        """Return the rows of `table` whose outcome is known; one that has no magnitude is not ("not done")."""
+        blank = table[self.target].blank
+        return table.take(np.flatnonzero(~blank)) if blank.any() else table
 
     def truth(self, table: Table) -> NDArray[Any]:
         """Return the outcome: bool where there are two classes, class codes, or numbers."""
@@ -122,14 +122,19 @@ def tree_features(train: Table, target: str) -> tuple[Encoder, list[bool]]:
 
 
 def _dense_number(variable: Variable) -> Callable[[Variable], Floats]:
-    """Return a rule from a number to (standardised value with the training median for missing, is it missing)."""
-    present = variable.values[~variable.missing]
+    """Return a rule from a number to (standardised value, is it missing, is it each of the states written as text).
+
+    Where there is no magnitude the value is the training median; of a state such as "<5" it is the limit.
+    """
+    states = variable.states
+    present = variable.values[~variable.blank]
     middle = float(np.median(present)) if len(present) else 0.0
     spread = float(present.std()) if len(present) else 0.0
 
     def encode(other: Variable) -> Floats:
-        filled = np.where(other.missing, middle, other.values)
-        return np.column_stack([(filled - middle) / (spread or 1.0), other.missing.astype(np.float64)])
+        filled = np.where(other.blank, middle, other.values)
+        flags = [other.missing, *(other.values == state for state in states)]
+        return np.column_stack([(filled - middle) / (spread or 1.0), *(flag.astype(np.float64) for flag in flags)])
 
     return encode
 
@@ -244,7 +249,7 @@ def fit_predict(train: Table, task: Task, learner: str, seed: int = 0, *, weight
         If `train` has no row with a known outcome, or all of them have the same.
     """
     if weights is not None:
-        weights = weights[~train[task.target].missing]
+        weights = weights[~train[task.target].blank]
     train = task.known(train)
     truth = task.truth(train)
     if len(train) == 0 or len(np.unique(truth)) < 2:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dpsynth.columns import Datetime, Numeric
 from dpsynth.errors import DataError
 from dpsynth.matching import canonical_text
+from dpsynth.states import FIRST_STATE
 from dpsynth.values import positions, steps
 
 if TYPE_CHECKING:
@@ -45,7 +46,15 @@ class Variable:
     low, high : float
         The public range of a number.
     special : tuple of float
-        Numbers that are codes and not measurements.
+        Numbers that are codes and not measurements. A state that is written as text is one too: "<5" is a number
+        next to the greatest one below 5, so that learners see it at its limit; a word such as "not done" is a number
+        below the range.
+    special_labels : tuple of str
+        How each of them is written; empty where they are numbers as they are.
+    states : tuple of float
+        Those of them that are written as text.
+    unmeasured : tuple of float
+        Those of the states that say nothing of a magnitude; learners take them as a category of their own.
     cuts : tuple of float
         Public cut points that bins must respect.
     log : bool
@@ -61,6 +70,9 @@ class Variable:
     low: float = 0.0
     high: float = 1.0
     special: tuple[float, ...] = ()
+    special_labels: tuple[str, ...] = ()
+    states: tuple[float, ...] = ()
+    unmeasured: tuple[float, ...] = ()
     cuts: tuple[float, ...] = ()
     log: bool = False
     whole: bool = False
@@ -76,9 +88,19 @@ class Variable:
         return np.isnan(self.values) if self.numeric else self.values < 0
 
     @cached_property
+    def blank(self) -> NDArray[np.bool_]:
+        """Which rows say nothing of a magnitude: they are missing, or in a state such as "not done"."""
+        return self.missing | np.isin(self.values, self.unmeasured) if self.unmeasured else self.missing
+
+    @cached_property
     def measured(self) -> NDArray[np.bool_]:
         """Which rows have a value that is a measurement: neither missing nor special."""
         return ~self.missing & ~np.isin(self.values, self.special) if self.special else ~self.missing
+
+    @cached_property
+    def labels_of_special(self) -> tuple[str, ...]:
+        """How each special value is written."""
+        return self.special_labels or tuple(f"{atom:g}" for atom in self.special)
 
     def take(self, rows: NDArray[Any]) -> "Variable":
         """Return the column at these rows (indices or mask)."""
@@ -192,20 +214,41 @@ def _codes(places: NDArray[Any], common: Sequence[int]) -> Ints:
 def _number(name: str, spec: Numeric, array: "pa.ChunkedArray") -> Variable:
     found, missing = steps(spec, array)
     unit = float(10**spec.decimals)
-    special = tuple(float(value) for value in spec.special)
-    atoms = np.isin(found / unit, special) if special else np.zeros(len(found), dtype=bool)
+    numbers = tuple(float(value) for value in spec.numbers)
+    places = _state_values(spec)
+    atoms = np.isin(found / unit, numbers) if numbers else np.zeros(len(found), dtype=bool)
     values = np.where(atoms, found, np.clip(found, spec.first, spec.last)) / unit
+    for place, value in enumerate(places):
+        values[found == FIRST_STATE + place] = value
+    texts = [state.text for state in spec.states]
     return Variable(
         name,
         np.where(missing, np.nan, values),
         ordered=True,
         low=spec.first / unit,
         high=spec.last / unit,
-        special=special,
+        special=(*numbers, *places),
+        special_labels=(*(f"{number:g}" for number in numbers), *texts) if texts else (),
+        states=tuple(places),
+        unmeasured=tuple(value for value, state in zip(places, spec.states, strict=True) if state.edge is None),
         cuts=tuple(float(cut) for cut in spec.cuts),
         log=spec.scale == "log",
         whole=spec.decimals == 0,
     )
+
+
+def _state_values(spec: Numeric) -> list[float]:
+    """Return a number for each state that is written as text, next to its limit, and different from all others."""
+    unit, span = float(10**spec.decimals), spec.last - spec.first + 1
+    values: list[float] = []
+    for place, state in enumerate(spec.states):
+        step = spec.first - (place + 1) * span if state.edge is None else state.edge
+        way = np.inf if state.is_below else -np.inf
+        value = float(np.nextafter(step / unit, way))
+        while value in values:
+            value = float(np.nextafter(value, way))
+        values.append(value)
+    return values
 
 
 def _date(name: str, spec: Datetime, array: "pa.ChunkedArray") -> Variable:

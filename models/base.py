@@ -220,6 +220,16 @@ class Model(abc.ABC):
         """Return the noisy counts that the model keeps, for the public report; by default it keeps none."""
         return []
 
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the model: columns of which one finest cell holds more than half.
+
+        Post-processing of the model, so it is public and spends nothing; it draws rows of numbers, never of images.
+        """
+        from dpsynth.models.concentration import concentrated
+
+        return concentrated(self)
+
     def support(self, where: Mapping[str, Any]) -> Support | None:  # noqa: ARG002  (for those that can tell)
         """Return how many training rows meet a condition, by the model, and the noise; None where it cannot tell."""
         return None

@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[str | bytes, tuple[str, ...]]] = {
     "tabs": ((HEADER + GOOD).replace(",", "\t"), ("tabs",)),
     "Latin-1": ((HEADER + GOOD.replace("male", "mâle")).encode("latin-1"), ("UTF-8",)),
     "Latin-1 header": (HEADER.replace("sex", "sèxe").encode("latin-1"), ("UTF-8",)),
-    "UTF-16": ((HEADER + GOOD).encode("utf-16"), ("UTF-16",)),
+    "UTF-16 without a mark": ((HEADER + GOOD).encode("utf-16-le"), ("UTF-16", "--encoding utf-16-le")),
     "Excel": (b"PK\x03\x04" + PATIENT.encode(), ("Excel",)),
     "gzip": (b"\x1f\x8b\x08" + bytes(30), ("gzip",)),
     "a picture": (b"\x89PNG\r\n\x1a\n" + bytes(64), ("binary",)),

@@ -161,14 +161,17 @@ def test_any_cohort_can_be_drafted(tmp_path_factory: Any, schema: Schema, seed: 
     folder = tmp_path_factory.mktemp("draft")
     for ending in ("csv", "parquet"):
         path = folder / f"ward.{ending}"
-        Codec(schema).decode(any_codes(Codec(schema), 30, rng), rng).write(path)
+        cohort = Codec(schema).decode(any_codes(Codec(schema), 30, rng), rng)
+        cohort.write(path)
         try:
             found = draft(path)
         except DpsynthError as error:
             assert error.exit_code == 2  # noqa: PT017  (either outcome is allowed, this is the condition of one)
             continue
         assert Schema.parse(found.to_yaml()).to_dict() == found.schema.to_dict()
-        assert len(Cohort.read(path, found.schema)) == 30
+        empty = ending == "csv" and len(schema.modelled) > 1  # a row of separators alone is no patient of a CSV file
+        rows = int(cohort.to_pandas().notna().any(axis=1).sum()) if empty else 30
+        assert len(Cohort.read(path, found.schema)) == rows
 
 
 @given(st.floats(1e-200, 1e12), st.booleans())

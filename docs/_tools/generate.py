@@ -12,8 +12,9 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from dpsynth.cli.app import app
-from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
+from dpsynth.columns import Boolean, Categorical, Censored, Datetime, Identifier, Numeric
 from dpsynth.constraints import Forbid, Order, Require
+from dpsynth.dialect import FileFormat
 from dpsynth.policies import Fairness
 from dpsynth.schema import Images, Schema
 from dpsynth.visits import Visits
@@ -25,8 +26,8 @@ HOW_TO = (
     "How to write one: [the how-to page](../how-to/schema.md)."
 )
 FIELDS: dict[str, tuple[type[BaseModel], ...]] = {
-    "The file": (Schema,),
-    "Columns": (Numeric, Categorical, Boolean, Datetime, Identifier),
+    "The file": (Schema, FileFormat),
+    "Columns": (Numeric, Censored, Categorical, Boolean, Datetime, Identifier),
     "Constraints": (Forbid, Require, Order),
     "Parts": (Visits, Images, Fairness),
 }
@@ -173,4 +174,4 @@ def _default(field: Any) -> str:
     if field.is_required():
         return "needed"
     value = field.get_default(call_default_factory=True)
-    return "" if value in (None, "", ()) else f"`{json.dumps(value)}`"
+    return "" if value in (None, "", ()) or isinstance(value, BaseModel) else f"`{json.dumps(value)}`"

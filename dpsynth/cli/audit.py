@@ -19,6 +19,7 @@ from dpsynth.cli.common import (
     progress,
     table,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ VIOLATED = 1
 
 
 @guarded
+@reads_tables
 def run(
     subject: Annotated[str, typer.Argument(help="Folder of a release, or the name of a model (see `dpsynth models`).")],
     *,
@@ -62,6 +64,7 @@ def run(
     out: Annotated[Path, typer.Option("--out", "-o", help="File that gets the audit as JSON.")] = Path("audit.json"),
     force: ForceOption = False,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Attack a model with and without a made-up patient, and check what a release says of itself.
 
@@ -83,7 +86,7 @@ def run(
     settings = {"runs": runs, "patients": patients, "confidence": confidence, "canaries": canary or ["corner"]}
     stopped = False
     with progress(quiet=json) as report:
-        patients_of = _cohort(cohort, schema, public=public)
+        patients_of = _cohort(cohort, schema, form, public=public)
         auditor, checks, idle = _prepared(subject, patients_of, settings, epsilon=epsilon, delta=delta, option=option)
         try:
             if auditor is not None:
@@ -105,13 +108,14 @@ def run(
         raise typer.Exit(VIOLATED)
 
 
-def _cohort(cohort: Path | None, schema: Path | None, *, public: bool) -> "Cohort | None":
+def _cohort(cohort: Path | None, schema: Path | None, form: dict[str, Any], *, public: bool) -> "Cohort | None":
     from dpsynth.cohort import Cohort
     from dpsynth.schema import Schema
 
     if cohort is None:
-        if schema is not None or public:
-            raise InputError("--schema, --public: are for --cohort; name the file of patients, or leave them out.")
+        if schema is not None or public or form:
+            given = ", ".join(f"--{name}" for name in form) or "--schema, --public"
+            raise InputError(f"{given}: are for --cohort; name the file of patients, or leave them out.")
         return None
     if schema is None:
         raise InputError("--schema: is needed with --cohort.")
@@ -120,7 +124,7 @@ def _cohort(cohort: Path | None, schema: Path | None, *, public: bool) -> "Cohor
             "--cohort: is read again and again and nothing is paid. If these data are public or simulated, say so with "
             "--public; private data cannot be used."
         )
-    return Cohort.read(cohort, Schema.load(schema), public=True)
+    return Cohort.read(cohort, formatted(Schema.load(schema), form), public=True)
 
 
 def _prepared(

@@ -24,6 +24,7 @@ from dpsynth.cli.common import (
     progress,
     table,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError
 
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_tables
 def run(
     data: DataArgument,
     *,
@@ -76,6 +78,7 @@ def run(
     label: LabelOption = "",
     seed: Annotated[int, typer.Option("--seed", help="Seed of draws and learners, not of the noise.")] = 0,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Add synthetic patients of a scarce group and show, on held-out real patients, what a classifier gains.
 
@@ -101,7 +104,7 @@ def run(
     of_fit |= {"without_images": without_images, "anyway": anyway}
     _check(epsilon, model_folder, of_fit)
     with progress(quiet=json) as report:
-        facts = Schema.load(schema)
+        facts = formatted(Schema.load(schema), form)
         facts.check_confirmed()
         report("reading", 0.0)
         cohort = Cohort.read(data, facts)

@@ -17,6 +17,7 @@ from dpsynth.cli.common import (
     progress,
 )
 from dpsynth.cli.direct import Yardstick
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.cli.outcome import check_page, judged
 from dpsynth.cli.swept import swept
 from dpsynth.errors import InputError
@@ -33,6 +34,7 @@ SIDES = ".split.json"
 
 
 @guarded
+@reads_tables
 def run(
     *,
     real: Annotated[
@@ -134,6 +136,7 @@ def run(
     force: ForceOption = False,
     seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Judge a synthetic table: how close it is, and how well classifiers trained on it do on real patients.
 
@@ -171,7 +174,7 @@ def run(
             raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
         given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
         given |= {"target": target, "subgroups": subgroups, "seed": seed, "direct": direct}
-        swept(real, schema, given, out=out or Path("sweep.html"), public=public, force=force, json=json)
+        swept(real, schema, given, form, out=out or Path("sweep.html"), public=public, force=force, json=json)
         return
     _refuse("it is for --sweep", {"seeds": seeds, "model": model or None})
     if not synthetic:
@@ -186,7 +189,7 @@ def run(
     yardstick = _yardstick(direct, train, terms, statement, public=public)
     with progress(quiet=json) as report:
         report("reading", 0.0)
-        facts, alike = _facts(schema, files)
+        facts, alike = _facts(schema, files, form)
         if yardstick is not None:
             facts.check_confirmed()
         cohorts = files.read(facts, alike)
@@ -296,7 +299,7 @@ def _named(given: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
-def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | None]":
+def _facts(schema: Path | None, files: "_Files", form: dict[str, Any]) -> "tuple[Schema, ReadAlike | None]":
     """Return the schema that was named, that of the first release, or a draft from the real files, for judging only.
 
     With a draft also the other tables, whose values may be spelled in other ways.
@@ -306,18 +309,18 @@ def _facts(schema: Path | None, files: "_Files") -> "tuple[Schema, ReadAlike | N
     from dpsynth.schema import Schema
 
     if schema is not None:
-        return Schema.load(schema), None
+        return formatted(Schema.load(schema), form), None
     inside = [found for path in files.paths if (found := path / "model" / "schema.json").is_file()]
     if inside:
-        return Schema.load(inside[0]), None
+        return formatted(Schema.load(inside[0]), form), None
     note(
         "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
         "but not to release."
     )
     if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
-        return draft(*files.paths).with_likeliest(), None
+        return draft(*files.paths, form=form).with_likeliest(), None
     real = [files.real, *([files.train] if files.train is not None else [])]
-    alike = read_alike(real, files.judged)
+    alike = read_alike(real, files.judged, form)
     if alike.remarks:
         strange = "; ".join(alike.remarks)
         note(f"values that the real file does not have: {strange}. They count as they are, or as missing.")

@@ -1,7 +1,7 @@
 """``dpsynth fit``: learn a model and save it."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -28,9 +28,11 @@ from dpsynth.cli.common import (
     remarks,
     spent,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 
 
 @guarded
+@reads_tables
 def run(
     data: DataArgument,
     *,
@@ -48,6 +50,7 @@ def run(
     checkpoint: CheckpointOption = None,
     seed: SeedOption = None,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Learn a model of patients, of their table and of the images that the schema declares.
 
@@ -70,7 +73,7 @@ def run(
 
     check_target(out)
     with progress(quiet=json) as report:
-        facts = Schema.load(schema)
+        facts = formatted(Schema.load(schema), form)
         facts.check_confirmed()
         maker = chosen(model, option, facts, without_images=without_images)
         report("reading", 0.0)
@@ -94,8 +97,10 @@ def run(
     if processes.number() > 0:
         return  # the first process speaks for all
     if json:
-        emit({"model": str(out), **spent(fitted.statement)})
+        emit({"model": str(out), **spent(fitted.statement), "warnings": fitted.warnings})
     else:
         note(f"{out}: the model; draw rows with `dpsynth sample {out} -n 1000`, free of cost.")
+        for warning in fitted.warnings:
+            note(f"warning: {warning}")
         note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")
         remarks(fitted.statement)

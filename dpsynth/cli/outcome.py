@@ -26,6 +26,7 @@ def announce(made: "Published", *, json: bool) -> None:
                 "internal": str(made.internal) if made.internal else None,
                 "rows": len(made.synthetic),
                 **spent(made.model.statement),
+                "warnings": made.model.warnings,
                 "results": [result.to_dict() for result in made.evaluation or ()],
             }
         )
@@ -34,6 +35,8 @@ def announce(made: "Published", *, json: bool) -> None:
     remarks(made.model.statement)
     if made.evaluation is not None:
         judged(made.evaluation)
+    for warning in made.model.warnings:
+        note(f"warning: {warning}")
     private = made.model.statement.get("private") is True
     safe = "safe to publish" if private else "NOT PRIVATE, made with a fixed seed; do not publish it"
     note(f"{made.release}: {safe} ({len(made.synthetic):,} synthetic rows).")

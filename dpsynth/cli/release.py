@@ -22,6 +22,7 @@ from dpsynth.cli.common import (
     guarded,
     progress,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.cli.outcome import announce
 from dpsynth.errors import InputError
 
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 @guarded
+@reads_tables
 def run(
     data: Annotated[
         Path,
@@ -75,6 +77,7 @@ def run(
     seed: SeedOption = None,
     force: ForceOption = False,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Fit, sample and write a bundle that is safe to publish, with its privacy statement.
 
@@ -99,10 +102,10 @@ def run(
     }  # fmt: skip
     with progress(quiet=json) as report:
         if _is_model(data):
-            _refuse(budget)
+            _refuse(budget | form)
             made = _from_model(data, out, rows=rows, licence=licence, force=force, progress=report)
         else:
-            given = _from_table_options(budget)
+            given = _from_table_options(budget) | {"form": form}
             made = _from_table(data, out, given, rows=rows, licence=licence, force=force, progress=report)
     announce(made, json=json)
 
@@ -143,7 +146,7 @@ def _from_table(data: Path, out: Path, given: dict[str, Any], *, progress: Any, 
     from dpsynth.publishing import publish
     from dpsynth.schema import Schema
 
-    schema = Schema.load(given.pop("schema"))
+    schema = formatted(Schema.load(given.pop("schema")), given.pop("form"))
     schema.check_confirmed()
     without_images = given.get("without_images", False)
     maker = chosen(given.pop("model", None), given.pop("option", None), schema, without_images=without_images)

@@ -1,7 +1,7 @@
 """``dpsynth schema``: write, check and convert schema files."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -17,6 +17,7 @@ from dpsynth.cli.common import (
     note,
     table,
 )
+from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
@@ -31,7 +32,8 @@ OutOption = Annotated[
 
 @app.command()
 @guarded
-def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False) -> None:
+@reads_tables
+def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
     """Write a first schema for a table, marked `confirmed: false`.
 
     It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
@@ -40,27 +42,34 @@ def draft(data: DataArgument, out: OutOption = None, force: ForceOption = False)
     For example:
 
         dpsynth schema draft ward.csv --out ward.yaml
+
+        dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
     from dpsynth.drafting import draft as make_draft
     from dpsynth.open_questions import question
 
-    made = make_draft(data)
-    _write(made.to_yaml(), out, force=force)
+    drafted = make_draft(data, form=form)
+    _write(drafted.to_yaml(), out, force=force)
+    for line in drafted.file_notes:
+        note(f"{data.name}: {line}.")
     if out is not None:
         note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
         note("then set confirmed: true.")
-        if made.schema.open:
-            note(f"open: {question(made.schema)}. Until then it cannot be confirmed.")
+        if drafted.schema.open:
+            note(f"open: {question(drafted.schema)}. Until then it cannot be confirmed.")
 
 
 @app.command()
 @guarded
+@reads_tables
 def check(
     schema: SchemaArgument,
+    *,
     data: Annotated[
         Path | None, typer.Option("--data", help="List what in this table does not keep the schema.")
     ] = None,
     json: JsonOption = False,
+    form: dict[str, Any],
 ) -> None:
     """Check a schema file, and a table against it. Spends nothing.
 
@@ -76,7 +85,7 @@ def check(
     """
     from dpsynth.schema import Schema
 
-    loaded = Schema.load(schema)
+    loaded = formatted(Schema.load(schema), form)
     if loaded.confirmed and data is None:
         loaded.check_confirmed()
     checked = None

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from dpsynth.cli.common import INTERRUPTED, emit, note, progress, table
+from dpsynth.cli.formats import formatted
 from dpsynth.cli.outcome import check_page
 from dpsynth.errors import InputError
 
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
 __all__ = ["swept"]
 
 
-def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public: bool, force: bool, json: bool) -> None:
+def swept(
+    real: Path,
+    schema: Path,
+    given: dict[str, Any],
+    form: dict[str, Any],
+    *,
+    out: Path,
+    public: bool,
+    force: bool,
+    json: bool,
+) -> None:
     """Fit and judge, and write the page with CSV and JSON beside it; what is done at an interruption is written too.
 
     Raises
@@ -43,7 +54,7 @@ def swept(real: Path, schema: Path, given: dict[str, Any], *, out: Path, public:
     runs: list[Run] = []
     try:
         with progress(quiet=json) as report:
-            facts = Schema.load(schema)
+            facts = formatted(Schema.load(schema), form)
             facts.check_confirmed()
             report("reading", 0.0)
             for run in sweep(Cohort.read(real, facts, public=True), epsilons, progress=report, **given):

@@ -1,6 +1,6 @@
 """What a draft schema says of images, and the table that goes with them, guessed from an ``.npz`` or a folder."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.detecting import Detected, detected_table
+from dpsynth.dialect import FileFormat
 from dpsynth.errors import DataError
 from dpsynth.guessing import nice_above, nice_below
 from dpsynth.images.archive import PARTS, Archive
@@ -15,7 +17,6 @@ from dpsynth.images.arrays import as_arrow
 from dpsynth.images.folder import index_of, names_of, no_index, patients_of, places
 from dpsynth.images.formats import stored
 from dpsynth.images.layouts import PATHS, class_column, classes_of, has_classes
-from dpsynth.reading import read_all
 
 __all__ = ["Found", "found_in_archive", "found_in_folder"]
 
@@ -79,8 +80,15 @@ def found_in_archive(path: Path) -> Found:
     return Found(pa.table(columns), images, notes, known, next(iter(known)) if len(known) == 1 else None)
 
 
-def found_in_folder(folder: Path) -> Found:
-    """Look at index and table of a folder, and at its first images.
+def found_in_folder(folder: Path, options: Mapping[str, Any]) -> tuple[Found, Detected]:
+    """Look at index and table of a folder, at how they are written, and at its first images.
+
+    Parameters
+    ----------
+    folder
+        The folder.
+    options
+        Parts of the format of its CSV files that a person has given.
 
     Raises
     ------
@@ -90,16 +98,17 @@ def found_in_folder(folder: Path) -> Found:
     index = index_of(folder)
     if index is None:
         if patients_of(folder) is None and has_classes(folder):
-            return _of_classes(folder)
+            return _of_classes(folder), Detected(FileFormat())
         raise no_index(folder)
-    listed, patients = read_all(index), patients_of(folder)
+    (listed, form), patients = detected_table(index, options), patients_of(folder)
     column = next((name for name in PATHS if name in listed.column_names), None)
     if column is None:
         raise DataError(f"{index.name}: has no column image; expected the path of each image, relative to the folder.")
     images, notes = _looked_at(folder, names_of(listed[column]))
     if patients is None:
-        return Found(listed.drop_columns([column]), images, notes, {})
-    return _of_patients(listed, read_all(patients), images, notes)
+        return Found(listed.drop_columns([column]), images, notes, {}), form
+    table, form = detected_table(patients, options)
+    return _of_patients(listed, table, images, notes), form
 
 
 def _looked_at(folder: Path, names: Sequence[str]) -> tuple[dict[str, Any], list[str]]:

@@ -152,7 +152,7 @@ def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, 
         row = np.arange(len(names), dtype=np.int64)
     else:
         table = read_table(patients, schema, synthetic=synthetic)
-        names, row = _joined(_with_image(read_all(index)), table, schema)
+        names, row = _joined(_with_image(read_all(index, schema.file, ("image",))), table, schema)
     return table, lambda: ImageSet(_pixels(folder, names, declared), row)
 
 

@@ -87,8 +87,8 @@ def possible_axes(shape: tuple[int, ...], images: Images) -> dict[int | None, tu
         return {None: shape}
     if len(shape) != len(images.size) + 1:
         return {}
-    ends: dict[int | None, tuple[int, ...]] = {-1: shape[:-1], 0: shape[1:]}
-    axes = {axis: sides for axis, sides in ends.items() if axis is not None and shape[axis] == images.channels}
+    ends = {-1: shape[:-1], 0: shape[1:]}
+    axes: dict[int | None, tuple[int, ...]] = {a: sides for a, sides in ends.items() if shape[a] == images.channels}
     fitting = {axis: sides for axis, sides in axes.items() if sides == images.size}
     return fitting if len(fitting) == 1 else axes
 

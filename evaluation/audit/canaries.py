@@ -181,6 +181,8 @@ def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
     import pandas as pd
 
     low, high = (pd.Timestamp(x) if isinstance(column, Datetime) else float(x) for x in _ends(column))
+    if isinstance(column, Numeric):
+        values = pd.to_numeric(values, errors="coerce")  # states such as "<5" are at no end
     there = values.dropna()
     upper = int((there - low > high - there).sum()) if len(there) else 0
     return column.min if 2 * upper > len(there) else column.max
