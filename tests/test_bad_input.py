@@ -363,7 +363,7 @@ PHASES = [
     ("measuring", 1.0, SPENT, set()),
     ("sampling", 0.0, SPENT, set()),
     ("writing", 0.0, SPENT, set()),
-    ("judging", 0.0, SPENT, {"release"}),
+    ("judging", 0.0, SPENT, {"release", "internal"}),
 ]
 
 
@@ -372,7 +372,10 @@ PHASES = [
 def test_ctrl_c(
     place: Path, monkeypatch: pytest.MonkeyPatch, *, phase: str, share: float, spends: list[str], there: set[str]
 ) -> None:
-    """Ctrl-C in any phase: exit code 130, one line, what was spent in the ledger; folders are whole or not there."""
+    """Ctrl-C in any phase: exit code 130, one line, what was spent in the ledger; folders are whole or not there.
+
+    While it is judged, internal/ keeps who was held out, so that what was paid for can still be judged by them.
+    """
     monkeypatch.setattr("dpsynth.cli.release.progress", _interrupting(phase, share))
     result = _release("--holdout", 0.3, "--out", "study")
     assert result.exit_code == 130
@@ -381,6 +384,7 @@ def test_ctrl_c(
     assert {path.name for path in (place / "study").glob("*")} == there
     if there:
         assert (place / "study/release/privacy.json").is_file()
+        assert [path.name for path in (place / "study/internal").iterdir()] == ["split.json"]
 
 
 @pytest.mark.usefixtures("_double")
