@@ -88,7 +88,10 @@ def possible_axes(shape: tuple[int, ...], images: Images) -> dict[int | None, tu
     if len(shape) != len(images.size) + 1:
         return {}
     ends: dict[int | None, tuple[int, ...]] = {-1: shape[:-1], 0: shape[1:]}
-    axes = {axis: sides for axis, sides in ends.items() if axis is not None and shape[axis] == images.channels}
+    axes = ends.copy()
+    for axis, end in ((-1, shape[-1]), (0, shape[0])):
+        if end != images.channels:
+            del axes[axis]
     fitting = {axis: sides for axis, sides in axes.items() if sides == images.size}
     return fitting if len(fitting) == 1 else axes
 
