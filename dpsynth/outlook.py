@@ -30,6 +30,7 @@ GOOD = 0.5
 """What is searched for brings the error to this share of its limit."""
 STEPS = 5
 """Bisections between an epsilon and its double: to 2 %."""
+GENERAL = "a larger epsilon, fewer columns, or more patients; `dpsynth plan` tells how much"
 LONG = 8
 """Values from which on merging those of a column is proposed."""
 SHOWN = 3
@@ -76,7 +77,7 @@ class Outlook:
         return f"{self.warning()} Nothing was spent. To go on all the same: --anyway (anyway=True)."
 
 
-def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> Outlook | None:
+def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int, *, search: bool = True) -> Outlook | None:
     """Return what to say where a plan expects little but noise, else None.
 
     Parameters
@@ -89,6 +90,8 @@ def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> Ou
         The whole budget.
     rows : int
         A public number of rows, of patients where the schema declares visits.
+    search : bool
+        Whether to plan again and again for the epsilon and the columns that would do, which takes seconds.
     """
     flat = flattened(schema)
     plan = _planned(maker, flat, budget, rows)
@@ -96,7 +99,7 @@ def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> Ou
     if plan is None or max(excess.values(), default=0.0) < 1:
         return None
     kind = max(excess, key=lambda name: excess[name])
-    return Outlook(plan, kind, tuple(_advice(maker, flat, budget, rows)))
+    return Outlook(plan, kind, tuple(_advice(maker, flat, budget, rows)) if search else (GENERAL,))
 
 
 def found_values(model: Model) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Collection, Container, Sequence
 from datetime import date, time, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -118,7 +118,7 @@ def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = 
     return table
 
 
-def column_names(path: Path, form: FileFormat | None = None, known: Container[str] = ()) -> list[str]:
+def column_names(path: Path, form: FileFormat | None = None, known: Collection[str] = ()) -> list[str]:
     """Return the names of the columns of a CSV or Parquet file.
 
     Parameters
@@ -140,7 +140,7 @@ def column_names(path: Path, form: FileFormat | None = None, known: Container[st
 
     if not first_bytes(path).startswith(b"PAR1"):
         if form is not None:
-            return read_header(fitting(path, form, list(known)), list(known))
+            return read_header(fitting(path, form, known), known)
         headers = [CsvFile.of(path, FileFormat(separator=mark)).header() for mark in (",", ";", "\t", "|")]
         return max(headers, key=len)
     try:

@@ -214,7 +214,7 @@ def fit(
         fitted = maker.fit(session, progress)
     _state(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
-        outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1))
+        outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1), search=False)
     add_warnings(fitted, outlook)
     return fitted
 
