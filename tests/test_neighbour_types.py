@@ -24,7 +24,7 @@ import pytest
 from dpsynth.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError
-from dpsynth.evaluation.hashing import row_keys
+from dpsynth.row_keys import row_digests
 from dpsynth.schema import Schema
 
 ROLES: dict[str, dict[str, Any]] = {
@@ -58,7 +58,7 @@ def _seen(cohort: Cohort) -> list[tuple[Any, ...]]:
     codec = Codec(cohort.schema)
     codes = codec.encode(cohort, ["x"])["x"].tolist() if "x" in codec.columns else values
     texts = [str(float(value) if isinstance(value, int) else value) for value in values]
-    return list(zip(codes, texts, row_keys(cohort, ["x"]).tolist(), strict=True))
+    return list(zip(codes, texts, row_digests(cohort, bytes(32)), strict=True))
 
 
 # -- ways to make a table ---------------------------------------------------------------------------------------------
