@@ -324,6 +324,5 @@ def _no_number(name: str) -> str:
 
     return (
         f"column {name!r}: found text that is no number; the column is declared numeric. Correct the data, or declare "
-        f"another type. {NO_NUMBER} If numbers are written as 1,5 or 1,234, give --decimal , or --thousands , (in the "
-        'schema: file: {decimal: ","}).'
+        f"another type. {NO_NUMBER}"
     )

@@ -243,7 +243,7 @@ def _marks(texts: Iterable[str | None]) -> _Marks | None:
 
 def _note_marks(number: str, found: _Marks) -> None:
     """Add what one number says: of two marks the last is the decimal one, one that is repeated parts thousands."""
-    marks = [mark for mark in number if mark in THOUSANDS]
+    marks = [mark for mark in number if mark in THOUSANDS and mark != "_"]  # 1_000 is a code until somebody declares it
     if not marks:
         return
     last = marks[-1]

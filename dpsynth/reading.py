@@ -115,7 +115,7 @@ def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = 
     except (pa.ArrowException, OSError):
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
     _check_unique(table.column_names)
-    return table
+    return plain_types(table)
 
 
 def column_names(path: Path, form: FileFormat | None = None, known: Collection[str] = ()) -> list[str]:

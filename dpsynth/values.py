@@ -30,7 +30,8 @@ __all__ = [
 Mask = npt.NDArray[np.bool_]
 NO_NUMBER = (
     "If the text means that the value is missing, add it to missing_values; if it is a result such as <5 or not done, "
-    "declare it under censored or special of the column."
+    "declare it under censored or special of the column. If numbers are written as 1,5 or 1,234, give --decimal , or "
+    '--thousands , (in the schema: file: {decimal: ","}).'
 )
 """What to do about text in a numeric column."""
 _FARTHEST = 2**52

@@ -128,7 +128,7 @@ def test_options_stand_for_the_file_part(tmp_path: Path) -> None:
     for name, value in (("encoding", "windows-1252"), ("separator", ";"), ("decimal", ",")):
         refused = CliRunner().invoke(app, [*command, *options])
         assert refused.exit_code == 2, refused.output
-        assert f"--{name}" in refused.stderr, refused.stderr
+        assert f"--{name}" in refused.output, refused.output
         options += [f"--{name}", value]
     done = CliRunner().invoke(app, [*command, *options])
     assert done.exit_code == 0, done.output
