@@ -19,6 +19,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.conditions import rows_where
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress, Synthesizer, synthesizer
+from dpsynth.progress import silent
 from dpsynth.workflow import default_model, fit
 
 if TYPE_CHECKING:
@@ -213,7 +214,7 @@ def augment(
     InputError
         If an argument is unknown or missing, or the group has no training patient.
     """
-    say = progress or (lambda _phase, _share: None)
+    say = progress or silent
     task = _Task(group, label or _words(group), _checked(cohort, group, target), seed, say)
     if model is None:
         model = default_model(cohort.schema, without_images=settings.get("without_images", False))
@@ -366,7 +367,7 @@ def rehearse(
     """
     from dpsynth.models import make
 
-    task = _Task(group, "", target, seed, progress or (lambda _phase, _share: None))
+    task = _Task(group, "", target, seed, progress or silent)
     rows = min(model.rows, MOST)
     world = _public(model.sample(rows, seed=task.seed))
     examined = model.sample(EXAMINED, where=task.group, scarce=True, seed=task.seed + 1)

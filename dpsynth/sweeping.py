@@ -12,6 +12,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.models.base import Progress, available, make, synthesizer
 from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, check_model, fit
 
@@ -98,7 +99,7 @@ def sweep(
     _check_columns(cohort, target, subgroups)
     cells = list(itertools.product(range(seeds), budgets, names))
     asked = {"target": target, "subgroups": subgroups, "seed": seed}
-    return _runs(cohort, cells, asked, classifier, progress or (lambda _phase, _share: None))
+    return _runs(cohort, cells, asked, classifier, progress or silent)
 
 
 def write_sweep(found: "Sweep", page: Path) -> list[Path]:

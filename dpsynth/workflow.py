@@ -16,6 +16,7 @@ from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 from dpsynth.visits import flattened
 
@@ -198,7 +199,7 @@ def fit(
     book = ledger_of(cohort, ledger)
     if limit is not None:
         processes.shared(lambda: _set_limit(book, limit, budget))
-    report = progress or _silent
+    report = progress or silent
     report("opening the cohort", 0.0)
     with Session.open(
         cohort,
@@ -280,7 +281,7 @@ def draw(model: Model, rows: int | None = None, *, seed: int | None = None, prog
         If `rows` is not positive.
     """
     check_rows(rows)
-    report = progress or _silent
+    report = progress or silent
     report("sampling", 0.0)
     synthetic = model.sample(rows or model.schema.units or model.rows, seed=seed)
     report("sampling", 1.0)
@@ -305,7 +306,7 @@ def bundle(
     """
     from dpsynth.public_page import public_page
 
-    report = progress or _silent
+    report = progress or silent
     report("writing", 0.0)
     page = public_page(model, synthetic)
     made = write_bundle(model, synthetic, folder, licence=licence, force=force, report=page)
@@ -394,10 +395,6 @@ def evaluate(
         seed=seed,
         progress=progress,
     )
-
-
-def _silent(_phase: str, _share: float) -> None:
-    """Show no progress."""
 
 
 def _budget(epsilon: float, delta: float | None) -> Budget:
