@@ -349,10 +349,10 @@ class Codec:
         InputError
             If they leave nothing of a column.
         """
-        found = self._rules.narrowed(masks)
-        if not all(mask.any() for mask in found.values()):
+        narrowed = self._rules.narrowed(masks)
+        if not all(mask.any() for mask in narrowed.values()):
             raise InputError(f"where: the schema's constraints exclude the condition on {', '.join(masks)}.")
-        return found
+        return narrowed
 
 
 def _column_code(name: str, coder: Coder) -> ColumnCode:

@@ -116,8 +116,8 @@ class ListCoder:
 
     def encode(self, array: Any) -> npt.NDArray[np.int32]:
         """Return (rows,) codes of a typed array."""
-        indices, found = positions(array)
-        places = np.array([*(self.matcher.position(value) for value in found), MISSING], dtype=np.int32)
+        indices, values = positions(array)
+        places = np.array([*(self.matcher.position(value) for value in values), MISSING], dtype=np.int32)
         places[places == UNKNOWN] = self._stand_in
         codes = places[indices]  # a missing value has index -1: the last place
         if (codes == UNKNOWN).any() or (self.missing is None and (codes == MISSING).any()):

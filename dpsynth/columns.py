@@ -73,7 +73,7 @@ class _Kind(BaseModel):
         return False
 
 
-class _Measured(_Kind):
+class _Valued(_Kind):
     missing: bool = Field(default=False, description="Whether a value may be missing; missing is a state of its own.")
 
 
@@ -102,7 +102,7 @@ class Censored(BaseModel):
         return texts[0] if len(texts) == 1 else list(texts)
 
 
-class Numeric(_Measured):
+class Numeric(_Valued):
     """Numbers between public bounds; what lies outside is clipped to them."""
 
     type: Literal["numeric"] = "numeric"
@@ -198,7 +198,7 @@ class Numeric(_Measured):
         return self.floor(self.max)
 
 
-class Categorical(_Measured):
+class Categorical(_Valued):
     """Values from a closed public list, or from a list that is discovered under differential privacy."""
 
     type: Literal["categorical"] = "categorical"
@@ -244,7 +244,7 @@ class Categorical(_Measured):
         return self.values
 
 
-class Boolean(_Measured):
+class Boolean(_Valued):
     """Two values: the one that means false and the one that means true, as they stand in the data."""
 
     type: Literal["boolean"] = "boolean"
@@ -289,7 +289,7 @@ def _as_moment(value: Any) -> Any:
 Moment = Annotated[datetime | date, BeforeValidator(_as_moment)]
 
 
-class Datetime(_Measured):
+class Datetime(_Valued):
     """Dates, or dates with a clock time to the second, between public bounds; what lies outside is clipped."""
 
     type: Literal["datetime"] = "datetime"

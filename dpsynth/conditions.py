@@ -288,8 +288,8 @@ class Pair:
         if days:
             day = (steps // _A_DAY if clock else steps) + self.strict
             return day if clock else day * _A_DAY
-        one, two = self._units
-        return -(-(steps * one + self.strict) // two)
+        first_unit, second_unit = self._units
+        return -(-(steps * first_unit + self.strict) // second_unit)
 
     def most_before(self, steps: Any) -> Any:
         """Return the greatest step of the first column that may stand before steps of the second."""
@@ -297,8 +297,8 @@ class Pair:
         if days:
             day = (steps if clock else steps // _A_DAY) - self.strict
             return day * _A_DAY + _A_DAY - 1 if clock else day
-        one, two = self._units
-        return (steps * two - self.strict) // one
+        first_unit, second_unit = self._units
+        return (steps * second_unit - self.strict) // first_unit
 
     @property
     def widest(self) -> int:

@@ -58,7 +58,7 @@ class _Constraint(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class _Implication(_Constraint):
+class _Conditional(_Constraint):
     when: dict[str, Condition] = Field(min_length=1, description="Column and condition; all must hold.")
 
     def parts(self) -> tuple[dict[str, Condition], dict[str, Condition]]:
@@ -71,14 +71,14 @@ class _Implication(_Constraint):
         return tuple(dict.fromkeys(name for part in self.parts() for name in part))
 
     @model_validator(mode="after")
-    def _check(self) -> "_Implication":
+    def _check(self) -> "_Conditional":
         left, right = self.parts()
         if set(left) & set(right):
             raise ValueError("a column stands on both sides of a constraint; name it on one side")
         return self
 
 
-class Forbid(_Implication):
+class Forbid(_Conditional):
     """Rows where all of `when` holds never have all of `forbid`."""
 
     forbid: dict[str, Condition] = Field(min_length=1, description="What never occurs together with `when`.")
@@ -88,7 +88,7 @@ class Forbid(_Implication):
         return self.when, self.forbid
 
 
-class Require(_Implication):
+class Require(_Conditional):
     """Rows where all of `when` holds always have all of `require`."""
 
     require: dict[str, Condition] = Field(min_length=1, description="What always holds where `when` does.")

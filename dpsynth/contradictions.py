@@ -27,9 +27,9 @@ def check_contradictions(columns: Mapping[str, Column], constraints: Sequence[Fo
     ValueError
         If the `when` of a constraint can hold in no row that keeps all constraints.
     """
-    known = [item for item in constraints if not any(columns[name].is_discovered for name in item.columns)]
-    for group in connected([set(item.columns) for item in known]):
-        _check_group(columns, sorted(group), [item for item in known if set(item.columns) <= group])
+    closed = [item for item in constraints if not any(columns[name].is_discovered for name in item.columns)]
+    for group in connected([set(item.columns) for item in closed]):
+        _check_group(columns, sorted(group), [item for item in closed if set(item.columns) <= group])
 
 
 def connected(sets: Sequence[set[str]]) -> list[set[str]]:
@@ -55,9 +55,10 @@ def _check_group(columns: Mapping[str, Column], names: Sequence[str], constraint
         return
     spread = {
         name: {
-            meaning: mask.reshape([-1 if other == name else 1 for other in names]) for meaning, mask in found.items()
+            meaning: mask.reshape([-1 if other == name else 1 for other in names])
+            for meaning, mask in column_masks.items()
         }
-        for name, found in masks.items()
+        for name, column_masks in masks.items()
     }
     sides = [[[spread[name][meaning] for name, meaning in side.items()] for side in pair] for pair in meanings]
     allowed = np.ones(sizes, dtype=bool)

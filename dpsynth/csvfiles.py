@@ -106,13 +106,13 @@ class CsvFile:
         start = first_bytes(path)
         encoding = next((name for mark, name in _MARKS if start.startswith(mark)), form.codec)
         _check_nul(path, start, encoding)
-        found = form.model_copy(update={"encoding": encoding})
-        file = cls(path, found, is_packed(path))
+        encoded = form.model_copy(update={"encoding": encoding})
+        file = cls(path, encoded, is_packed(path))
         with file.text() as text:
             line = _SEP_LINE.fullmatch(file._guarded(text.readline))
         if line is None:
             return file
-        return cls(path, found.model_copy(update={"separator": line[1]}), is_packed(path), has_sep_line=True)
+        return cls(path, encoded.model_copy(update={"separator": line[1]}), is_packed(path), has_sep_line=True)
 
     @property
     def above(self) -> int:

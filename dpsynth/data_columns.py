@@ -153,23 +153,23 @@ def _without_name(error: DataError) -> str:
 
 
 @dataclass
-class _Measured:
+class _ColumnFaults:
     shares: dict[str, float] = field(default_factory=dict)
     faults: list[Fault] = field(default_factory=list)
 
-    def add(self, more: "_Measured") -> None:
+    def add(self, more: "_ColumnFaults") -> None:
         self.shares |= more.shares
         self.faults += more.faults
 
 
-def _measured(name: str, column: Column, read: Any, array: Any, missing_values: Sequence[str]) -> _Measured:
+def _measured(name: str, column: Column, read: Any, array: Any, missing_values: Sequence[str]) -> _ColumnFaults:
     if isinstance(column, Numeric | Datetime):
         return _outside(name, column, read)
     if isinstance(column, Categorical | Boolean) and column.other != "error":
         return _mapped(name, column, array, missing_values)
     if isinstance(column, Categorical) and column.is_discovered:
-        return _Measured(faults=_discovered(name, column, read))
-    return _Measured()
+        return _ColumnFaults(faults=_discovered(name, column, read))
+    return _ColumnFaults()
 
 
 def _discovered(name: str, column: Categorical, read: Any) -> list[Fault]:
@@ -186,7 +186,7 @@ def _discovered(name: str, column: Categorical, read: Any) -> list[Fault]:
     return faults
 
 
-def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
+def _outside(name: str, column: Numeric | Datetime, read: Any) -> _ColumnFaults:
     """Return what lies outside the bounds; special values have none."""
     values, missing = steps(column, read)
     special = {column.floor(value) for value in column.special} if isinstance(column, Numeric) else set[int]()
@@ -194,7 +194,7 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
     below, above = ordinary & (values < column.first), ordinary & (values > column.last)
     both = share(below) + share(above)
     asked = ". Are the bounds in the unit of the data?" if both >= _MUCH else ""
-    measured = _Measured({"below": share(below), "above": share(above)})
+    measured = _ColumnFaults({"below": share(below), "above": share(above)})
     measured.faults += at_rows(name, f"below min: becomes min{asked}", below)
     measured.faults += at_rows(name, f"above max: becomes max{asked}", above)
     if isinstance(column, Numeric):
@@ -202,7 +202,7 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _Measured:
     return measured
 
 
-def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _Measured:
+def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _ColumnFaults:
     """Return what loses digits, and where that changes a value by more than a hundredth of the range, or of itself."""
     exact = read.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
     change = np.where(inside, np.abs(exact - values / 10.0**column.decimals), 0.0)
@@ -211,14 +211,14 @@ def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64
     words = f"has more digits than decimals: {column.decimals} and is rounded by more than a tenth of its value"
     if column.scale == "linear":
         words = f"has more digits than decimals: {column.decimals} and is rounded by more than 1 % of the range"
-    return _Measured({"rounded": share(lost)}, at_rows(name, words, lost & (change > limit)))
+    return _ColumnFaults({"rounded": share(lost)}, at_rows(name, words, lost & (change > limit)))
 
 
-def _mapped(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> _Measured:
+def _mapped(name: str, column: Categorical | Boolean, array: Any, missing_values: Sequence[str]) -> _ColumnFaults:
     """Return what is off the closed list and mapped."""
     different, indices = _different(array)
     matcher = Matcher(column, missing_values)
     unknown = np.array([*(matcher.position(value) == UNKNOWN for value in different.to_pylist()), False])
     mask = unknown[indices]
     words = f"off the closed list: becomes {column.other!r}, as other says"
-    return _Measured({"other": share(mask)}, at_rows(name, words, mask))
+    return _ColumnFaults({"other": share(mask)}, at_rows(name, words, mask))

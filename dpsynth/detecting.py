@@ -87,15 +87,15 @@ def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detecte
     given_format(options)
     if first_bytes(path).startswith(b"PAR1"):
         return read_all(path), Detected(FileFormat())
-    found = detected(path, options)
-    table = read_all(path, found.form)
+    detection = detected(path, options)
+    table = read_all(path, detection.form)
     if {"decimal", "thousands"} & set(options):
-        return table, found
+        return table, detection
     marks, more = _notation({name: table[name].unique().to_pylist() for name in table.column_names})
     if not marks:
-        return table, found
-    form = FileFormat.model_validate({**found.form.model_dump(), **marks})
-    return read_all(path, form), Detected(form, (*found.notes, *more))
+        return table, detection
+    form = FileFormat.model_validate({**detection.form.model_dump(), **marks})
+    return read_all(path, form), Detected(form, (*detection.notes, *more))
 
 
 def detected(path: Path, options: Mapping[str, Any]) -> Detected:
@@ -235,27 +235,29 @@ def _marks(texts: Iterable[str | None]) -> _Marks | None:
     words = [cell for cell in cells if not _NUMBER.fullmatch(cell) and limit_of(cell) is None]
     if not numbers or any(_DATE.fullmatch(cell) for cell in cells) or len(words) > len(numbers):
         return None
-    found = _Marks(set(), set(), set())
+    marks = _Marks(set(), set(), set())
     for number in numbers:
-        _note_marks(number.partition("e")[0].partition("E")[0], found)
-    return found
+        _note_marks(number.partition("e")[0].partition("E")[0], marks)
+    return marks
 
 
-def _note_marks(number: str, found: _Marks) -> None:
+def _note_marks(number: str, marks: _Marks) -> None:
     """Add what one number says: of two marks the last is the decimal one, one that is repeated parts thousands."""
-    marks = [mark for mark in number if mark in THOUSANDS and mark != "_"]  # 1_000 is a code until somebody declares it
-    if not marks:
+    separators = [
+        mark for mark in number if mark in THOUSANDS and mark != "_"
+    ]  # 1_000 is a code until somebody declares it
+    if not separators:
         return
-    last = marks[-1]
-    if len(set(marks)) > 1:
-        found.decimal.add(last)
-        found.thousands.update(set(marks[:-1]))
-    elif len(marks) > 1 or last not in ".,":
-        found.thousands.add(last)
+    last = separators[-1]
+    if len(set(separators)) > 1:
+        marks.decimal.add(last)
+        marks.thousands.update(set(separators[:-1]))
+    elif len(separators) > 1 or last not in ".,":
+        marks.thousands.add(last)
     elif _AMBIGUOUS.fullmatch(number):
-        found.ambiguous.add(last)
+        marks.ambiguous.add(last)
     else:
-        found.decimal.add(last)
+        marks.decimal.add(last)
 
 
 def _notation(columns: Mapping[str, Iterable[str | None]]) -> tuple[dict[str, str], list[str]]:
@@ -266,16 +268,18 @@ def _notation(columns: Mapping[str, Iterable[str | None]]) -> tuple[dict[str, st
     DataError
         If columns contradict each other, or 1.234 may be 1234 and nothing in the file says which.
     """
-    found = {name: marks for name, texts in columns.items() if (marks := _marks(texts)) is not None}
-    decimals = {mark: name for name, marks in found.items() for mark in sorted(marks.decimal & {".", ","})}
+    columns_marks = {name: marks for name, texts in columns.items() if (marks := _marks(texts)) is not None}
+    decimals = {mark: name for name, marks in columns_marks.items() for mark in sorted(marks.decimal & {".", ","})}
     if len(decimals) > 1:
         raise DataError(
             f"columns {decimals['.']!r} and {decimals[',']!r}: one is written with decimal points, the other with "
             "decimal commas, or one holds text. Write numbers in one way, or say which with --decimal and --thousands."
         )
     decimal = next(iter(decimals), None)
-    thousands = {mark: name for name, marks in found.items() for mark in marks.thousands}
-    unsure = {mark: name for name, marks in found.items() for mark in sorted(marks.ambiguous) if mark != decimal}
+    thousands = {mark: name for name, marks in columns_marks.items() for mark in marks.thousands}
+    unsure = {
+        mark: name for name, marks in columns_marks.items() for mark in sorted(marks.ambiguous) if mark != decimal
+    }
     if decimal is None and not thousands and unsure:
         mark, name = next(iter(unsure.items()))
         raise DataError(

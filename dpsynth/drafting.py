@@ -192,11 +192,11 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
     Privacy contract: reads the data without noise. The draft is as confidential as the data.
     """
     path, form = Path(path), form or {}
-    found, written = _found_images(path, form)
-    if found is None:
+    images, written = _found_images(path, form)
+    if images is None:
         table, written = detected_table(path, form)
     else:
-        table = found.table
+        table = images.table
     if table.num_rows == 0:
         raise DataError(f"{path.name}: has no rows; expected at least one.")
     texts = {name: _as_text(name, table[name]) for name in table.column_names}
@@ -207,16 +207,16 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
         texts |= {name: _joined(texts[name], text) for name, text in more.items()}
     if others:
         missing_values = _missing_values(texts.values())
-        modelled = [name for name, found in guesses.items() if found.fields["type"] != "identifier"]
+        modelled = [name for name, guess in guesses.items() if guess.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
-    if found is None:
+    if images is None:
         drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows)
         return _written(drafted, written)
-    guesses |= {name: _known(fields, guesses[name]) for name, fields in found.columns.items()}
-    if any(fields["type"] == "identifier" for fields in found.columns.values()):  # index and table share the patient
-        guesses = {name: guess if name in found.columns else replace(guess, role="") for name, guess in guesses.items()}
-    drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows, images=found.images)
-    return _written(_with_images(drafted, found), written)
+    guesses |= {name: _stated(fields, guesses[name]) for name, fields in images.columns.items()}
+    if any(fields["type"] == "identifier" for fields in images.columns.values()):  # index and table share the patient
+        guesses |= {name: replace(guess, role="") for name, guess in guesses.items() if name not in images.columns}
+    drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows, images=images.images)
+    return _written(_with_images(drafted, images), written)
 
 
 def _stem(path: Path) -> str:
@@ -224,10 +224,11 @@ def _stem(path: Path) -> str:
     return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
-def _written(made: Draft, form: Detected) -> Draft:
+def _written(drafted: Draft, form: Detected) -> Draft:
     """Add how the file is written, and what a person should check about it."""
-    head = (*made.head, *(f"The file: {note}." for note in form.notes))
-    return replace(made, schema=made.schema.model_copy(update={"file": form.form}), head=head, file_notes=form.notes)
+    head = (*drafted.head, *(f"The file: {note}." for note in form.notes))
+    schema = drafted.schema.model_copy(update={"file": form.form})
+    return replace(drafted, schema=schema, head=head, file_notes=form.notes)
 
 
 def _found_images(path: Path, form: Mapping[str, Any]) -> "tuple[Found | None, Detected]":
@@ -241,13 +242,13 @@ def _found_images(path: Path, form: Mapping[str, Any]) -> "tuple[Found | None, D
     return found_in_archive(path) if is_images else None, Detected(FileFormat())
 
 
-def _with_images(made: Draft, found: "Found") -> Draft:
+def _with_images(drafted: Draft, images: "Found") -> Draft:
     """Add the notes on images, and the label as the target where there is one."""
-    schema = made.schema.model_copy(update={"target": found.target})
-    return replace(made, schema=schema, image_notes=tuple(found.notes))
+    schema = drafted.schema.model_copy(update={"target": images.target})
+    return replace(drafted, schema=schema, image_notes=tuple(images.notes))
 
 
-def _known(fields: dict[str, Any], guessed: Guess) -> Guess:
+def _stated(fields: dict[str, Any], guessed: Guess) -> Guess:
     """Return what is known of a column in place of the guess from its values."""
     notes: list[str] = [next(name for name in ("values", "labels", "type") if name in fields)]
     if fields["type"] != "identifier":
@@ -271,10 +272,10 @@ def _as_text(name: str, array: Any) -> Any:
     return pa.chunked_array([pc.utf8_trim_whitespace(part) for part in getattr(text, "chunks", [text])], pa.string())
 
 
-def _joined(one: Any, two: Any) -> Any:
+def _joined(first: Any, second: Any) -> Any:
     import pyarrow as pa
 
-    return pa.chunked_array([*one.chunks, *two.chunks])
+    return pa.chunked_array([*first.chunks, *second.chunks])
 
 
 def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:
@@ -301,12 +302,12 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     import pyarrow.compute as pc
 
     missing = pc.or_kleene(pc.is_null(text), pc.is_in(text, value_set=pa.array(missing_values, pa.string())))
-    found = pc.value_counts(pc.filter(text, pc.invert(missing)))
-    counts = found.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
+    value_counts = pc.value_counts(pc.filter(text, pc.invert(missing)))
+    counts = value_counts.field("counts").to_numpy(zero_copy_only=False).astype(np.int64)
     rows = len(text)
     is_missing = int(counts.sum()) < rows
     return guess_with_states(
-        found.field("values").to_pylist(),
+        value_counts.field("values").to_pylist(),
         counts,
         lambda texts, counts: guess(name, texts, counts, missing=is_missing),
     )
@@ -320,9 +321,9 @@ def _as_draft(
     *,
     images: dict[str, Any] | None = None,
 ) -> Draft:
-    notes = {column: tuple(found.notes) for column, found in guesses.items()}
+    notes = {column: tuple(guessed.notes) for column, guessed in guesses.items()}
     document: dict[str, Any] = {"name": name, "missing_values": missing_values}
-    document["columns"] = {column: found.fields for column, found in guesses.items()}
+    document["columns"] = {column: guessed.fields for column, guessed in guesses.items()}
     if images is not None:
         document["images"] = images
     candidates = _candidates(guesses, rows)

@@ -30,7 +30,7 @@ _DONORS = 8
 
 
 @dataclass(frozen=True)
-class _Implication:
+class _CodedImplication:
     """A forbidden or required combination as masks over codes, one for each column of both sides."""
 
     constraint: Forbid | Require
@@ -90,19 +90,19 @@ class Rules:
 
     def __init__(self, constraints: Sequence[Constraint], coders: Mapping[str, Coder]) -> None:
         self._coders = coders
-        known = [constraint for constraint in constraints if set(constraint.columns) <= set(coders)]
-        self._implications = [self._compiled(item) for item in known if not isinstance(item, Order)]
+        within = [constraint for constraint in constraints if set(constraint.columns) <= set(coders)]
+        self._implications = [self._compiled(item) for item in within if not isinstance(item, Order)]
         self._clauses = [clause for item in self._implications for clause in item.clauses()]
         grids = {name: coder for name, coder in coders.items() if isinstance(coder, GridCoder)}
-        self._order_list = [item for item in known if isinstance(item, Order)]
+        self._order_list = [item for item in within if isinstance(item, Order)]
         self.orders = OrderedColumns(grids, self._order_list)
-        self._groups = connected([set(item.columns) for item in known])
+        self._groups = connected([set(item.columns) for item in within])
 
-    def _compiled(self, constraint: Forbid | Require) -> _Implication:
+    def _compiled(self, constraint: Forbid | Require) -> _CodedImplication:
         left, right = (
             {name: self._mask(name, condition) for name, condition in side.items()} for side in constraint.parts()
         )
-        return _Implication(constraint, left, right)
+        return _CodedImplication(constraint, left, right)
 
     def _mask(self, name: str, condition: Any) -> Mask:
         coder = self._coders[name]
@@ -132,18 +132,18 @@ class Rules:
 
     def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
         """Return masks of codes with what the orders leave of the other columns' codes beside them."""
-        found = dict(masks)
+        narrowed = dict(masks)
         tables = self._order_tables() if set(masks) & set(self.orders.names) else []
         for _ in tables:
-            before = {name: mask.sum() for name, mask in found.items()}
+            before = {name: mask.sum() for name, mask in narrowed.items()}
             for (first, second), table in tables:
                 for name, other, impossible in ((first, second, table), (second, first, table.T)):
-                    if other in found:
-                        beside: Mask = np.logical_not(impossible[:, found[other]].all(axis=1))
-                        found[name] = found.get(name, np.ones(len(beside), dtype=bool)) & beside
-            if before == {name: mask.sum() for name, mask in found.items()}:
+                    if other in narrowed:
+                        beside: Mask = np.logical_not(impossible[:, narrowed[other]].all(axis=1))
+                        narrowed[name] = narrowed.get(name, np.ones(len(beside), dtype=bool)) & beside
+            if before == {name: mask.sum() for name, mask in narrowed.items()}:
                 break
-        return {name: mask for name, mask in found.items() if name in masks or not mask.all()}
+        return {name: mask for name, mask in narrowed.items() if name in masks or not mask.all()}
 
     def _unordered(self, first: str, second: str, strict: bool) -> Mask:
         """Return (size, size) where every value of the first code is above every value of the second."""

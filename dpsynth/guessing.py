@@ -52,12 +52,12 @@ def guess(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64], *, mis
     missing
         Whether one is missing.
     """
-    found = _guess_kind(name, texts, counts)
-    found.is_incomplete = missing
-    if found.fields["type"] != "identifier" and missing:
-        found.fields["missing"] = True
-        found.notes.append("missing")
-    return found
+    guessed = _guess_kind(name, texts, counts)
+    guessed.is_incomplete = missing
+    if guessed.fields["type"] != "identifier" and missing:
+        guessed.fields["missing"] = True
+        guessed.notes.append("missing")
+    return guessed
 
 
 def _guess_kind(name: str, texts: Sequence[str], counts: npt.NDArray[np.int64]) -> Guess:
@@ -99,8 +99,8 @@ def _boolean(texts: Sequence[str], labels: tuple[str, str]) -> Guess:
     )
 
 
-def _identifier(found: Recognised, counts: npt.NDArray[np.int64]) -> Guess:
-    return Guess({"type": "identifier"}, [f"type ({found.why})"], int(counts.max()), len(counts), found.role)
+def _identifier(recognised: Recognised, counts: npt.NDArray[np.int64]) -> Guess:
+    return Guess({"type": "identifier"}, [f"type ({recognised.why})"], int(counts.max()), len(counts), recognised.role)
 
 
 def _guess_numeric(

@@ -45,17 +45,17 @@ def guess_with_states(texts: Sequence[str], counts: npt.NDArray[np.int64], guess
     is_number = np.array([bool(_NUMBER.fullmatch(text)) for text in texts], dtype=bool)
     words = [text for text, number in zip(texts, is_number, strict=True) if not number]
     if words and not _are_states(words, is_number, counts):
-        found = guessed(texts, counts)
+        guess = guessed(texts, counts)
         units = sum(bool(_WITH_UNIT.fullmatch(word)) for word in words)
-        if found.fields["type"] != "identifier" and units + is_number.sum() > len(texts) / 2:
-            found.notes.append("numbers with a unit or % behind them? Take it out of the data and declare numeric")
-        return found
+        if guess.fields["type"] != "identifier" and units + is_number.sum() > len(texts) / 2:
+            guess.notes.append("numbers with a unit or % behind them? Take it out of the data and declare numeric")
+        return guess
     numbers = [text for text, number in zip(texts, is_number, strict=True) if number]
     peaks, rest = _peaks(numbers, counts[is_number])
-    found = guessed([numbers[place] for place in rest], counts[is_number][rest])
-    if found.fields["type"] != "numeric":
+    guess = guessed([numbers[place] for place in rest], counts[is_number][rest])
+    if guess.fields["type"] != "numeric":
         return guessed(texts, counts)
-    return _with(found, words, peaks)
+    return _with(guess, words, peaks)
 
 
 def _are_states(words: Sequence[str], is_number: npt.NDArray[np.bool_], counts: npt.NDArray[np.int64]) -> bool:
@@ -82,7 +82,7 @@ def _peaks(numbers: Sequence[str], counts: npt.NDArray[np.int64]) -> tuple[list[
     return sorted(float(numbers[place]) for place in peaks), rest
 
 
-def _with(found: Guess, words: Sequence[str], peaks: Sequence[float]) -> Guess:
+def _with(guess: Guess, words: Sequence[str], peaks: Sequence[float]) -> Guess:
     """Add states to the fields of a numeric column, and what a person should check about them."""
     limits: dict[Any, tuple[str, Limit]] = {}
     others: dict[Any, str] = {}
@@ -94,24 +94,24 @@ def _with(found: Guess, words: Sequence[str], peaks: Sequence[float]) -> Guess:
             limits.setdefault(spelling_key(word), (word, limit))
     whole = [int(peak) if peak.is_integer() else peak for peak in peaks]
     if whole or others:
-        found.fields["special"] = [*whole, *others.values()]
-        found.notes.append("special (a state of its own each" + (": many rows have this number)" if whole else ")"))
+        guess.fields["special"] = [*whole, *others.values()]
+        guess.notes.append("special (a state of its own each" + (": many rows have this number)" if whole else ")"))
     if any(_WITH_UNIT.fullmatch(word) for word in words):
-        found.notes.append("one of them is a number with a unit: correct the data")
+        guess.notes.append("one of them is a number with a unit: correct the data")
     below = [word for word, limit in limits.values() if limit.is_below]
     above = [word for word, limit in limits.values() if not limit.is_below]
     if below or above:
         sides = {"below": below, "above": above}
-        found.fields["censored"] = {
+        guess.fields["censored"] = {
             side: texts[0] if len(texts) == 1 else texts for side, texts in sides.items() if texts
         }
-        found.notes.append("censored (limits of the test: take them from its manual)")
-    _widen(found, whole)
-    return found
+        guess.notes.append("censored (limits of the test: take them from its manual)")
+    _widen(guess, whole)
+    return guess
 
 
-def _widen(found: Guess, peaks: Sequence[float]) -> None:
+def _widen(guess: Guess, peaks: Sequence[float]) -> None:
     """Give enough decimals for the special numbers, which must have no more than the column says."""
     written = [len(str(peak).partition(".")[2]) for peak in peaks if isinstance(peak, float)]
-    if written and max(written) > found.fields.get("decimals", 0):
-        found.fields["decimals"] = max(written)
+    if written and max(written) > guess.fields.get("decimals", 0):
+        guess.fields["decimals"] = max(written)

@@ -40,7 +40,7 @@ def _is_hash(text: str) -> bool:
     if not re.fullmatch(r"[A-Za-z0-9_+/-]{20,}={0,2}", text):
         return False
     kinds = (r"[a-z]", r"[A-Z]", r"\d")
-    changes = sum(one.isdigit() != two.isdigit() for one, two in pairwise(text))
+    changes = sum(mark.isdigit() != following.isdigit() for mark, following in pairwise(text))
     return sum(re.search(kind, text) is not None for kind in kinds) > 1 and changes >= 4
 
 

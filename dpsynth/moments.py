@@ -83,12 +83,12 @@ def of_counts(numbers: npt.NDArray[np.float64], form: str) -> Seconds:
     form
         One of `COUNTS`.
     """
-    known = np.where(np.isnan(numbers), 0.0, numbers)
+    present = np.where(np.isnan(numbers), 0.0, numbers)
     with np.errstate(over="ignore"):
         if form == "excel":  # Excel has a 29 February 1900, so that days before it are one off
-            seconds = np.rint((known + np.where((known > 0) & (known < 60), _EXCEL + 1, _EXCEL)) * _A_DAY)
+            seconds = np.rint((present + np.where((present > 0) & (present < 60), _EXCEL + 1, _EXCEL)) * _A_DAY)
         else:
-            seconds = np.floor(known / _PER_COUNT[form])
+            seconds = np.floor(present / _PER_COUNT[form])
     clipped: Seconds = np.clip(seconds, _FIRST, _LAST).astype(np.int64)
     return clipped
 

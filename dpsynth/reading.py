@@ -118,7 +118,7 @@ def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = 
     return plain_types(table)
 
 
-def column_names(path: Path, form: FileFormat | None = None, known: Collection[str] = ()) -> list[str]:
+def column_names(path: Path, form: FileFormat | None = None, declared: Collection[str] = ()) -> list[str]:
     """Return the names of the columns of a CSV or Parquet file.
 
     Parameters
@@ -127,7 +127,7 @@ def column_names(path: Path, form: FileFormat | None = None, known: Collection[s
         The file.
     form
         How a CSV file is written; the likeliest way where left out.
-    known
+    declared
         Columns that it may well have.
 
     Raises
@@ -140,7 +140,7 @@ def column_names(path: Path, form: FileFormat | None = None, known: Collection[s
 
     if not first_bytes(path).startswith(b"PAR1"):
         if form is not None:
-            return read_header(fitting(path, form, known), known)
+            return read_header(fitting(path, form, declared), declared)
         headers = [CsvFile.of(path, FileFormat(separator=mark)).header() for mark in (",", ";", "\t", "|")]
         return max(headers, key=len)
     try:
@@ -149,17 +149,17 @@ def column_names(path: Path, form: FileFormat | None = None, known: Collection[s
         raise DataError(f"{path.name}: is not a whole Parquet file; write it again.") from None
 
 
-def _check_unique(names: Sequence[str], known: Container[str] = ()) -> None:
+def _check_unique(names: Sequence[str], declared: Container[str] = ()) -> None:
     """Refuse a name that stands twice; it is repeated only where the schema has it, since a file may have no header."""
     place = {name: index for index, name in reversed(list(enumerate(names)))}
     second = next((index for index, name in enumerate(names) if place[name] < index), None)
     if second is not None:
         name = names[second]
-        which = f"column {name!r}" if name in known else f"columns {place[name] + 1} and {second + 1}"
+        which = f"column {name!r}" if name in declared else f"columns {place[name] + 1} and {second + 1}"
         raise DataError(f"{which}: one name stands twice in the header; rename one of the two.")
 
 
-def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> list[str]:
+def wanted_columns(header: Sequence[str], schema: Schema, *, synthetic: bool) -> list[str]:
     """Return the declared columns to read, in the schema's order, and refuse what is undeclared or not there.
 
     Raises
@@ -167,11 +167,13 @@ def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> 
     DataError
         Naming the column, with the nearest known name.
     """
-    known = {*schema.columns, *schema.drop}
-    _check_unique(found, known)
-    unknown = [name for name in found if name not in known]
-    absent = [name for name in schema.columns if name not in set(found) and not (synthetic and _optional(schema, name))]
-    if unknown and not set(found) & known:
+    declared = {*schema.columns, *schema.drop}
+    _check_unique(header, declared)
+    unknown = [name for name in header if name not in declared]
+    absent = [
+        name for name in schema.columns if name not in set(header) and not (synthetic and _optional(schema, name))
+    ]
+    if unknown and not set(header) & declared:
         raise DataError("none of the file's columns is declared in the schema: is this the right file, with a header?")
     if absent:
         near = nearest(absent[0], tuple(unknown))
@@ -185,7 +187,7 @@ def wanted_columns(found: Sequence[str], schema: Schema, *, synthetic: bool) -> 
             f"column {unknown[0]!r}: is in the data and not declared{near}. "
             "Declare it under columns, or name it under drop to leave it unread."
         )
-    return [name for name in schema.columns if name in set(found)]
+    return [name for name in schema.columns if name in set(header)]
 
 
 def _optional(schema: Schema, name: str) -> bool:
@@ -243,7 +245,7 @@ def _from_series(name: str, series: "pd.Series[Any]", schema: Schema) -> Any:
             return pa.Array.from_pandas(series)
         except (pa.ArrowException, TypeError, ValueError, OverflowError):
             pass
-    values = [value if known else None for value, known in zip(series, there, strict=True)]
+    values = [value if is_present else None for value, is_present in zip(series, there, strict=True)]
     return from_objects(name, values, schema)
 
 

@@ -80,12 +80,12 @@ def read_alike(real: Sequence[Path], others: Sequence[Path], form: "dict[str, An
     from dpsynth.drafting import draft
 
     schema = draft(*real, form=form or {}).with_likeliest()
-    known = {name: _known(real, name, schema) for name in schema.to_discover}
-    return respelled(schema, {path: _texts(path, schema) for path in others}, known)
+    values = {name: _known(real, name, schema) for name in schema.to_discover}
+    return respelled(schema, {path: _texts(path, schema) for path in others}, values)
 
 
 def respelled(
-    schema: Schema, frames: dict[Path, "pd.DataFrame"], known: Mapping[str, Sequence[str]] | None = None
+    schema: Schema, frames: dict[Path, "pd.DataFrame"], values: Mapping[str, Sequence[str]] | None = None
 ) -> ReadAlike:
     """Spell the values of tables of text as a schema does, and widen it by what else they hold.
 
@@ -95,7 +95,7 @@ def respelled(
         Of the real patients.
     frames
         Tables of text by a name; they are changed.
-    known
+    values
         The real values of columns whose values the schema does not list.
     """
     document = schema.to_dict()
@@ -103,7 +103,7 @@ def respelled(
     for name, column in schema.columns.items():
         if isinstance(column, Identifier):
             continue
-        speller = _Speller(column, schema.missing_values, (known or {}).get(name, ()))
+        speller = _Speller(column, schema.missing_values, (values or {}).get(name, ()))
         for path, frame in frames.items():
             if name in frame.columns:
                 frame[name], strange = speller.spelled(frame[name])
@@ -138,15 +138,15 @@ def _known(paths: Sequence[Path], name: str, schema: Schema) -> tuple[str, ...]:
 class _Speller:
     """Spells the values of one column as its declaration does."""
 
-    def __init__(self, column: Column, missing_values: Sequence[str], known: Sequence[str]) -> None:
+    def __init__(self, column: Column, missing_values: Sequence[str], categories: Sequence[str]) -> None:
         self.column = column
         self.missing = {text.casefold() for text in (*missing_values, "", "nat", "<na>")}
-        self.listed = isinstance(column, Boolean) or (not isinstance(column, Numeric | Datetime) and not known)
+        self.listed = isinstance(column, Boolean) or (not isinstance(column, Numeric | Datetime) and not categories)
         if self.listed and isinstance(column, Boolean | Categorical):
             self.matcher = Matcher(column, missing_values)
-            known = tuple(canonical_text(value) for value in self.matcher.categories)
-        self.known = known
-        self.loosely = {_plain(text): text for text in reversed(known)}
+            categories = tuple(canonical_text(value) for value in self.matcher.categories)
+        self.categories = categories
+        self.loosely = {_plain(text): text for text in reversed(categories)}
         self.new: list[str] = []
 
     def spelled(self, texts: "pd.Series") -> tuple["pd.Series", int]:
@@ -158,7 +158,7 @@ class _Speller:
 
     def _one(self, text: str) -> tuple[str | None, bool]:
         """Return a value as it is spelled here, and whether it is one of this column."""
-        if text.casefold() in self.missing and text not in self.known:
+        if text.casefold() in self.missing and text not in self.categories:
             return None, True
         if isinstance(self.column, Numeric):
             number = number_of(text)
@@ -169,23 +169,23 @@ class _Speller:
         return self._category(text)
 
     def _category(self, text: str) -> tuple[str | None, bool]:
-        if text in self.known:
+        if text in self.categories:
             return text, True
         if self.listed and (place := self.matcher.position(text)) != UNKNOWN:
-            return (None if place < 0 else self.known[place]), True
+            return (None if place < 0 else self.categories[place]), True
         if _plain(text) in self.loosely:
             return self.loosely[_plain(text)], True
         if isinstance(self.column, Boolean):
             truth = _WORDS.get(_plain(text))
-            return (None, False) if truth is None else (self.known[truth], True)
+            return (None, False) if truth is None else (self.categories[truth], True)
         self.new += [text] if text not in self.new else []
         return text, False
 
     def widened(self, frames: dict[Path, "pd.DataFrame"], name: str) -> dict[str, Any]:
         """Return what the declaration needs in addition, so that every value of the other tables fits."""
         values = [frame[name] for frame in frames.values() if name in frame.columns]
-        fields: dict[str, Any] = {"missing": True} if any(one.isna().any() for one in values) else {}
-        present = [text for one in values for text in one.dropna().unique()]
+        fields: dict[str, Any] = {"missing": True} if any(column.isna().any() for column in values) else {}
+        present = [text for column in values for text in column.dropna().unique()]
         if isinstance(self.column, Numeric) and present:
             numbers = [float(text) for text in present]
             return fields | _bounds(self.column, min(numbers), max(numbers))
@@ -204,24 +204,24 @@ def _years(column: Datetime, texts: Sequence[str]) -> dict[str, Any]:
     """Return bounds of dates that hold those of other tables too."""
     years = [_parsed(text, column.format or None).year for text in texts]
     first, last = str(column.min), str(column.max)
-    found = {}
+    bounds = {}
     if min(years) < int(first[:4]):
-        found["min"] = f"{min(years):04d}-01-01"
+        bounds["min"] = f"{min(years):04d}-01-01"
     if max(years) > int(last[:4]):
-        found["max"] = f"{max(years):04d}-12-31" + last[10:]
-    return found
+        bounds["max"] = f"{max(years):04d}-12-31" + last[10:]
+    return bounds
 
 
 def _bounds(column: Numeric, low: float, high: float) -> dict[str, Any]:
     """Return bounds that hold other numbers too; a logarithmic scale stays above 0."""
     from dpsynth.guessing import nice_above, nice_below
 
-    found: dict[str, Any] = {}
+    bounds: dict[str, Any] = {}
     if low < float(column.min) and not (column.scale == "log" and low <= 0):
-        found["min"] = nice_below(low)
+        bounds["min"] = nice_below(low)
     if high > float(column.max):
-        found["max"] = nice_above(high)
-    return found
+        bounds["max"] = nice_above(high)
+    return bounds
 
 
 def _plain(text: str) -> str:

@@ -50,9 +50,9 @@ def explain(fault: ValidationError) -> str:
     messages: dict[str, list[str]] = {}
     for error in fault.errors(include_url=False):
         messages.setdefault(_place(error["loc"]), []).append(_message(error))
-    found = [f"{place}: {_joined(texts)}" if place else _joined(texts) for place, texts in messages.items()]
-    more = [f"and {len(found) - _MOST} more"] if len(found) > _MOST else []
-    return "; ".join(found[:_MOST] + more) + "."
+    faults = [f"{place}: {_joined(texts)}" if place else _joined(texts) for place, texts in messages.items()]
+    more = [f"and {len(faults) - _MOST} more"] if len(faults) > _MOST else []
+    return "; ".join(faults[:_MOST] + more) + "."
 
 
 def _joined(texts: list[str]) -> str:

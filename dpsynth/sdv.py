@@ -58,8 +58,8 @@ def from_sdv(
     >>> from_sdv(metadata, facts={"age": {"max": 120}}).schema.columns["age"].max
     120.0
     """
-    name, found = _one_table(metadata, table)
-    columns = found.get("columns")
+    name, described = _one_table(metadata, table)
+    columns = described.get("columns")
     if not isinstance(columns, Mapping) or not all(isinstance(column, Mapping) for column in columns.values()):
         raise SchemaError("SDV metadata: the table has no columns; expected a mapping of name to sdtype.")
     facts = facts or {}
@@ -68,12 +68,12 @@ def from_sdv(
         raise SchemaError(f"facts: there is no column {strangers[0]!r}{nearest(strangers[0], tuple(columns))}.")
     drafted = {column: _from_column(column, fields, facts.get(column, {})) for column, fields in columns.items()}
     document: dict[str, Any] = {"name": name, "columns": {column: fields for column, (fields, _) in drafted.items()}}
-    patient = found.get("sequence_key") or found.get("primary_key")
+    patient = described.get("sequence_key") or described.get("primary_key")
     if isinstance(patient, str):
         document["patient"] = patient
         if patient in columns:
             document["columns"][patient] = {"type": "identifier"}
-            is_sequence = found.get("sequence_key") is not None
+            is_sequence = described.get("sequence_key") is not None
             document["patient"] = patient if is_sequence or _is_alone(patient, columns) else OPEN
     notes = {column: notes for column, (_, notes) in drafted.items() if column != patient}
     return Draft(Schema.parse(document), notes, _HEAD, "placeholder")
@@ -125,8 +125,8 @@ def _from_column(
         return {"missing": True, **facts}, () if "missing" in facts else ("missing",)
     if "values" in facts:
         guessed = {field: value for field, value in guessed.items() if field not in ("discover", "max_values")}
-    known = {"type", "format", "ordered", *(["values"] if "ordered" in guessed else []), *facts}
-    return {**guessed, **facts}, tuple(field for field in guessed if field not in known)
+    stated = {"type", "format", "ordered", *(["values"] if "ordered" in guessed else []), *facts}
+    return {**guessed, **facts}, tuple(field for field in guessed if field not in stated)
 
 
 def _bounds(representation: str) -> dict[str, Any]:

@@ -111,8 +111,8 @@ def split(column: "Numeric", text: Any) -> tuple[Any, Any]:
 
     is_word = pc.invert(pc.match_substring_regex(text, rf"^\s*(?:{NUMBER})?\s*$"))
     words = pc.if_else(is_word, text, pa.scalar(None, pa.string())).dictionary_encode()
-    known = {spelling_key(state.text): state.text for state in column.states}
-    texts = pa.array([known.get(spelling_key(word)) for word in words.dictionary.to_pylist()], pa.string())
+    spellings = {spelling_key(state.text): state.text for state in column.states}
+    texts = pa.array([spellings.get(spelling_key(word)) for word in words.dictionary.to_pylist()], pa.string())
     states = texts.take(words.indices)
     return pc.if_else(pc.is_null(states), text, pa.scalar(None, pa.string())), states
 

@@ -155,8 +155,8 @@ def _texts(array: Any) -> list[str | None]:
     return [None if is_absent(value) else canonical_text(value) for value in values]
 
 
-def _wrong(name: str, found: str, expected: str, todo: str) -> NoReturn:
-    raise DataError(f"column {name!r}: found {found}, expected {expected}. {todo}")
+def _wrong(name: str, what: str, expected: str, todo: str) -> NoReturn:
+    raise DataError(f"column {name!r}: found {what}, expected {expected}. {todo}")
 
 
 def _is_text(kind: Any) -> bool:
@@ -242,12 +242,12 @@ def _categories(name: str, column: Categorical | Boolean, array: Any, missing_va
     if not has_text(array.type):
         _wrong(name, f"values of type {_kind_name(array.type)}", "categories", "Give text or numbers.")
     encoded = array if pa.types.is_dictionary(array.type) else _as_words(array).dictionary_encode()
-    found = _as_words(encoded.dictionary).to_pylist()
-    categories = _found_categories(found, missing_values) if column.is_discovered else column.categories
+    values = _as_words(encoded.dictionary).to_pylist()
+    categories = _found_categories(values, missing_values) if column.is_discovered else column.categories
     matcher = Matcher(column, missing_values, categories)
-    lookup = np.array([*(matcher.position(value) for value in found), MISSING], dtype=np.int32)
+    lookup = np.array([*(matcher.position(value) for value in values), MISSING], dtype=np.int32)
     lookup[lookup == UNKNOWN] = _stand_in(column)
-    indices = encoded.indices.fill_null(len(found)).to_numpy(zero_copy_only=False)
+    indices = encoded.indices.fill_null(len(values)).to_numpy(zero_copy_only=False)
     matched = lookup[indices]
     if (matched == UNKNOWN).any():
         _wrong(
@@ -266,8 +266,8 @@ def _as_words(array: Any) -> Any:
     return array if pa.types.is_boolean(array.type) else text_of(array)
 
 
-def _found_categories(found: Sequence[Any], missing_values: Sequence[str]) -> tuple[str, ...]:
-    texts = dict.fromkeys(canonical_text(value).strip() for value in found if not is_absent(value))
+def _found_categories(values: Sequence[Any], missing_values: Sequence[str]) -> tuple[str, ...]:
+    texts = dict.fromkeys(canonical_text(value).strip() for value in values if not is_absent(value))
     return tuple(text for text in texts if text not in missing_values and text)
 
 

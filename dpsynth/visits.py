@@ -163,16 +163,16 @@ class _Flat:
 
     def _related(self) -> tuple[tuple[str, str], ...]:
         """Pairs of one quantity in consecutive visits, and what the schema names, visit by visit."""
-        found = []
+        pairs = []
         for first, second in zip(self.visits.values, self.visits.values[1:], strict=False):
             names = [n for n in self.changing if (n, first) not in self.absent and (n, second) not in self.absent]
-            found += [(at_visit(name, first), at_visit(name, second)) for name in names]
+            pairs += [(at_visit(name, first), at_visit(name, second)) for name in names]
         for pair in self.long.related:
             for visit in self.visits.values:
                 if not any((name, visit) in self.absent or name == self.visits.column for name in pair):
                     first, second = (self._at(name, visit) for name in pair)
-                    found.append((first, second))
-        return tuple(dict.fromkeys(found))
+                    pairs.append((first, second))
+        return tuple(dict.fromkeys(pairs))
 
     def _at(self, name: str, visit: Category) -> str:
         return name if name in self.visits.static else at_visit(name, visit)
@@ -182,13 +182,13 @@ class _Flat:
 
     def _absent(self, visit: Category) -> list[str]:
         """Columns that the constraints declare missing whenever it is this visit."""
-        found = []
+        columns = []
         for constraint in self.long.constraints:
             if not isinstance(constraint, Require) or set(constraint.when) != {self.visits.column}:
                 continue
             if self._is_visit(visit, constraint.when[self.visits.column]):
-                found += [n for n, c in constraint.require.items() if c is None and n in self.changing]
-        return found
+                columns += [n for n, c in constraint.require.items() if c is None and n in self.changing]
+        return columns
 
     def _is_visit(self, visit: Category, condition: Condition) -> bool:
         from dpsynth.conditions import resolve
@@ -200,33 +200,33 @@ class _Flat:
         return bool(meaning.holds(place, np.ones(1, dtype=bool))[0])
 
     def _constraints(self) -> list[Constraint]:
-        found: list[Constraint] = []
+        constraints: list[Constraint] = []
         for visit in self.visits.values:
             seen = self._seen(visit)
             for name in self.changing:
                 if (name, visit) in self.absent:
                     continue
-                found.append(Require(when={seen: False}, require={at_visit(name, visit): None}))
+                constraints.append(Require(when={seen: False}, require={at_visit(name, visit): None}))
                 if not getattr(self.long.columns[name], "missing", False):
-                    found.append(Forbid(when={seen: True}, forbid={at_visit(name, visit): None}))
+                    constraints.append(Forbid(when={seen: True}, forbid={at_visit(name, visit): None}))
             for constraint in self.long.constraints:
-                found += self._translated(constraint, visit)
+                constraints += self._translated(constraint, visit)
         flags = [self._seen(visit) for visit in self.visits.values]
-        found.append(Forbid(when=dict.fromkeys(flags[:-1], False), forbid={flags[-1]: False}))
-        return found + self._rising()
+        constraints.append(Forbid(when=dict.fromkeys(flags[:-1], False), forbid={flags[-1]: False}))
+        return constraints + self._rising()
 
     def _rising(self) -> list[Constraint]:
-        found: list[Constraint] = []
+        constraints: list[Constraint] = []
         for name in self.visits.rising:
             column = self.long.columns[name]
             places = [at_visit(name, visit) for visit in self.visits.values if (name, visit) not in self.absent]
             if isinstance(column, Boolean):
                 yes = column.labels[1]
                 pairs = [(first, later) for i, first in enumerate(places) for later in places[i + 1 :]]
-                found += [Require(when={first: yes}, require={later: (yes, None)}) for first, later in pairs]
+                constraints += [Require(when={first: yes}, require={later: (yes, None)}) for first, later in pairs]
             elif len(places) > 1:
-                found.append(Order(order=tuple(places)))
-        return found
+                constraints.append(Order(order=tuple(places)))
+        return constraints
 
     def _translated(self, constraint: Constraint, visit: Category) -> list[Constraint]:
         """Return what a constraint on the rows of a visit says of the flat row: nothing, or one constraint."""
@@ -248,18 +248,18 @@ class _Flat:
 
     def _side(self, side: Mapping[str, Condition], visit: Category) -> dict[str, Condition] | None:
         """Return the conditions on a visit's columns that are still open; None where one of them cannot hold."""
-        found: dict[str, Condition] = {}
+        conditions: dict[str, Condition] = {}
         for name, condition in side.items():
             if name == self.visits.column:
-                known = self._is_visit(visit, condition)
+                holds = self._is_visit(visit, condition)
             elif (name, visit) in self.absent:
-                known = _admits_missing(condition)
+                holds = _admits_missing(condition)
             else:
-                found[self._at(name, visit)] = condition
+                conditions[self._at(name, visit)] = condition
                 continue
-            if not known:
+            if not holds:
                 return None
-        return found
+        return conditions
 
     def _holds_unseen(self, side: Mapping[str, Condition]) -> bool:
         """Whether conditions can hold for a visit that did not happen, whose columns are missing."""
@@ -327,13 +327,13 @@ def _first_rows(cohort: "Cohort", visits: Visits, patients: Positions) -> Positi
 def _first_there(column: Any, at: Positions) -> Positions:
     """Return (patients,) the first row, in the order of visits, that has a value; else the first row at all."""
     there = ~np.asarray(column.is_null())
-    found = np.full(at.shape[1], -1, dtype=np.int64)
+    first = np.full(at.shape[1], -1, dtype=np.int64)
     for want in (there, np.ones_like(there)):
         for rows in at:
-            good = (found < 0) & (rows >= 0)
+            good = (first < 0) & (rows >= 0)
             good[good] = want[rows[good]]
-            found[good] = rows[good]
-    return found
+            first[good] = rows[good]
+    return first
 
 
 def _one_array(column: Any) -> Any:
@@ -397,8 +397,8 @@ def _seen(column: Any) -> npt.NDArray[np.bool_]:
 
     indices, categories = positions(column)
     truth = np.array([*(bool(value) for value in categories), False])
-    found: npt.NDArray[np.bool_] = truth[indices]
-    return found
+    seen: npt.NDArray[np.bool_] = truth[indices]
+    return seen
 
 
 def _of_visits(table: Any, declared: tuple[str, Column], visits: Visits, patients: Positions, places: Positions) -> Any:
@@ -409,12 +409,12 @@ def _of_visits(table: Any, declared: tuple[str, Column], visits: Visits, patient
 
     name, column = declared
     names = [at_visit(name, visit) for visit in visits.values]
-    there = [_one_array(table[one]) for one in names if one in table.column_names]
+    there = [_one_array(table[at]) for at in names if at in table.column_names]
     if not there:
         return typed(name, column.model_copy(update={"missing": True}), pa.nulls(len(patients)), ())
     count = table.num_rows
     joined = _one_array(pa.chunked_array(there))
-    start = np.cumsum([0, *(count if one in table.column_names else 0 for one in names)])[:-1]
-    known = np.array([one in table.column_names for one in names])
-    rows = np.where(known[places], start[places] + patients, -1)
+    start = np.cumsum([0, *(count if at in table.column_names else 0 for at in names)])[:-1]
+    is_declared = np.array([at in table.column_names for at in names])
+    rows = np.where(is_declared[places], start[places] + patients, -1)
     return _taken(joined, rows)

@@ -153,10 +153,10 @@ class Archive:
             If there is none.
         """
         names = (f"{part}_images", f"x_{part}")
-        found = [name for name in names if self.has(name)]
-        if len(found) != 1:
+        present = [name for name in names if self.has(name)]
+        if len(present) != 1:
             raise DataError(f"{self.path.name}: expected one array of images, {names[0]} or {names[1]}.")
-        return found[0]
+        return present[0]
 
     def rows(self, part: str, images: Images) -> int:
         """Return how many images a part has, after checking that they are what is declared and fit in memory.
@@ -253,15 +253,15 @@ class _Opened:
 
 def _check_shape(name: str, shape: tuple[int, ...], images: Images) -> None:
     """Refuse images of another size by what the header says, which holds for all of them."""
-    found, channels = shape[1:], images.channels
-    sides = possible_axes(found, images).values()
+    sizes, channels = shape[1:], images.channels
+    sides = possible_axes(sizes, images).values()
     if not sides or (images.size not in sides and not images.resize):
         raise DataError(
-            f"{name}: found images of shape {sides_of(found) or 'nothing'}, expected {sides_of(images.size)} and "
+            f"{name}: found images of shape {sides_of(sizes) or 'nothing'}, expected {sides_of(images.size)} and "
             f"{channels} channel{'s' if channels > 1 else ''}, first or last. Correct size and channels in the schema, "
             "or declare resize: true."
         )
-    channel_axis(found, images)
+    channel_axis(sizes, images)
 
 
 def _table(archive: Archive, part: str, schema: Schema, rows: int, *, synthetic: bool) -> Any:

@@ -134,10 +134,10 @@ def _inverted(file: "Dataset", stored: Pixels) -> Pixels:
 def _padding(file: "Dataset", stored: Pixels) -> npt.NDArray[np.bool_]:
     """Return where stored values are the declared padding, and no measurement."""
     ends = [file.get(name) for name in ("PixelPaddingValue", "PixelPaddingRangeLimit")]
-    given = [_signed(file, int(end)) for end in ends if end is not None]
-    if not given or stored.dtype.kind not in "iu" or ends[0] is None:
+    limits = [_signed(file, int(end)) for end in ends if end is not None]
+    if not limits or stored.dtype.kind not in "iu" or ends[0] is None:
         return np.zeros(stored.shape, bool)
-    return np.asarray((stored >= min(given)) & (stored <= max(given)))
+    return np.asarray((stored >= min(limits)) & (stored <= max(limits)))
 
 
 def _signed(file: "Dataset", value: int) -> int:

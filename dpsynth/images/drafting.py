@@ -73,11 +73,11 @@ def found_in_archive(path: Path) -> Found:
     images, notes = _images([header.shape[1:]], [pixels], may_begin_with_channels=True)
     columns = {name: as_arrow(array) for name, array in (labels | further).items() if array is not None}
     codes = {name: _codes(array, single=len(labels) == 1) for name, array in labels.items()}
-    known = {name: fields for name, fields in codes.items() if fields}
-    if any(fields.get("values", [0])[0] == 1 for fields in known.values()):
+    listed = {name: fields for name, fields in codes.items() if fields}
+    if any(fields.get("values", [0])[0] == 1 for fields in listed.values()):
         images["first_label"] = 1
         notes.append("first_label (labels begin with 1; it counts where words take the place of these numbers)")
-    return Found(pa.table(columns), images, notes, known, next(iter(known)) if len(known) == 1 else None)
+    return Found(pa.table(columns), images, notes, listed, next(iter(listed)) if len(listed) == 1 else None)
 
 
 def found_in_folder(folder: Path, options: Mapping[str, Any]) -> tuple[Found, Detected]:

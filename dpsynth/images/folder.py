@@ -99,14 +99,14 @@ def _spent_on(home: Path, *others: Path) -> Path:
     from dpsynth.privacy.ledger import Ledger
 
     books = {Ledger.beside(place).path: place for place in (*others, home)}
-    known = [book for book in books if ledger_pointer.exists(book)]
-    if len(known) > 1 and len({ledger_pointer.counted(book) for book in known}) > 1:
+    ledgers = [book for book in books if ledger_pointer.exists(book)]
+    if len(ledgers) > 1 and len({ledger_pointer.counted(book) for book in ledgers}) > 1:
         raise LedgerError(
-            f"{home.name}: {' and '.join(sorted(book.name for book in known))} keep apart what was spent on the same "
+            f"{home.name}: {' and '.join(sorted(book.name for book in ledgers))} keep apart what was spent on the same "
             "patients, so there is no total. Whoever answers for the data decides: put one of them away, and count "
             "what it says was spent against the limit."
         )
-    return books[known[0]] if known else home
+    return books[ledgers[0]] if ledgers else home
 
 
 def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, Callable[[], ImageSet]]:
@@ -228,13 +228,13 @@ def names_of(array: Any, missing_values: Sequence[str] = DEFAULT_MISSING_VALUES)
     return names
 
 
-def _rows_of(wanted: Any, known: Any, key: str) -> npt.NDArray[np.int64]:
+def _rows_of(wanted: Any, keys: Any, key: str) -> npt.NDArray[np.int64]:
     """Return for each image of the index the row of its patient."""
     import pyarrow.compute as pc
 
-    if pc.count_distinct(known, mode="all").as_py() < len(known):
+    if pc.count_distinct(keys, mode="all").as_py() < len(keys):
         raise DataError(f"column {key!r}: a patient has more than one row; beside images expected one row a patient.")
-    row = pc.index_in(wanted, value_set=known, skip_nulls=True)
+    row = pc.index_in(wanted, value_set=keys, skip_nulls=True)
     if row.null_count:
         raise DataError(f"column {key!r}: an image of the index belongs to no patient of the table.")
     return np.asarray(row.to_numpy(zero_copy_only=False), dtype=np.int64)

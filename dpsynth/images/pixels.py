@@ -50,11 +50,11 @@ def as_declared(arrays: Pixels, images: Images) -> Pixels:
         )
     if arrays.dtype == np.uint8 and images.dtype == "uint8" and arrays.shape[2:] == images.size:
         return np.ascontiguousarray(arrays)
-    made = np.empty((len(arrays), *images.shape), images.dtype)
+    pixels = np.empty((len(arrays), *images.shape), images.dtype)
     step = max(1, _AT_ONCE // max(1, math.prod(arrays.shape[1:])))
     for start in range(0, len(arrays), step):
-        made[start : start + step] = _converted(arrays[start : start + step], images)
-    return made
+        pixels[start : start + step] = _converted(arrays[start : start + step], images)
+    return pixels
 
 
 def sides_of(size: tuple[int, ...]) -> str:

@@ -159,9 +159,9 @@ class Account:
         if ledger is None:
             return 0
         ledger.take_up()
-        found = [r for r in ledger.runs() if r.run == run]
+        runs = [r for r in ledger.runs() if r.run == run]
         event = None if self.training is None else self.training.event
-        if len(found) != 1 or (found[0].budget, found[0].training, found[0].private) != (
+        if len(runs) != 1 or (runs[0].budget, runs[0].training, runs[0].private) != (
             self.budget,
             event,
             private,
@@ -169,10 +169,10 @@ class Account:
             raise LedgerError("checkpoint: the ledger does not know this run; use the ledger that it was begun with.")
         self.earlier = ledger.spent(without=run)
         self._run = run
-        if found[0].closed:
+        if runs[0].closed:
             return None
         self._ledger = ledger
-        return found[0].units
+        return runs[0].units
 
     def claim(self, before: int, after: int) -> None:
         """Claim units of the run in the ledger, if there is one."""

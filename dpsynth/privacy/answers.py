@@ -128,7 +128,7 @@ class Answers(Protocol):
         """Yield once a step, with a noisy mean gradient in each parameter's ``grad``."""
         ...
 
-    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+    def votes(self, panel: Panel, generated: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Return how many teachers take each asked row for a patient's, plus Gaussian noise."""
         ...
 
@@ -240,13 +240,15 @@ class PrivateAnswers:
 
         return _shielded("training", opened)
 
-    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+    def votes(self, panel: Panel, generated: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Let the panel's teachers learn on, and return their votes plus Gaussian noise."""
-        return _shielded("asking teachers", lambda: self._noise.gaussian(self._of(panel).votes(made, asked), sigma))
+        return _shielded(
+            "asking teachers", lambda: self._noise.gaussian(self._of(panel).votes(generated, asked), sigma)
+        )
 
-    def teach(self, panel: Panel, made: NDArray[np.float32]) -> None:
+    def teach(self, panel: Panel, generated: NDArray[np.float32]) -> None:
         """Let the panel's teachers learn on and say nothing: for votes that a run has already."""
-        _shielded("asking teachers", lambda: self._of(panel).learn(made))
+        _shielded("asking teachers", lambda: self._of(panel).learn(generated))
 
     def _of(self, panel: Panel) -> Teachers:
         if self._teachers is None or self._teachers.panel is not panel:
@@ -317,11 +319,11 @@ class PrivateAnswers:
 
     def _exact_errors(self, queries: Sequence[Query], expected: Sequence[Floats]) -> Integers:
         """Return L1 errors in units of 1/256, clipped to 2^32 patients (clipping moves no two worlds apart)."""
-        found = [
+        errors = [
             min(int(np.abs(UNIT * table - np.rint(UNIT * e).astype(np.int64)).sum()), UNIT * MAX_ERROR)
             for table, e in zip(self._exact(queries), expected, strict=True)
         ]
-        return np.array(found, dtype=np.int64)
+        return np.array(errors, dtype=np.int64)
 
     def _exact(self, queries: Sequence[Query]) -> list[Integers]:
         """Return exact tables, remembering small ones: selection asks for the same candidates every round."""

@@ -65,18 +65,18 @@ class Checkpoint:
         path = self.folder / "run.json"
         if not path.is_file():
             return None
-        found = read_json(path)
-        if not isinstance(found, dict):
+        facts = read_json(path)
+        if not isinstance(facts, dict):
             raise FileError(f"{self.folder.name}: run.json is not what dpsynth wrote; name a new folder.")
-        return found
+        return facts
 
     def begin(self, facts: Mapping[str, Any]) -> None:
         """Note a run; `InputError` when another was noted that was opened with something else."""
-        known = self.run
-        if known is None:
+        written = self.run
+        if written is None:
             with whole_file(self.folder / "run.json") as partial:
                 write_json(partial, dict(facts))
-        elif known["opened"] != json.loads(json.dumps(facts["opened"])):
+        elif written["opened"] != json.loads(json.dumps(facts["opened"])):
             raise InputError(
                 f"checkpoint: {self.folder.name} holds a run that was opened otherwise (budget, training, schema, or "
                 "with a seed or without); repeat the call that began it, or name a new folder."
@@ -116,16 +116,16 @@ class Journal:
         raise TypeError("private values are not pickled")
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._answers, name)
-        if name.startswith("_") or name in self.OWN or not callable(found):
-            return found
-        return lambda *asked, **more: self._asked(name, found, asked, more)
+        attribute = getattr(self._answers, name)
+        if name.startswith("_") or name in self.OWN or not callable(attribute):
+            return attribute
+        return lambda *asked, **more: self._asked(name, attribute, asked, more)
 
     def gradients(self, *asked: Any, **more: Any) -> Any:
         """Return the gradients themselves: a training is written down by blocks, see `Kept`."""
         return self._answers.gradients(*asked, **more)
 
-    def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
+    def votes(self, panel: Panel, generated: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Return votes; before the first that are new, teachers learn what they had learned for those that are not.
 
         Nobody sees what they learn, and the made rows are those of the questions that were written down: each teacher
@@ -137,11 +137,11 @@ class Journal:
                 self._answers.teach(*self._untaught.pop(0))
             return self._answers.votes(*question)
 
-        known = self._checkpoint.path(self._unit).is_file()
-        found: Integers = self._asked("votes", ask, (panel, made, asked, sigma), {})
-        if known:
-            self._untaught.append((panel, made))
-        return found
+        is_written = self._checkpoint.path(self._unit).is_file()
+        votes: Integers = self._asked("votes", ask, (panel, generated, asked, sigma), {})
+        if is_written:
+            self._untaught.append((panel, generated))
+        return votes
 
     def claim_block(self) -> None:
         """Claim the next block of a training."""
@@ -163,13 +163,13 @@ class Journal:
         digest = question(name, asked, more)
         path = self._checkpoint.path(self._unit)
         if path.is_file():
-            found = _read(path, digest)
+            answer = _read(path, digest)
         else:
             self._claim(self._unit, self._unit + 1)
-            found = ask(*asked, **more)
-            _write(path, digest, found)
+            answer = ask(*asked, **more)
+            _write(path, digest, answer)
         self._unit += 1
-        return found
+        return answer
 
 
 def question(name: str, asked: Sequence[Any], more: Mapping[str, Any]) -> str:
@@ -200,11 +200,11 @@ def _facts(value: Any) -> Iterator[bytes]:
         yield from _facts([(key, item) for key, item in sorted(vars(value).items()) if not callable(item)])
 
 
-def _write(path: Path, digest: str, found: Any) -> None:
+def _write(path: Path, digest: str, answer: Any) -> None:
     """Write an answer: arrays as they are, everything else as JSON."""
-    arrays = [found] if isinstance(found, np.ndarray) else found
+    arrays = [answer] if isinstance(answer, np.ndarray) else answer
     plain = not (isinstance(arrays, list) and arrays and all(isinstance(item, np.ndarray) for item in arrays))
-    note = {"question": digest, "single": isinstance(found, np.ndarray), "value": found if plain else None}
+    note = {"question": digest, "single": isinstance(answer, np.ndarray), "value": answer if plain else None}
     held = {} if plain else {f"array{i}": array for i, array in enumerate(arrays)}
     with whole_file(path) as partial, partial.open("wb") as file:
         np.savez(file, note=np.array(json.dumps(note)), **held)

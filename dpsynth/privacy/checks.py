@@ -42,8 +42,8 @@ def queries_fit(queries: Sequence[Query], codec: Codec) -> None:
     for query in queries:
         for name, mapping in zip(query.columns, query.maps, strict=True):
             if name not in codec.columns:
-                known = "is still to be discovered" if name in codec.pending else "is not a modelled column"
-                raise InputError(f"query: {name!r} {known}.")
+                fault = "is still to be discovered" if name in codec.pending else "is not a modelled column"
+                raise InputError(f"query: {name!r} {fault}.")
             if len(mapping) != codec.columns[name].size:
                 raise InputError(
                     f"query: the map of {name!r} has {len(mapping)} entries, expected {codec.columns[name].size}."

@@ -82,15 +82,15 @@ def check_publishable(column: str, values: Sequence[Any]) -> None:
         )
 
 
-def most_frequent(found: Sequence[tuple[Any, int]], limit: int) -> list[Any]:
+def most_frequent(counts: Sequence[tuple[Any, int]], limit: int) -> list[Any]:
     """Return the values with the largest noisy counts, sorted by value.
 
     Neither which values are kept nor their order depends on the order in which the data held them.
     """
-    kept = sorted(by_value(found), key=lambda pair: -pair[1])[:limit]
+    kept = sorted(by_value(counts), key=lambda pair: -pair[1])[:limit]
     return [value for value, _ in by_value(kept)]
 
 
-def by_value(found: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
+def by_value(counts: Iterable[tuple[Any, int]]) -> list[tuple[Any, int]]:
     """Return values and their counts in the order of the values."""
-    return sorted(found, key=lambda pair: (type(pair[0]).__name__, str(pair[0])))
+    return sorted(counts, key=lambda pair: (type(pair[0]).__name__, str(pair[0])))

@@ -44,7 +44,7 @@ from dpsynth.privacy import processes
 from dpsynth.privacy.exact_floats import exact_floats
 from dpsynth.privacy.mechanisms import Noise
 from dpsynth.privacy.patients import Patients
-from dpsynth.privacy.per_patient import Backend, Batch, Part, looped, trainable
+from dpsynth.privacy.per_patient import Backend, Batch, GradientPart, looped, trainable
 from dpsynth.privacy.quiet import WITHHELD, quiet
 from dpsynth.privacy.training import TrainingPlan
 
@@ -124,11 +124,11 @@ def _check(objective: Objective, backend: Backend, example: Batch, generator: to
     if losses.shape != (patients,):
         raise InputError(f"objective: its losses have shape {tuple(losses.shape)}, expected one a patient.")
     probed = _perturbed(objective, generator)
-    reference, found = _each(looped(probed, batch), patients), _each(backend(probed, batch), patients)
+    reference, tested = _each(looped(probed, batch), patients), _each(backend(probed, batch), patients)
     if any(not torch.equal(before[name], value) for name, value in objective.named_buffers()):
         raise InputError("objective: a buffer changed in a forward pass; use layers without running statistics.")
     for name, expected in reference.items():
-        got = found.get(name, torch.zeros_like(expected))  # a layer that the loss did not reach
+        got = tested.get(name, torch.zeros_like(expected))  # a layer that the loss did not reach
         if (
             got.shape != expected.shape
             or not float((got - expected).norm()) <= TOLERANCE * float(expected.norm()) + TINY
@@ -156,10 +156,10 @@ def _perturbed(objective: Objective, generator: torch.Generator) -> Objective:
     return probed
 
 
-def _each(parts: Sequence[Part], patients: int) -> dict[str, Tensor]:
+def _each(parts: Sequence[GradientPart], patients: int) -> dict[str, Tensor]:
     """Return (patients, *shape) gradients, read off the weighted sums that a training uses."""
     chosen = torch.eye(patients, dtype=torch.float64)
-    rows = [{k: g for part in parts for k, g in part.weighted(one).items()} for one in chosen]
+    rows = [{k: g for part in parts for k, g in part.weighted(factors).items()} for factors in chosen]
     return {name: torch.stack([row[name] for row in rows]) for name in rows[0]}
 
 
@@ -290,7 +290,9 @@ def part_bits(expected: float) -> int:
     return max(0, min(FINEST, ROOM - math.ceil(math.log2(max(4 * expected, 1024)))))
 
 
-def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice], clipping_norm: float) -> None:
+def add_clipped(
+    total: Tensor, parts: Sequence[GradientPart], places: Mapping[str, slice], clipping_norm: float
+) -> None:
     """Add the clipped gradients of a microbatch to a flat sum.
 
     Parameters
@@ -310,8 +312,8 @@ def add_clipped(total: Tensor, parts: Sequence[Part], places: Mapping[str, slice
     limit = clipping_norm * (1 - FLOAT_MARGIN)
     factors = torch.where(torch.isfinite(squares), limit / torch.clamp(squares.sqrt(), min=clipping_norm), 0.0)
     for part in parts:
-        for name, found in part.weighted(factors).items():
-            total[places[name]] += found.flatten()
+        for name, gradient in part.weighted(factors).items():
+            total[places[name]] += gradient.flatten()
 
 
 def _moved(batch: Batch, device: torch.device) -> Batch:
@@ -326,14 +328,14 @@ def example_batch(
     shape = (patients, records)
     codes = [torch.randint(size, shape, generator=generator) for size in columns]
     weights = torch.full(shape, 1 / records)
-    found = {
+    batch = {
         "codes": torch.stack(codes, dim=-1) if codes else torch.zeros((*shape, 0), dtype=torch.int64),
         "weights": weights,
     }
     if images is not None:
         noise = torch.rand((*shape, *images), generator=generator)
-        found["images"] = (noise * 255).to(torch.uint8) if pixels == "uint8" else noise
-    return found
+        batch["images"] = (noise * 255).to(torch.uint8) if pixels == "uint8" else noise
+    return batch
 
 
 def shielded_step(steps: Iterator[None]) -> bool:

@@ -37,8 +37,8 @@ from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, rho_for
 from dpsynth.privacy.budget import MIN_EPSILON, Budget
 from dpsynth.privacy.records import (
     RESTORE,
+    LedgerState,
     Run,
-    State,
     chain,
     commit_record,
     limit_record,
@@ -272,8 +272,8 @@ class Ledger:
             When the run is not open, or its units were claimed already; nothing may be done.
         """
         with self._locked() as state:
-            found = [r for r in state.runs if r.run == run and not r.closed]
-            if len(found) != 1 or found[0].units != before:
+            open_runs = [r for r in state.runs if r.run == run and not r.closed]
+            if len(open_runs) != 1 or open_runs[0].units != before:
                 raise LedgerError(
                     f"{self.path.name}: this step of the run was begun already, by a process that was stopped or by "
                     "another one, so it may not be done again. Go on with the folder that went furthest, or begin a "
@@ -308,14 +308,14 @@ class Ledger:
         """Return the file itself, links and pointers followed, so that two names of one file share one lock."""
         return ledger_pointer.counted(self.path.resolve())
 
-    def _read(self) -> State:
+    def _read(self) -> LedgerState:
         target = self._target()
         try:
             if not stat.S_ISREG(target.stat().st_mode):
                 raise LedgerError(f"{self.path.name}: is not a regular file, so it cannot be a ledger.")
             text = target.read_bytes().decode("utf-8")
         except FileNotFoundError:
-            return State()
+            return LedgerState()
         except UnicodeDecodeError:
             raise LedgerError(f"{self.path.name}: is not a ledger (not text). {RESTORE}") from None
         except OSError as error:
@@ -323,7 +323,7 @@ class Ledger:
         return parse(text, self.path.name)
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[State]:
+    def _locked(self) -> Iterator[LedgerState]:
         """Hold the dataset's lock and give what the file says at that moment."""
         while True:
             target = self._target()
@@ -377,7 +377,7 @@ class Ledger:
         finally:
             lock.release()
 
-    def _write(self, state: State, records: Sequence[Mapping[str, Any]]) -> None:
+    def _write(self, state: LedgerState, records: Sequence[Mapping[str, Any]]) -> None:
         """Replace the file by itself plus new records, all or nothing, and bring it to the disk."""
         text = "".join(line + "\n" for line in [*state.lines, *chain(records, state.checksum)])
         try:
@@ -393,10 +393,10 @@ class Ledger:
         )
 
 
-def _differ(one: Run, other: Run) -> bool:
+def _differ(run: Run, other: Run) -> bool:
     """Whether two runs are known to protect different units."""
-    named = not (one.unnamed or other.unnamed)
-    return one.unit != other.unit or (named and one.patient_column != other.patient_column)
+    named = not (run.unnamed or other.unnamed)
+    return run.unit != other.unit or (named and run.patient_column != other.patient_column)
 
 
 def _common_accounting(runs: Sequence[Run]) -> Accounting:
@@ -452,7 +452,7 @@ def _added(runs: Sequence[Run]) -> tuple[float, float] | None:
     asked = [r.budget for r in runs if r.events != ()]
     if len(asked) < 2 or not _trained(runs):
         return None
-    return math.fsum(one.epsilon for one in asked), math.fsum(one.delta for one in asked)
+    return math.fsum(budget.epsilon for budget in asked), math.fsum(budget.delta for budget in asked)
 
 
 def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:

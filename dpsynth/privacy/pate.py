@@ -109,12 +109,12 @@ class Panel:
 
     def rows(self, what: str, values: NDArray[Any]) -> NDArray[np.float32]:
         """Return made rows as features; `InputError` when they are something else."""
-        found = np.asarray(values, dtype=np.float32)
-        if found.ndim != 2 or found.shape[1] != self.width or not len(found):
-            raise InputError(f"votes: {what} rows have shape {found.shape}, expected (rows, {self.width}).")
-        if not np.isfinite(found).all() or np.abs(found).max() > LARGEST_FEATURE:
+        rows = np.asarray(values, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.width or not len(rows):
+            raise InputError(f"votes: {what} rows have shape {rows.shape}, expected (rows, {self.width}).")
+        if not np.isfinite(rows).all() or np.abs(rows).max() > LARGEST_FEATURE:
             raise InputError(f"votes: {what} rows must be finite numbers up to {LARGEST_FEATURE:g}.")
-        return found
+        return rows
 
     def products(self, rows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return (rows, learned) what a teacher is linear in."""
@@ -155,32 +155,32 @@ class Teachers:
     def __reduce__(self) -> Any:
         raise TypeError("private values are not pickled")
 
-    def votes(self, made: NDArray[np.float32], asked: NDArray[np.float32]) -> Integers:
+    def votes(self, generated: NDArray[np.float32], asked: NDArray[np.float32]) -> Integers:
         """Let every teacher learn on from its patients and made rows; return how many take each asked row for real.
 
         **Exact: internal to the kernel.**
         """
-        self.learn(made)
+        self.learn(generated)
         asked = self.panel.products(asked)
-        found = np.zeros(len(asked), dtype=np.int64)
+        votes = np.zeros(len(asked), dtype=np.int64)
         for weights in self._weights:
-            found += asked @ weights > 0
-        return found
+            votes += asked @ weights > 0
+        return votes
 
-    def learn(self, made: NDArray[np.float32]) -> None:
+    def learn(self, generated: NDArray[np.float32]) -> None:
         """Let every teacher learn on, and nothing else."""
-        made = self.panel.products(made)
+        generated = self.panel.products(generated)
         for teacher in range(self.panel.teachers):
-            self._learn(teacher, made)
+            self._learn(teacher, generated)
 
-    def _learn(self, teacher: int, made: NDArray[np.float32]) -> None:
+    def _learn(self, teacher: int, generated: NDArray[np.float32]) -> None:
         """Take steps down the logistic loss of one teacher: the mean over its patients, and that over made rows."""
         here = slice(self._ends[teacher], self._ends[teacher + 1])
         real = self._features(here)
         share = self._rows[here] / max(float(self._rows[here].sum()), 1.0)
         weights = self._weights[teacher]
         for _ in range(self.panel.steps):
-            slope = made.T @ (_chance(made @ weights) / len(made))
+            slope = generated.T @ (_chance(generated @ weights) / len(generated))
             slope -= real.T @ (share * _chance(-(real @ weights)))
             weights *= 1 - self.panel.decay
             weights -= self.panel.rate * slope

@@ -50,10 +50,10 @@ class Patients:
 
     def part(self, number: int, count: int) -> "Patients":
         """Return every count-th patient, from a number on; all parts together are the whole, each patient in one."""
-        found = Patients.__new__(Patients)
+        subset = Patients.__new__(Patients)
         mine = {"_first": self._first[number::count], "_size": self._size[number::count]}
-        found.__dict__.update(self.__dict__ | mine)
-        return found
+        subset.__dict__.update(self.__dict__ | mine)
+        return subset
 
     def batch(self, chosen: NDArray[np.intp]) -> "dict[str, torch.Tensor]":
         """Return the records of some patients.
@@ -72,13 +72,13 @@ class Patients:
         records = self._records[self._first[chosen][:, None] + np.where(there, slot, 0)]
         rows = self._rows[records]
         columns = [self._codes[name][rows].astype(np.int64) for name in self._codes]
-        found = {
+        batch = {
             "codes": torch.from_numpy(np.stack(columns, axis=-1) if columns else np.zeros((*rows.shape, 0), np.int64)),
             "weights": torch.from_numpy(np.where(there, 1 / size[:, None], 0).astype(np.float32)),
         }
         if self._images is not None:
-            found["images"] = torch.from_numpy(self._images[records])
-        return found
+            batch["images"] = torch.from_numpy(self._images[records])
+        return batch
 
 
 def of_rows(part: Part) -> Patients:

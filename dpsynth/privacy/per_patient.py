@@ -30,7 +30,7 @@ CANCELLED = 2.0**-40
 BLOCK = 1024
 
 
-class Part(Protocol):
+class GradientPart(Protocol):
     """The gradients of some parameters, of every patient of a batch."""
 
     def squares(self) -> Tensor:
@@ -42,7 +42,7 @@ class Part(Protocol):
         ...
 
 
-Backend = Callable[[nn.Module, Batch], list[Part]]
+Backend = Callable[[nn.Module, Batch], list[GradientPart]]
 
 
 class Dense:
@@ -73,15 +73,15 @@ class Dense:
     def weighted(self, factors: Tensor) -> Grads:
         """Return weighted sums in float64. A patient with factor 0 adds nothing, whatever their gradient."""
         none = bool((factors == 0).any())
-        found = {}
+        totals = {}
         for name, gradient in self._gradients.items():
             flat = gradient.flatten(1)
             if none:
                 flat = torch.where((factors != 0)[:, None], flat, 0.0)
             blocks = torch.split(flat, 4 * BLOCK, dim=1)  # one stays in the cache
             sums = [factors @ block.double() for block in blocks]
-            found[name] = torch.cat(sums).reshape(gradient.shape[1:])
-        return found
+            totals[name] = torch.cat(sums).reshape(gradient.shape[1:])
+        return totals
 
 
 class Products:
@@ -127,34 +127,34 @@ def trainable(objective: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in objective.named_parameters() if p.requires_grad}
 
 
-def looped(objective: nn.Module, batch: Batch) -> list[Part]:
+def looped(objective: nn.Module, batch: Batch) -> list[GradientPart]:
     """Return per-patient gradients patient by patient with plain autograd: slow, and the reference for the others."""
     parameters = trainable(objective)
-    found: dict[str, list[Tensor]] = {name: [] for name in parameters}
+    gradients: dict[str, list[Tensor]] = {name: [] for name in parameters}
     for place in range(_patients(batch)):
         loss = objective({name: value[place : place + 1] for name, value in batch.items()}).sum()
         parts = torch.autograd.grad(loss, list(parameters.values()), allow_unused=True)
         for (name, parameter), part in zip(parameters.items(), parts, strict=True):
-            found[name].append(torch.zeros_like(parameter) if part is None else part)
-    return [Dense({name: torch.stack(parts) for name, parts in found.items()})]
+            gradients[name].append(torch.zeros_like(parameter) if part is None else part)
+    return [Dense({name: torch.stack(parts) for name, parts in gradients.items()})]
 
 
-def vmapped(objective: nn.Module, batch: Batch) -> list[Part]:
+def vmapped(objective: nn.Module, batch: Batch) -> list[GradientPart]:
     """Return per-patient gradients by `torch.func`."""
     from torch.func import functional_call, grad, vmap
 
     buffers = dict(objective.named_buffers())
 
-    def loss(weights: Grads, one: Batch) -> Tensor:
-        alone = {name: value.unsqueeze(0) for name, value in one.items()}
-        found: Tensor = functional_call(objective, (weights, buffers), (alone,))
-        return found.sum()
+    def loss(weights: Grads, patient: Batch) -> Tensor:
+        alone = {name: value.unsqueeze(0) for name, value in patient.items()}
+        losses: Tensor = functional_call(objective, (weights, buffers), (alone,))
+        return losses.sum()
 
     weights = {name: p.detach() for name, p in trainable(objective).items()}
     return [Dense(vmap(grad(loss), in_dims=(None, 0))(weights, batch))]
 
 
-def by_layer(objective: nn.Module, batch: Batch) -> list[Part]:
+def by_layer(objective: nn.Module, batch: Batch) -> list[GradientPart]:
     """Return per-patient gradients layer by layer.
 
     Raises
@@ -165,16 +165,16 @@ def by_layer(objective: nn.Module, batch: Batch) -> list[Part]:
     layers = _layers(objective)
     with _recorded(layers, objective) as calls:
         losses = objective(batch)
-        found: Sequence[Tensor | None] = torch.autograd.grad(
+        gradients: Sequence[Tensor | None] = torch.autograd.grad(
             losses.sum(), [output for _, _, output in calls], allow_unused=True
         )
     used: dict[str, int] = {}
     for name, _, _ in calls:
         used[name] = used.get(name, 0) + 1
-    parts: list[Part] = []
+    parts: list[GradientPart] = []
     dense: Grads = {}
     with torch.no_grad():
-        for (name, inputs, _), flowing in zip(calls, found, strict=True):
+        for (name, inputs, _), flowing in zip(calls, gradients, strict=True):
             if flowing is None:
                 continue
             layer, here = layers[name], inputs.detach().contiguous()
@@ -253,11 +253,11 @@ def _recorded(layers: Mapping[str, nn.Module], objective: nn.Module) -> Iterator
             parameter.requires_grad_(True)
 
 
-def _linear(name: str, layer: nn.Linear, inputs: Tensor, flowing: Tensor, patients: int) -> list[Part]:
+def _linear(name: str, layer: nn.Linear, inputs: Tensor, flowing: Tensor, patients: int) -> list[GradientPart]:
     there = inputs.reshape(patients, -1, inputs.shape[-1])
     back = flowing.reshape(patients, -1, flowing.shape[-1])
     start = f"{name}." if name else ""
-    weight: list[Part] = [Products(f"{start}weight", there, back)]
+    weight: list[GradientPart] = [Products(f"{start}weight", there, back)]
     return weight if layer.bias is None else [*weight, Dense({f"{start}bias": back.sum(1)})]
 
 
@@ -268,6 +268,6 @@ def _by_opacus(name: str, layer: nn.Module, inputs: Tensor, flowing: Tensor, pat
     rule: Any = GradSampleModule.GRAD_SAMPLERS[type(layer)]
     for parameter in layer.parameters(recurse=False):  # its rules look whether a parameter is to be trained
         parameter.requires_grad_(True)
-    found = rule(layer, [inputs], flowing)
+    gradients = rule(layer, [inputs], flowing)
     names = {id(p): key for key, p in layer.named_parameters(prefix=name, recurse=False)}
-    return {names[id(p)]: part.reshape(patients, -1, *p.shape).sum(1) for p, part in found.items()}
+    return {names[id(p)]: part.reshape(patients, -1, *p.shape).sum(1) for p, part in gradients.items()}

@@ -53,24 +53,24 @@ def shared(make: Callable[[], T]) -> T:
     group = _group()
     if group is None or group.get_world_size() == 1:
         return make()
-    found: list[Any] = [None, None]
+    message: list[Any] = [None, None]
     if group.get_rank() == 0:
         try:
-            found = [make(), None]
+            message = [make(), None]
         except BaseException as error:
             with contextlib.suppress(DpsynthError):  # the error that there is says more
                 _broadcast(group, [None, told(error)])
             raise
-    _broadcast(group, found)
-    if found[1] is not None:
-        raise DpsynthError(f"the first process failed: {found[1]}")
-    return found[0]  # type: ignore[no-any-return]
+    _broadcast(group, message)
+    if message[1] is not None:
+        raise DpsynthError(f"the first process failed: {message[1]}")
+    return message[0]  # type: ignore[no-any-return]
 
 
-def _broadcast(group: Any, found: list[Any]) -> None:
+def _broadcast(group: Any, message: list[Any]) -> None:
     """Give what the first process found to the others; a failure of the network says its kind alone."""
     try:
-        group.broadcast_object_list(found)
+        group.broadcast_object_list(message)
     except Exception as error:
         kind = type(error).__name__
     else:
@@ -111,7 +111,7 @@ class SharedAnswers:
         raise TypeError("private values are not pickled")
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._answers, name)
-        if name.startswith("_") or name in self.OWN or not callable(found):
-            return found
-        return lambda *asked, **more: shared(lambda: found(*asked, **more))
+        attribute = getattr(self._answers, name)
+        if name.startswith("_") or name in self.OWN or not callable(attribute):
+            return attribute
+        return lambda *asked, **more: shared(lambda: attribute(*asked, **more))

@@ -76,7 +76,7 @@ class Run:
 
 
 @dataclass(frozen=True)
-class State:
+class LedgerState:
     """What the file says: its last checksum, its limit and its runs."""
 
     lines: tuple[str, ...] = ()
@@ -149,7 +149,7 @@ def _checksum(facts: Mapping[str, Any], before: str) -> str:
     return hashlib.sha256(f"{before}\n{text}".encode()).hexdigest()
 
 
-def parse(text: str, name: str) -> State:
+def parse(text: str, name: str) -> LedgerState:
     """Read and check every record of a ledger file.
 
     Raises
@@ -159,7 +159,7 @@ def parse(text: str, name: str) -> State:
     """
     if not text.endswith("\n"):
         raise LedgerError(f"{name}: the ledger is empty or its last record is cut off. {RESTORE}")
-    state = State()
+    state = LedgerState()
     for number, line in enumerate(text.split("\n")[:-1], start=1):
         try:
             state = _apply(state, line)
@@ -174,7 +174,7 @@ class _Newer(Exception):  # noqa: N818  (a signal inside this file, not an error
     """The record's version is above ours."""
 
 
-def _apply(state: State, line: str) -> State:
+def _apply(state: LedgerState, line: str) -> LedgerState:
     """Return the state after one more record; ValueError, TypeError or KeyError when it cannot follow."""
     record = json.loads(line)
     if not isinstance(record, dict):
@@ -196,11 +196,11 @@ def _apply(state: State, line: str) -> State:
     raise ValueError("unknown state")
 
 
-def _run(state: State, record: Mapping[str, Any]) -> Run:
+def _run(state: LedgerState, record: Mapping[str, Any]) -> Run:
     """Read a reservation."""
     rho, extra = float(record["rho"]), float(record["extra_delta"])
-    known = {r.run for r in state.runs}
-    if state.limit is None or record["run"] in known or not (math.isfinite(rho) and rho >= 0 and 0 <= extra < 1):
+    names = {r.run for r in state.runs}
+    if state.limit is None or record["run"] in names or not (math.isfinite(rho) and rho >= 0 and 0 <= extra < 1):
         raise ValueError("reservation out of order or out of range")
     if record["accounting"] not in ("gaussian", "zcdp"):
         raise ValueError("unknown accounting")

@@ -66,16 +66,16 @@ class GroupedImages:
 def group_sums(images: GroupedImages, features: Features) -> Integers:
     """Return (count, dimension) sums of the clipped features of each group's images, in units of 1 / `SUM_UNIT`."""
     total = np.zeros((images.count, features.dimension))
-    for part, found in _features(images, features):
-        np.add.at(total, images.groups[part], _rounded(found, SUM_UNIT / images.shares[part]))
+    for part, vectors in _features(images, features):
+        np.add.at(total, images.groups[part], _rounded(vectors, SUM_UNIT / images.shares[part]))
     return total.astype(np.int64)
 
 
 def group_products(images: GroupedImages, features: Features) -> Integers:
     """Return (count, dimension, dimension) sums of ``z z'`` by group, in units of 1 / `PRODUCT_UNIT`^2."""
     total = np.zeros((images.count, features.dimension, features.dimension))
-    for part, found in _features(images, features):
-        whole, groups = _rounded(found, PRODUCT_UNIT / np.sqrt(images.shares[part])), images.groups[part]
+    for part, vectors in _features(images, features):
+        whole, groups = _rounded(vectors, PRODUCT_UNIT / np.sqrt(images.shares[part])), images.groups[part]
         for group in np.unique(groups):
             mine = whole[groups == group]
             total[group] += mine.T @ mine
@@ -110,9 +110,9 @@ def _levels(flat: NDArray[np.generic], scale: tuple[float, float]) -> tuple[Floa
     return np.rint(np.clip(share, 0, 1) * LEVELS), LEVELS
 
 
-def _rounded(found: Floats, limits: Floats) -> Floats:
+def _rounded(vectors: Floats, limits: Floats) -> Floats:
     """Return whole vectors of norm at most ``limits``; features of norm 1 or more reach it."""
-    found = np.nan_to_num(found, nan=0.0, posinf=0.0, neginf=0.0)
-    norms = np.sqrt((found**2).sum(axis=1))
-    room = np.maximum(limits * (1 - FLOAT_MARGIN) - math.sqrt(found.shape[1]) / 2, 0.0)
-    return np.asarray(np.rint(found * (room / np.maximum(norms, 1.0))[:, None]))
+    vectors = np.nan_to_num(vectors, nan=0.0, posinf=0.0, neginf=0.0)
+    norms = np.sqrt((vectors**2).sum(axis=1))
+    room = np.maximum(limits * (1 - FLOAT_MARGIN) - math.sqrt(vectors.shape[1]) / 2, 0.0)
+    return np.asarray(np.rint(vectors * (room / np.maximum(norms, 1.0))[:, None]))

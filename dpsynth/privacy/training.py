@@ -165,10 +165,10 @@ def _least_noise(excess: Callable[[float], float], guess: float) -> float:
         low, high, step = low - step, low, 2 * step
     if excess(low) <= 0:
         return math.exp(high)
-    found = float(brentq(excess, low, high, xtol=5e-5))
-    while excess(found) > 0:
-        found += 5e-5
-    return math.exp(found)
+    logarithm = float(brentq(excess, low, high, xtol=5e-5))
+    while excess(logarithm) > 0:
+        logarithm += 5e-5
+    return math.exp(logarithm)
 
 
 def _check(name: str, value: float, low: float, high: float) -> None:

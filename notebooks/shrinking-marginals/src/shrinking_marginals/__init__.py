@@ -111,7 +111,6 @@ class Shrinking(Synthesizer):
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked: one table a column. No data is needed."""
         _target(schema)
-        codec = Codec(schema)
         reserved = delta_for_discovery(budget, schema)
         rho = rho_for(budget, "gaussian", reserved_delta=reserved)
         tables = len(schema.modelled) - 1
