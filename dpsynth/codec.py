@@ -1,4 +1,4 @@
-"""A cohort as small integers, and back: one fine code for each cell, category and state of every modelled column."""
+"""A codec of cohorts: one fine code for each cell, category and state of every modelled column, and back."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -125,7 +125,29 @@ class Codec:
         return {name: code.size for name, code in self.columns.items()}
 
     def with_discovered(self, discovered: Mapping[str, Sequence[Any]]) -> "Codec":
-        """Return the codec that knows these values too."""
+        """Return the codec that knows these values too.
+
+        Parameters
+        ----------
+        discovered
+            For each column of `pending` that is known now, its values.
+
+        Returns
+        -------
+        Codec
+            Another one; this one stays as it is.
+
+        Raises
+        ------
+        InputError
+            If a column is not declared so, or a value is named twice.
+
+        Examples
+        --------
+        >>> facts = "{name: ward, columns: {dx: {type: categorical, discover: true, max_values: 9}}}"
+        >>> Codec(Schema.parse(facts)).with_discovered({"dx": ["I50", "J44"]}).columns["dx"].labels
+        ('I50', 'J44', 'other')
+        """
         return Codec(self.schema, cells=self.cells, discovered={**self.discovered, **discovered})
 
     def bounds(self, name: str) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
@@ -133,10 +155,28 @@ class Codec:
 
         Datetimes are in days, or seconds where they have a clock time, since 1970-01-01.
 
+        Parameters
+        ----------
+        name
+            A numeric or datetime column.
+
+        Returns
+        -------
+        tuple of two float64 arrays
+            Least and greatest values, each of shape (ordered,), in the column's unit.
+
         Raises
         ------
         InputError
             If the column is not modelled, or has categories.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> lower, upper = codec.bounds("age")
+        >>> lower[:2].tolist(), upper[:2].tolist()
+        ([0.0, 10.0], [9.0, 19.0])
         """
         self._check_column(name)
         coder = self._coders[name]
@@ -146,7 +186,25 @@ class Codec:
         return tuple(edge_values(coder.column, ends[: grid.ordered]) for ends in (grid.lower, grid.upper))  # type: ignore[return-value]
 
     def widths(self, name: str) -> npt.NDArray[np.float64]:
-        """Return (ordered,) the share that each ordered code would have if values were spread evenly on their scale."""
+        """Return (ordered,) the share that each ordered code would have if values were spread evenly on their scale.
+
+        Parameters
+        ----------
+        name
+            A modelled column.
+
+        Returns
+        -------
+        float64 array
+            Of shape (ordered,).
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> round(float(codec.widths("age").sum()), 6)
+        1.0
+        """
         coder = self._coders[name]
         if isinstance(coder, GridCoder):
             return cell_widths(coder.column, coder.grid)
@@ -173,6 +231,15 @@ class Codec:
         ------
         InputError
             If the values of a column are still to be discovered, or the cohort does not have it.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> import pandas as pd
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [7, 64]}), schema)
+        >>> codec.encode(cohort)["age"].tolist()
+        [0, 6]
         """
         cohort = flatten(cohort)
         names = self.flat.modelled if columns is None else columns
@@ -211,10 +278,24 @@ class Codec:
         where
             Conditions as for `where`, to which cells that a range cuts in two are narrowed.
 
+        Returns
+        -------
+        Cohort
+            Marked as synthetic.
+
         Raises
         ------
         InputError
             If a column is not there, lengths differ, a code is out of bounds, or no row keeps the constraints.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> rng = np.random.default_rng(0)
+        >>> ages = codec.decode({"age": np.array([0, 6])}, rng).to_pandas()["age"]
+        >>> bool(0 <= ages[0] <= 9 and 60 <= ages[1] <= 69)
+        True
         """
         return self.cohort(self.draw(codes, rng, where=where))
 
@@ -229,6 +310,23 @@ class Codec:
         """Return the values of codes as a pyarrow table of the codec's columns; see `decode`.
 
         No row meets all conditions of a member of `without`, as none did in its codes.
+
+        Parameters
+        ----------
+        codes, rng, where
+            As for `decode`.
+        without
+            Conditions as for `where`, of groups to which no row belongs.
+
+        Returns
+        -------
+        pyarrow.Table
+            One column for each of the codec's, with visits one row a patient.
+
+        Raises
+        ------
+        InputError
+            As `decode`.
         """
         rows = self._check_codes(codes)
         limits = {name: self._limit(name, condition) for name, condition in (where or {}).items()}
@@ -245,7 +343,18 @@ class Codec:
         return _table(arrays)
 
     def cohort(self, table: Any) -> Cohort:
-        """Return the synthetic cohort of a table that `draw` gave: with visits, a row for each that happened."""
+        """Return the synthetic cohort of a table that `draw` gave: with visits, a row for each that happened.
+
+        Parameters
+        ----------
+        table
+            What `draw` returned.
+
+        Returns
+        -------
+        Cohort
+            Marked as synthetic.
+        """
         return Cohort(self.schema, table if self.schema.visits is None else unfold(table, self.schema), synthetic=True)
 
     def _check_codes(self, codes: Mapping[str, CodeArray]) -> int:
@@ -284,6 +393,13 @@ class Codec:
         ------
         InputError
             If a column or a value is not known, or no code fulfils the condition.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> codec.where({"age": {"min": 80}})["age"].nonzero()[0].tolist()
+        [8, 9]
         """
         masks = {}
         for name, condition in conditions.items():
@@ -294,9 +410,31 @@ class Codec:
         return masks
 
     def shares(self, conditions: Mapping[str, Any]) -> dict[str, npt.NDArray[np.float64]]:
-        """Return for each named column (size,) which share of each code's values fulfils its condition.
+        """Return for each named column which share of each code's values fulfils its condition.
 
         It is 0 or 1 but in cells that a range cuts in two; arguments and errors as for `where`.
+
+        Parameters
+        ----------
+        conditions
+            As for `where`.
+
+        Returns
+        -------
+        dict of float64 arrays
+            Each of shape (size,), from 0 to 1.
+
+        Raises
+        ------
+        InputError
+            If a column or a value is not known.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> codec = Codec(schema, cells=10)
+        >>> codec.shares({"age": {"min": 85}})["age"][7:].tolist()
+        [0.0, 0.5, 1.0]
         """
         limits = {name: self._limit(name, condition) for name, condition in conditions.items()}
         return {name: self._coders[name].share(limit) for name, limit in limits.items()}
@@ -338,11 +476,26 @@ class Codec:
         """Return those of `forbidden` that a fit may take up without a change of which values are missing.
 
         Orders of columns that may be missing are not among them: they are kept when rows are drawn.
+
+        Returns
+        -------
+        list
+            As `forbidden` returns it.
         """
         return self._rules.zeros()
 
     def narrowed(self, masks: Mapping[str, Mask]) -> dict[str, Mask]:
         """Return masks as `where` gives them, with what the schema's orders then leave of other columns' codes.
+
+        Parameters
+        ----------
+        masks
+            For each named column (size,) booleans.
+
+        Returns
+        -------
+        dict
+            The same columns, and others of which the orders leave a part only.
 
         Raises
         ------

@@ -1,4 +1,4 @@
-"""How one column becomes codes and comes back: cells of a range, or positions in a list."""
+"""Coders of single columns: cells of a range, or positions in a list."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any

@@ -19,7 +19,7 @@ __all__ = ["Cohort"]
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Cohort:
-    """A table that was checked against its schema.
+    """A table of patients that was checked against its schema.
 
     Make one with `Cohort.read` or `Cohort.from_pandas`.
 
@@ -44,6 +44,14 @@ class Cohort:
     -----
     Privacy contract: `repr` shows the schema's name, the columns and the size of images; the numbers of rows and
     images only where the cohort is public or synthetic.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+    >>> cohort
+    Cohort('ward': public, 3 rows, columns age)
     """
 
     schema: Schema
@@ -84,6 +92,11 @@ class Cohort:
         synthetic
             Say that the rows were generated; identifier columns may then be left out.
 
+        Returns
+        -------
+        Cohort
+            Checked; with its images where the schema declares some.
+
         Raises
         ------
         FileError
@@ -92,6 +105,17 @@ class Cohort:
             If the columns, values or images are not what the schema says; no message holds a value.
         InputError
             If a part is named that there is not.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cohort.write(Path(folder, "ward.csv"))
+        ...     len(Cohort.read(Path(folder, "ward.csv"), schema))
+        3
         """
         from dpsynth.images import dataset_of, read_source
 
@@ -104,7 +128,37 @@ class Cohort:
     def from_pandas(
         cls, df: "pd.DataFrame", schema: Schema, *, public: bool = False, synthetic: bool = False
     ) -> "Cohort":
-        """Check a pandas data frame; arguments and errors as for `read`."""
+        """Check a pandas data frame.
+
+        Parameters
+        ----------
+        df
+            A frame with the declared columns; it is not changed.
+        schema
+            The schema; it need not be confirmed.
+        public
+            Say that the data are public.
+        synthetic
+            Say that the rows were generated; identifier columns may then be left out.
+
+        Returns
+        -------
+        Cohort
+            Checked, without a source: a ledger for it must be named.
+
+        Raises
+        ------
+        DataError
+            If the columns or values are not what the schema says; no message holds a value.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> len(cohort)
+        3
+        """
         from dpsynth.reading import read_frame
 
         table = read_frame(df, schema, synthetic=synthetic)
@@ -154,6 +208,24 @@ class Cohort:
         ----------
         row_indices
             (k,) integers from 0 to rows - 1, or (rows,) booleans.
+
+        Returns
+        -------
+        Cohort
+            As private as this one.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> cohort.take([0, 2]).to_pandas()["age"].tolist()
+        [64, 58]
         """
         indices = row_numbers(row_indices)
         table = self.table.take(indices).combine_chunks()
@@ -162,9 +234,22 @@ class Cohort:
         return replace(self, schema=part, table=table, images=images)
 
     def patients(self) -> npt.NDArray[np.int64]:
-        """Return (rows,) for each row the number of its patient, 0 to patients - 1, by first appearance.
+        """Return for each row the number of its patient, 0 to patients - 1, by first appearance.
 
         Where no patient column is declared, or a synthetic cohort has none, every row is a patient.
+
+        Returns
+        -------
+        int64 array
+            Of shape (rows,). **As private as the cohort.**
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> cohort.patients().tolist()
+        [0, 1, 2]
         """
         if self.schema.patient not in self.columns:
             return np.arange(len(self), dtype=np.int64)
@@ -174,7 +259,21 @@ class Cohort:
         return np.asarray(indices.to_numpy(zero_copy_only=False), dtype=np.int64)
 
     def plain_table(self) -> Any:
-        """Return the table with plain values in place of dictionaries; numbers with states beside them are text."""
+        """Return the table with plain values in place of dictionaries; numbers with states beside them are text.
+
+        Returns
+        -------
+        pyarrow.Table
+            **As private as the cohort.**
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> cohort.plain_table()["age"].to_pylist()
+        [64, 71, 58]
+        """
         import pyarrow as pa
 
         return pa.table({name: _plain(self.table[name]) for name in self.columns})
@@ -184,6 +283,19 @@ class Cohort:
 
         A numeric column with states such as "<5" is text, as in the file; ``pd.to_numeric(column, errors="coerce")``
         gives its numbers.
+
+        Returns
+        -------
+        pandas.DataFrame
+            **As private as the cohort.**
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> cohort.to_pandas()["age"].max().item()
+        71
         """
         frame: pd.DataFrame = self.plain_table().to_pandas(date_as_object=False)
         return frame
@@ -203,6 +315,17 @@ class Cohort:
         ------
         FileError
             If the file cannot be written, or its name has another ending.
+
+        Examples
+        --------
+        >>> import pandas as pd
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71, 58]}), schema, public=True)
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     cohort.write(Path(folder, "ward.csv"))
+        ...     Path(folder, "ward.csv").read_text().splitlines()
+        ['age', '"64"', '"71"', '"58"']
         """
         from dpsynth.files import whole_file
         from dpsynth.writing import write_csv, write_parquet

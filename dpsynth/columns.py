@@ -1,4 +1,4 @@
-"""The kinds of column that a schema can declare: what is public about the values of each."""
+"""Column types of a schema: what is public about the values of each."""
 
 import math
 import re
@@ -61,7 +61,7 @@ Number = Annotated[float, BeforeValidator(_no_boolean), Field(allow_inf_nan=Fals
 
 
 class _Kind(BaseModel):
-    """What every kind of column has."""
+    """Base class of all column types."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -1,4 +1,4 @@
-"""What a condition on a column means: for a schema (is it possible?), for codes, and for the rows of a cohort."""
+"""Conditions on columns: what they mean for a schema, for codes, and for the rows of a cohort."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What cannot be: combinations that a schema forbids or requires, and the order of columns."""
+"""Constraints of a schema: combinations that it forbids or requires, and orders of columns."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any

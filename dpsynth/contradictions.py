@@ -1,4 +1,4 @@
-"""Whether the forbidden and required combinations of a schema leave each other room."""
+"""A check that forbidden and required combinations of a schema do not contradict each other."""
 
 from collections.abc import Mapping, Sequence
 from functools import reduce

@@ -31,7 +31,7 @@ _MOST_PLACES = 1000
 
 @dataclass(frozen=True)
 class DataCheck:
-    """What was found of data beside a schema.
+    """The result of a check of data against a schema.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What a check of data against a schema finds: faults, and how much of each column they touch. All of it is internal.
+"""Faults that a check of data against a schema reports, and shares of each column's rows. All of it is internal.
 
 Counts and places of rows are exact, so they must not leave the house. Values are never among them.
 """
@@ -15,7 +15,7 @@ __all__ = ["ColumnShares", "Fault", "at_rows"]
 
 @dataclass(frozen=True)
 class Fault:
-    """One thing that is not as the schema says.
+    """A fault of the data against the schema.
 
     Attributes
     ----------

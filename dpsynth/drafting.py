@@ -155,12 +155,28 @@ def _printable(name: str) -> str:
 
 
 def draft_schema(path: str | Path) -> Schema:
-    """Return the schema of `draft`, without the notes."""
+    """Return the schema of `draft`, without the notes.
+
+    Parameters
+    ----------
+    path
+        The file or folder, as for `draft`.
+
+    Returns
+    -------
+    Schema
+        With `confirmed: false`; as confidential as the data.
+
+    Raises
+    ------
+    FileError, DataError
+        As `draft`.
+    """
     return draft(path).schema
 
 
 def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None = None) -> Draft:
-    """Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
+    r"""Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
 
     How a CSV file is written (separator, decimal mark, encoding, lines of titles and totals) is found from all of it
     and put into the schema's `file`; what is read later is what stands there.
@@ -190,6 +206,16 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
     Notes
     -----
     Privacy contract: reads the data without noise. The draft is as confidential as the data.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     file = Path(folder, "ward.csv")
+    ...     _ = file.write_text("age,smoker\n64,yes\n71,no\n58,no\n")
+    ...     drafted = draft(file)
+    >>> drafted.schema.modelled, drafted.schema.confirmed
+    (('age', 'smoker'), False)
     """
     path, form = Path(path), form or {}
     images, written = _found_images(path, form)

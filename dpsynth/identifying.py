@@ -1,4 +1,4 @@
-"""Which columns tell patients apart, by their names: who, or what, an identifier's name says that it identifies.
+"""What a column's name says of whom or what it identifies.
 
 Names are public; nothing here looks at a value.
 """

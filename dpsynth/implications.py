@@ -1,4 +1,4 @@
-"""Forbidden and required combinations over codes, and rows that trade codes until they keep them.
+"""Forbidden and required combinations over codes, and the trades of codes between rows that keep them.
 
 Every implication is a set of clauses: conditions that never hold all at once. A row in which they do gives up what the
 constraint *forbids* or *requires*; its `when` stays. It trades the code with a row that may have it and has one that

@@ -1,4 +1,4 @@
-"""Rows that trade their values of ordered columns until each row keeps the order.
+"""Trades of ordered values between rows until each row keeps the order of its columns.
 
 A row whose values break an order is not thrown away: what is missing, what group it is of and how many visits it has
 would bend with it. It trades the value of one ordered column with another row that can take its value in exchange. So

@@ -1,4 +1,4 @@
-"""How long work reports its progress: what is called, and what stands in where nobody listens."""
+"""Reports of progress: the type of the function that is called, and the one that says nothing."""
 
 from collections.abc import Callable
 

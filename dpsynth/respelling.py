@@ -1,4 +1,4 @@
-"""Files that nobody has a schema for, read alike: the real one is drafted, and the others are read under that draft.
+"""Tables without a schema: the real one is drafted, and others are read in its spelling.
 
 A value in another spelling (``true`` for ``True``, ``1.0`` for ``1``, a midnight behind a date) is the same value.
 Values that the real file does not have stay categories of their own, so that the judgement sees them; what is no value

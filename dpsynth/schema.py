@@ -82,6 +82,11 @@ class Schema(BaseModel):
 
     Read one with `Schema.load` or `Schema.parse`: they raise `SchemaError` with a message that says where the fault is.
 
+    Raises
+    ------
+    SchemaError
+        From `parse` and `load`, which name the place, what was expected and what to do.
+
     Notes
     -----
     Privacy contract: everything in a schema is released. It must come from public knowledge, never from the data;
@@ -249,7 +254,19 @@ class Schema(BaseModel):
         return self.rows if self.visits is None else self.visits.patients
 
     def without_counts(self) -> "Schema":
-        """Return the schema of a part of the cohort: how many rows and patients it has is private."""
+        """Return the schema of a part of the cohort: how many rows and patients it has is private.
+
+        Returns
+        -------
+        Schema
+            Without ``rows`` and without the number of patients with visits.
+
+        Examples
+        --------
+        >>> facts = "{name: ward, rows: 900, columns: {age: {type: numeric, min: 0, max: 99}}}"
+        >>> Schema.parse(facts).without_counts().rows is None
+        True
+        """
         visits = self.visits and self.visits.model_copy(update={"patients": None})
         return self.model_copy(update={"rows": None, "visits": visits})
 
@@ -260,6 +277,11 @@ class Schema(BaseModel):
         ------
         SchemaError
             If `confirmed` is false, a question is open, or a column that tells patients apart is to be discovered.
+
+        Examples
+        --------
+        >>> facts = "{name: ward, confirmed: true, columns: {age: {type: numeric, min: 0, max: 99}}}"
+        >>> Schema.parse(facts).check_confirmed()
         """
         if not self.confirmed:
             asked = f" One question is open: {question(self)}." if self.open else ""
@@ -282,10 +304,21 @@ class Schema(BaseModel):
         document
             Text, or a mapping of plain values.
 
+        Returns
+        -------
+        Schema
+            Checked.
+
         Raises
         ------
         SchemaError
             If it is no schema. The message names the place, what was expected, and the nearest known field or column.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> schema.columns["age"].max
+        99.0
         """
         values = yamltext.loads(document) if isinstance(document, str) else document
         if not isinstance(values, Mapping) or not set(values) & set(cls.model_fields):
@@ -306,12 +339,26 @@ class Schema(BaseModel):
         path
             A YAML or JSON file in UTF-8.
 
+        Returns
+        -------
+        Schema
+            Checked.
+
         Raises
         ------
         FileError
             If the file cannot be read.
         SchemaError
             If it holds no schema; the message begins with the file's name.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     file = Path(folder, "ward.yaml")
+        ...     Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}").dump(file)
+        ...     Schema.load(file).modelled
+        ('age',)
         """
         path = Path(path)
         try:
@@ -328,7 +375,19 @@ class Schema(BaseModel):
             raise SchemaError(f"{path.name}: {error}") from None
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the plain values that `parse` reads, without what is left at its default."""
+        """Return the plain values that `parse` reads, without what is left at its default.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> schema.to_dict()
+        {'name': 'ward', 'columns': {'age': {'type': 'numeric', 'min': 0, 'max': 99}}}
+        """
         document = self.model_dump(mode="json", exclude_defaults=True)
         if document.pop("open", None):
             document = _in_place(document, "patient", OPEN)
@@ -349,16 +408,42 @@ class Schema(BaseModel):
         return document
 
     def to_yaml(self) -> str:
-        """Return the schema as YAML text, one line a column; `parse` gives an equal schema back."""
+        """Return the schema as YAML text, one line a column; `parse` gives an equal schema back.
+
+        Returns
+        -------
+        str
+            It ends in a line break.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> print(schema.to_yaml(), end="")
+        name: ward
+        columns:
+          age: {type: numeric, min: 0, max: 99}
+        """
         return yamltext.dumps(_one_line_each(self.to_dict()))
 
     def dump(self, path: str | Path) -> None:
         """Write the schema as YAML; the file is whole or not there.
 
+        Parameters
+        ----------
+        path
+            The file, in UTF-8; one that is there is replaced.
+
         Raises
         ------
         FileError
             If it cannot be written.
+
+        Examples
+        --------
+        >>> import tempfile
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     schema.dump(Path(folder, "ward.yaml"))
         """
         from dpsynth.files import whole_file
 
@@ -367,7 +452,18 @@ class Schema(BaseModel):
 
     @classmethod
     def json_schema(cls) -> dict[str, Any]:
-        """Return the JSON Schema (2020-12) of a schema file, for editors and validators."""
+        """Return the JSON Schema (2020-12) of a schema file, for editors and validators.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+
+        Examples
+        --------
+        >>> sorted(Schema.json_schema()["required"])
+        ['columns', 'name']
+        """
         document = cls.model_json_schema()
         for kind in (Numeric, Categorical, Boolean, Datetime, Identifier):
             definition = document["$defs"][kind.__name__]
@@ -376,7 +472,25 @@ class Schema(BaseModel):
 
 
 def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
-    """Return a suggestion such as `` (did you mean 'age'?)``, or nothing where no known name is near."""
+    """Return a suggestion such as `` (did you mean 'age'?)``, or nothing where no known name is near.
+
+    Parameters
+    ----------
+    name
+        What was written.
+    known
+        The names that there are.
+
+    Returns
+    -------
+    str
+        With a space before it.
+
+    Examples
+    --------
+    >>> nearest("aeg", ("age", "sex"))
+    " (did you mean 'age'?)"
+    """
     close = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {close[0]!r}?)" if close else ""
 

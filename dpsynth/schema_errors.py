@@ -1,4 +1,4 @@
-"""What a schema's fault is, in words that say where it stands and what to do."""
+"""Messages about faults of a schema: where each stands and what to do."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What kind of file something is that is no table we read: named by its first bytes, with what to do."""
+"""Kinds of files that are no tables, recognised by their first bytes, with what to do about each."""
 
 import re
 

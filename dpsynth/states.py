@@ -29,7 +29,7 @@ _GROUPED = re.compile(r"[-+]?[1-9][0-9]{0,2},[0-9]{3}")
 
 @dataclass(frozen=True)
 class Limit:
-    """What "<5" says: the sign and the number behind it."""
+    """A limit of a test as it is written, such as "<5": the sign and the number behind it."""
 
     sign: str
     number: Decimal

@@ -38,7 +38,7 @@ Positions = npt.NDArray[np.int64]
 
 
 class Visits(BaseModel):
-    """How the rows of a patient are to be understood as visits."""
+    """How the rows of a patient are visits: the column that numbers them, and what does not change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -15,7 +15,7 @@ _LONGEST = 10_000
 
 @dataclass(frozen=True)
 class Header:
-    """What an array file says of itself.
+    """The header of an array file: type and shape.
 
     Attributes
     ----------

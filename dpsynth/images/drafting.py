@@ -29,7 +29,7 @@ _FIRST = (1, 3)
 
 @dataclass
 class Found:
-    """What was found.
+    """The images of a draft: their facts for the schema, and the table that goes with them.
 
     Attributes
     ----------

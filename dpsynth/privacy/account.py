@@ -1,4 +1,4 @@
-"""One run's money: what was granted, what is spent, and the ledger that remembers it."""
+"""Privacy filter of one run: what was granted and spent."""
 
 import logging
 import threading
@@ -26,14 +26,16 @@ log = logging.getLogger(__name__)
 
 
 class Account:
-    """A budget from which questions are paid in advance.
+    """A privacy filter: events are paid out of a fixed budget, before the data is looked at.
 
     Parameters
     ----------
-    budget, accounting
-        What was granted, and how it is priced.
+    budget
+        The total (epsilon, delta) that may be spent.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``: how events are priced.
     delta_for_discovery
-        The part of delta that only key discovery may spend.
+        The part of delta that only key discovery may spend, a probability.
     training
         A training that the budget is to pay; its own ``rho`` is what is left for questions.
 
@@ -41,15 +43,24 @@ class Account:
     ----------
     rho
         The price that questions can pay.
+    events
+        What was paid for.
+    earlier
+        What the dataset's earlier runs spent; None without a ledger.
+    resumable
+        Whether the run can be taken up again, so that it stays open in the ledger when it fails.
 
     Raises
     ------
     InputError
         When training and questions together would cost more than the budget.
-    events
-        What was paid for.
-    earlier
-        What the dataset's earlier runs spent; None without a ledger.
+
+    Examples
+    --------
+    >>> account = Account(Budget(1, 1e-6), "gaussian", delta_for_discovery=0.0)
+    >>> account.debit([Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0)])
+    >>> round(account.rho - account.rho_left, 3)
+    0.005
     """
 
     def __init__(
@@ -88,6 +99,11 @@ class Account:
     def debit(self, events: Sequence[Event]) -> None:
         """Pay for all of the events or for none.
 
+        Parameters
+        ----------
+        events
+            What is to be asked; their prices, trainings and deltas are added to those paid before.
+
         Raises
         ------
         BudgetExceeded
@@ -116,6 +132,17 @@ class Account:
 
     def reserve(self, ledger: Ledger | None, *, patient_column: str | None, label: str, private: bool) -> None:
         """Write the whole budget into the ledger, if there is one, before anything is read.
+
+        Parameters
+        ----------
+        ledger
+            Where spending on the dataset is kept; None where the cohort is public.
+        patient_column
+            The column that tells patients apart; None where a row is a patient.
+        label
+            A name for the run, for the reader of the ledger.
+        private
+            False for a seeded test run.
 
         Raises
         ------
@@ -149,6 +176,20 @@ class Account:
     def take_up(self, ledger: Ledger | None, run: str, *, private: bool) -> int | None:
         """Go on with a run that was reserved before; return its claimed units, or None when it is closed.
 
+        Parameters
+        ----------
+        ledger
+            The ledger that the run was begun with; None where the cohort is public.
+        run
+            The run's id in the ledger.
+        private
+            False for a seeded test run.
+
+        Returns
+        -------
+        int or None
+            How many units (questions and blocks of steps) the run has claimed; None where it is closed.
+
         Raises
         ------
         LedgerError
@@ -175,7 +216,18 @@ class Account:
         return runs[0].units
 
     def claim(self, before: int, after: int) -> None:
-        """Claim units of the run in the ledger, if there is one."""
+        """Claim units of the run in the ledger, if there is one.
+
+        Parameters
+        ----------
+        before, after
+            The number of the run's units before and after the claim.
+
+        Raises
+        ------
+        LedgerError
+            When the run is not open, or its units were claimed already.
+        """
         if self._ledger is not None:
             self._ledger.claim(self._run, before, after)
 
@@ -184,6 +236,16 @@ class Account:
 
         While another error is on its way, one of the ledger is only logged: the reservation then counts in full. A run
         that can be taken up again stays open when it fails, and counts in full.
+
+        Parameters
+        ----------
+        failing
+            Whether another error is on its way.
+
+        Raises
+        ------
+        LedgerError
+            When the ledger cannot be written and no other error is on its way.
         """
         with self._lock:
             if self._closed:
@@ -200,9 +262,21 @@ class Account:
 
 
 def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledger | None:
-    """Return where spending on a cohort is kept: in the ledger that is named, else beside its file; None if public.
+    """Return the ledger of a cohort: the one that is named, else the one beside its file; None for a public cohort.
 
     A ledger that is named for a file counts for it from then on: the place beside the file points to it.
+
+    Parameters
+    ----------
+    cohort
+        The cohort on which something is to be spent.
+    named
+        The ledger, or the path of its file, where the caller names one.
+
+    Returns
+    -------
+    Ledger or None
+        None where the cohort is public and no ledger is named.
 
     Raises
     ------
@@ -211,6 +285,15 @@ def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledge
         already, or than that place points to: that would forget what was spent.
     LedgerError
         If the place beside the file points to a ledger that is not there.
+
+    Examples
+    --------
+    >>> from dpsynth.schema import Schema
+    >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+    >>> import pandas as pd
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71]}), schema)
+    >>> ledger_of(cohort, "ward.ledger.jsonl")
+    Ledger('ward.ledger.jsonl')
     """
     own = None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
     if named is None:

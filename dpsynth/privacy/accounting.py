@@ -1,4 +1,4 @@
-"""From what was asked to what it costs: events, their price, and the (epsilon, delta) of all of them together.
+"""Prices of events, and the (epsilon, delta) of all of them together.
 
 Currency
 --------
@@ -65,7 +65,7 @@ ROUNDING = 1e-9
 
 @dataclass(frozen=True)
 class Event:
-    """One kind of question that was asked of the private data: all fields are public.
+    """One kind of question that was asked of the private data; all fields are public.
 
     Parameters
     ----------
@@ -84,6 +84,12 @@ class Event:
         Probability, of each, that the event's own bound fails (key discovery).
     sampling_rate
         The chance of each patient to be in a step of a training; 1 for everything else.
+
+    Examples
+    --------
+    >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0, count=2)
+    >>> round(rows.price("gaussian"), 3)
+    0.01
     """
 
     kind: Kind
@@ -100,13 +106,41 @@ class Event:
         return self.kind == "sampled_gaussian"
 
     def price(self, accounting: Accounting) -> float:
-        """Return the price rho of all ``count`` of them; `ValueError` for a training, whose cost does not add."""
+        """Return the price rho of all ``count`` of them; `ValueError` for a training, whose cost does not add.
+
+        Parameters
+        ----------
+        accounting
+            ``"gaussian"`` or ``"zcdp"``.
+
+        Returns
+        -------
+        float
+            In units of rho: half of mu^2 in Gaussian DP, rho in zCDP.
+
+        Raises
+        ------
+        ValueError
+            For a training.
+
+        Examples
+        --------
+        >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0, count=2)
+        >>> round(rows.price("zcdp"), 3)
+        0.01
+        """
         if self.sampled:
             raise ValueError("a training has no price that adds; use epsilon_of")
         return self.count * _mu_squared(self, accounting) / 2
 
     def to_json(self) -> dict[str, Any]:
-        """Return the event as JSON-able facts."""
+        """Return the event as JSON-able facts.
+
+        Returns
+        -------
+        dict
+            What `from_json` reads.
+        """
         return {
             "kind": self.kind,
             "what": self.what,
@@ -119,7 +153,29 @@ class Event:
 
     @classmethod
     def from_json(cls, facts: Mapping[str, Any]) -> Self:
-        """Read what `to_json` wrote; `KeyError`, `TypeError` or `ValueError` when it is something else."""
+        """Read what `to_json` wrote.
+
+        Parameters
+        ----------
+        facts
+            A record of a ledger or of a privacy statement.
+
+        Returns
+        -------
+        Event
+            Checked.
+
+        Raises
+        ------
+        KeyError, TypeError, ValueError
+            When it is something else.
+
+        Examples
+        --------
+        >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0, count=2)
+        >>> Event.from_json(rows.to_json()) == rows
+        True
+        """
         kind = facts["kind"]
         if kind not in KINDS:
             raise ValueError("unknown kind of event")
@@ -132,7 +188,24 @@ class Event:
 
 
 def grouped(events: Iterable[Event]) -> list[Event]:
-    """Return the events with identical ones merged, in the order of first appearance."""
+    """Return the events with identical ones merged, in the order of first appearance.
+
+    Parameters
+    ----------
+    events
+        What was asked.
+
+    Returns
+    -------
+    list of Event
+        Each with the sum of the counts.
+
+    Examples
+    --------
+    >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0)
+    >>> [event.count for event in grouped([rows, rows])]
+    [2]
+    """
     totals: dict[tuple[Any, ...], int] = {}
     for e in events:
         key = (e.kind, e.what, e.sensitivity, e.scale, e.delta, e.sampling_rate)
@@ -141,27 +214,109 @@ def grouped(events: Iterable[Event]) -> list[Event]:
 
 
 def total_price(events: Iterable[Event], accounting: Accounting) -> float:
-    """Return the price of all questions together: prices add, also adaptively. Trainings have none, see `trainings`."""
+    """Return the price of all questions together: prices add, also adaptively. Trainings have none, see `trainings`.
+
+    Parameters
+    ----------
+    events
+        What was asked.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+
+    Returns
+    -------
+    float
+        In units of rho.
+
+    Examples
+    --------
+    >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0, count=2)
+    >>> round(total_price([rows, rows], "gaussian"), 3)
+    0.02
+    """
     return math.fsum(e.price(accounting) for e in events if not e.sampled)
 
 
 def trainings(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Return the events that are composed numerically."""
+    """Return the events that are composed numerically.
+
+    Parameters
+    ----------
+    events
+        What was asked.
+
+    Returns
+    -------
+    tuple of Event
+        Those of kind ``"sampled_gaussian"``.
+    """
     return tuple(e for e in events if e.sampled)
 
 
 def total_delta(events: Iterable[Event]) -> float:
-    """Return the events' own deltas together: they add."""
+    """Return the events' own deltas together: they add.
+
+    Parameters
+    ----------
+    events
+        What was asked.
+
+    Returns
+    -------
+    float
+        A probability.
+
+    Examples
+    --------
+    >>> total_delta([Event("gaussian", "values of dx", 1.0, 10.0, delta=1e-7)])
+    1e-07
+    """
     return math.fsum(e.count * e.delta for e in events)
 
 
 def gaussian_scale(sensitivity: float, rho: float) -> float:
-    """Return the standard deviation that makes a release of this L2 sensitivity cost ``rho``."""
+    """Return the standard deviation that makes a release of this L2 sensitivity cost ``rho``.
+
+    Parameters
+    ----------
+    sensitivity
+        How far one patient can move the answer, in the L2 norm.
+    rho
+        The price, positive.
+
+    Returns
+    -------
+    float
+        In the unit of the sensitivity.
+
+    Examples
+    --------
+    >>> gaussian_scale(1.0, 0.005)
+    10.0
+    """
     return sensitivity / math.sqrt(2 * rho)
 
 
 def selection_epsilon(rho: float, accounting: Accounting) -> float:
-    """Return the exponential mechanism's parameter that costs ``rho``."""
+    """Return the exponential mechanism's parameter that costs ``rho``.
+
+    Parameters
+    ----------
+    rho
+        The price, positive.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+
+    Returns
+    -------
+    float
+        The epsilon of the exponential mechanism; its Gumbel noise has scale ``2 sensitivity / epsilon``.
+
+    Examples
+    --------
+    >>> round(selection_epsilon(0.02, "zcdp"), 3)
+    0.4
+    """
     from scipy.special import log_ndtr
 
     if accounting == "zcdp":
@@ -173,7 +328,23 @@ def selection_epsilon(rho: float, accounting: Accounting) -> float:
 
 
 def selection_mu(epsilon: float) -> float:
-    """Return the mu for which an exponential mechanism with this parameter is mu-GDP (derived above)."""
+    """Return the mu for which an exponential mechanism with this parameter is mu-GDP (derived above).
+
+    Parameters
+    ----------
+    epsilon
+        The parameter of the exponential mechanism, positive.
+
+    Returns
+    -------
+    float
+        The inverse of `selection_epsilon`: the price is half of its square.
+
+    Examples
+    --------
+    >>> round(selection_mu(selection_epsilon(0.02, "gaussian")) ** 2 / 2, 6)
+    0.02
+    """
     from scipy.special import erfinv, ndtri_exp
 
     if epsilon < 1:
@@ -190,11 +361,11 @@ def rho_for(
     Parameters
     ----------
     budget
-        What a person grants.
+        The total (epsilon, delta) that may be spent.
     accounting
         ``"gaussian"`` or ``"zcdp"``.
     reserved_delta
-        The part of the budget's delta that key discovery will spend.
+        The part of the budget's delta that key discovery will spend, a probability.
     trained
         Trainings that the budget pays, too; the price is then found to one part in a thousand.
 
@@ -202,6 +373,11 @@ def rho_for(
     -------
     float
         The largest rho whose (epsilon, delta) stays within the budget, lattice and rounding included.
+
+    Raises
+    ------
+    InputError
+        When nothing of delta is left for questions.
 
     Examples
     --------
@@ -226,7 +402,30 @@ def rho_for(
 
 
 def epsilon_at(rho: float, accounting: Accounting, delta: float, trained: Sequence[Event] = ()) -> float:
-    """Return the epsilon of a total price, and of trainings beside it, at a delta; lattice and rounding included."""
+    """Return the epsilon of a total price, and of trainings beside it, at a delta; lattice and rounding included.
+
+    Parameters
+    ----------
+    rho
+        The price of all questions together.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+    delta
+        A probability.
+    trained
+        Trainings beside the questions.
+
+    Returns
+    -------
+    float
+        Infinite where delta is 0 and something was asked.
+
+    Examples
+    --------
+    >>> budget = Budget(1, 1e-6)
+    >>> round(epsilon_at(rho_for(budget, "gaussian"), "gaussian", budget.delta), 4)
+    1.0
+    """
     if rho <= 0 and not trained:
         return 0.0
     if not delta > 0:
@@ -263,6 +462,12 @@ def epsilon_of(events: Sequence[Event], delta: float, accounting: Accounting, *,
     -------
     float
         Infinite when nothing of delta is left.
+
+    Examples
+    --------
+    >>> rows = Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0, count=2)
+    >>> epsilon_of([rows], 1e-6, "gaussian") < epsilon_of([rows, rows], 1e-6, "gaussian") < 1
+    True
     """
     left = delta - total_delta(events) - extra_delta
     return epsilon_at(total_price(events, accounting), accounting, left, trainings(events))
@@ -275,6 +480,27 @@ def trade_off(
 
     The attacker knows all patients but one and tests whether that one is in the data. Without any privacy the false
     negative rate is 0; with perfect privacy the two rates add up to 1.
+
+    Parameters
+    ----------
+    rho
+        The price of all questions together.
+    accounting
+        ``"gaussian"`` or ``"zcdp"``.
+    extra_delta
+        What key discovery may spend besides, a probability.
+    trained
+        Trainings beside the questions.
+
+    Returns
+    -------
+    list of dict
+        For each ``false_positive_rate`` the ``min_false_negative_rate``, both from 0 to 1.
+
+    Examples
+    --------
+    >>> trade_off(0.005, "gaussian")[3]
+    {'false_positive_rate': 0.05, 'min_false_negative_rate': 0.9388}
     """
     rates = np.array([0.0001, 0.001, 0.01, 0.05, 0.1, 0.25, 0.5])
     if rho <= 0 and not trained:

@@ -1,4 +1,4 @@
-"""The only objects that hold private values, and the four noisy questions that they answer.
+"""Noisy answers from private values: the only objects that hold them, with the sensitivity of every answer.
 
 Nothing here decides what may be asked or what it costs: `dpsynth.privacy.session.Session` checks and debits first and
 passes on the noise that was paid for. A test can put a tape in the place of `PrivateAnswers`: whatever then still
@@ -65,7 +65,7 @@ CACHED_CELLS = 2**25
 
 
 class Answers(Protocol):
-    """What a session asks; `PrivateAnswers` asks the data, a test may answer from a tape."""
+    """The protocol of noisy answers: `PrivateAnswers` reads the data, a test may answer from a tape."""
 
     @property
     def private(self) -> bool:

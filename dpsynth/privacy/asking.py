@@ -1,4 +1,4 @@
-"""What every kind of question needs of its session."""
+"""Base class of questions: the public facts, the account and the answers of a session."""
 
 import abc
 

@@ -1,4 +1,4 @@
-"""What a person grants: one epsilon and one delta for everything that ever touches the private data."""
+"""The total (epsilon, delta) that a run may spend."""
 
 import math
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ MAX_DELTA = 1e-2
 
 @dataclass(frozen=True)
 class Budget:
-    """The whole of what may be spent: ``(epsilon, delta)``-DP for adding or removing one patient.
+    """The total (epsilon, delta) that a run may spend: differential privacy for adding or removing one patient.
 
     Parameters
     ----------
@@ -59,6 +59,11 @@ def default_delta() -> float:
     """Return the public rule for delta: one in a million, whatever the cohort.
 
     A rule that used the number of patients, such as ``1 / n``, would release it.
+
+    Returns
+    -------
+    float
+        A probability: 1e-6.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""A run that can be taken up again: its noisy answers and the state of its training, in a folder.
+"""Checkpoints: a run's noisy answers and the state of its training, in a folder from which it can go on.
 
 Nothing is ever done twice. A run counts its *units*, one a question and one a block of training steps, in the ledger: a
 unit is claimed there, on the disk, before it is done, and what came of it is written to the folder before anybody sees
@@ -83,12 +83,23 @@ class Checkpoint:
             )
 
     def path(self, unit: int) -> Path:
-        """Return where a unit's answer stands."""
+        """Return where a unit's answer stands.
+
+        Parameters
+        ----------
+        unit
+            The number of the question or block, from 0.
+
+        Returns
+        -------
+        Path
+            It need not exist yet.
+        """
         return self.folder / f"{unit:05d}.npz"
 
 
 class Journal:
-    """Answers that are written down, and read instead of asked where they were written before.
+    """Answers that are written to a checkpoint, and replayed from it where they are there.
 
     Parameters
     ----------
@@ -228,7 +239,7 @@ def _read(path: Path, digest: str) -> Any:
 
 
 class Kept:
-    """The state of a training, written after each block.
+    """The state of a training in a checkpoint, written after each block of steps.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Checks of what is asked, on public facts alone: made before anything is paid for or looked at."""
+"""Checks of questions on public facts alone, before anything is paid for or looked at."""
 
 import math
 from collections.abc import Sequence

@@ -39,6 +39,13 @@ class Query:
     ------
     InputError
         When columns and maps do not fit or the table would have more than 2^26 cells.
+
+    Examples
+    --------
+    >>> decades = np.arange(100) // 10
+    >>> by_age = Query(("age",), (decades,))
+    >>> by_age.shape, by_age.size
+    ((10,), 10)
     """
 
     columns: tuple[str, ...]
@@ -70,12 +77,42 @@ class Query:
 
 
 def fine_query(columns: Sequence[str], sizes: Mapping[str, int]) -> Query:
-    """Return the marginal of these columns over their finest cells."""
+    """Return the marginal of these columns over their finest cells.
+
+    Parameters
+    ----------
+    columns
+        Names of modelled columns.
+    sizes
+        The number of codes of each, as `dpsynth.codec.Codec.shape`.
+
+    Returns
+    -------
+    Query
+        Its maps leave every code as it is.
+
+    Examples
+    --------
+    >>> fine_query(["sex", "age"], {"sex": 2, "age": 64}).shape
+    (2, 64)
+    """
     return Query(tuple(columns), tuple(np.arange(sizes[name]) for name in columns))
 
 
 def coarsened(table: NDArray[np.int64], query: Query) -> NDArray[np.int64]:
     """Return the table of a query, added up from the table of its columns over their finest cells.
+
+    Parameters
+    ----------
+    table
+        Counts of the columns' finest cells.
+    query
+        Of the same columns, in the same order.
+
+    Returns
+    -------
+    int64 array
+        Of the query's shape. **As exact as the table: internal to the kernel where that is.**
 
     Examples
     --------
@@ -105,6 +142,12 @@ def contingency(codes: Codes, rows: int, queries: Sequence[Query]) -> list[NDArr
     -------
     list of int64 arrays
         One of each query's shape. **Exact: internal to the kernel.**
+
+    Examples
+    --------
+    >>> codes = {"sex": np.array([0, 1, 1], dtype=np.uint8)}
+    >>> contingency(codes, 3, [fine_query(["sex"], {"sex": 2})])[0].tolist()
+    [1, 2]
     """
     unique = {q.keys: q for q in queries}
     pairs = [q for q in unique.values() if len(q.columns) == 2]

@@ -1,4 +1,4 @@
-"""Which discovered values may be released: the threshold, and what is made of the values that reach it."""
+"""Discovery of categories: the threshold from which a value may be released, and the part of delta for it."""
 
 import math
 from collections.abc import Iterable, Sequence

@@ -1,4 +1,4 @@
-"""The one door through which a network learns from patients: clipped, noised sums of per-patient gradients (DP-SGD).
+"""DP-SGD: the only code that gives a network gradients of private data.
 
 Formal guarantee: before noise, a step of `Gradients` moves by at most ``plan.clipping_norm`` in the L2 norm when one
 patient is added or removed. Why, in the order of the code:

@@ -1,4 +1,4 @@
-"""Arithmetic while private gradients are taken: IEEE single precision, and one algorithm whatever the batch.
+"""Float arithmetic of private gradients: IEEE single precision, and one algorithm whatever the batch.
 
 TF32 keeps 10 bits of a factor's 23. Which algorithm a GPU chooses may depend on the shape of a batch, so on who else is
 in it, and a convolution that is computed in TF32 beside one more patient and in FP32 without them moves a clipped sum

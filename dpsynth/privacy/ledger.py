@@ -1,4 +1,4 @@
-"""What was spent on a dataset, across runs: one file beside the data, written before the data is touched.
+"""The ledger of a dataset: what all runs together spent, in one file that is written before the data is touched.
 
 The file holds one JSON record a line. A run first *reserves* all that it may spend and, at its end, *commits* what it
 did spend; a reservation without a commit (``kill -9``, power cut) counts in full. The first run also sets the
@@ -22,19 +22,17 @@ at any moment leaves the old file or the new one. Times in the records are infor
 
 import contextlib
 import errno
-import math
 import os
 import secrets
 import stat
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from dpsynth.errors import BudgetExceeded, InputError, LedgerError
+from dpsynth.errors import InputError, LedgerError
 from dpsynth.privacy import ledger_pointer
-from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, rho_for
-from dpsynth.privacy.budget import MIN_EPSILON, Budget
+from dpsynth.privacy.accounting import Accounting, Event
+from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.records import (
     RESTORE,
     LedgerState,
@@ -48,38 +46,15 @@ from dpsynth.privacy.records import (
     reserve_record,
 )
 from dpsynth.privacy.synced import replace_synced
+from dpsynth.privacy.totals import Spent, check_limit, spent_by
+
+__all__ = ["Ledger", "Spent"]
 
 LOCK_SECONDS = 60.0
 
 
-@dataclass(frozen=True)
-class Spent:
-    """The dataset's total: (epsilon, delta)-DP of all runs together, and how many runs there were.
-
-    ``open_runs`` did not commit and count with all that they reserved; ``test_runs`` were made with a fixed seed, so
-    the total protects nobody if anything that they made was published. ``added`` is the sum of the granted epsilons and
-    deltas where a training is among several runs, else None: it holds however later runs were chosen. ``unnamed`` runs
-    did not record which column told patients apart; the total takes them for runs of the same column as the others.
-    ``delta_spent`` is the part of the limit's delta that is used up (the discovery of values, and runs that are added
-    as they were granted): epsilon is found at what is left of it.
-    """
-
-    epsilon: float
-    delta: float
-    runs: int
-    open_runs: int
-    test_runs: int
-    added: tuple[float, float] | None = None
-    unnamed: int = 0
-    delta_spent: float = 0.0
-
-    def ends_first(self, limit: Budget) -> str:
-        """Return which of a limit's two numbers, ``"epsilon"`` or ``"delta"``, is used up further."""
-        return "delta" if self.delta_spent / limit.delta > self.epsilon / limit.epsilon else "epsilon"
-
-
 class Ledger:
-    """The record of what was spent on one dataset.
+    """The ledger file of one dataset: reserves, commits and adds up what runs spend.
 
     Parameters
     ----------
@@ -88,8 +63,23 @@ class Ledger:
 
     Examples
     --------
-    >>> Ledger("cohort.csv.ledger.jsonl")
+    >>> import tempfile
+    >>> from dpsynth.privacy.accounting import rho_for
+    >>> folder = tempfile.TemporaryDirectory()
+    >>> ledger = Ledger(Path(folder.name) / "cohort.csv.ledger.jsonl")
+    >>> ledger
     Ledger('cohort.csv.ledger.jsonl')
+    >>> budget = Budget(1, 1e-6)
+    >>> run = ledger.reserve(budget, accounting="gaussian", rho=rho_for(budget, "gaussian"), unit="row")
+    >>> [record.closed for record in ledger.runs()], round(ledger.spent().epsilon, 3)
+    ([False], 1.0)
+    >>> ledger.commit(run, [Event("gaussian", "number of rows", sensitivity=1.0, scale=10.0)])
+    >>> round(ledger.spent().epsilon, 3)
+    0.397
+    >>> ledger.raise_limit(Budget(2, 1e-6), reason="second study, approved by the data steward")
+    >>> ledger.limit
+    Budget(epsilon=2.0, delta=1e-06)
+    >>> folder.cleanup()
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -101,7 +91,23 @@ class Ledger:
 
     @classmethod
     def beside(cls, data: str | os.PathLike[str]) -> Self:
-        """Return the ledger that belongs to a data file: ``<data file>.ledger.jsonl``, or where that points to."""
+        """Return the ledger that belongs to a data file: ``<data file>.ledger.jsonl``, or where that points to.
+
+        Parameters
+        ----------
+        data
+            The data file; it need not exist.
+
+        Returns
+        -------
+        Ledger
+            Its file need not exist yet.
+
+        Examples
+        --------
+        >>> Ledger.beside("cohort.csv")
+        Ledger('cohort.csv.ledger.jsonl')
+        """
         resolved = Path(data).resolve()
         return cls(resolved.with_name(resolved.name + ".ledger.jsonl"))
 
@@ -111,13 +117,29 @@ class Ledger:
         return self._target().name
 
     def exists(self) -> bool:
-        """Whether there is a ledger, here or where the place beside the data points to."""
+        """Whether there is a ledger, here or where the place beside the data points to.
+
+        Returns
+        -------
+        bool
+            False before the first run.
+        """
         return ledger_pointer.exists(self.path.resolve())
 
     def counting(self, place: "Ledger") -> Self:
         """Return this ledger as the one that counts for the data beside a place, which will point to it.
 
         The pointer is written with the next run, before the data is touched; one of a folder that was moved is renewed.
+
+        Parameters
+        ----------
+        place
+            The ledger beside the data, as `beside` gives it.
+
+        Returns
+        -------
+        Ledger
+            Of the same file.
 
         Raises
         ------
@@ -140,6 +162,11 @@ class Ledger:
     def runs(self) -> list[Run]:
         """Return every run, oldest first.
 
+        Returns
+        -------
+        list of Run
+            Empty before the first run.
+
         Raises
         ------
         LedgerError
@@ -148,11 +175,27 @@ class Ledger:
         return list(self._read().runs)
 
     def spent(self, *, without: str = "") -> Spent:
-        """Return the dataset's total so far, all runs or all but one; open runs count with all that they reserved."""
+        """Return the dataset's total so far, all runs or all but one; open runs count with all that they reserved.
+
+        Parameters
+        ----------
+        without
+            The id of a run that is left out.
+
+        Returns
+        -------
+        Spent
+            Zero before the first run.
+
+        Raises
+        ------
+        LedgerError
+            When the file cannot be read or trusted.
+        """
         state = self._read()
         if state.limit is None:
             return Spent(0.0, 0.0, 0, 0, 0)
-        return _spent([r for r in state.runs if r.run != without], state.limit)
+        return spent_by([r for r in state.runs if r.run != without], state.limit)
 
     def reserve(
         self,
@@ -172,9 +215,11 @@ class Ledger:
         Parameters
         ----------
         budget
-            What the run asks. The first run's budget becomes the dataset's limit.
-        accounting, rho, extra_delta
-            The budget's price and the part of its delta that key discovery may spend.
+            The total (epsilon, delta) that the run may spend. The first run's budget becomes the dataset's limit.
+        accounting, rho
+            ``"gaussian"`` or ``"zcdp"``, and the price of the budget under it.
+        extra_delta
+            The part of the budget's delta that key discovery may spend, a probability.
         unit, patient_column
             What is protected: ``"patient"`` and the column that tells patients apart, or ``"row"``. Runs of another
             unit are refused.
@@ -213,7 +258,7 @@ class Ledger:
         with self._locked() as state:
             limit = state.limit or run.budget
             self._check_unit(state.runs, run)
-            _check_limit(state.runs, run, limit)
+            check_limit(state.runs, run, limit)
             records = [] if state.limit else [limit_record(run.budget, "set by the first run")]
             self._write(state, [*records, reserve_record(run)])
 
@@ -252,6 +297,13 @@ class Ledger:
     def commit(self, run: str, events: Sequence[Event]) -> None:
         """Write down what a run did spend; what it had reserved beyond that is free again.
 
+        Parameters
+        ----------
+        run
+            The id that `reserve` returned.
+        events
+            All that was asked.
+
         Raises
         ------
         LedgerError
@@ -265,6 +317,13 @@ class Ledger:
 
     def claim(self, run: str, before: int, after: int) -> None:
         """Claim units of an open run, before they are done; each can be claimed once.
+
+        Parameters
+        ----------
+        run
+            The id that `reserve` returned.
+        before, after
+            The number of the run's units (questions and blocks of training steps) before and after the claim.
 
         Raises
         ------
@@ -283,6 +342,13 @@ class Ledger:
 
     def raise_limit(self, limit: Budget, *, reason: str) -> None:
         """Set the dataset's limit on purpose; the reason is kept in the file.
+
+        Parameters
+        ----------
+        limit
+            The new limit, not below the present one in epsilon or delta.
+        reason
+            Who decided it and why.
 
         Raises
         ------
@@ -397,109 +463,3 @@ def _differ(run: Run, other: Run) -> bool:
     """Whether two runs are known to protect different units."""
     named = not (run.unnamed or other.unnamed)
     return run.unit != other.unit or (named and run.patient_column != other.patient_column)
-
-
-def _common_accounting(runs: Sequence[Run]) -> Accounting:
-    """Return the accounting in which all runs are added; which one a run uses is public and fixed in advance."""
-    return "gaussian" if _trained(runs) or all(r.accounting == "gaussian" for r in runs) else "zcdp"
-
-
-def _total(runs: Sequence[Run], delta: float) -> float:
-    """Return the epsilon of all runs together at the limit's delta."""
-    joint, apart = _composed(runs)
-    accounting = _common_accounting(joint)
-    left = delta - _delta_spent(runs)
-    price = math.fsum(r.price(accounting) for r in joint)
-    return epsilon_at(price, accounting, left, _trained(joint)) + math.fsum(r.budget.epsilon for r in apart)
-
-
-def _delta_spent(runs: Sequence[Run]) -> float:
-    """Return the part of the limit's delta at which no epsilon can be found any more."""
-    joint, apart = _composed(runs)
-    return math.fsum(r.delta() for r in joint) + math.fsum(r.budget.delta for r in apart)
-
-
-def _trained(runs: Sequence[Run]) -> tuple[Event, ...]:
-    return tuple(event for r in runs for event in r.trained())
-
-
-def _composed(runs: Sequence[Run]) -> tuple[list[Run], list[Run]]:
-    """Return the runs that are composed by their events, and those whose epsilons and deltas are added.
-
-    A training is composed with Gaussian prices; an open reservation under ``zcdp`` has none.
-    """
-    apart = [r for r in runs if not r.closed and r.accounting == "zcdp"] if _trained(runs) else []
-    return [r for r in runs if r not in apart], apart
-
-
-def _spent(runs: Sequence[Run], limit: Budget) -> Spent:
-    epsilon = _total(runs, limit.delta)
-    open_runs, test_runs = sum(not r.closed for r in runs), sum(not r.private for r in runs)
-    return Spent(
-        epsilon,
-        limit.delta if epsilon else 0.0,
-        len(runs),
-        open_runs,
-        test_runs,
-        _added(runs),
-        sum(r.unnamed for r in runs),
-        _delta_spent(runs),
-    )
-
-
-def _added(runs: Sequence[Run]) -> tuple[float, float] | None:
-    """Return the sums of what was granted to runs that asked anything; None where prices alone are enough."""
-    asked = [r.budget for r in runs if r.events != ()]
-    if len(asked) < 2 or not _trained(runs):
-        return None
-    return math.fsum(budget.epsilon for budget in asked), math.fsum(budget.delta for budget in asked)
-
-
-def _check_limit(runs: Sequence[Run], run: Run, limit: Budget) -> None:
-    """Refuse a run with which the dataset's total, or with a training the sum of the epsilons, would pass its limit."""
-    added = _added([*runs, run])
-    asked = max(_total([*runs, run], limit.delta), 0.0 if added is None else added[0])
-    if asked <= limit.epsilon * (1 + 1e-9):
-        return
-    spent = _spent(runs, limit)
-    if added is None and _total([*runs, run], limit.delta + _delta_spent([*runs, run])) <= limit.epsilon * (1 + 1e-9):
-        raise BudgetExceeded(_delta_exhausted(spent, run, limit))
-    raise BudgetExceeded(
-        f"this dataset's limit is epsilon {limit.epsilon:.6g} at delta {limit.delta:g}; {spent.runs} earlier run(s) "
-        f"spent {spent.epsilon:.6g}, this one asks {run.budget.epsilon:.6g} at delta {run.budget.delta:g}, and about "
-        f"{_left([*runs, run], run, limit):.6g} is left.{_why(added)} Nothing was looked at. Ask for less, use a model "
-        "that is already fitted (sampling from it is free), or raise the limit on purpose: `dpsynth ledger "
-        "raise-limit`."
-    )
-
-
-def _delta_exhausted(spent: Spent, run: Run, limit: Budget) -> str:
-    """Say that it is delta that does not suffice, though epsilon would."""
-    asked = _delta_spent([run])
-    return (
-        f"this dataset's delta is exhausted: its limit is delta {limit.delta:g}, {spent.runs} earlier run(s) spent "
-        f"{spent.delta_spent:g} of it on finding values (discover), this one asks {asked:g} for that at delta "
-        f"{run.budget.delta:g}, and {max(0.0, limit.delta - spent.delta_spent):g} is left, of which the noise of all "
-        f"runs needs a part. Epsilon would do ({spent.epsilon:.6g} of {limit.epsilon:.6g} spent). Nothing was looked "
-        "at. Declare the values in the schema instead of `discover`, ask with a smaller --delta, or raise the limit's "
-        "delta on purpose: `dpsynth ledger raise-limit --delta`."
-    )
-
-
-def _why(added: tuple[float, float] | None) -> str:
-    return "" if added is None else f" With a training among the runs their epsilons are added: {added[0]:.6g}."
-
-
-def _left(runs: Sequence[Run], run: Run, limit: Budget) -> float:
-    """Return the epsilon that a run of this accounting could still ask, at its own delta."""
-    others, apart = _composed([r for r in runs if r is not run])
-    accounting = _common_accounting([*others, run])
-    used = _delta_spent([r for r in runs if r is not run]) + run.extra_delta
-    epsilon = limit.epsilon - math.fsum(r.budget.epsilon for r in apart)
-    if used >= limit.delta or run.budget.delta <= run.extra_delta or epsilon < MIN_EPSILON:
-        return 0.0
-    free = rho_for(Budget(epsilon, limit.delta), accounting, reserved_delta=used, trained=_trained(others))
-    rho = free - math.fsum(r.price(accounting) for r in others)
-    left = epsilon_at(max(0.0, rho), run.accounting, run.budget.delta - run.extra_delta)
-    added = _added(runs)
-    return left if added is None else max(0.0, min(left, limit.epsilon - (added[0] - run.budget.epsilon)))

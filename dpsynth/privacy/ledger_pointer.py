@@ -1,4 +1,4 @@
-"""Which file is the ledger that counts: where one is kept elsewhere, the place beside the data points to it.
+"""Pointers to ledgers: where one is kept elsewhere, the place beside the data says which file counts.
 
 The *place* of a file of patients is ``<data file>.ledger.jsonl`` beside it. There the ledger lies, or, where the first
 run named another file, a pointer of one line that says where it is. So every later run finds it, whichever name it is
@@ -32,7 +32,7 @@ LONGEST = 2**16
 
 @dataclass(frozen=True)
 class Pointer:
-    """What a pointer says.
+    """The contents of a pointer file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Noise: the integer Gaussian and the noisy maximum, from opendp for releases and from a seed for tests.
+"""Noise mechanisms: integer Gaussian and noisy maximum, from opendp for releases and from a seed for tests.
 
 Everything random that protects a patient is here. `SystemNoise` draws from the operating system through opendp, whose
 samplers are exact on integers and rationals: no floating-point number is ever added to a private one.
@@ -28,7 +28,7 @@ UNIFORM_ERROR = 2.0**-51
 
 
 class Noise(Protocol):
-    """What the kernel adds to private numbers."""
+    """The protocol of noise: what the kernel adds to exact answers."""
 
     private: ClassVar[bool]
     description: ClassVar[str]

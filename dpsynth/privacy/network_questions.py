@@ -1,4 +1,4 @@
-"""What may be asked for a network: noisy sums over images, and noisy gradients."""
+"""Questions for networks: noisy sums over images, votes of teachers, and noisy gradients."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -27,7 +27,7 @@ Records = Literal["rows", "images"]
 
 
 class NetworkQuestions(Asking):
-    """Questions about images, and the training of a network; all are debited before the data is looked at."""
+    """Questions about images, and the training of a network; each is paid for before the data is looked at."""
 
     def image_sums(self, groups: Query, features: Features, rho: float) -> Floats:
         """Sum the features of images by group.
@@ -42,7 +42,7 @@ class NetworkQuestions(Asking):
         features
             The public map.
         rho
-            What it may cost.
+            The price of the call.
 
         Returns
         -------
@@ -63,10 +63,24 @@ class NetworkQuestions(Asking):
     def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
         """Sum the products ``z z'`` of the features of images by group; arguments and errors as for `image_sums`.
 
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups.
+        features
+            The public map.
+        rho
+            The price of the call.
+
         Returns
         -------
         float64 array, shape (groups.size, dimension, dimension)
             Symmetric; noise of standard deviation ``1 / sqrt(2 rho)`` on the diagonal and ``1 / sqrt(4 rho)`` off it.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
         """
         sigma = self._checked_sums(groups, features, rho)
         self._account.debit([Event("gaussian", checks.describe("image products by ", groups), 1.0, sigma)])
@@ -77,10 +91,22 @@ class NetworkQuestions(Asking):
 
         Arguments and errors as for `image_sums`.
 
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups.
+        rho
+            The price of the call.
+
         Returns
         -------
         float64 array, shape (groups.size,)
             With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
         """
         return self.image_sums(groups, Ones(self._inputs), rho)[:, 0]
 
@@ -93,7 +119,7 @@ class NetworkQuestions(Asking):
         Parameters
         ----------
         rho
-            What it may cost.
+            The price of the call.
 
         Returns
         -------
@@ -190,7 +216,7 @@ class NetworkQuestions(Asking):
         asked
             (m, panel.width) made rows that they vote on.
         rho
-            What it may cost.
+            The price of the call.
 
         Returns
         -------

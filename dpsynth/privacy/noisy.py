@@ -1,4 +1,4 @@
-"""What a session answers: noisy tables, with their noise and their price. All of it is public."""
+"""Noisy tables as a session returns them, with their noise and their price; all of it is public."""
 
 from dataclasses import dataclass
 

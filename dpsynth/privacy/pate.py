@@ -1,4 +1,4 @@
-"""Teachers that tell patients' rows from made ones, each from its own part of the patients (PATE).
+"""PATE: teachers on disjoint parts of the patients vote whether a row is a patient's or generated.
 
 Formal guarantee, for one patient added or removed: a vote on m made rows moves by at most ``sqrt(m)`` in the L2 norm.
 Why, in the order of the code:
@@ -40,7 +40,7 @@ LARGEST_FEATURE = 1e3
 
 @dataclass(frozen=True, eq=False)
 class Panel:
-    """What the teachers are, fixed before the data is looked at; all of it is public.
+    """The configuration of the teachers, fixed before the data is looked at; all of it is public.
 
     Parameters
     ----------

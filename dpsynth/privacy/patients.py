@@ -1,4 +1,4 @@
-"""The private records of a cohort, patient by patient: what a training step and a sum over images read."""
+"""Private records grouped by patient: what a training step and a sum over images read."""
 
 from typing import TYPE_CHECKING, Any
 

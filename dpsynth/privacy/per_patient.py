@@ -1,4 +1,4 @@
-"""Per-patient gradients: how they are found, their norms, and their weighted sums.
+"""Per-patient gradients: three ways to compute them, their norms, and their weighted sums.
 
 Three backends give the same numbers. ``loop`` takes one patient after another with plain autograd: the reference.
 ``vmap`` is right for every network whose forward pass treats patients apart. ``layer`` makes one backward pass to the
@@ -31,7 +31,7 @@ BLOCK = 1024
 
 
 class GradientPart(Protocol):
-    """The gradients of some parameters, of every patient of a batch."""
+    """The per-patient gradients of some of the parameters, for one batch."""
 
     def squares(self) -> Tensor:
         """Return (patients,) float64 squared L2 norms of these parameters' part of each gradient."""
@@ -46,7 +46,7 @@ Backend = Callable[[nn.Module, Batch], list[GradientPart]]
 
 
 class Dense:
-    """Gradients that were formed.
+    """Per-patient gradients that are held in full.
 
     Parameters
     ----------
@@ -85,7 +85,7 @@ class Dense:
 
 
 class Products:
-    """Gradients of a linear layer's weight, sums of products of two vectors a row, which are not formed.
+    """Per-patient gradients of a linear layer's weight, held as the factors of their sum of products.
 
     Parameters
     ----------

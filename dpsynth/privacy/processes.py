@@ -1,4 +1,4 @@
-"""Several processes on one training (``torchrun``): one of them asks, spends and adds noise; all of them compute.
+"""Training in several processes (``torchrun``): one of them asks, spends and adds noise; all of them compute.
 
 The first process alone touches the ledger, answers questions and draws noise, and gives the others what came of it.
 Every process reads the cohort and takes the gradients of its own part of the patients, each of whom is in one part.

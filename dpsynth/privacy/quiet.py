@@ -1,4 +1,4 @@
-"""Nothing that foreign code says leaves the kernel: warnings and log records may hold values."""
+"""A guard that withholds warnings and log records of foreign code: they may hold private values."""
 
 import logging
 import warnings

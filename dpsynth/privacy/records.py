@@ -1,4 +1,4 @@
-"""The records of a ledger file: how a run and a limit are written, chained and read again."""
+"""Records of a ledger file: how runs and limits are written, chained by checksums, and read again."""
 
 import datetime as dt
 import hashlib
@@ -77,7 +77,7 @@ class Run:
 
 @dataclass(frozen=True)
 class LedgerState:
-    """What the file says: its last checksum, its limit and its runs."""
+    """The contents of a ledger file: its last checksum, its limit and its runs."""
 
     lines: tuple[str, ...] = ()
     checksum: str = ""
@@ -171,7 +171,7 @@ def parse(text: str, name: str) -> LedgerState:
 
 
 class _Newer(Exception):  # noqa: N818  (a signal inside this file, not an error that a user meets)
-    """The record's version is above ours."""
+    """A record of a later version than this one can read."""
 
 
 def _apply(state: LedgerState, line: str) -> LedgerState:

@@ -1,4 +1,4 @@
-"""A normal number rounded to a whole one, decided exactly from a uniform number whose bits are drawn as needed.
+"""Exact sampling of a normal number rounded to a whole one, from a uniform number with bits drawn as needed.
 
 Let U be uniform on (0, 1/2] and ``|N| = -Phi^-1(U)``. Then ``round(sigma |N|) = n`` where
 

@@ -1,4 +1,4 @@
-"""Trainings and questions together: Gaussians on Poisson samples, composed numerically with one full Gaussian.
+"""Privacy loss of trainings and questions together: sampled Gaussians composed with one full Gaussian.
 
 A step of a private training adds each patient's clipped gradient with probability q and releases the sum with Gaussian
 noise. Its pair of worst-case output distributions (add or remove one patient) is known exactly; dp-accounting composes

@@ -1,4 +1,4 @@
-"""A session: a private cohort that is opened under a budget and answers noisy questions until the budget is spent.
+"""A session: a private cohort, opened under a budget, that answers noisy questions until the budget is spent.
 
 Every question is checked and debited before the data is looked at. Nothing that a session says, raises or logs
 depends on the data in any way that was not paid for; in particular it never tells how many rows there are.
@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 
 
 class Session(TableQuestions, NetworkQuestions):
-    """Questions to a private cohort; made by `Session.open`, used in a ``with`` block.
+    """A private cohort under a budget; made by `Session.open`, used in a ``with`` block.
 
     Privacy contract: all answers together are (epsilon, delta)-DP for adding or removing one patient with all of
     their rows, with the budget that the session was opened under, however the questions depend on earlier answers.
@@ -46,6 +46,19 @@ class Session(TableQuestions, NetworkQuestions):
         The number of rows, only where it is public; else None.
     codec
         The codec of the cohort; `discover` replaces it by one that knows more values.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dpsynth.privacy.counting import fine_query
+    >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {smoker: {type: boolean}}}")
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"smoker": [True, False] * 50}), schema, public=True)
+    >>> with Session.open(cohort, Budget(1, 1e-6), seed=1) as session:
+    ...     counts, = session.count([fine_query(["smoker"], session.codec.shape)], [session.rho])
+    >>> counts.counts.shape, round(counts.sigma, 2)
+    ((2,), 4.22)
+    >>> session.rho_left, session.statement()["private"]
+    (0.0, False)
     """
 
     def __init__(
@@ -96,7 +109,7 @@ class Session(TableQuestions, NetworkQuestions):
         cohort
             The private cohort.
         budget
-            The whole budget of everything that this session will ever answer.
+            The total (epsilon, delta) that this session may spend.
         accounting
             ``"gaussian"`` (exact; selections cost more) or ``"zcdp"``; see `dpsynth.privacy.accounting`.
         ledger
@@ -119,6 +132,11 @@ class Session(TableQuestions, NetworkQuestions):
         checkpoint
             Where the run is kept while it goes on. A run that is there, opened with the same arguments, is taken up
             where it was stopped: nothing is reserved, asked or trained twice.
+
+        Returns
+        -------
+        Session
+            Open; leaving its ``with`` block commits what was spent.
 
         Raises
         ------
@@ -203,7 +221,13 @@ class Session(TableQuestions, NetworkQuestions):
         self._account.close(failing=error is not None or self._left_out)
 
     def close(self) -> None:
-        """Commit what was spent to the ledger; no more questions. Leaving the ``with`` block does it."""
+        """Commit what was spent to the ledger; no more questions. Leaving the ``with`` block does it.
+
+        Raises
+        ------
+        LedgerError
+            When the ledger cannot be written; the reservation then counts in full.
+        """
         self._account.close(failing=self._left_out)
 
     @property
@@ -252,7 +276,18 @@ class Session(TableQuestions, NetworkQuestions):
         return self._genuine and self._asked.private
 
     def statement(self) -> dict[str, Any]:
-        """Return everything that ``privacy.json`` needs; all of it is public."""
+        """Return everything that ``privacy.json`` needs; all of it is public.
+
+        Returns
+        -------
+        dict
+            JSON-able.
+
+        Raises
+        ------
+        InputError
+            When the session was not made by `open`.
+        """
         return statement(
             schema=self.schema,
             budget=self.budget,

@@ -1,4 +1,4 @@
-"""The privacy statement of a release: what was promised, what was spent, on what, and what is not protected."""
+"""The privacy statement (``privacy.json``): guarantee, budget, events, and what is not protected."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ from typing import Any
 
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_of, grouped, total_delta, trade_off
 from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Spent
+from dpsynth.privacy.totals import Spent
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 

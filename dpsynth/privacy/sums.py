@@ -1,4 +1,4 @@
-"""Exact sums of clipped features by group, in whole numbers: what noise is added to, and never released as they are.
+"""Exact sums of clipped image features by group, in whole numbers; noise is added before anything leaves.
 
 Sensitivities, for one patient added or removed, whatever the number of their images
 -----------------------------------------------------------------------------------

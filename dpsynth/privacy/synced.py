@@ -1,4 +1,4 @@
-"""A file is whole and on the disk, or it is the one that was there before."""
+"""Atomic replacement of a file, flushed to the disk."""
 
 import contextlib
 import errno

@@ -1,4 +1,4 @@
-"""What may be asked about the table: counts, interactions, errors, selections, quantiles, values."""
+"""Questions about the table: counts, interactions, errors, selections, quantiles, discovery of values."""
 
 import math
 from collections.abc import Sequence
@@ -19,7 +19,29 @@ from dpsynth.privacy.quantiles import boundaries, tree_queries
 
 
 class TableQuestions(Asking):
-    """Questions that every session answers; each is checked and debited before the data is looked at."""
+    """Questions about the rows of a cohort; each is checked and paid for before the data is looked at.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dpsynth.cohort import Cohort
+    >>> from dpsynth.privacy import Budget, Session
+    >>> from dpsynth.privacy.counting import fine_query
+    >>> from dpsynth.schema import Schema
+    >>> columns = "{smoker: {type: boolean}, age: {type: numeric, min: 0, max: 99}}"
+    >>> facts = f"{{name: ward, confirmed: true, columns: {columns}}}"
+    >>> ages = pd.DataFrame({"smoker": [True, False] * 50, "age": range(100)})
+    >>> cohort = Cohort.from_pandas(ages, Schema.parse(facts), public=True)
+    >>> with Session.open(cohort, Budget(1, 1e-6), seed=1) as session:
+    ...     smokers = fine_query(["smoker"], session.codec.shape)
+    ...     rho = session.rho / 4
+    ...     counts, = session.count([smokers], [rho])
+    ...     errors = session.marginal_errors([smokers], [[50, 50]], rho)
+    ...     worst = session.select([smokers], [[50, 50]], [0.0], rho)
+    ...     cuts = session.quantiles("age", 2, rho)
+    >>> counts.counts.shape, round(counts.sigma, 1), len(errors), worst
+    ((2,), 8.4, 1, [0])
+    """
 
     def count(self, queries: Sequence[Query], rhos: Sequence[float]) -> list[NoisyCounts]:
         """Count marginals.
@@ -150,6 +172,15 @@ class TableQuestions(Asking):
 
         One patient moves each by at most ``max_rows_per_patient``, so the vector by ``sqrt(m)`` times that (L2).
 
+        Parameters
+        ----------
+        queries
+            The marginals.
+        expected
+            For each query an array of its shape, in rows.
+        rho
+            The price of the whole call.
+
         Returns
         -------
         list of float
@@ -174,6 +205,15 @@ class TableQuestions(Asking):
         """Find k quantiles of a column with ordered cells, on its public grid.
 
         A dyadic tree of counts: each of its ``ceil(log2(cells)) + 1`` levels is a marginal that costs an equal part.
+
+        Parameters
+        ----------
+        column
+            A column with ordered cells.
+        k
+            How many quantiles, at least 1.
+        rho
+            The price of the whole tree.
 
         Returns
         -------
@@ -203,12 +243,17 @@ class TableQuestions(Asking):
         Parameters
         ----------
         column
-            The column.
+            A column of `to_discover`.
         rho
-            What it may cost.
+            The price of the noisy counts.
         delta
             Probability that a value of one patient alone is released; by default an equal part of the half of the
             budget's delta that is reserved for it.
+
+        Returns
+        -------
+        list
+            The values, at most ``max_values``, in their own order.
 
         Raises
         ------

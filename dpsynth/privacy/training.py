@@ -1,4 +1,4 @@
-"""The plan of a private training: one object says what is sampled, clipped and noised, and what that costs.
+"""The plan of a private training: sampling rate, steps, clipping, noise, and what they cost.
 
 A step (DP-SGD, Abadi et al. 2016) draws each *patient* with probability ``sampling_rate``, takes the gradient of the
 mean loss over at most so many of their records, clips it once to ``clipping_norm``, and releases the sum over the drawn
@@ -29,8 +29,8 @@ LEAST_NOISE = 0.3
 class TrainingPlan:
     """A private training, fixed before the data is touched; make one with `within`.
 
-    Privacy contract: `event` is the whole cost of ``steps`` calls of the kernel's gradient door, which takes its sample
-    from `draws` and its clipping and noise from here.
+    Privacy contract: `event` is the whole cost of ``steps`` calls of the kernel's gradients, which take their sample
+    from `draws` and their clipping and noise from here.
 
     Parameters
     ----------
@@ -86,13 +86,18 @@ class TrainingPlan:
         Parameters
         ----------
         budget
-            What a person grants, for training and questions together.
+            The total (epsilon, delta) that training and questions together may spend.
         sampling_rate, steps, clipping_norm, microbatch
             As for the plan.
         questions
             Share of the budget's price that is kept for questions, in [0, 1).
         reserved_delta
             The part of the budget's delta that key discovery will spend.
+
+        Returns
+        -------
+        TrainingPlan
+            With the noise multiplier to one part in 5,000, from above.
 
         Raises
         ------
@@ -134,7 +139,27 @@ class TrainingPlan:
         )
 
     def draws(self, patients: int, uniform: Callable[[int], NDArray[np.float64]]) -> Iterator[NDArray[np.intp]]:
-        """Yield, for each step, the patients in it: each with probability `sampling_rate`, apart from the others."""
+        """Yield, for each step, the patients in it: each with probability `sampling_rate`, apart from the others.
+
+        Parameters
+        ----------
+        patients
+            How many there are; private.
+        uniform
+            Returns so many random numbers, uniform in [0, 1).
+
+        Yields
+        ------
+        array of int
+            Positions of the patients in the step, increasing. **Private: internal to the kernel.**
+
+        Examples
+        --------
+        >>> import numpy as np
+        >>> plan = TrainingPlan(sampling_rate=0.5, steps=1, noise_multiplier=1.0)
+        >>> next(plan.draws(3, lambda count: np.array([0.9, 0.2, 0.4]))).tolist()
+        [1, 2]
+        """
         for _ in range(self.steps):
             yield np.flatnonzero(uniform(patients) < self.sampling_rate)
 

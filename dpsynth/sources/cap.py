@@ -1,4 +1,4 @@
-"""Which rows and images of a patient are kept: at most the cap, chosen by a keyed hash.
+"""The cap of a patient: which of their rows and images are kept, chosen by a keyed hash.
 
 ``HMAC-SHA-256(secret of the run, what it is, patient, row, number among equal ones)`` gives each row a number, and a
 patient keeps the rows with the lowest. So

@@ -20,7 +20,7 @@ __all__ = ["Memory"]
 
 
 class Memory:
-    """The patients of a cohort in memory; keeps the protocol `dpsynth.sources.Parts` with one part.
+    """The patients of a cohort in memory, as one part; implements `dpsynth.sources.Parts`.
 
     Parameters
     ----------

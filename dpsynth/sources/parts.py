@@ -1,4 +1,4 @@
-"""What the kernel knows of the private side: patients in parts, and sums of whole numbers over the parts."""
+"""The seam to the private side: patients in parts, and sums of whole numbers over the parts."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -52,7 +52,7 @@ class Part:
 
 
 class Parts(Protocol):
-    """The private side of a session: every exact answer is a sum over parts of the patients, of whole numbers.
+    """The protocol of the private side: patients in parts; every exact answer is a sum of whole numbers over them.
 
     Guarantee that an implementation gives: **all rows and images of a patient are in one part**; a patient has at most
     as many rows and images as the cap says, and which of them stay depends on that patient and the run's secret only,
@@ -65,7 +65,13 @@ class Parts(Protocol):
     """Whether each pass reads the patients anew, so that many questions should share one pass."""
 
     def use(self, codec: "Codec") -> None:
-        """Encode the columns that this codec knows and no earlier one knew, in the codec's order."""
+        """Encode the columns that this codec knows and no earlier one knew, in the codec's order.
+
+        Parameters
+        ----------
+        codec
+            It knows at least the columns of every earlier one.
+        """
         ...
 
     def __iter__(self) -> Iterator[Part]:
@@ -73,16 +79,48 @@ class Parts(Protocol):
         ...
 
     def total(self, function: Callable[[Part], Sequence[Integers]]) -> list[Integers]:
-        """Return the sum over parts of arrays of whole numbers, which have the same shapes for every part."""
+        """Return the sum over parts of arrays of whole numbers, which have the same shapes for every part.
+
+        Parameters
+        ----------
+        function
+            Returns arrays of whole numbers for a part; their shapes depend on public facts alone.
+
+        Returns
+        -------
+        list of int64 arrays
+            **Exact: internal to the kernel.**
+        """
         ...
 
     def values(self, column: str) -> Mapping[Any, int]:
-        """Return how many kept rows have each value of a column whose values are not declared."""
+        """Return how many kept rows have each value of a column whose values are not declared.
+
+        Parameters
+        ----------
+        column
+            A column whose values are to be discovered.
+
+        Returns
+        -------
+        dict
+            **Exact: internal to the kernel.**
+        """
         ...
 
 
 def summed(parts: Iterator[Sequence[Integers]]) -> list[Integers]:
     """Return the sums, array by array, of what parts gave.
+
+    Parameters
+    ----------
+    parts
+        Arrays of the same shapes from each part; at least one part.
+
+    Returns
+    -------
+    list of int64 arrays
+        **As exact as the arrays: internal to the kernel.**
 
     Examples
     --------

@@ -174,10 +174,10 @@ def ledger_written_afterwards(patch: Patch) -> None:
 
 def tuning_not_counted(patch: Patch) -> None:
     """Count the newest run of a dataset and forget the ones before it."""
-    from dpsynth.privacy import ledger
+    from dpsynth.privacy import totals
 
-    total = ledger._total
-    patch.setattr(ledger, "_total", lambda runs, delta: total(runs[-1:], delta))
+    total = totals.total_epsilon
+    patch.setattr(totals, "total_epsilon", lambda runs, delta: total(runs[-1:], delta))
 
 
 def killed_runs_are_free(patch: Patch) -> None:

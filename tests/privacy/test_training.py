@@ -140,19 +140,19 @@ def run(accounting: str, rho: float, training: Event | None = None, events: tupl
 
 def test_runs_with_trainings_are_added_soundly() -> None:
     """Trainings and Gaussian prices of several runs compose as one; an open zCDP run beside them adds its epsilon."""
-    from dpsynth.privacy.ledger import _total
+    from dpsynth.privacy.totals import total_epsilon
 
     one = event(0.1, 2.0, 50)
-    alone = _total([run("gaussian", 0.01, one)], 1e-5)
+    alone = total_epsilon([run("gaussian", 0.01, one)], 1e-5)
     assert alone == pytest.approx(epsilon_at(0.01, "gaussian", 1e-5, [one]))
-    assert _total([run("gaussian", 0.01, one), run("gaussian", 0.02)], 1e-5) == pytest.approx(
+    assert total_epsilon([run("gaussian", 0.01, one), run("gaussian", 0.02)], 1e-5) == pytest.approx(
         epsilon_at(0.03, "gaussian", 1e-5, [one])
     )
-    two = _total([run("gaussian", 0.01, one), run("gaussian", 0.0, one)], 1e-5)
+    two = total_epsilon([run("gaussian", 0.01, one), run("gaussian", 0.0, one)], 1e-5)
     assert two == pytest.approx(epsilon_at(0.01, "gaussian", 1e-5, [one, one]))
-    beside = _total([run("gaussian", 0.01, one), run("zcdp", 0.02)], 1e-5)
+    beside = total_epsilon([run("gaussian", 0.01, one), run("zcdp", 0.02)], 1e-5)
     assert beside == pytest.approx(1 + epsilon_at(0.01, "gaussian", 1e-5 - 1e-6, [one]))
-    closed = _total([run("gaussian", 0.01, one), run("zcdp", 0.02, None, ())], 1e-5)
+    closed = total_epsilon([run("gaussian", 0.01, one), run("zcdp", 0.02, None, ())], 1e-5)
     assert closed == pytest.approx(alone)
 
 
