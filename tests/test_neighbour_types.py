@@ -58,7 +58,9 @@ def _seen(cohort: Cohort) -> list[tuple[Any, ...]]:
     codec = Codec(cohort.schema)
     codes = codec.encode(cohort, ["x"])["x"].tolist() if "x" in codec.columns else values
     texts = [str(float(value) if isinstance(value, int) else value) for value in values]
-    return list(zip(codes, texts, row_digests(cohort, bytes(32)), strict=True))
+    return list(
+        zip(codes, texts, row_digests(Cohort(cohort.schema, cohort.table.select(["x"])), bytes(32)), strict=True)
+    )
 
 
 # -- ways to make a table ---------------------------------------------------------------------------------------------

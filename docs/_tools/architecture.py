@@ -1,6 +1,6 @@
 """Draws the rooms of the house and the way of the data through them, from the imports of the code.
 
-``python docs/_tools/architecture.py`` writes ``docs/architecture.svg``; a test holds that it is the picture of this code.
+``python docs/_tools/architecture.py`` writes ``docs/architecture.svg``; a test holds that it is that of this code.
 """
 
 import ast
@@ -34,6 +34,15 @@ WAY = (
 )
 """What passes from room to room; private up to `privacy`, public from there."""
 PRIVATE = {"files", "cohort", "drafting", "coding", "sources", "privacy"}
+SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" font-family="sans-serif">
+<title>The rooms of dpsynth, and the way of the data through them</title>
+<style>
+.room {{ fill: #fff; stroke: #455a64 }} .private {{ fill: #fbe9e7; stroke: #bf360c }} text {{ font-size: 15px }}
+.import {{ stroke: #b0bec5; fill: none }} .way {{ stroke: #1565c0; stroke-width: 2.5; fill: none }}
+.word {{ fill: #1565c0; font-size: 13px }}
+</style>
+<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">
+<path d="M0 0L8 4L0 8z" fill="#1565c0"/></marker></defs>"""
 WIDTH, HEIGHT, GAP, LEFT, TOP = 190, 44, 26, 240, 40
 
 
@@ -75,18 +84,13 @@ def picture() -> str:
     """Return the picture as SVG."""
     places = _places()
     height = TOP + len(FLOORS) * (HEIGHT + GAP)
-    parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" font-family="sans-serif">',
-        "<title>The rooms of dpsynth, and the way of the data through them</title>",
-        "<style>.room{fill:#fff;stroke:#455a64}.private{fill:#fbe9e7;stroke:#bf360c}.import{stroke:#b0bec5;fill:none}"
-        ".way{stroke:#1565c0;stroke-width:2.5;fill:none}.word{fill:#1565c0;font-size:13px}text{font-size:15px}</style>",
-        '<defs><marker id="head" viewBox="0 0 8 8" refX="7" refY="4" markerWidth="7" markerHeight="7" orient="auto">'
-        '<path d="M0 0L8 4L0 8z" fill="#1565c0"/></marker></defs>',
-    ]
+    parts = [SVG.format(height=height)]
     for above, below in sorted(imports()):
         (x, y), (u, v) = places[above], places[below]
         bend = LEFT - WIDTH / 2 - 14 - 0.22 * abs(v - y)
-        parts.append(f'<path class="import" d="M{x - WIDTH / 2} {y}C{bend:.0f} {y} {bend:.0f} {v} {u - WIDTH / 2} {v}"/>')
+        parts.append(
+            f'<path class="import" d="M{x - WIDTH / 2} {y}C{bend:.0f} {y} {bend:.0f} {v} {u - WIDTH / 2} {v}"/>'
+        )
     for room, (x, y) in places.items():
         kind = "room private" if room in PRIVATE else "room"
         parts.append(
@@ -98,7 +102,8 @@ def picture() -> str:
         side = x + WIDTH / 2
         bend = max(side, u + WIDTH / 2) + 40
         parts.append(
-            f'<path class="way" marker-end="url(#head)" d="M{side} {y - 6}C{bend} {y - 6} {bend} {v + 6} {u + WIDTH / 2} {v + 6}"/>'
+            f'<path class="way" marker-end="url(#head)" '
+            f'd="M{side} {y - 6}C{bend} {y - 6} {bend} {v + 6} {u + WIDTH / 2} {v + 6}"/>'
             f'<text class="word" x="{bend + 2}" y="{(y + v) / 2 + 4}">{place + 1}. {escape(what)}</text>'
         )
     return "\n".join([*parts, "</svg>\n"])

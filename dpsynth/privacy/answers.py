@@ -28,6 +28,7 @@ Keys of a column
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
+from math import prod
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
@@ -336,6 +337,8 @@ class PrivateAnswers:
         """Return a table that was counted before, or that one over finer cells of the same columns adds up to."""
         if query.keys in self._tables:
             return self._tables[query.keys]
+        if prod(self._sizes[name] for name in query.columns) > CACHED_CELLS:
+            return None
         finest = fine_query(query.columns, self._sizes)
         return coarsened(self._tables[finest.keys], query) if finest.keys in self._tables else None
 
@@ -349,7 +352,8 @@ class PrivateAnswers:
             return {}
         asked = {q.keys: q for q in queries}
         if self._parts.rereads:
-            every = [fine_query(columns, self._sizes) for columns in _columns_and_pairs(self._sizes)]
+            fitting = [c for c in _columns_and_pairs(self._sizes) if prod(self._sizes[n] for n in c) <= CACHED_CELLS]
+            every = [fine_query(columns, self._sizes) for columns in fitting]
             wanted = [q for q in every if q.keys not in self._tables]
             if sum(q.size for q in wanted) <= CACHED_CELLS - self._cached:
                 asked |= {q.keys: q for q in wanted}

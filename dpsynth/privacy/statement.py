@@ -77,8 +77,8 @@ def not_protected(schema: Schema, *, rows_public: bool) -> list[str]:
 
 
 REFUSAL = (
-    "That data were refused: a value, row or image that does not fit the schema ends the reading with a message and an "
-    "exit code. It names the column and the kind of fault, never a value, but whoever sees it, or sees that no release "
+    "That data were refused: a value or row that does not fit the schema ends the reading with a message and an exit "
+    "code. It names the column and the kind of fault, never a value, but whoever sees it, or sees that no release "
     "came, learns that some row does not fit; another patient's data may not."
 )
 

@@ -126,7 +126,7 @@ class Watched(Objective):
 
 def _gradients(objective: Objective) -> Gradients:
     people = Patients(np.arange(6), np.arange(6), {"x": np.zeros(6, np.int64)}, None)
-    return Gradients(objective, people, TrainingPlan(1.0, 3, 1.0), SeededNoise(0), expected=6, backend=looped)
+    return Gradients(objective, [people], TrainingPlan(1.0, 3, 1.0), SeededNoise(0), expected=6, backend=looped)
 
 
 def test_floats_are_exact_in_every_step_and_not_between() -> None:

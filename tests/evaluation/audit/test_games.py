@@ -252,12 +252,12 @@ def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
     assert 0.5 < sound.bounds[0].epsilon < 1.0
 
 
-@pytest.mark.parametrize("more", ["images", "visits"])
-def test_what_the_attacks_do_not_read_is_not_run(more: str) -> None:
+@pytest.mark.parametrize(("more", "model"), [("images", "moments"), ("visits", "independent")])
+def test_what_the_attacks_do_not_read_is_not_run(more: str, model: str) -> None:
     """Images and visits, which no attack reads yet, are *not run* for that reason, and nothing is fitted."""
     base = tiny()
     schema = base.schema.model_copy(update={more: MagicMock()})
-    auditor = Auditor(Cohort(schema, base.table, public=True), "independent", epsilon=1.0)
+    auditor = Auditor(Cohort(schema, base.table, public=True), model, epsilon=1.0)
     auditor.run()
     found = auditor.found()
     assert found.verdict is Verdict.NOT_RUN

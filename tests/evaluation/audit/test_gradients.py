@@ -21,7 +21,7 @@ from dpsynth.evaluation.audit.canaries import joined, strangers
 from dpsynth.evaluation.audit.games import play
 from dpsynth.evaluation.audit.gradients import Coins, GradientGame, Lone, clipped, plan_curve
 from dpsynth.evaluation.audit.outcome import Attack, Claim, Verdict, attacked, attacked_once
-from dpsynth.models.tabular.independent import Independent
+from dpsynth.models.image.moments import Moments
 from dpsynth.privacy import per_patient
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Gradients
@@ -202,8 +202,8 @@ def test_a_model_that_trains_is_attacked_by_its_gradients() -> None:
 
 def test_images_are_not_run_and_say_why(monkeypatch: Patch) -> None:
     """Nothing is planted among images, so these attacks are not run; a training's plan is attacked all the same."""
-    monkeypatch.setattr(Independent, "training", small_training)
-    auditor = Auditor(scans(20), "independent", epsilon=2.0, runs=8, confidence=SURE)
+    monkeypatch.setattr(Moments, "training", small_training)
+    auditor = Auditor(scans(20), "moments", epsilon=2.0, runs=8, confidence=SURE)
     auditor.run()
     found = {one.name: one for one in auditor.found().attacks}
     assert found["gradients"].verdict is Verdict.NONE
