@@ -1,18 +1,18 @@
 """A codec of cohorts: one fine code for each cell, category and state of every modelled column, and back."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from pydantic import TypeAdapter, ValidationError
 
-from dpsynth.coders import Coder, GridCoder, ListCoder
+from dpsynth.coders import Coder, ColumnCode, GridCoder, ListCoder, column_code, constraint_edges
 from dpsynth.cohort import Cohort
 from dpsynth.columns import Boolean, Categorical, Datetime, Numeric
 from dpsynth.conditions import Meaning, resolve
-from dpsynth.constraints import Condition, Order
+from dpsynth.constraints import Condition
 from dpsynth.decoding import draw
 from dpsynth.errors import InputError
 from dpsynth.feasibility import Rules, Wish
@@ -27,31 +27,6 @@ __all__ = ["Codec", "ColumnCode"]
 Mask = npt.NDArray[np.bool_]
 CodeArray = npt.NDArray[Any]
 _CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)
-
-
-@dataclass(frozen=True)
-class ColumnCode:
-    """How one column is coded.
-
-    Attributes
-    ----------
-    name
-        The column.
-    size
-        Number of codes, all states included.
-    ordered
-        Codes 0 to ordered - 1 are cells or categories in order; 0 where the categories have none.
-    missing
-        The code of the missing state (always the last), None where a value is never missing.
-    labels
-        One text per code, for tables and figures.
-    """
-
-    name: str
-    size: int
-    ordered: int
-    missing: int | None
-    labels: tuple[str, ...]
 
 
 class Codec:
@@ -105,11 +80,11 @@ class Codec:
         self.discovered = {name: tuple(map(canonical_text, values)) for name, values in (discovered or {}).items()}
         _check_discovered(flat, self.discovered)
         self.pending = tuple(name for name in flat.to_discover if name not in self.discovered)
-        edges = _constraint_edges(flat)
+        edges = constraint_edges(flat.columns, flat.constraints)
         self._coders: dict[str, Coder] = {
             name: self._coder(name, edges.get(name, set())) for name in flat.modelled if name not in self.pending
         }
-        self.columns = {name: _column_code(name, coder) for name, coder in self._coders.items()}
+        self.columns = {name: column_code(name, coder) for name, coder in self._coders.items()}
         self._rules = Rules(flat.constraints, self._coders)
 
     def _coder(self, name: str, edges: set[int]) -> Coder:
@@ -508,35 +483,12 @@ class Codec:
         return narrowed
 
 
-def _column_code(name: str, coder: Coder) -> ColumnCode:
-    return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())
-
-
 def _check_discovered(schema: Schema, discovered: Mapping[str, tuple[str, ...]]) -> None:
     for name, values in discovered.items():
         if name not in schema.to_discover:
             raise InputError(f"discovered: {name!r} is not a column with discover: true.")
         if len(set(values)) < len(values):
             raise InputError(f"discovered: a value of {name!r} is given twice.")
-
-
-def _constraint_edges(schema: Schema) -> dict[str, set[int]]:
-    """Return for each column the steps where a condition of a constraint begins or has just ended."""
-    edges: dict[str, set[int]] = {}
-    conditions = [
-        (name, condition)
-        for constraint in schema.constraints
-        if not isinstance(constraint, Order)
-        for side in constraint.parts()
-        for name, condition in side.items()
-    ]
-    for name, condition in conditions:
-        column = schema.columns[name]
-        if isinstance(column, Numeric | Datetime):
-            meaning = resolve(name, column, condition)
-            ends = [*meaning.ranges, *((point, point) for point in meaning.points)]
-            edges.setdefault(name, set()).update(edge for low, high in ends for edge in (low, high + 1))
-    return edges
 
 
 def _table(arrays: Mapping[str, Any]) -> Any:

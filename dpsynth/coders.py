@@ -1,25 +1,52 @@
 """Coders of single columns: cells of a range, or positions in a list."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.columns import Boolean, Categorical, Category, Datetime, Numeric
-from dpsynth.conditions import Meaning
+from dpsynth.columns import Boolean, Categorical, Category, Column, Datetime, Numeric
+from dpsynth.conditions import Meaning, resolve
+from dpsynth.constraints import Constraint, Order
 from dpsynth.errors import DataError
 from dpsynth.grid import Lattice, build_grid
 from dpsynth.matching import MISSING, UNKNOWN, Matcher, canonical_text
 from dpsynth.states import FIRST_STATE
 from dpsynth.values import from_positions, positions, steps
 
-__all__ = ["OTHER", "Coder", "GridCoder", "ListCoder"]
+__all__ = ["OTHER", "Coder", "ColumnCode", "GridCoder", "ListCoder", "column_code", "constraint_edges"]
 
 Mask = npt.NDArray[np.bool_]
 _FOREIGN = "the cohort holds a state that this schema does not declare: it was not read under this schema."
 OTHER = "other"
 """The label, and the decoded value, of the state that holds all values which were not discovered."""
+
+
+@dataclass(frozen=True)
+class ColumnCode:
+    """How one column is coded.
+
+    Attributes
+    ----------
+    name
+        The column.
+    size
+        Number of codes, all states included.
+    ordered
+        Codes 0 to ordered - 1 are cells or categories in order; 0 where the categories have none.
+    missing
+        The code of the missing state (always the last), None where a value is never missing.
+    labels
+        One text per code, for tables and figures.
+    """
+
+    name: str
+    size: int
+    ordered: int
+    missing: int | None
+    labels: tuple[str, ...]
 
 
 class GridCoder:
@@ -139,3 +166,27 @@ class ListCoder:
 
 
 Coder = GridCoder | ListCoder
+
+
+def column_code(name: str, coder: Coder) -> ColumnCode:
+    """Return the facts of a coder."""
+    return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())
+
+
+def constraint_edges(columns: Mapping[str, Column], constraints: Iterable[Constraint]) -> dict[str, set[int]]:
+    """Return for each column the steps where a condition of a constraint begins or has just ended."""
+    edges: dict[str, set[int]] = {}
+    conditions = [
+        (name, condition)
+        for constraint in constraints
+        if not isinstance(constraint, Order)
+        for side in constraint.parts()
+        for name, condition in side.items()
+    ]
+    for name, condition in conditions:
+        column = columns[name]
+        if isinstance(column, Numeric | Datetime):
+            meaning = resolve(name, column, condition)
+            ends = [*meaning.ranges, *((point, point) for point in meaning.points)]
+            edges.setdefault(name, set()).update(edge for low, high in ends for edge in (low, high + 1))
+    return edges

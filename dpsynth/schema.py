@@ -394,17 +394,17 @@ class Schema(BaseModel):
         for name, column in self.columns.items():
             fields = document["columns"][name]
             if isinstance(column, Numeric):
-                fields = {field: _natural(value) for field, value in fields.items()}
+                fields = {field: yamltext.natural(value) for field, value in fields.items()}
             if isinstance(column, Boolean) and not all(isinstance(label, bool) for label in column.labels):
                 fields["labels"] = list(column.labels)  # [0, 1] equals the default [false, true] in Python
             document["columns"][name] = {"type": column.type, **fields}
         for constraint in document.get("constraints", []):
             for side in {"when", "forbid", "require"} & set(constraint):
-                constraint[side] = {name: _natural_condition(item) for name, item in constraint[side].items()}
+                constraint[side] = {name: yamltext.natural_condition(item) for name, item in constraint[side].items()}
         if not document.get("file", True):
             del document["file"]
         if "images" in document:
-            document["images"] = _natural(document["images"])
+            document["images"] = yamltext.natural(document["images"])
         return document
 
     def to_yaml(self) -> str:
@@ -423,7 +423,7 @@ class Schema(BaseModel):
         columns:
           age: {type: numeric, min: 0, max: 99}
         """
-        return yamltext.dumps(_one_line_each(self.to_dict()))
+        return yamltext.dumps(yamltext.one_line_each(self.to_dict()))
 
     def dump(self, path: str | Path) -> None:
         """Write the schema as YAML; the file is whole or not there.
@@ -499,25 +499,3 @@ def _in_place(document: dict[str, Any], field: str, value: Any) -> dict[str, Any
     """Return a document with one more field, where the schema has it."""
     document[field] = value
     return {name: document[name] for name in Schema.model_fields if name in document}
-
-
-def _natural(value: Any) -> Any:
-    """Write a bound such as 18.0 as 18: the same number, easier to read. Categories keep their type."""
-    if isinstance(value, list):
-        return [_natural(item) for item in value]
-    if isinstance(value, dict):
-        return {key: _natural(item) for key, item in value.items()}
-    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
-
-
-def _natural_condition(condition: Any) -> Any:
-    """Write the bounds of a range so, and leave categories as they are."""
-    return _natural(condition) if isinstance(condition, dict) else condition
-
-
-def _one_line_each(document: dict[str, Any]) -> dict[str, Any]:
-    """Set lists, columns and constraints to be written on one line each."""
-    blocks: dict[str, Any] = {"columns": yamltext.one_line(document["columns"])}
-    if "constraints" in document:
-        blocks["constraints"] = [yamltext.one_line({"_": item})["_"] for item in document["constraints"]]
-    return {**yamltext.one_line(document), **blocks}

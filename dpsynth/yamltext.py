@@ -182,3 +182,25 @@ def _reason(fault: yaml.YAMLError) -> str:
         return "tags (!name) are not used in a schema"
     problem = getattr(fault, "problem", None) or "not YAML (a character that may not stand in a text file)"
     return str(problem).rstrip(".")
+
+
+def natural(value: Any) -> Any:
+    """Write a bound such as 18.0 as 18: the same number, easier to read. Categories keep their type."""
+    if isinstance(value, list):
+        return [natural(item) for item in value]
+    if isinstance(value, dict):
+        return {key: natural(item) for key, item in value.items()}
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def natural_condition(condition: Any) -> Any:
+    """Write the bounds of a range so, and leave categories as they are."""
+    return natural(condition) if isinstance(condition, dict) else condition
+
+
+def one_line_each(document: dict[str, Any]) -> dict[str, Any]:
+    """Set lists, columns and constraints to be written on one line each."""
+    blocks: dict[str, Any] = {"columns": one_line(document["columns"])}
+    if "constraints" in document:
+        blocks["constraints"] = [one_line({"_": item})["_"] for item in document["constraints"]]
+    return {**one_line(document), **blocks}

@@ -2,8 +2,8 @@
 
 To audit it, read in this order: budget, accounting (prices and their derivations), mechanisms and rounded_normal
 (noise), counting and answers (the only code that holds private values; sensitivities), discovery, account and session
-(pay first, look then), records, totals and ledger (what is remembered). checks, noisy, quantiles and statement handle
-public facts alone. exact_floats says how floats are computed while gradients are taken.
+(pay first, look then), records, totals and ledger (what is remembered). checks, noisy, quantiles, trade_offs and
+statement handle public facts alone. exact_floats says how floats are computed while gradients are taken.
 """
 
 import importlib

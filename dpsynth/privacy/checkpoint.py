@@ -98,7 +98,7 @@ class Checkpoint:
         return self.folder / f"{unit:05d}.npz"
 
 
-class Journal:
+class Journal(processes.Forwarding):
     """Answers that are written to a checkpoint, and replayed from it where they are there.
 
     Parameters
@@ -114,23 +114,11 @@ class Journal:
     OWN = frozenset({"use", "private", "randomness"})
 
     def __init__(self, answers: Any, checkpoint: Checkpoint, claim: Claim) -> None:
-        self._answers = answers
+        super().__init__(answers)
         self._checkpoint = checkpoint
         self._claim = claim
         self._unit = 0
         self._untaught: list[tuple[Panel, NDArray[np.float32]]] = []
-
-    def __repr__(self) -> str:
-        return "Journal(...)"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("private values are not pickled")
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._answers, name)
-        if name.startswith("_") or name in self.OWN or not callable(attribute):
-            return attribute
-        return lambda *asked, **more: self._asked(name, attribute, asked, more)
 
     def gradients(self, *asked: Any, **more: Any) -> Any:
         """Return the gradients themselves: a training is written down by blocks, see `Kept`."""

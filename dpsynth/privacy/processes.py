@@ -8,8 +8,8 @@ Without `torch.distributed` there is one process, and nothing here does anything
 import contextlib
 import os
 import sys
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, TypeVar
 
 from dpsynth.errors import DpsynthError
 from dpsynth.privacy.quiet import told
@@ -90,7 +90,39 @@ def _group() -> Any:
     return group if group is not None and group.is_available() and group.is_initialized() else None
 
 
-class SharedAnswers:
+class Forwarding:
+    """Answers that stand before other answers: what they do not answer themselves they pass on in their own way.
+
+    Parameters
+    ----------
+    answers
+        What is asked in the end.
+    """
+
+    OWN: ClassVar[frozenset[str]]
+    """Names that are passed on as they are."""
+
+    def __init__(self, answers: Any) -> None:
+        self._answers = answers
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+    def __reduce__(self) -> Any:
+        raise TypeError("private values are not pickled")
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._answers, name)
+        if name.startswith("_") or name in self.OWN or not callable(attribute):
+            return attribute
+        return lambda *asked, **more: self._asked(name, attribute, asked, more)
+
+    def _asked(self, name: str, ask: Callable[..., Any], asked: Sequence[Any], more: Mapping[str, Any]) -> Any:
+        """Return the answer to a question by its name and arguments."""
+        raise NotImplementedError
+
+
+class SharedAnswers(Forwarding):
     """Answers that the first process gives and all processes get.
 
     Parameters
@@ -101,17 +133,11 @@ class SharedAnswers:
 
     OWN = frozenset({"use", "gradients", "private", "randomness"})
 
-    def __init__(self, answers: Any) -> None:
-        self._answers = answers
-
-    def __repr__(self) -> str:
-        return "SharedAnswers(...)"
-
-    def __reduce__(self) -> Any:
-        raise TypeError("private values are not pickled")
-
-    def __getattr__(self, name: str) -> Any:
-        attribute = getattr(self._answers, name)
-        if name.startswith("_") or name in self.OWN or not callable(attribute):
-            return attribute
-        return lambda *asked, **more: shared(lambda: attribute(*asked, **more))
+    def _asked(
+        self,
+        name: str,  # noqa: ARG002  (every question is passed on alike)
+        ask: Callable[..., Any],
+        asked: Sequence[Any],
+        more: Mapping[str, Any],
+    ) -> Any:
+        return shared(lambda: ask(*asked, **more))

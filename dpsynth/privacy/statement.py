@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
-from dpsynth.privacy.accounting import Accounting, Event, epsilon_of, grouped, total_delta, trade_off
+from dpsynth.privacy.accounting import Accounting, Event, epsilon_of, grouped, total_delta
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.totals import Spent
+from dpsynth.privacy.trade_offs import trade_off
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
