@@ -23,10 +23,10 @@ from dpsynth.privacy.accounting import (
     selection_mu,
     total_delta,
     total_price,
-    trade_off,
 )
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.mechanisms import LATTICE_BITS
+from dpsynth.privacy.trade_offs import trade_off
 
 BOTH: list[Accounting] = ["gaussian", "zcdp"]
 
