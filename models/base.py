@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.models.drawing import Part, Proportions, Support, kept, parts_of
+from dpsynth.models.drawing import DrawPart, Proportions, Support, kept, parts_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -284,7 +284,7 @@ class Model(abc.ABC):
         drawn = [self._drawn(part, rng) for part in parts]
         return self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
 
-    def _drawn(self, part: Part, rng: np.random.Generator) -> Any:
+    def _drawn(self, part: DrawPart, rng: np.random.Generator) -> Any:
         masks = self.codec.narrowed(self.codec.where(part.where, partly=True))
         # Rows that break a constraint trade values with others: there must be others, under the same condition.
         rows = max(part.rows, FEW) if self.codec.flat.constraints else part.rows

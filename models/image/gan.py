@@ -10,6 +10,7 @@ change buffers there and is refused by the kernel.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.mean_embedding import Embedding
 from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
@@ -39,6 +40,7 @@ SPECTRAL = 2.0
 """Largest spectral norm of a weight of the discriminator."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class GAN(TrainedImageSynthesizer):
     """Train a discriminator privately and a generator against it.
 
@@ -65,60 +67,40 @@ class GAN(TrainedImageSynthesizer):
     name: ClassVar[str] = "gan"
     summary: ClassVar[str] = "images: a conditional GAN whose discriminator is trained by DP-SGD"
     citation: ClassVar[str] = "Bie, Kamath and Zhang (2023); Xie et al. (2018), DP-GAN"
-    produces = NetworkModel
+    produces: ClassVar[type[Model]] = NetworkModel
     seconds: ClassVar[tuple[float, float]] = (600.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.4,
-        sampling_rate: float = 0.02,
-        steps: int = 300,
-        microbatch: int = 128,
-        critic_steps: int = 5,
-        generator_steps: int = 1,
-        warm_steps: int = 1000,
-        features: int = 2000,
-        rate: float = 2e-3,
-        generator_rate: float = 5e-4,
-        channels: int = 16,
-        hidden: int = 256,
-        width: int = 16,
-        latent: int = 16,
-    ) -> None:
-        super().__init__(
-            conditions=conditions,
-            table=table,
-            questions=questions,
-            sampling_rate=sampling_rate,
-            steps=steps,
-            microbatch=microbatch,
-        )
-        mean_embedding.check_features(features)
-        if min(critic_steps, generator_steps, warm_steps, channels, steps) < 1 or channels % 4:
-            raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
-        self.critic_steps = critic_steps
-        self.generator_steps = generator_steps
-        self.warm_steps = warm_steps
-        self.features = features
-        self.rate = rate
-        self.generator_rate = generator_rate
-        self.channels = channels
-        self.hidden = hidden
-        self.width = width
-        self.latent = latent
+    questions: float = 0.4
+    sampling_rate: float = 0.02
+    steps: int = 300
+    critic_steps: int = 5
+    generator_steps: int = 1
+    warm_steps: int = 1000
+    features: int = 2000
+    rate: float = 2e-3
+    generator_rate: float = 5e-4
+    channels: int = 16
+    hidden: int = 256
+    width: int = 16
+    latent: int = 16
 
-    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        mean_embedding.check_features(self.features)
+        smallest = min(self.critic_steps, self.generator_steps, self.warm_steps, self.channels, self.steps)
+        if smallest < 1 or self.channels % 4:
+            raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
+
+    def learn(self, session: Session, known: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for mean embeddings with all that questions have left; train both networks; keep the generator."""
         paid = mean_embedding.ask(session, known, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
         network = fresh(known.shape, known.conditions.sizes, **sizes)
         mean_embedding.fit(network, known.conditions, paid, self.warm_steps, report)
-        made = Made(network, known, paid)
-        critic = Critic(known, made, Reading.of(session.codec, known.conditions), self.channels)
-        play = Play(critic, made, self, report)
+        made = GeneratedImages(network, known, paid)
+        critic = ImageCritic(known, made, Reading.of(session.codec, known.conditions), self.channels)
+        play = AdversarialTraining(critic, made, self, report)
         session.train(critic, play.update, expected=paid.patients, records="images", state=play.state)
         return NetworkGenerator(play.finish())
 
@@ -128,10 +110,10 @@ class GAN(TrainedImageSynthesizer):
         return [PlanItem("sums of random features", 1, self.features, gaussian_scale(1, share * rho), "a warm start")]
 
 
-class Made:
+class GeneratedImages:
     """Images of the generator, with conditions in the proportions that were paid for."""
 
-    def __init__(self, network: Growing, known: Known, paid: Embedding) -> None:
+    def __init__(self, network: Growing, known: ImageTask, paid: Embedding) -> None:
         self.network = network
         self._every = torch.from_numpy(known.conditions.every())
         self._shares = torch.from_numpy(paid.shares)
@@ -142,7 +124,7 @@ class Made:
         return self.network(torch.randn(count, self.network.latent, generator=generator), codes), codes
 
 
-class Judge(nn.Module):
+class ImageDiscriminator(nn.Module):
     """Log-odds that images are patients', given their conditions.
 
     Conditions enter as projections (Miyato & Koyama 2018): an embedding for each column, added.
@@ -186,16 +168,16 @@ class Judge(nn.Module):
         return found
 
 
-class Critic(Objective):
+class ImageCritic(Objective):
     """Tells patients' images from made ones."""
 
-    def __init__(self, known: Known, made: Made, reading: Reading, channels: int) -> None:
+    def __init__(self, known: ImageTask, made: GeneratedImages, reading: Reading, channels: int) -> None:
         super().__init__()
         self._made = [made]  # in a list: it is no part of what is trained
         self._reading = reading
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
-            self.judge = Judge(known.shape, known.conditions.sizes, channels)
+            self.discriminator = ImageDiscriminator(known.shape, known.conditions.sizes, channels)
 
     def prepare(self, batch: Batch) -> Batch:
         """Return pixels in [0, 1], codes of the conditions and weights."""
@@ -214,14 +196,14 @@ class Critic(Objective):
         patients, records = x.shape[:2]
         images = torch.cat([x, batch["made"][:, None]], 1).flatten(0, 1)
         codes = torch.cat([given, batch["made_given"][:, None]], 1).flatten(0, 1)
-        odds = self.judge(images, codes).reshape(patients, records + 1)
+        odds = self.discriminator(images, codes).reshape(patients, records + 1)
         return (softplus(-odds[:, :-1]) * batch["weights"]).sum(1) + softplus(odds[:, -1])
 
 
-class Play:
+class AdversarialTraining:
     """Steps both networks: the discriminator on noisy gradients, the generator against it."""
 
-    def __init__(self, critic: Critic, made: Made, recipe: GAN, report: Progress) -> None:
+    def __init__(self, critic: ImageCritic, made: GeneratedImages, recipe: GAN, report: Progress) -> None:
         self._critic, self._made, self._recipe = critic, made, recipe
         learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
         self._learns = Trainer(learns, steps=recipe.steps, report=report, every=5)
@@ -245,7 +227,7 @@ class Play:
 
     def _generate(self) -> None:
         images, codes = self._made.images(IMAGES, self._own)
-        self._makes.descend(softplus(-self._critic.judge(images, codes)).mean())
+        self._makes.descend(softplus(-self._critic.discriminator(images, codes)).mean())
 
     def finish(self) -> Growing:
         """Return the generator with the average of its weights."""

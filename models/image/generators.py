@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dpsynth.codec import Codec
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 
 BATCH = 1024
 """Images that are computed at once."""
@@ -173,6 +173,6 @@ class NetworkModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return NetworkGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)

@@ -7,6 +7,7 @@ judge's probability of the label: importance resampling of ``p(x | label) p(labe
 was paid for. Gaussians keep what the judge does not see, and the table keeps its labels' shares.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images, named, under
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
 from dpsynth.models.image.moments import MomentsGenerator, check_coefficients, learn_moments
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
+from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.private_classifier import checked_target, classes_of
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
@@ -102,11 +103,12 @@ class JudgedModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return JudgedGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
 
 
+@dataclass(frozen=True, kw_only=True)
 class JudgedMoments(TrainedImageSynthesizer):
     """Noisy moments of low frequencies, and a private judge of what is drawn from them.
 
@@ -126,42 +128,30 @@ class JudgedMoments(TrainedImageSynthesizer):
     name: ClassVar[str] = "judged-moments"
     summary: ClassVar[str] = "images: moments, of which a classifier trained by DP-SGD keeps what shows its label"
     citation: ClassVar[str] = "dpsynth.models.image.judged"
-    produces = JudgedModel
+    produces: ClassVar[type[Model]] = JudgedModel
     seconds: ClassVar[tuple[float, float]] = (90.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.5,
-        sampling_rate: float = 0.15,
-        steps: int = 60,
-        microbatch: int = 128,
-        coefficients: int = 0,
-        candidates: int = 8,
-        power: float = 3.0,
-    ) -> None:
-        super().__init__(
-            conditions=conditions,
-            table=table,
-            questions=questions,
-            sampling_rate=sampling_rate,
-            steps=steps,
-            microbatch=microbatch,
-        )
-        check_coefficients(coefficients)
-        if steps < 1:
-            raise InputError(f"steps: found {steps}, expected 1 or more; without a judge it is the model moments.")
-        _check(candidates, power, InputError)
-        self.coefficients, self.candidates, self.power = coefficients, candidates, power
+    questions: float = 0.5
+    sampling_rate: float = 0.15
+    steps: int = 60
+    coefficients: int = 0
+    candidates: int = 8
+    power: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_coefficients(self.coefficients)
+        if self.steps < 1:
+            raise InputError(f"steps: found {self.steps}, expected 1 or more; without a judge it is the model moments.")
+        _check(self.candidates, self.power, InputError)
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training; a label that cannot be judged is refused before a patient is seen."""
         checked_target(schema, next(iter(self._columns(Codec(schema))), ""))
         return super().training(schema, budget)
 
-    def learn(self, session: Session, known: Known, report: Progress) -> JudgedGenerator:
+    def learn(self, session: Session, known: ImageTask, report: Progress) -> JudgedGenerator:
         """Ask for the moments, then train the judge."""
         target = known.conditions.columns[0]
         patients = patients_with_images(session, COUNTED * session.rho_left)

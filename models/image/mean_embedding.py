@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
-from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
@@ -65,6 +65,7 @@ class Embedding:
     patients: float
 
 
+@dataclass(frozen=True, kw_only=True)
 class MeanEmbedding(ImageSynthesizer):
     """Release noisy mean embeddings by condition, then fit a generator to them.
 
@@ -83,31 +84,23 @@ class MeanEmbedding(ImageSynthesizer):
     name: ClassVar[str] = "mean-embedding"
     summary: ClassVar[str] = "images: a generator fitted to one noisy release of random features (DP-MERF)"
     citation: ClassVar[str] = "Harder, Adamczewski and Park (2021), DP-MERF"
-    produces = NetworkModel
+    produces: ClassVar[type[Model]] = NetworkModel
     seconds: ClassVar[tuple[float, float]] = (120.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        features: int = 2000,
-        steps: int = 1000,
-        hidden: int = 256,
-        width: int = 16,
-        latent: int = 16,
-    ) -> None:
-        super().__init__(conditions=conditions, table=table)
-        check_features(features)
-        if steps < 1:
-            raise InputError(f"steps: found {steps}, expected 1 or more.")
-        self.features = features
-        self.steps = steps
-        self.hidden = hidden
-        self.width = width
-        self.latent = latent
+    features: int = 2000
+    steps: int = 1000
+    hidden: int = 256
+    width: int = 16
+    latent: int = 16
 
-    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_features(self.features)
+        if self.steps < 1:
+            raise InputError(f"steps: found {self.steps}, expected 1 or more.")
+
+    def learn(self, session: Session, known: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for the embedding with all that is left; fit the generator."""
         paid = ask(session, known, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
@@ -131,7 +124,7 @@ def check_features(features: int) -> None:
         raise InputError(f"features: found {features}, expected an even number from 4 to {2**16}.")
 
 
-def ask(session: Session, known: Known, rho: float, features: int, report: Progress) -> Embedding:
+def ask(session: Session, known: ImageTask, rho: float, features: int, report: Progress) -> Embedding:
     """Ask for counts and sums at a total price.
 
     Formal guarantee: two questions of the session, whose prices sum to ``rho``; the rest is post-processing.
@@ -187,7 +180,7 @@ def fit(
         Told of progress.
     """
     own = torch.Generator().manual_seed(1)
-    distance, codes = Distance(paid), torch.from_numpy(conditions.every())
+    distance, codes = EmbeddingDistance(paid), torch.from_numpy(conditions.every())
 
     def loss() -> Tensor:
         cells = distance.cells(own)
@@ -204,7 +197,7 @@ def fit(
     ).minimise(loss)
 
 
-class Distance:
+class EmbeddingDistance:
     """The squared distance of the joint embeddings of images and conditions, up to a constant.
 
     Combinations weigh the square of their share, as in the paper, which is also how exactly their means are known.

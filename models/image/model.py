@@ -23,7 +23,7 @@ Floats32 = NDArray[np.float32]
 Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
-class Generator(Protocol):
+class ImageGenerator(Protocol):
     """Draws images given codes of the conditions."""
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
@@ -62,7 +62,7 @@ class ImageModel(Model):
         table: MarginalModel,
         conditions: Conditions,
         numbers: NDArray[np.float64],
-        generator: Generator,
+        generator: ImageGenerator,
     ) -> None:
         super().__init__(codec, statement)
         self.table = table
@@ -145,7 +145,7 @@ class ImageModel(Model):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts; they come from a file and must be checked."""
         raise NotImplementedError
 

@@ -9,17 +9,19 @@ spectrum of images fills them evenly, and clipped to a public norm. Means of com
 their first condition by as much as noise explains of their difference (James & Stein 1961): scarce ones borrow.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
-from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
+from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.features import Linear
@@ -57,7 +59,7 @@ class Basis:
         order = np.argsort(frequency, kind="stable")[: max(1, count // shape[0])]
         one = np.ones((len(order), 1))
         for axis, side in enumerate(sides):
-            waves = _cosines(side)[np.unravel_index(order, sides)[axis]]
+            waves = dct(np.eye(side), axis=0, norm="ortho")[np.unravel_index(order, sides)[axis]]
             one = (one[:, :, None] * waves[:, None, :]).reshape(len(order), -1)
         self.shape = shape
         self.matrix = np.kron(np.eye(shape[0]), one)  # (coefficients, values), orthonormal rows
@@ -138,11 +140,12 @@ class MomentsModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return MomentsGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Moments(ImageSynthesizer):
     """Noisy means and covariances of low frequencies, by condition.
 
@@ -157,15 +160,17 @@ class Moments(ImageSynthesizer):
     name: ClassVar[str] = "moments"
     summary: ClassVar[str] = "images: Gaussians over low frequencies by condition, one noisy release; seconds"
     citation: ClassVar[str] = "dpsynth.models.image.moments"
-    produces = MomentsModel
+    produces: ClassVar[type[Model]] = MomentsModel
     seconds: ClassVar[tuple[float, float]] = (20.0, 0.0)
 
-    def __init__(self, *, conditions: str = "", table: float | None = None, coefficients: int = 0) -> None:
-        super().__init__(conditions=conditions, table=table)
-        check_coefficients(coefficients)
-        self.coefficients = coefficients
+    coefficients: int = 0
 
-    def learn(self, session: Session, known: Known, report: Progress) -> MomentsGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_coefficients(self.coefficients)
+
+    def learn(self, session: Session, known: ImageTask, report: Progress) -> MomentsGenerator:
         """Ask for the moments with all that is left."""
         return learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
 
@@ -187,7 +192,7 @@ def check_coefficients(coefficients: int) -> None:
 
 
 def learn_moments(
-    session: Session, known: Known, rho: float, report: Progress, *, coefficients: int = 0
+    session: Session, known: ImageTask, rho: float, report: Progress, *, coefficients: int = 0
 ) -> MomentsGenerator:
     """Ask for counts, sums and products at a total price, and make Gaussians of them.
 
@@ -255,11 +260,3 @@ def _resolution(clear: float) -> tuple[int, float]:
 
 def _first(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return codes[:, 0] if codes.shape[1] else np.zeros(len(codes), np.int64)
-
-
-def _cosines(side: int) -> Floats:
-    """Return (side, side) the orthonormal cosine transform of that length, a frequency a row."""
-    places = (np.arange(side) + 0.5) * np.pi / side
-    waves = np.cos(np.arange(side)[:, None] * places) * np.sqrt(2 / side)
-    waves[0] /= np.sqrt(2)
-    return np.asarray(waves)

@@ -12,7 +12,7 @@ from dpsynth.codec import Codec
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import load_weights
 from dpsynth.models.image.latent import Autoencoder
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 from dpsynth.models.image.networks import Denoiser
 
 ENCODED = "autoencoder."
@@ -141,6 +141,6 @@ class DiffusionModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return DiffusionGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)

@@ -8,7 +8,7 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import MEAN_IMAGE, Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.image.conditions import Conditions, default_columns
-from dpsynth.models.image.model import Generator, ImageModel, chances, declared_images
+from dpsynth.models.image.model import ImageGenerator, ImageModel, chances, declared_images
 from dpsynth.models.image.portion import Portion
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.models.tabular.independent import Independent
@@ -37,7 +37,7 @@ BINS = 16
 
 
 @dataclass(frozen=True)
-class Known:
+class ImageTask:
     """What a generator of images is learned beside.
 
     Parameters
@@ -52,6 +52,7 @@ class Known:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class ImageSynthesizer(Synthesizer):
     """A synthesizer of images and of the table that they belong to; a subclass learns the generator.
 
@@ -61,7 +62,7 @@ class ImageSynthesizer(Synthesizer):
     Parameters
     ----------
     conditions
-        Columns that images are conditioned on, apart by commas; default: the schema's target and subgroups.
+        Columns that images are conditioned on, separated by commas; default: the schema's target and subgroups.
     table
         Share of the price of questions that the table has, in (0, 1).
     """
@@ -70,11 +71,13 @@ class ImageSynthesizer(Synthesizer):
     of_images: ClassVar[bool] = True
     seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
 
-    def __init__(self, *, conditions: str = "", table: float | None = None) -> None:
-        if table is not None and not 0 < table < 1:
-            raise InputError(f"table: found {table}, expected a share between 0 and 1.")
-        self.conditions = conditions
-        self.table = table
+    conditions: str = ""
+    table: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`; a subclass adds its own checks."""
+        if self.table is not None and not 0 < self.table < 1:
+            raise InputError(f"table: found {self.table}, expected a share between 0 and 1.")
 
     def fit(self, session: Session, progress: Progress | None = None) -> ImageModel:
         """Learn the table with its share, then the images with the rest."""
@@ -87,7 +90,7 @@ class ImageSynthesizer(Synthesizer):
         table = self._fit_table(Portion(session, price * (1 - NUMBERS)), report)
         columns = self._columns(session.codec)
         conditions = Conditions.of(session.codec, columns)
-        generator = self.learn(session, Known(conditions, shape), report)
+        generator = self.learn(session, ImageTask(conditions, shape), report)
         assert len(numbers) == most + 1  # noqa: S101
         return cast("type[ImageModel]", self.produces)(
             session.codec,
@@ -99,7 +102,7 @@ class ImageSynthesizer(Synthesizer):
         )
 
     @abc.abstractmethod
-    def learn(self, session: Session, known: Known, report: Progress) -> Generator:
+    def learn(self, session: Session, known: ImageTask, report: Progress) -> ImageGenerator:
         """Learn the generator with what is left of the session's price, and its training."""
 
     def statement(self, session: Session) -> dict[str, Any]:
@@ -165,6 +168,7 @@ class ImageSynthesizer(Synthesizer):
         return maker.fit(session, lambda phase, share: report(f"table: {phase}", share))
 
 
+@dataclass(frozen=True, kw_only=True)
 class TrainedImageSynthesizer(ImageSynthesizer):
     """An image synthesizer that trains a network by DP-SGD after its questions.
 
@@ -180,21 +184,10 @@ class TrainedImageSynthesizer(ImageSynthesizer):
         Patients whose gradients are held at once.
     """
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.3,
-        sampling_rate: float = 0.05,
-        steps: int = 100,
-        microbatch: int = 128,
-    ) -> None:
-        super().__init__(conditions=conditions, table=table)
-        self.questions = questions
-        self.sampling_rate = sampling_rate
-        self.steps = steps
-        self.microbatch = microbatch
+    questions: float = 0.3
+    sampling_rate: float = 0.05
+    steps: int = 100
+    microbatch: int = 128
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training."""

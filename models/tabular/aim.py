@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, silent, state_query, zeros_of
-from dpsynth.models.tabular.graphical.estimation import Fit, Measurement, estimate
+from dpsynth.models.tabular.graphical.estimation import Estimate, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.groups import group_columns, pooled_table
@@ -175,7 +175,7 @@ class _Rounds:
         )
         return list(weights)[place[0]]
 
-    def _anneal(self, fit: Fit, chosen: Clique, before: Array, rho: float) -> float:
+    def _anneal(self, fit: Estimate, chosen: Clique, before: Array, rho: float) -> float:
         """Algorithm 3: twice the budget a round once a measurement moves the model by less than its noise.
 
         The paper doubles the measurement's precision and the selection's epsilon, that is the budget fourfold.
@@ -184,7 +184,7 @@ class _Rounds:
         moved = float(np.abs(after - before).sum())
         return 4 * rho if moved <= self._noise(rho) * before.size else rho
 
-    def _answers(self, fit: Fit, candidates: Sequence[Clique]) -> dict[Clique, Array]:
+    def _answers(self, fit: Estimate, candidates: Sequence[Clique]) -> dict[Clique, Array]:
         """Count in a sample of the model what it says of each candidate, in rows."""
         graph = GraphicalModel(fit.tree, fit.beliefs)
         # Post-processing needs no entropy: one seed makes a fit repeatable given the session's answers.

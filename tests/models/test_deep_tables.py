@@ -21,7 +21,7 @@ from dpsynth.models.base import available, synthesizer
 from dpsynth.models.tabular.deep.conditions import condition_columns
 from dpsynth.models.tabular.deep.diffusion import Denoising, TabularDiffusion
 from dpsynth.models.tabular.deep.layout import Calibration, Layout
-from dpsynth.models.tabular.deep.tvae import TVAE, Autoencoder
+from dpsynth.models.tabular.deep.tvae import TVAE, RowAutoencoder
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Objective
@@ -265,7 +265,7 @@ def _gradients(objective: Objective, codes: Any, weights: Any, noise: int) -> li
 def test_a_patient_weighs_the_same_with_many_rows(objective: str) -> None:
     """A patient's loss is the mean over their rows: the same row three times, or with padding, changes no gradient."""
     layout = _layout()
-    made = Autoencoder(layout, 2, 8) if objective == "autoencoder" else Denoising(layout, 8, 1, 2)
+    made = RowAutoencoder(layout, 2, 8) if objective == "autoencoder" else Denoising(layout, 8, 1, 2)
     row = torch.tensor([[[3, 2, 1, 0, 1]]])
     one = _gradients(made, row, [[1.0]], 0)
     many = _gradients(made, torch.cat([row] * 3, dim=1), [[1 / 3] * 3], 0)

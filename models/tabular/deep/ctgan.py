@@ -18,9 +18,9 @@ from torch.nn.functional import softplus
 
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
-from dpsynth.models.tabular.deep.generator import Generator
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
-from dpsynth.models.tabular.deep.networks import Judge
+from dpsynth.models.tabular.deep.generator import RowGenerator
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
+from dpsynth.models.tabular.deep.networks import Discriminator
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
@@ -77,31 +77,31 @@ class CTGAN(DeepSynthesizer):
         self.generator_rate = generator_rate
         self.conditions = conditions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, known: PaidTable, report: Progress) -> GeneratorModel:
         """Train both; keep the generator."""
-        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
-        critic = Critic(generator, self.hidden)
+        generator = RowGenerator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        critic = RowCritic(generator, self.hidden)
         trainer = private_trainer(critic, rate=self.rate, steps=self.steps, report=report)
 
         def update(step: int) -> None:
             trainer.update(step)
             if step % self.critic_steps == self.critic_steps - 1:
                 for _ in range(self.generator_steps):
-                    generator.step(ROWS, lambda rows, given: softplus(-critic.judge(rows, given)))
+                    generator.step(ROWS, lambda rows, given: softplus(-critic.discriminator(rows, given)))
 
         state = {**trainer.state, **generator.state}
         session.train(critic, update, expected=expected_patients(session, known), state=state)
         return generator.model(session)
 
 
-class Critic(TableObjective):
+class RowCritic(TableObjective):
     """Tells patients' rows from made ones."""
 
-    def __init__(self, generator: Generator, hidden: int) -> None:
+    def __init__(self, generator: RowGenerator, hidden: int) -> None:
         layout = generator.known.layout
         super().__init__(layout)
         self._makes = [generator]  # in a list: it is no part of what is trained
-        self.judge = Judge(layout.width, layout.condition_width, hidden, seed=5)
+        self.discriminator = Discriminator(layout.width, layout.condition_width, hidden, seed=5)
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return a made row for each patient; the patient has no part in it."""
@@ -111,6 +111,6 @@ class Critic(TableObjective):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (patients,) losses: the patient's rows taken for made ones, and a made row for a patient's."""
-        real = softplus(-self.judge(batch["rows"], batch["given"]))
-        made = softplus(self.judge(batch["made"], batch["made_given"]))
+        real = softplus(-self.discriminator(batch["rows"], batch["given"]))
+        made = softplus(self.discriminator(batch["made"], batch["made_given"]))
         return (real * batch["weights"]).sum(1) + made

@@ -25,7 +25,7 @@ from dpsynth.models.base import Progress
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import DeepModel, Known
+from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
 from dpsynth.models.tabular.deep.networks import MLP, fresh, normal, seeded
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
@@ -111,7 +111,7 @@ class TabularDiffusion(DeepSynthesizer):
         self.guidance = guidance
         self.conditions = conditions
 
-    def fit(self, session: Session, progress: Progress | None = None) -> "DiffusionModel":
+    def fit(self, session: Session, progress: Progress | None = None) -> "RowDiffusionModel":
         """Learn a model: the marginal-based one of the warm start first, then the training."""
         report = progress or silent
         one_way.discover(session)
@@ -122,20 +122,20 @@ class TabularDiffusion(DeepSynthesizer):
             known, rows = warm_known(session, self.warmup, WARM_ROWS, self.named(), report)
         return self._learned(session, known, rows, report).calibrated()
 
-    def learn(self, session: Session, known: Known, report: Progress) -> "DiffusionModel":
+    def learn(self, session: Session, known: PaidTable, report: Progress) -> "RowDiffusionModel":
         """Train without a warm start."""
         return self._learned(session, known, None, report)
 
     def _learned(
-        self, session: Session, known: Known, rows: Mapping[str, Any] | None, report: Progress
-    ) -> "DiffusionModel":
+        self, session: Session, known: PaidTable, rows: Mapping[str, Any] | None, report: Progress
+    ) -> "RowDiffusionModel":
         objective = Denoising(known.layout, self.hidden, self.depth, self.levels)
         if rows is not None:
             _warm_up(objective, rows, self.warm_steps, report)
         trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
         session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
-        return DiffusionModel(
+        return RowDiffusionModel(
             session.codec,
             session.statement(),
             known=known,
@@ -234,7 +234,7 @@ def _warm_up(objective: Denoising, codes: Mapping[str, Any], steps: int, report:
     private_trainer(objective, rate=2e-3, steps=steps, report=warming).minimise(loss)
 
 
-class DiffusionModel(DeepModel):
+class RowDiffusionModel(DeepModel):
     """Rows from noise, step by step.
 
     Parameters
@@ -294,7 +294,7 @@ class DiffusionModel(DeepModel):
         return {"draws": draws, "guidance": guidance}
 
 
-TabularDiffusion.produces = DiffusionModel
+TabularDiffusion.produces = RowDiffusionModel
 
 
 def _levels(draws: int) -> list[float]:

@@ -12,7 +12,7 @@ from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, condition_columns, measure
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import DeepModel, Known
+from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
 from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Objective
@@ -57,14 +57,14 @@ class DeepSynthesizer(Synthesizer):
         return self.learn(session, known, report).calibrated()
 
     @abc.abstractmethod
-    def learn(self, session: Session, known: Known, report: Progress) -> DeepModel:
+    def learn(self, session: Session, known: PaidTable, report: Progress) -> DeepModel:
         """Train, and return the model, not yet calibrated."""
 
     def share_of_counts(self) -> float:
         """Return what of the price for questions the counts take; a training has a price of its own."""
         return 1.0
 
-    def counted(self, session: Session, rho: float) -> Known:
+    def counted(self, session: Session, rho: float) -> PaidTable:
         """Count columns and conditions. Formal guarantee: costs at most `rho`."""
         apart = CONDITIONS_SHARE * rho
         known = one_way.measure(session, rho - apart, bins=BINS)
@@ -74,7 +74,7 @@ class DeepSynthesizer(Synthesizer):
             known = one_way.measure_again(session, known, apart)
         layout = Layout.of(session.codec, known, columns, MOST_STATES)
         conditions = measure(session, known, layout.bins, columns, apart)
-        return Known(layout, conditions, round(known.rows), known.released())
+        return PaidTable(layout, conditions, round(known.rows), known.released())
 
     def named(self) -> list[str] | None:
         """Return the columns that the option `conditions` names."""
@@ -104,7 +104,7 @@ def rate_for(rows: int | None) -> float:
     return RATE if rows is None else min(1.0, max(PATIENTS_A_STEP / rows, 1e-3))
 
 
-def expected_patients(session: Session, known: Known) -> float:
+def expected_patients(session: Session, known: PaidTable) -> float:
     """Return about how many patients there are: a scale for gradients, from what is public or was paid for."""
     return max(known.rows / session.sensitivity, 1.0)
 

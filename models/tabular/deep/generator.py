@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known, generated
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable, generated
 from dpsynth.models.tabular.deep.networks import fresh, gumbel, seeded
 from dpsynth.models.tabular.deep.training import with_margins
 from dpsynth.models.trainer import Trainer
@@ -20,7 +20,7 @@ AVERAGE = 0.98
 """Weight of the past in the running average of the generator's weights, which is what is kept."""
 
 
-class Generator:
+class RowGenerator:
     """A generator, its optimiser, and the rows that it makes.
 
     Parameters
@@ -35,7 +35,7 @@ class Generator:
         Adam's rate.
     """
 
-    def __init__(self, known: Known, *, hidden: int, extra: int, rate: float) -> None:
+    def __init__(self, known: PaidTable, *, hidden: int, extra: int, rate: float) -> None:
         self.known = known
         layout = known.layout
         self._latent = len(layout.scores) + extra

@@ -84,7 +84,7 @@ def implied(codec: Codec, given: Sequence[str]) -> dict[str, Implied]:
 
 
 @dataclass(frozen=True)
-class Part:
+class ColumnPart:
     """Where one column stands among a network's outputs.
 
     Attributes
@@ -160,25 +160,25 @@ class Layout:
         """Numbers that a network reads about the conditions."""
         return sum(self.condition_sizes)
 
-    def _part(self, name: str, at: int) -> Part:
+    def _part(self, name: str, at: int) -> ColumnPart:
         code = self.codec.columns[name]
         if code.ordered <= FEW_ORDERED:
-            return Part(name, None, slice(at, at + self.bins.shape[name]))
+            return ColumnPart(name, None, slice(at, at + self.bins.shape[name]))
         special = code.size - code.ordered
-        return Part(name, at, slice(at + 1, at + 1 + (special + 1 if special else 0)))
+        return ColumnPart(name, at, slice(at + 1, at + 1 + (special + 1 if special else 0)))
 
-    def state_shares(self, part: Part) -> Array:
+    def state_shares(self, part: ColumnPart) -> Array:
         """Return the paid probability of each state of a column."""
         return totals(self._states(part), self.shares[part.name], part.count)
 
-    def _states(self, part: Part) -> Codes:
+    def _states(self, part: ColumnPart) -> Codes:
         """Return the state of each fine code."""
         if part.score is None:
             return np.asarray(self.bins.maps[part.name])
         code = self.codec.columns[part.name]
         return np.maximum(np.arange(code.size) - code.ordered + 1, 0)
 
-    def features(self, part: Part) -> NDArray[np.float32]:
+    def features(self, part: ColumnPart) -> NDArray[np.float32]:
         """Return (size of the column, width) what a network reads for each fine code of a column."""
         states = self._states(part)
         whole: NDArray[np.float32] = (states[:, None] == np.arange(part.count)).astype(np.float32)

@@ -14,7 +14,7 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Released
 from dpsynth.models.drawing import Support
-from dpsynth.models.tabular.deep.conditions import Conditions
+from dpsynth.models.tabular.deep.conditions import ConditionTable
 from dpsynth.models.tabular.deep.layout import FURTHEST, KNOTS, Calibration, Layout
 from dpsynth.models.tabular.deep.networks import BATCH, LARGEST, MLP, normal, restored, saved
 from dpsynth.models.tabular.marginal_model import SCARCE, read_counts
@@ -32,7 +32,7 @@ CALIBRATED_ON = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
+class PaidTable:
     """What was paid for beside the training.
 
     Attributes
@@ -48,7 +48,7 @@ class Known:
     """
 
     layout: Layout
-    conditions: Conditions
+    conditions: ConditionTable
     rows: int
     counts: Sequence[Released]
 
@@ -88,7 +88,7 @@ class Known:
             raise ValueError("the number of rows is not positive")
         return cls(
             layout,
-            Conditions(columns, table.reshape(layout.condition_sizes), sigma),
+            ConditionTable(columns, table.reshape(layout.condition_sizes), sigma),
             rows,
             read_counts(codec, config["counts"], dict(arrays)),
         )
@@ -129,7 +129,7 @@ class DeepModel(Model):
         codec: Codec,
         statement: dict[str, Any],
         *,
-        known: Known,
+        known: PaidTable,
         network: MLP,
         calibration: Calibration | None = None,
     ) -> None:
@@ -241,7 +241,7 @@ class DeepModel(Model):
         cls, codec: Codec, statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> Self:
         """Check the parts against the codec and each other, and build the model."""
-        known = Known.from_parts(codec, config, arrays)
+        known = PaidTable.from_parts(codec, config, arrays)
         facts = cls.checked(config["settings"])
         network = restored(config["network"], arrays, *cls.shape(known.layout, facts))
         calibration = _read_calibration(known.layout, arrays)

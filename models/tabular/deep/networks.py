@@ -52,7 +52,7 @@ class MLP(nn.Module):
         return found
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """A critic of rows and their conditions: a network of both, and what each condition makes of each feature.
 
     The second is linear in the products of conditions and features, so that how the conditions' groups differ is seen

@@ -17,9 +17,9 @@ from torch import Tensor
 
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
-from dpsynth.models.tabular.deep.generator import Generator
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
-from dpsynth.models.tabular.deep.networks import Judge, seeded
+from dpsynth.models.tabular.deep.generator import RowGenerator
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
+from dpsynth.models.tabular.deep.networks import Discriminator, seeded
 from dpsynth.models.trainer import Trainer
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.pate import Panel
@@ -96,9 +96,9 @@ class PATEGAN(DeepSynthesizer):
         """Return the share of the budget for counts of columns."""
         return self.questions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, known: PaidTable, report: Progress) -> GeneratorModel:
         """Ask votes round by round; keep the generator."""
-        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        generator = RowGenerator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
         student = Student(known, self.hidden)
         teachers = self.teachers or max(FEWEST, round(known.rows / session.sensitivity / PART))
         panel = _panel(known, teachers)
@@ -110,7 +110,7 @@ class PATEGAN(DeepSynthesizer):
             votes = session.votes(panel, made.numpy(), asked.numpy(), min(price, session.rho_left))
             student.learn(asked, votes / teachers)
             for _ in range(self.generator_steps):
-                generator.step(ROWS, lambda rows, given: -student.judge(rows, given))
+                generator.step(ROWS, lambda rows, given: -student.discriminator(rows, given))
         report("asking teachers", 1.0)
         return generator.model(session)
 
@@ -120,7 +120,7 @@ class PATEGAN(DeepSynthesizer):
         return [PlanItem("rounds of votes", self.rounds, self.rounds * self.asked, 0.0, words)]
 
 
-def _panel(known: Known, teachers: int) -> Panel:
+def _panel(known: PaidTable, teachers: int) -> Panel:
     layout = known.layout
     names = list(layout.codec.columns)
     return Panel(
@@ -133,10 +133,10 @@ def _panel(known: Known, teachers: int) -> Panel:
 class Student:
     """Learns the share of teachers that take a row for a patient's, from noisy shares of rows that were asked."""
 
-    def __init__(self, known: Known, hidden: int) -> None:
+    def __init__(self, known: PaidTable, hidden: int) -> None:
         self._width = known.layout.width
-        self.judge = Judge(self._width, known.layout.condition_width, hidden, seed=5)
-        parameters = self.judge.parameters()
+        self.discriminator = Discriminator(self._width, known.layout.condition_width, hidden, seed=5)
+        parameters = self.discriminator.parameters()
         self._trainer = Trainer(torch.optim.AdamW(parameters, lr=STUDENT_RATE, weight_decay=STUDENT_DECAY))
         self._asked: list[Tensor] = []
         self._shares: list[Tensor] = []
@@ -149,5 +149,5 @@ class Student:
         rows, wanted = torch.cat(self._asked[-REMEMBERED:]), torch.cat(self._shares[-REMEMBERED:]) - 0.5
         for _ in range(STUDENT_STEPS):
             chosen = torch.randint(len(rows), (256,), generator=self._source)
-            found = self.judge(rows[chosen, : self._width], rows[chosen, self._width :])
+            found = self.discriminator(rows[chosen, : self._width], rows[chosen, self._width :])
             self._trainer.descend((found - wanted[chosen]).square().mean())

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients, row_loss
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
 from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import private_trainer, with_margins
 from dpsynth.privacy.per_patient import Batch
@@ -64,9 +64,9 @@ class TVAE(DeepSynthesizer):
         self.rate = rate
         self.conditions = conditions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, known: PaidTable, report: Progress) -> GeneratorModel:
         """Train encoder and decoder; keep the decoder."""
-        objective = Autoencoder(known.layout, self.latent, self.hidden)
+        objective = RowAutoencoder(known.layout, self.latent, self.hidden)
         trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
         session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
         trainer.finish()
@@ -80,7 +80,7 @@ class TVAE(DeepSynthesizer):
         )
 
 
-class Autoencoder(TableObjective):
+class RowAutoencoder(TableObjective):
     """The evidence lower bound of rows, negated."""
 
     def __init__(self, layout: Layout, latent: int, hidden: int) -> None:

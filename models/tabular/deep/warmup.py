@@ -11,9 +11,9 @@ import numpy as np
 
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.binning import totals
-from dpsynth.models.tabular.deep.conditions import MOST_STATES, Conditions, condition_columns
+from dpsynth.models.tabular.deep.conditions import MOST_STATES, ConditionTable, condition_columns
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import Known
+from dpsynth.models.tabular.deep.model import PaidTable
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.models.tabular.prism import Prism
@@ -24,7 +24,7 @@ WARMUPS = ("prism", "independent", "none")
 
 def warm_known(
     session: Session, name: str, rows: int, wanted: list[str] | None, report: Progress
-) -> tuple[Known, Mapping[str, Any]]:
+) -> tuple[PaidTable, Mapping[str, Any]]:
     """Fit a marginal-based model with all that questions may cost.
 
     Returns
@@ -46,4 +46,4 @@ def warm_known(
     )
     table = np.bincount(states, minlength=prod(layout.condition_sizes)).reshape(layout.condition_sizes) / rows
     noise = max((one.sigma for one in model.released() if one.columns[0] in columns), default=0.0)
-    return Known(layout, Conditions(columns, table, noise), model.rows, model.released()), codes
+    return PaidTable(layout, ConditionTable(columns, table, noise), model.rows, model.released()), codes

@@ -38,7 +38,7 @@ from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree,
 from dpsynth.models.tabular.graphical.measurement import Key, Measurement, Overlaps, centring, merging, pooled
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
 
-__all__ = ["Fit", "Measurement", "Zero", "centring", "estimate", "merging"]
+__all__ = ["Estimate", "Measurement", "Zero", "centring", "estimate", "merging"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ SLOW = 0.3
 
 
 @dataclass(frozen=True)
-class Fit:
+class Estimate:
     """A fitted log-linear model on a junction tree.
 
     Attributes
@@ -188,7 +188,7 @@ def estimate(
     tolerance: float = 1e-4,
     max_steps: int = 1000,
     progress: Progress | None = None,
-) -> Fit:
+) -> Estimate:
     """Fit the maximum-entropy model to noisy marginals.
 
     Parameters
@@ -200,7 +200,7 @@ def estimate(
     zeros
         Structural zeros: columns and a boolean table, True where a combination cannot occur.
     warm
-        `Fit.parameters` of an earlier fit; parameters of measurements that it does not know start at 0.
+        `Estimate.parameters` of an earlier fit; parameters of measurements that it does not know start at 0.
     tree
         A junction tree that covers every measurement and every zero; built when absent.
     tolerance
@@ -212,7 +212,7 @@ def estimate(
 
     Returns
     -------
-    Fit
+    Estimate
         The fitted model.
 
     Raises
@@ -240,7 +240,7 @@ def estimate(
     else:
         log.warning("the fit stopped after %d steps before it had converged", max_steps)
     parameters = {m.key: table for m, table in zip(problem.measurements, problem.parameters, strict=True)}
-    return Fit(tree, tables.beliefs(), parameters, dual, step)
+    return Estimate(tree, tables.beliefs(), parameters, dual, step)
 
 
 def _extrapolate(
