@@ -274,10 +274,8 @@ class Model(abc.ABC):
             If `n` is not a positive integer, a condition names an unknown column or value, or holds for so few rows
             that the model cannot tell them from none.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
         rng = np.random.default_rng(seed)
-        parts = parts_of(self.codec, int(n), where or {}, proportions)
+        parts = parts_of(self.codec, _number_of_rows(n), where or {}, proportions)
         if not scarce:
             for part in parts:
                 self._check_support(part.where)
@@ -293,12 +291,12 @@ class Model(abc.ABC):
         return self.codec.draw(codes, rng, where=part.where, without=part.without).slice(0, part.rows)
 
     def _check_support(self, where: Mapping[str, Any]) -> None:
-        found = self.support(where) if where else None
-        if found is not None and found.scarce:
+        support = self.support(where) if where else None
+        if support is not None and support.scarce:
             raise InputError(
-                f"where: by the model {found.rows:,.0f} training rows meet the condition on {', '.join(where)}, fewer "
-                f"than the noise on their number ({found.noise:,.0f}): too scarce to be drawn honestly. Widen it, "
-                "leave a column out, or take the model's guess from other patients with scarce=True (--scarce)."
+                f"where: by the model {support.rows:,.0f} training rows meet the condition on {', '.join(where)}, "
+                f"fewer than the noise on their number ({support.noise:,.0f}): too scarce to be drawn honestly. Widen "
+                "it, leave a column out, or take the model's guess from other patients with scarce=True (--scarce)."
             )
 
     def save(self, folder: "str | Path") -> None:
@@ -315,6 +313,13 @@ class Model(abc.ABC):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {self.schema.name!r}: {len(self.codec.columns)} columns>"
+
+
+def _number_of_rows(n: Any) -> int:
+    """Return a number of rows to draw; refuse what is no whole number of 1 or more."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
+    return int(n)
 
 
 def _shuffled(drawn: Sequence[Any], rng: np.random.Generator) -> Any:
@@ -412,17 +417,17 @@ def synthesizer(name: str) -> type[Synthesizer]:
     if point is None:
         raise InputError(f"model {name!r} is not known; expected one of {', '.join(available())}.")
     try:
-        found = point.load()
+        registered = point.load()
     except ImportError as error:
         raise InputError(
             f"model {name!r} needs the package {error.name!r}, which is not installed; "
             "install dpsynth with the extra that the model's documentation names."
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Synthesizer)):
+    if not (isinstance(registered, type) and issubclass(registered, Synthesizer)):
         raise InputError(
             f"model {name!r}: the entry point is not a Synthesizer; mend or remove the package it is from."
         )
-    return found
+    return registered
 
 
 def make(name: str, **options: Any) -> Synthesizer:
@@ -433,9 +438,9 @@ def make(name: str, **options: Any) -> Synthesizer:
     InputError
         If the name or an option is unknown.
     """
-    found = synthesizer(name)
-    known = [p for p in inspect.signature(found).parameters if p != "self"]
-    unknown = sorted(set(options) - set(known))
+    maker = synthesizer(name)
+    names = [p for p in inspect.signature(maker).parameters if p != "self"]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(known) or 'none'}.")
-    return found(**options)
+        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(names) or 'none'}.")
+    return maker(**options)

@@ -126,22 +126,22 @@ def _listed(pairs: Sequence[tuple[Conditions, float]]) -> list[tuple[Conditions,
 
 
 def _shares(shares: Sequence[Any]) -> list[float]:
-    found = []
+    numbers = []
     for share in shares:
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share <= 1 + WHOLE:
             raise InputError(f"proportions: found the share {share!r}, expected a number from 0 to 1.")
-        found.append(float(share))
-    if sum(found) > 1 + WHOLE:
-        raise InputError(f"proportions: the shares sum to {sum(found):g}, expected 1, or less and a rest.")
-    if sum(found) >= 1 - WHOLE:
-        found = [share / sum(found) for share in found]
-    return found
+        numbers.append(float(share))
+    if sum(numbers) > 1 + WHOLE:
+        raise InputError(f"proportions: the shares sum to {sum(numbers):g}, expected 1, or less and a rest.")
+    if sum(numbers) >= 1 - WHOLE:
+        numbers = [share / sum(numbers) for share in numbers]
+    return numbers
 
 
 def _check_disjoint(codec: Codec, cells: Sequence[Conditions]) -> None:
     masks = [codec.where(cell, partly=True) for cell in cells]
-    for one, two in combinations(masks, 2):
-        if not any(not (one[name] & two[name]).any() for name in set(one) & set(two)):
+    for first, second in combinations(masks, 2):
+        if not any(not (first[name] & second[name]).any() for name in set(first) & set(second)):
             raise InputError(
                 "proportions: two of the conditions can hold for one row, or cut one cell in two; make them exclude "
                 "each other."

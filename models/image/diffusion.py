@@ -120,18 +120,18 @@ class Diffusion(TrainedImageSynthesizer):
         self._public(declared_images(schema).shape)
         return super().training(schema, budget)
 
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> DiffusionGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> DiffusionGenerator:
         """Ask for the number of patients and for what the network begins with, train, and return the average."""
         share = COUNT if self.warmup != "none" else 1.0
         expected = patients_with_images(session, share * session.rho_left)
-        public = self._public(known.shape)
+        public = self._public(task.shape)
         self._read.clear()
-        denoiser, draws = self._begun(session, known, public, report)
+        denoiser, draws = self._begun(session, task, public, report)
         if session.training is None:
             return self._generator(denoiser, public)
-        reading = Reading.of(session.codec, known.conditions)
+        reading = Reading.of(session.codec, task.conditions)
         objective = DenoisingLoss(denoiser, reading, levels=self.levels, schedule=self.schedule, autoencoder=public)
-        objective.weight = 1 / usual_norm(objective, draws, known.conditions.every(), len(session.codec.columns))
+        objective.weight = 1 / usual_norm(objective, draws, task.conditions.every(), len(session.codec.columns))
         self._train(session, objective, expected, report)
         return self._generator(trained(objective), public)
 
@@ -158,12 +158,12 @@ class Diffusion(TrainedImageSynthesizer):
 
     def statement(self, session: Session) -> dict[str, Any]:
         """Return the privacy statement, with what the pretrained weights are declared to be from."""
-        found = super().statement(session)
-        said = self.declaration.strip().rstrip(".")
+        statement = super().statement(session)
+        declared = self.declaration.strip().rstrip(".")
         for folder, what in ((self.pretrained, "weights to begin with"), (self.autoencoder, "autoencoder")):
             if folder:
-                found["not_protected"].append(f"The images of the {what}, taken as public. Declared: {said}.")
-        return found
+                statement["not_protected"].append(f"The images of the {what}, taken as public. Declared: {declared}.")
+        return statement
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say what the moments are asked with."""
@@ -174,45 +174,45 @@ class Diffusion(TrainedImageSynthesizer):
         return [PlanItem(what, questions, 0, gaussian_scale(1, rho), "what the network begins with")]
 
     def _begun(
-        self, session: Session, known: ImageTask, public: Autoencoder | None, report: Progress
+        self, session: Session, task: ImageTask, public: Autoencoder | None, report: Progress
     ) -> tuple[Denoiser, Draw]:
         """Return the network before it sees a patient, and what draws images like theirs, as far as is known."""
         draw: Draw
         if self.warmup == "none":
-            return self._first(known, public), grey(known.shape)
+            return self._first(task, public), grey(task.shape)
         if self.warmup == "moments":
-            moments = learn_moments(session, known, session.rho_left, report)
+            moments = learn_moments(session, task, session.rho_left, report)
             draw = moments.draw
             if public is None:
-                denoiser = self._first(known, public, len(moments.basis))
+                denoiser = self._first(task, public, len(moments.basis))
                 assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
                 denoiser.prior = GaussianPrior.of(moments)
                 return denoiser, draw
         else:
-            paid = mean_embedding.ask(session, known, session.rho_left, FEATURES, report)
-            network = fresh(known.shape, known.conditions.sizes)
-            mean_embedding.fit(network, known.conditions, paid, self.warmup_steps, report)
+            embedding = mean_embedding.ask(session, task, session.rho_left, FEATURES, report)
+            network = fresh(task.shape, task.conditions.sizes)
+            mean_embedding.fit(network, task.conditions, embedding, self.warmup_steps, report)
             draw = NetworkGenerator(network).draw
-        first, cells, steps = self._first(known, public), known.conditions.every(), self.warmup_steps
+        first, cells, steps = self._first(task, public), task.conditions.every(), self.warmup_steps
         return warmed(first, draw, cells, steps, report, schedule=self.schedule, autoencoder=public), draw
 
-    def _first(self, known: ImageTask, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
+    def _first(self, task: ImageTask, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
         """Return the network to begin with: fresh, or with weights from public images."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            shape, data = (known.shape, 0.5) if public is None else (public.shape, 1.0)
-            first: Denoiser = Denoiser(shape, known.conditions.sizes, self._channels, data, coefficients)
+            shape, data = (task.shape, 0.5) if public is None else (public.shape, 1.0)
+            denoiser: Denoiser = Denoiser(shape, task.conditions.sizes, self._channels, data, coefficients)
         if not self.pretrained:
-            return first
-        begun: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
+            return denoiser
+        pretrained: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
         try:
-            load_weights(first, _weights(first, of_schema=True) | _weights(begun, of_schema=False))
+            load_weights(denoiser, _weights(denoiser, of_schema=True) | _weights(pretrained, of_schema=False))
         except ValueError as error:
             raise InputError(
                 f"pretrained: the weights do not fit this network ({error}). Widths and channels have to be the same, "
                 "and a network that was trained without moments goes with warmup 'none' or 'embedding'."
             ) from None
-        return first
+        return denoiser
 
     def _train(self, session: Session, objective: DenoisingLoss, expected: float, report: Progress) -> None:
         """Train the denoiser, and leave it with the average of its weights."""
@@ -244,9 +244,9 @@ def _weights(network: nn.Module, *, of_schema: bool) -> dict[str, NDArray[Any]]:
 
 def _read_widths(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(int(part) for part in str(text).split(","))
+        widths = tuple(int(part) for part in str(text).split(","))
     except ValueError:
-        found = ()
-    if not found or any(width < 8 or width % 8 for width in found) or len(found) > math.log2(4096):
+        widths = ()
+    if not widths or any(width < 8 or width % 8 for width in widths) or len(widths) > math.log2(4096):
         raise InputError(f"widths: found {text!r}, expected multiples of 8 separated by commas, such as 16,32.")
-    return found
+    return widths

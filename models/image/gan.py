@@ -92,16 +92,16 @@ class GAN(TrainedImageSynthesizer):
         if smallest < 1 or self.channels % 4:
             raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
 
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> NetworkGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for mean embeddings with all that questions have left; train both networks; keep the generator."""
-        paid = mean_embedding.ask(session, known, session.rho_left, self.features, report)
+        embedding = mean_embedding.ask(session, task, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
-        network = fresh(known.shape, known.conditions.sizes, **sizes)
-        mean_embedding.fit(network, known.conditions, paid, self.warm_steps, report)
-        made = GeneratedImages(network, known, paid)
-        critic = ImageCritic(known, made, Reading.of(session.codec, known.conditions), self.channels)
-        play = AdversarialTraining(critic, made, self, report)
-        session.train(critic, play.update, expected=paid.patients, records="images", state=play.state)
+        network = fresh(task.shape, task.conditions.sizes, **sizes)
+        mean_embedding.fit(network, task.conditions, embedding, self.warm_steps, report)
+        generated = GeneratedImages(network, task, embedding)
+        critic = ImageCritic(task, generated, Reading.of(session.codec, task.conditions), self.channels)
+        play = AdversarialTraining(critic, generated, self, report)
+        session.train(critic, play.update, expected=embedding.patients, records="images", state=play.state)
         return NetworkGenerator(play.finish())
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
@@ -113,10 +113,10 @@ class GAN(TrainedImageSynthesizer):
 class GeneratedImages:
     """Images of the generator, with conditions in the proportions that were paid for."""
 
-    def __init__(self, network: Growing, known: ImageTask, paid: Embedding) -> None:
+    def __init__(self, network: Growing, task: ImageTask, embedding: Embedding) -> None:
         self.network = network
-        self._every = torch.from_numpy(known.conditions.every())
-        self._shares = torch.from_numpy(paid.shares)
+        self._every = torch.from_numpy(task.conditions.every())
+        self._shares = torch.from_numpy(embedding.shares)
 
     def images(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return (count, channels, sides) images and their (count, columns) codes."""
@@ -161,41 +161,41 @@ class ImageDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Return (rows,) log-odds for (rows, channels, sides) images in [0, 1] and (rows, columns) codes."""
-        seen = self.body(2 * images - 1)
-        found: Tensor = self.odds(seen)[:, 0]
+        features = self.body(2 * images - 1)
+        odds: Tensor = self.odds(features)[:, 0]
         for column, embedding in enumerate(self.given):
-            found = found + (embedding(codes[:, column]) * seen).sum(1) / math.sqrt(seen.shape[1])
-        return found
+            odds = odds + (embedding(codes[:, column]) * features).sum(1) / math.sqrt(features.shape[1])
+        return odds
 
 
 class ImageCritic(Objective):
     """Tells patients' images from made ones."""
 
-    def __init__(self, known: ImageTask, made: GeneratedImages, reading: Reading, channels: int) -> None:
+    def __init__(self, task: ImageTask, generated: GeneratedImages, reading: Reading, channels: int) -> None:
         super().__init__()
-        self._made = [made]  # in a list: it is no part of what is trained
+        self._generated = [generated]  # in a list: it is no part of what is trained
         self._reading = reading
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
-            self.discriminator = ImageDiscriminator(known.shape, known.conditions.sizes, channels)
+            self.discriminator = ImageDiscriminator(task.shape, task.conditions.sizes, channels)
 
     def prepare(self, batch: Batch) -> Batch:
         """Return pixels in [0, 1], codes of the conditions and weights."""
-        found = {"x": self._reading.images(batch), "given": self._reading.codes(batch)}
-        return {**found, "weights": batch["weights"]}
+        patients = {"x": self._reading.images(batch), "given": self._reading.codes(batch)}
+        return {**patients, "weights": batch["weights"]}
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return a made image for each patient; the patient has no part in it."""
         with torch.no_grad():
-            images, codes = self._made[0].images(patients, generator)
+            images, codes = self._generated[0].images(patients, generator)
         return {"made": images, "made_given": codes}
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (patients,) losses: the patient's images taken for made ones, and a made image for a patient's."""
-        x, given = batch["x"], batch["given"]
+        x, conditions = batch["x"], batch["given"]
         patients, records = x.shape[:2]
         images = torch.cat([x, batch["made"][:, None]], 1).flatten(0, 1)
-        codes = torch.cat([given, batch["made_given"][:, None]], 1).flatten(0, 1)
+        codes = torch.cat([conditions, batch["made_given"][:, None]], 1).flatten(0, 1)
         odds = self.discriminator(images, codes).reshape(patients, records + 1)
         return (softplus(-odds[:, :-1]) * batch["weights"]).sum(1) + softplus(odds[:, -1])
 
@@ -203,19 +203,19 @@ class ImageCritic(Objective):
 class AdversarialTraining:
     """Steps both networks: the discriminator on noisy gradients, the generator against it."""
 
-    def __init__(self, critic: ImageCritic, made: GeneratedImages, recipe: GAN, report: Progress) -> None:
-        self._critic, self._made, self._recipe = critic, made, recipe
+    def __init__(self, critic: ImageCritic, generated: GeneratedImages, recipe: GAN, report: Progress) -> None:
+        self._critic, self._generated, self._recipe = critic, generated, recipe
         learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
         self._learns = Trainer(learns, steps=recipe.steps, report=report, every=5)
-        makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
-        self._makes = Trainer(makes, average=Average(made.network, 0.97))
+        makes = torch.optim.Adam(generated.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
+        self._makes = Trainer(makes, average=Average(generated.network, 0.97))
         self._own = torch.Generator().manual_seed(6)
 
     @property
     def state(self) -> dict[str, Any]:
         """What goes on from step to step besides the discriminator's weights."""
         trained = {f"generator's {name}": part for name, part in self._makes.state.items()}
-        return {**self._learns.state, **trained, "generator": self._made.network, "own": self._own}
+        return {**self._learns.state, **trained, "generator": self._generated.network, "own": self._own}
 
     def update(self, step: int) -> None:
         """Take a step of the discriminator, and now and then of the generator."""
@@ -226,14 +226,14 @@ class AdversarialTraining:
                 self._generate()
 
     def _generate(self) -> None:
-        images, codes = self._made.images(IMAGES, self._own)
+        images, codes = self._generated.images(IMAGES, self._own)
         self._makes.descend(softplus(-self._critic.discriminator(images, codes)).mean())
 
     def finish(self) -> Growing:
         """Return the generator with the average of its weights."""
         self._makes.finish()
         self._learns.finish()
-        return self._made.network
+        return self._generated.network
 
 
 @torch.no_grad()

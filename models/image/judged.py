@@ -56,22 +56,23 @@ class JudgedGenerator:
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return (rows, channels, sides) images in [0, 1]."""
-        found = np.empty((len(codes), *self.moments.basis.shape), np.float32)
+        images = np.empty((len(codes), *self.moments.basis.shape), np.float32)
         each = max(1, BATCH // self.candidates)
         for start in range(0, len(codes), each):
             part = codes[start : start + each]
-            made = self.moments.draw(np.repeat(part, self.candidates, axis=0), rng)
-            logs = self._logs(made, np.repeat(part[:, 0], self.candidates)).reshape(len(part), self.candidates)
+            candidates = self.moments.draw(np.repeat(part, self.candidates, axis=0), rng)
+            logs = self._logs(candidates, np.repeat(part[:, 0], self.candidates)).reshape(len(part), self.candidates)
             chosen = np.argmax(self.power * logs + rng.gumbel(size=logs.shape), axis=1)
-            found[start : start + each] = made.reshape(*logs.shape, *made.shape[1:])[np.arange(len(part)), chosen]
-        return found
+            choices = candidates.reshape(*logs.shape, *candidates.shape[1:])
+            images[start : start + each] = choices[np.arange(len(part)), chosen]
+        return images
 
     @torch.no_grad()
-    def _logs(self, made: Floats32, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _logs(self, images: Floats32, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return (rows,) log-probabilities of the labels; 0 where the label is missing, of which no judge knows."""
-        logs = torch.log_softmax(self.judge(torch.from_numpy(made)).double(), dim=1).numpy()
-        known = labels < logs.shape[1]
-        return np.where(known, logs[np.arange(len(logs)), np.where(known, labels, 0)], 0.0)
+        logs = torch.log_softmax(self.judge(torch.from_numpy(images)).double(), dim=1).numpy()
+        judged = labels < logs.shape[1]
+        return np.where(judged, logs[np.arange(len(logs)), np.where(judged, labels, 0)], 0.0)
 
     def to_parts(self) -> Parts:
         """Return both parts under names of their own."""
@@ -151,12 +152,12 @@ class JudgedMoments(TrainedImageSynthesizer):
         checked_target(schema, next(iter(self._columns(Codec(schema))), ""))
         return super().training(schema, budget)
 
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> JudgedGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> JudgedGenerator:
         """Ask for the moments, then train the judge."""
-        target = known.conditions.columns[0]
+        target = task.conditions.columns[0]
         patients = patients_with_images(session, COUNTED * session.rho_left)
-        moments = learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
-        every = known.conditions.every()
+        moments = learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients)
+        every = task.conditions.every()
         cells = every[every[:, 0] < classes_of(session.codec, target)]
         judge = train_linear(session, target, moments.draw, cells, patients=patients, report=report)
         return JudgedGenerator(moments, judge, candidates=self.candidates, power=self.power)

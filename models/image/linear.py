@@ -97,18 +97,18 @@ class Whitened(nn.Module):
             raise ValueError("the judge's weights do not fit its features")
         if not all(np.isfinite(part).all() for part in (centre, projection, weights)):
             raise ValueError("the judge's numbers are not finite")
-        found = cls(energies, torch.from_numpy(centre), torch.from_numpy(projection), len(weights))
+        network = cls(energies, torch.from_numpy(centre), torch.from_numpy(projection), len(weights))
         with torch.no_grad():
-            found.odds.weight.copy_(torch.from_numpy(weights))
-        return found
+            network.odds.weight.copy_(torch.from_numpy(weights))
+        return network
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Return (rows, directions + 1) features of norm 1 of (rows, channels, sides) images."""
-        found = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
-        found = found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        constant = torch.full_like(found[:, :1], CONSTANT)
-        return torch.cat([found, constant], 1) / math.sqrt(1 + CONSTANT**2)
+        scores = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
+        scores = scores / scores.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        constant = torch.full_like(scores[:, :1], CONSTANT)
+        return torch.cat([scores, constant], 1) / math.sqrt(1 + CONSTANT**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (rows, classes) log-odds."""
@@ -166,9 +166,9 @@ def _whitened(draw: Draw, cells: NDArray[np.int64], classes: int) -> Whitened:
     codes = cells[np.arange(MADE) % len(cells)]
     parts = [draw(codes[start : start + BATCH], rng) for start in range(0, MADE, BATCH)]
     with torch.no_grad():
-        found = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
-    centre = found.mean(0)
-    values, vectors = torch.linalg.eigh((found - centre).T @ (found - centre) / MADE)
+        features = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
+    centre = features.mean(0)
+    values, vectors = torch.linalg.eigh((features - centre).T @ (features - centre) / MADE)
     values, vectors = values[-DIRECTIONS:], vectors[:, -DIRECTIONS:]
     scales = values.clamp_min(1e-6 * float(values[-1])) ** -WHITENING
     return Whitened(energies, centre.float(), (vectors * scales).float(), classes)

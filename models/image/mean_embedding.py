@@ -100,12 +100,12 @@ class MeanEmbedding(ImageSynthesizer):
         if self.steps < 1:
             raise InputError(f"steps: found {self.steps}, expected 1 or more.")
 
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> NetworkGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for the embedding with all that is left; fit the generator."""
-        paid = ask(session, known, session.rho_left, self.features, report)
+        embedding = ask(session, task, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
-        network = fresh(known.shape, known.conditions.sizes, **sizes)
-        fit(network, known.conditions, paid, self.steps, report)
+        network = fresh(task.shape, task.conditions.sizes, **sizes)
+        fit(network, task.conditions, embedding, self.steps, report)
         return NetworkGenerator(network)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
@@ -124,14 +124,14 @@ def check_features(features: int) -> None:
         raise InputError(f"features: found {features}, expected an even number from 4 to {2**16}.")
 
 
-def ask(session: Session, known: ImageTask, rho: float, features: int, report: Progress) -> Embedding:
+def ask(session: Session, task: ImageTask, rho: float, features: int, report: Progress) -> Embedding:
     """Ask for counts and sums at a total price.
 
     Formal guarantee: two questions of the session, whose prices sum to ``rho``; the rest is post-processing.
 
     Parameters
     ----------
-    session, known
+    session, task
         The open session, and what images are conditioned on.
     rho
         The price.
@@ -140,10 +140,10 @@ def ask(session: Session, known: ImageTask, rho: float, features: int, report: P
     report
         Told of progress.
     """
-    frequencies = random_frequencies(known.shape, features // 2)
+    frequencies = random_frequencies(task.shape, features // 2)
     report("measuring images", 0.0)
-    counts = session.image_counts(known.conditions.query, COUNTS * rho)
-    sums = session.image_sums(known.conditions.query, Fourier(frequencies), (1 - COUNTS) * rho)
+    counts = session.image_counts(task.conditions.query, COUNTS * rho)
+    sums = session.image_sums(task.conditions.query, Fourier(frequencies), (1 - COUNTS) * rho)
     report("measuring images", 1.0)
     floor = gaussian_scale(1, COUNTS * rho)
     shares = np.maximum(counts, 0) + 1e-6
@@ -162,7 +162,7 @@ def random_frequencies(shape: tuple[int, ...], count: int, seed: int = 0) -> Flo
 
 
 def fit(
-    network: Growing, conditions: Conditions, paid: Embedding, steps: int, report: Progress, *, rate: float = RATE
+    network: Growing, conditions: Conditions, embedding: Embedding, steps: int, report: Progress, *, rate: float = RATE
 ) -> None:
     """Fit a generator to an embedding; touches no patient.
 
@@ -172,7 +172,7 @@ def fit(
         The generator; left with the running average of its weights.
     conditions
         What it is conditioned on.
-    paid
+    embedding
         The embedding.
     steps, rate
         Steps of Adam, and its rate, which falls to 0 along a half cosine.
@@ -180,7 +180,7 @@ def fit(
         Told of progress.
     """
     own = torch.Generator().manual_seed(1)
-    distance, codes = EmbeddingDistance(paid), torch.from_numpy(conditions.every())
+    distance, codes = EmbeddingDistance(embedding), torch.from_numpy(conditions.every())
 
     def loss() -> Tensor:
         cells = distance.cells(own)
@@ -203,10 +203,10 @@ class EmbeddingDistance:
     Combinations weigh the square of their share, as in the paper, which is also how exactly their means are known.
     """
 
-    def __init__(self, paid: Embedding) -> None:
-        self._frequencies = torch.from_numpy(paid.frequencies).float()
-        self._means = torch.from_numpy(paid.means).float()
-        self._shares = torch.from_numpy(paid.shares).double()
+    def __init__(self, embedding: Embedding) -> None:
+        self._frequencies = torch.from_numpy(embedding.frequencies).float()
+        self._means = torch.from_numpy(embedding.means).float()
+        self._shares = torch.from_numpy(embedding.shares).double()
 
     def cells(self, generator: torch.Generator) -> Tensor:
         """Return the combinations of a step: all, or some drawn by their shares."""
@@ -218,8 +218,8 @@ class EmbeddingDistance:
         """Return the distance for (len(cells) * EACH, ...) images, those of a combination together."""
         angles = images.flatten(1) @ self._frequencies.T
         features = torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(len(self._frequencies))
-        found = features.reshape(len(cells), EACH, -1).mean(1)
-        own = (EACH * found.square().sum(1) - 1) / (EACH - 1)  # of two different images: features have norm 1
-        apart = own - 2 * (found * self._means[cells]).sum(1)
+        means = features.reshape(len(cells), EACH, -1).mean(1)
+        own = (EACH * means.square().sum(1) - 1) / (EACH - 1)  # of two different images: features have norm 1
+        distance = own - 2 * (means * self._means[cells]).sum(1)
         weights = self._shares[cells] if len(self._shares) > CELLS else self._shares.square()
-        return (apart * (weights / weights.sum()).float()).sum()
+        return (distance * (weights / weights.sum()).float()).sum()

@@ -123,9 +123,9 @@ class ImageModel(Model):
     def to_parts(self) -> Parts:
         """Return the parts of the table and of the generator under names of their own."""
         table, table_arrays = self.table.to_parts()
-        made, made_arrays = self.generator.to_parts()
-        config = {"table": table, "conditions": list(self.conditions.columns), "generator": made}
-        arrays = {"numbers": self.numbers, **named("table", table_arrays), **named("generator", made_arrays)}
+        generator, generator_arrays = self.generator.to_parts()
+        config = {"table": table, "conditions": list(self.conditions.columns), "generator": generator}
+        arrays = {"numbers": self.numbers, **named("table", table_arrays), **named("generator", generator_arrays)}
         return config, arrays
 
     @classmethod
@@ -158,13 +158,13 @@ def declared_images(schema: Any) -> Images:
     InputError
         When it says nothing.
     """
-    found = schema.images
-    if found is None:
+    images = schema.images
+    if images is None:
         raise InputError(
             "images: the schema declares none; add images with size, channels and range, or name a model of tables."
         )
-    assert isinstance(found, Images)  # noqa: S101  (pydantic made it)
-    return found
+    assert isinstance(images, Images)  # noqa: S101  (pydantic made it)
+    return images
 
 
 def chances(counts: "Sequence[int] | NDArray[np.int64]", sigma: float) -> NDArray[np.float64]:

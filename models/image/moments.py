@@ -57,12 +57,12 @@ class Basis:
         sides = shape[1:]
         frequency = np.sqrt(sum(axis.astype(np.float64) ** 2 for axis in np.indices(sides))).ravel()
         order = np.argsort(frequency, kind="stable")[: max(1, count // shape[0])]
-        one = np.ones((len(order), 1))
+        images = np.ones((len(order), 1))
         for axis, side in enumerate(sides):
             waves = dct(np.eye(side), axis=0, norm="ortho")[np.unravel_index(order, sides)[axis]]
-            one = (one[:, :, None] * waves[:, None, :]).reshape(len(order), -1)
+            images = (images[:, :, None] * waves[:, None, :]).reshape(len(order), -1)
         self.shape = shape
-        self.matrix = np.kron(np.eye(shape[0]), one)  # (coefficients, values), orthonormal rows
+        self.matrix = np.kron(np.eye(shape[0]), images)  # (coefficients, values), orthonormal rows
         self.weights = np.tile((1 + frequency[order]) ** POWER, shape[0])
 
     def __len__(self) -> int:
@@ -72,10 +72,10 @@ class Basis:
         """Return the weighted coefficients, a norm of ``radius`` being 1."""
         return Linear(self.matrix * self.weights[:, None] / radius, np.zeros(self.matrix.shape[1]))
 
-    def images(self, found: Floats, radius: float) -> Floats32:
+    def images(self, features: Floats, radius: float) -> Floats32:
         """Return (rows, *shape) images in [0, 1] with these (rows, coefficients) features."""
-        flat = (found * (radius / self.weights)) @ self.matrix
-        return np.clip(flat, 0, 1).astype(np.float32).reshape(len(found), *self.shape)
+        flat = (features * (radius / self.weights)) @ self.matrix
+        return np.clip(flat, 0, 1).astype(np.float32).reshape(len(features), *self.shape)
 
 
 class MomentsGenerator:
@@ -95,18 +95,18 @@ class MomentsGenerator:
 
     def __init__(self, basis: Basis, radius: float, conditions: Conditions, means: Floats, roots: Floats) -> None:
         self.basis, self.radius, self.conditions = basis, radius, conditions
-        self.means, self.roots = (one.astype(np.float32).astype(np.float64) for one in (means, roots))  # as in a file
+        self.means, self.roots = (part.astype(np.float32).astype(np.float64) for part in (means, roots))  # as in a file
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return images in [0, 1], drawn group by group."""
         cell, first = self.conditions.cell(codes), _first(codes)
-        found = np.empty((len(codes), *self.basis.shape), np.float32)
+        images = np.empty((len(codes), *self.basis.shape), np.float32)
         for group in np.unique(first):
             rows = np.flatnonzero(first == group)
             for part in np.array_split(rows, -(-len(rows) // BLOCK)):
                 normal = rng.normal(size=(len(part), len(self.basis)))
-                found[part] = self.basis.images(self.means[cell[part]] + normal @ self.roots[group].T, self.radius)
-        return found
+                images[part] = self.basis.images(self.means[cell[part]] + normal @ self.roots[group].T, self.radius)
+        return images
 
     def to_parts(self) -> Parts:
         """Return means and roots as arrays."""
@@ -170,9 +170,9 @@ class Moments(ImageSynthesizer):
         super().__post_init__()
         check_coefficients(self.coefficients)
 
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> MomentsGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> MomentsGenerator:
         """Ask for the moments with all that is left."""
-        return learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
+        return learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say how noisy counts, means and products are."""
@@ -192,7 +192,7 @@ def check_coefficients(coefficients: int) -> None:
 
 
 def learn_moments(
-    session: Session, known: ImageTask, rho: float, report: Progress, *, coefficients: int = 0
+    session: Session, task: ImageTask, rho: float, report: Progress, *, coefficients: int = 0
 ) -> MomentsGenerator:
     """Ask for counts, sums and products at a total price, and make Gaussians of them.
 
@@ -200,7 +200,7 @@ def learn_moments(
 
     Parameters
     ----------
-    session, known
+    session, task
         The open session, and what images are conditioned on.
     rho
         The price.
@@ -209,7 +209,7 @@ def learn_moments(
     coefficients
         How many; 0 chooses by the noisy counts.
     """
-    conditions, shape = known.conditions, known.shape
+    conditions, shape = task.conditions, task.shape
     noise = [gaussian_scale(1, share * rho) for share in (COUNTS, SUMS)]
     report("measuring images", 0.0)
     counts = session.image_counts(conditions.query, COUNTS * rho)

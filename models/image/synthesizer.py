@@ -102,7 +102,7 @@ class ImageSynthesizer(Synthesizer):
         )
 
     @abc.abstractmethod
-    def learn(self, session: Session, known: ImageTask, report: Progress) -> ImageGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> ImageGenerator:
         """Learn the generator with what is left of the session's price, and its training."""
 
     def statement(self, session: Session) -> dict[str, Any]:
@@ -143,11 +143,11 @@ class ImageSynthesizer(Synthesizer):
         norm 1 at most, so that the noise of the mean has the norm sqrt(LEAST) sigma / n.
         """
         share, codec = self._table_share(schema), public_codec(schema)
-        known = even_one_way(schema, codec, BINS, rows, max(rho * share, 1e-12))
+        counts = even_one_way(schema, codec, BINS, rows, max(rho * share, 1e-12))
         columns = self._columns(codec)[:1]
         labels = max([codec.columns[name].size for name in columns if name in codec.columns], default=1)
         noise = LEAST**0.5 * gaussian_scale(1, max(rho * (1 - share), 1e-12)) * labels / rows
-        return {"1-way": one_way_error(known), MEAN_IMAGE: min(noise, 1.0)}
+        return {"1-way": one_way_error(counts), MEAN_IMAGE: min(noise, 1.0)}
 
     def items(self, schema: Schema, rho: float) -> "Sequence[PlanItem]":  # noqa: ARG002
         """Say what is asked of images besides a training."""

@@ -34,13 +34,13 @@ class Independent(Synthesizer):
         report = progress or silent
         one_way.discover(session)
         report("counting columns", 0.0)
-        known = one_way.measure(session, session.rho_left, bins=self.bins)
-        return fit_model(session, known, [], report)
+        counts = one_way.measure(session, session.rho_left, bins=self.bins)
+        return fit_model(session, counts, [], report)
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
         from dpsynth.models.tabular.planning import even_one_way, plan_of, public_codec, rho_of
 
         rho = rho_of(schema, budget, self.accounting)
-        known = even_one_way(schema, public_codec(schema), self.bins, rows, rho)
-        return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)
+        counts = even_one_way(schema, public_codec(schema), self.bins, rows, rho)
+        return plan_of(self, schema, budget, rows, counts, items=[], pair_error=None)

@@ -77,9 +77,9 @@ class CTGAN(DeepSynthesizer):
         self.generator_rate = generator_rate
         self.conditions = conditions
 
-    def learn(self, session: Session, known: PaidTable, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> GeneratorModel:
         """Train both; keep the generator."""
-        generator = RowGenerator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        generator = RowGenerator(paid, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
         critic = RowCritic(generator, self.hidden)
         trainer = private_trainer(critic, rate=self.rate, steps=self.steps, report=report)
 
@@ -87,10 +87,10 @@ class CTGAN(DeepSynthesizer):
             trainer.update(step)
             if step % self.critic_steps == self.critic_steps - 1:
                 for _ in range(self.generator_steps):
-                    generator.step(ROWS, lambda rows, given: softplus(-critic.discriminator(rows, given)))
+                    generator.step(ROWS, lambda rows, conditions: softplus(-critic.discriminator(rows, conditions)))
 
         state = {**trainer.state, **generator.state}
-        session.train(critic, update, expected=expected_patients(session, known), state=state)
+        session.train(critic, update, expected=expected_patients(session, paid), state=state)
         return generator.model(session)
 
 
@@ -98,7 +98,7 @@ class RowCritic(TableObjective):
     """Tells patients' rows from made ones."""
 
     def __init__(self, generator: RowGenerator, hidden: int) -> None:
-        layout = generator.known.layout
+        layout = generator.paid.layout
         super().__init__(layout)
         self._makes = [generator]  # in a list: it is no part of what is trained
         self.discriminator = Discriminator(layout.width, layout.condition_width, hidden, seed=5)
@@ -106,11 +106,11 @@ class RowCritic(TableObjective):
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return a made row for each patient; the patient has no part in it."""
         with torch.no_grad():
-            rows, given = self._makes[0].rows(patients, generator)
-        return {"made": rows, "made_given": given}
+            rows, conditions = self._makes[0].rows(patients, generator)
+        return {"made": rows, "made_given": conditions}
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (patients,) losses: the patient's rows taken for made ones, and a made row for a patient's."""
         real = softplus(-self.discriminator(batch["rows"], batch["given"]))
-        made = softplus(self.discriminator(batch["made"], batch["made_given"]))
-        return (real * batch["weights"]).sum(1) + made
+        generated = softplus(self.discriminator(batch["made"], batch["made_given"]))
+        return (real * batch["weights"]).sum(1) + generated

@@ -117,28 +117,28 @@ class TabularDiffusion(DeepSynthesizer):
         one_way.discover(session)
         if self.warmup == "none":
             report("counting columns", 0.0)
-            known, rows = self.counted(session, session.rho_left), None
+            paid, rows = self.counted(session, session.rho_left), None
         else:
-            known, rows = warm_known(session, self.warmup, WARM_ROWS, self.named(), report)
-        return self._learned(session, known, rows, report).calibrated()
+            paid, rows = warm_known(session, self.warmup, WARM_ROWS, self.named(), report)
+        return self._learned(session, paid, rows, report).calibrated()
 
-    def learn(self, session: Session, known: PaidTable, report: Progress) -> "RowDiffusionModel":
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> "RowDiffusionModel":
         """Train without a warm start."""
-        return self._learned(session, known, None, report)
+        return self._learned(session, paid, None, report)
 
     def _learned(
-        self, session: Session, known: PaidTable, rows: Mapping[str, Any] | None, report: Progress
+        self, session: Session, paid: PaidTable, rows: Mapping[str, Any] | None, report: Progress
     ) -> "RowDiffusionModel":
-        objective = Denoising(known.layout, self.hidden, self.depth, self.levels)
+        objective = Denoising(paid.layout, self.hidden, self.depth, self.levels)
         if rows is not None:
             _warm_up(objective, rows, self.warm_steps, report)
         trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
-        session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
+        session.train(objective, trainer.update, expected=expected_patients(session, paid), state=trainer.state)
         trainer.finish()
         return RowDiffusionModel(
             session.codec,
             session.statement(),
-            known=known,
+            paid=paid,
             network=objective.network,
             draws=self.draws,
             guidance=self.guidance,
@@ -159,9 +159,9 @@ class Denoising(TableObjective):
 
     def prepare(self, batch: Batch) -> Batch:
         """Look features up, and bring them to one scale."""
-        found = super().prepare(batch)
-        device = found["rows"].device
-        return {**found, "rows": (found["rows"] - self._centre.to(device)) * self._scale.to(device)}
+        patients = super().prepare(batch)
+        device = patients["rows"].device
+        return {**patients, "rows": (patients["rows"] - self._centre.to(device)) * self._scale.to(device)}
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return noise levels, noise, and who is told the conditions."""
@@ -178,19 +178,19 @@ class Denoising(TableObjective):
         rows = batch["rows"][:, :, None]  # (patients, records, 1, width)
         levels = batch["levels"][:, None, :, None]
         noisy = rows + levels * batch["noise"][:, None]
-        given = (batch["given"][:, :, None] * batch["told"][:, None, :, None]).expand(*noisy.shape[:-1], -1)
-        away = denoised(self.network, noisy, levels, given) - rows
+        conditions = (batch["given"][:, :, None] * batch["told"][:, None, :, None]).expand(*noisy.shape[:-1], -1)
+        away = denoised(self.network, noisy, levels, conditions) - rows
         weight = (levels**2 + SIGMA_DATA**2) / (levels * SIGMA_DATA) ** 2  # EDM's weights, equation 8
         loss = (weight * away.square()).sum(-1).mean(-1)
         return (loss * batch["weights"]).sum(1)
 
 
-def denoised(network: MLP, noisy: Tensor, levels: Tensor, given: Tensor) -> Tensor:
+def denoised(network: MLP, noisy: Tensor, levels: Tensor, conditions: Tensor) -> Tensor:
     """Return what a network takes noisy rows for (EDM, equation 7); `levels` are (..., 1)."""
     total = torch.sqrt(levels**2 + SIGMA_DATA**2)
     told = torch.log(levels) / 4 * (2.0 ** torch.arange(FREQUENCIES, device=levels.device))
     told = torch.cat([torch.sin(told), torch.cos(told)], dim=-1).expand(*noisy.shape[:-1], -1)
-    outputs: Tensor = network(torch.cat([noisy / total, told, given], dim=-1))
+    outputs: Tensor = network(torch.cat([noisy / total, told, conditions], dim=-1))
     return noisy * (SIGMA_DATA / total) ** 2 + outputs * levels * SIGMA_DATA / total
 
 
@@ -201,18 +201,18 @@ def inputs_of(layout: Layout) -> int:
 
 def centre(layout: Layout) -> Tensor:
     """Return (width,) the paid means of features: 0 for numbers, shares for states."""
-    found = torch.zeros(layout.width)
+    means = torch.zeros(layout.width)
     for part in layout.parts:
         if part.count:
-            found[part.states] = torch.from_numpy(layout.state_shares(part)).float()
-    return found
+            means[part.states] = torch.from_numpy(layout.state_shares(part)).float()
+    return means
 
 
 def scale(layout: Layout) -> Tensor:
     """Return (width,) by what features are multiplied."""
-    found = torch.full((layout.width,), STATE_SCALE)
-    found[layout.scores] = 1.0
-    return found
+    factors = torch.full((layout.width,), STATE_SCALE)
+    factors[layout.scores] = 1.0
+    return factors
 
 
 def _warm_up(objective: Denoising, codes: Mapping[str, Any], steps: int, report: Progress) -> None:
@@ -252,29 +252,29 @@ class RowDiffusionModel(DeepModel):
         self.draws = draws
         self.guidance = guidance
 
-    def scores(self, given: Tensor, rng: np.random.Generator) -> Tensor:
+    def scores(self, conditions: Tensor, rng: np.random.Generator) -> Tensor:
         """Return denoised rows: numbers as they are, states on the scale of the logarithms of probabilities."""
-        layout = self.known.layout
+        layout = self.paid.layout
         levels = _levels(self.draws)
-        rows = levels[0] * normal(rng, len(given), layout.width)
+        rows = levels[0] * normal(rng, len(conditions), layout.width)
         for level, lower in pairwise(levels):
-            slope = (rows - self._denoised(rows, level, given)) / level
+            slope = (rows - self._denoised(rows, level, conditions)) / level
             after = rows + (lower - level) * slope
             if lower > 0:  # Heun's correction
-                slope = (slope + (after - self._denoised(after, lower, given)) / lower) / 2
+                slope = (slope + (after - self._denoised(after, lower, conditions)) / lower) / 2
             rows = rows + (lower - level) * slope
         features = rows / scale(layout) + centre(layout)
         for part in layout.parts:
             features[:, part.states] *= SHARPNESS
         return features
 
-    def _denoised(self, rows: Tensor, level: float, given: Tensor) -> Tensor:
+    def _denoised(self, rows: Tensor, level: float, conditions: Tensor) -> Tensor:
         levels = torch.full((len(rows), 1), level)
-        found = denoised(self.network, rows, levels, given)
+        clean = denoised(self.network, rows, levels, conditions)
         if self.guidance:
-            free = denoised(self.network, rows, levels, torch.zeros_like(given))
-            found = found + self.guidance * (found - free)
-        return found
+            free = denoised(self.network, rows, levels, torch.zeros_like(conditions))
+            clean = clean + self.guidance * (clean - free)
+        return clean
 
     def settings(self) -> dict[str, Any]:
         """Return how rows are drawn."""

@@ -96,21 +96,21 @@ class PATEGAN(DeepSynthesizer):
         """Return the share of the budget for counts of columns."""
         return self.questions
 
-    def learn(self, session: Session, known: PaidTable, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> GeneratorModel:
         """Ask votes round by round; keep the generator."""
-        generator = RowGenerator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
-        student = Student(known, self.hidden)
-        teachers = self.teachers or max(FEWEST, round(known.rows / session.sensitivity / PART))
-        panel = _panel(known, teachers)
+        generator = RowGenerator(paid, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        student = Student(paid, self.hidden)
+        teachers = self.teachers or max(FEWEST, round(paid.rows / session.sensitivity / PART))
+        panel = _panel(paid, teachers)
         price = session.rho_left / self.rounds
         for step in range(self.rounds):
             report("asking teachers", step / self.rounds)
             with torch.no_grad():
-                made, asked = (torch.cat(generator.rows(count), dim=1) for count in (MADE, self.asked))
-            votes = session.votes(panel, made.numpy(), asked.numpy(), min(price, session.rho_left))
+                generated, asked = (torch.cat(generator.rows(count), dim=1) for count in (MADE, self.asked))
+            votes = session.votes(panel, generated.numpy(), asked.numpy(), min(price, session.rho_left))
             student.learn(asked, votes / teachers)
             for _ in range(self.generator_steps):
-                generator.step(ROWS, lambda rows, given: -student.discriminator(rows, given))
+                generator.step(ROWS, lambda rows, conditions: -student.discriminator(rows, conditions))
         report("asking teachers", 1.0)
         return generator.model(session)
 
@@ -120,8 +120,8 @@ class PATEGAN(DeepSynthesizer):
         return [PlanItem("rounds of votes", self.rounds, self.rounds * self.asked, 0.0, words)]
 
 
-def _panel(known: PaidTable, teachers: int) -> Panel:
-    layout = known.layout
+def _panel(paid: PaidTable, teachers: int) -> Panel:
+    layout = paid.layout
     names = list(layout.codec.columns)
     return Panel(
         teachers,
@@ -133,9 +133,9 @@ def _panel(known: PaidTable, teachers: int) -> Panel:
 class Student:
     """Learns the share of teachers that take a row for a patient's, from noisy shares of rows that were asked."""
 
-    def __init__(self, known: PaidTable, hidden: int) -> None:
-        self._width = known.layout.width
-        self.discriminator = Discriminator(self._width, known.layout.condition_width, hidden, seed=5)
+    def __init__(self, paid: PaidTable, hidden: int) -> None:
+        self._width = paid.layout.width
+        self.discriminator = Discriminator(self._width, paid.layout.condition_width, hidden, seed=5)
         parameters = self.discriminator.parameters()
         self._trainer = Trainer(torch.optim.AdamW(parameters, lr=STUDENT_RATE, weight_decay=STUDENT_DECAY))
         self._asked: list[Tensor] = []
@@ -149,5 +149,5 @@ class Student:
         rows, wanted = torch.cat(self._asked[-REMEMBERED:]), torch.cat(self._shares[-REMEMBERED:]) - 0.5
         for _ in range(STUDENT_STEPS):
             chosen = torch.randint(len(rows), (256,), generator=self._source)
-            found = self.discriminator(rows[chosen, : self._width], rows[chosen, self._width :])
-            self._trainer.descend((found - wanted[chosen]).square().mean())
+            odds = self.discriminator(rows[chosen, : self._width], rows[chosen, self._width :])
+            self._trainer.descend((odds - wanted[chosen]).square().mean())
