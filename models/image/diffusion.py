@@ -54,29 +54,40 @@ class Diffusion(TrainedImageSynthesizer):
     ----------
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that trains a network.
-    warmup
+    warmup : str, default "moments"
         ``"moments"``: add to the exact denoiser of noisy moments; ``"embedding"``: train on samples of the
         mean-embedding model first; ``"none"``.
-    warmup_steps
+    warmup_steps : int, default 1500
         Steps of ``"embedding"``, of 128 samples each; they cost time alone.
-    levels
+    levels : int, default 1
         Noise levels a patient and step.
-    schedule
+    schedule : str, default "edm"
         How noise levels are drawn: ``"edm"``, log-normal; ``"v"``, those of v-prediction with the cosine schedule.
-    learning_rate
+    learning_rate : float, default 0.003
         Of the private training (Adam); it rises over ten steps and falls to a tenth.
-    ema
+    ema : float, default 0.9
         Weight of the past in the average of weights that is sampled from, each private step.
-    widths
+    widths : str, default "16,32"
         Channels of each level of the network, separated by commas.
     guidance, sampling_steps
         Of the sampler.
-    pretrained, declaration
+    pretrained, declaration : str, default "", ""
         Folder of a denoiser that was trained on *public* images and written by `save_pretrained`, and what those images
         were, which the privacy statement repeats. It takes the place of the first weights.
-    autoencoder
+    autoencoder : str, default ""
         Folder of diffusers' `AutoencoderKL`, trained on *public* images, which ``declaration`` says, too. The network
         is then one of its latents; moments are a warm-up by samples, of ``warmup_steps``.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = Diffusion(steps=60).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'moments of images', 'noisy gradients']
     """
 
     name: ClassVar[str] = "diffusion"

@@ -48,20 +48,31 @@ class GAN(TrainedImageSynthesizer):
     ----------
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that is trained; steps are those of the discriminator.
-    critic_steps
+    critic_steps : int, default 5
         Steps of the discriminator for each time that the generator is stepped.
-    generator_steps
+    generator_steps : int, default 1
         Steps of the generator each time; they cost nothing.
-    warm_steps
+    warm_steps : int, default 1000
         Steps in which the generator is first fitted to mean embeddings; they cost nothing.
-    features
+    features : int, default 2000
         Random features of the mean embeddings, an even number.
-    rate, generator_rate
+    rate, generator_rate : float, default 0.002, 0.0005
         Adam's rates of discriminator and generator.
-    channels
+    channels : int, default 16
         Channels of the discriminator's first convolution, a multiple of 4.
-    hidden, width, latent
+    hidden, width, latent : int, default 256, 16, 16
         Sizes of the generator.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = GAN(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'sums of random features', 'noisy gradients']
     """
 
     name: ClassVar[str] = "gan"

@@ -118,12 +118,23 @@ class JudgedMoments(TrainedImageSynthesizer):
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that is trained; the judge learns the first condition, which is boolean or
         categorical.
-    coefficients
+    coefficients : int, default 0
         As for the moments model.
-    candidates
+    candidates : int, default 8
         Images that are drawn for each one that is kept, 1 to 64.
-    power
+    power : float, default 3.0
         Of the judge's probability: 0 keeps any, large ones only what shows its label best.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = JudgedMoments(steps=30).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'moments of images', 'noisy gradients']
     """
 
     name: ClassVar[str] = "judged-moments"

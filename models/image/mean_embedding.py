@@ -73,12 +73,23 @@ class MeanEmbedding(ImageSynthesizer):
     ----------
     conditions, table
         As for every image synthesizer.
-    features
+    features : int, default 2000
         Random features, an even number.
-    steps
+    steps : int, default 1000
         Steps of the generator; they cost nothing.
-    hidden, width, latent
+    hidden, width, latent : int, default 256, 16, 16
         Sizes of the generator.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = MeanEmbedding(features=1000).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'counts of images', 'sums of random features']
     """
 
     name: ClassVar[str] = "mean-embedding"

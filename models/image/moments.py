@@ -153,8 +153,20 @@ class Moments(ImageSynthesizer):
     ----------
     conditions, table
         As for every image synthesizer.
-    coefficients
+    coefficients : int, default 0
         How many coefficients; 0 chooses by the noisy counts.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = Moments(coefficients=64).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]  # doctest: +NORMALIZE_WHITESPACE
+    ['columns of the table', 'counts of image coefficients',
+     'sums of image coefficients', 'products of image coefficients']
     """
 
     name: ClassVar[str] = "moments"

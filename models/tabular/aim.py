@@ -49,16 +49,26 @@ class AIM(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 8
         How many of them pairs are counted in, at most.
-    rounds
+    rounds : int, default 16
         Rounds at the first noise level, as a multiple of the number of columns; annealing makes them fewer.
-    cells
+    cells : int, default 100000
         Size limit of the junction tree when the whole budget is spent; in proportion before.
-    sample
+    sample : int, default 20000
         Rows of the sample that answers the candidates.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = AIM(rounds=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'pairs, if as many rounds as columns are run']
     """
 
     name: ClassVar[str] = "aim"

@@ -16,8 +16,18 @@ class Independent(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = Independent(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns']
     """
 
     name: ClassVar[str] = "independent"

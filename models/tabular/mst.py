@@ -33,10 +33,20 @@ class MST(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 16
         How many of them pairs are counted in, at most.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = MST(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'choices of an edge', 'pairs of the tree']
     """
 
     name: ClassVar[str] = "mst"

@@ -55,12 +55,22 @@ class Prism(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 8
         How many of them the joint model tells apart, at most; the others are shared out as they were counted.
-    cells
+    cells : int, default 100000
         Size limit of the junction tree, in cells: memory and time grow with it.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = Prism(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'pairs with the target']
     """
 
     name: ClassVar[str] = "prism"

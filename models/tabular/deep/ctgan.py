@@ -34,20 +34,30 @@ class CTGAN(DeepSynthesizer):
 
     Parameters
     ----------
-    hidden
+    hidden : int, default 64
         Units of a hidden layer.
-    steps
+    steps : int, default 300
         Steps of the critic, the private training.
-    critic_steps
+    critic_steps : int, default 5
         Steps of the critic for each time that the generator is stepped.
-    generator_steps
+    generator_steps : int, default 3
         Steps of the generator each time; they cost nothing.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts.
-    rate, generator_rate
+    rate, generator_rate : float, default 0.01, 0.001
         Learning rates of critic and generator.
-    conditions
+    conditions : str or None, default None
         Columns that both networks read, with commas between; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = CTGAN(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "ctgan"

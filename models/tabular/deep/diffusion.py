@@ -55,26 +55,36 @@ class TabularDiffusion(DeepSynthesizer):
 
     Parameters
     ----------
-    hidden, depth
+    hidden, depth : int, default 128, 2
         Units and number of hidden layers of the denoiser.
-    steps
+    steps : int, default 150
         Steps of the private training.
-    levels
+    levels : int, default 2
         Noise levels for each patient and step, averaged before clipping.
-    questions
+    questions : float, default 0.8
         Share of the budget for counts and for the model of the warm start.
-    rate
+    rate : float, default 0.002
         Learning rate of the private training.
-    warmup
+    warmup : str, default "prism"
         Where the warm start's rows come from: ``prism``, ``independent`` or ``none``.
-    warm_steps
+    warm_steps : int, default 2500
         Steps of the warm start; they cost nothing.
-    draws
+    draws : int, default 20
         Steps of the sampler.
-    guidance
+    guidance : float, default 0.0
         How far rows are drawn toward their conditions, 0 for as they are.
-    conditions
+    conditions : str or None, default None
         Columns that the network reads, with commas between; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = TabularDiffusion(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "tabular-diffusion"

@@ -43,22 +43,32 @@ class PATEGAN(DeepSynthesizer):
 
     Parameters
     ----------
-    teachers
+    teachers : int, default 0
         How many; 0 for one to about ten patients.
-    rounds
+    rounds : int, default 30
         Rounds of teachers, student and generator.
-    asked
+    asked : int, default 200
         Made rows that the teachers vote on in a round.
-    hidden
+    hidden : int, default 64
         Units of a hidden layer.
-    generator_steps
+    generator_steps : int, default 5
         Steps of the generator in a round.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts; the votes have the rest.
-    generator_rate
+    generator_rate : float, default 0.001
         Learning rate of the generator.
-    conditions
+    conditions : str or None, default None
         Columns that the networks read, with commas between; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = PATEGAN(rounds=10).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'rounds of votes']
     """
 
     name: ClassVar[str] = "pate-gan"

@@ -29,16 +29,26 @@ class TVAE(DeepSynthesizer):
 
     Parameters
     ----------
-    latent, hidden
+    latent, hidden : int, default 8, 64
         Latent numbers, and units of the one hidden layer of encoder and decoder.
-    steps
+    steps : int, default 200
         Steps of the training.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts.
-    rate
+    rate : float, default 0.01
         Learning rate.
-    conditions
+    conditions : str or None, default None
         Columns that the decoder reads, with commas between; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = TVAE(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "tvae"
