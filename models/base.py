@@ -80,16 +80,16 @@ class PlanItem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a synthesizer will do with a budget, known before any data is read.
+    """The plan of a fit: its questions, noise, expected errors and time, from public facts alone.
 
     Parameters
     ----------
     model : str
         Registered name of the synthesizer.
     epsilon, delta : float
-        The whole budget.
+        The whole budget; no units.
     rho : float
-        The same budget in the accountant's currency.
+        The same budget as the price of Gaussian answers: a count with noise of sigma rows costs 1 / (2 sigma^2).
     rows : int
         The row count that the plan was made for.
     items : tuple of PlanItem
@@ -98,12 +98,20 @@ class Plan:
         Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``; and for images,
         as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts.
     expected_seconds : float
-        Expected time of the fit on two cores.
+        Expected time of the fit on two cores, in seconds.
     warnings : tuple of str
         What a person should know before spending.
     smallest_groups : mapping of str to float
         For each subgroup column the rows that a group needs to be represented: from there on the noise is below half of
         its count and below half of an evenly filled cell of the group with an outcome, where that is measured for sure.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse("{name: ward, columns: {died: {type: boolean}}}")
+    >>> plan = make("independent").plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> plan.model, plan.rows, [item.what for item in plan.items]
+    ('independent', 5000, ['columns'])
     """
 
     model: str
@@ -159,6 +167,18 @@ class Model(abc.ABC):
         Columns as codes, from the schema and from what was discovered under the budget.
     statement : dict
         The session's privacy statement.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> from dpsynth import Budget, Cohort, Schema
+    >>> from dpsynth.privacy.session import Session
+    >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {died: {type: boolean}}}")
+    >>> cohort = Cohort(schema, pa.table({"died": [True, False] * 50}), public=True)
+    >>> with Session.open(cohort, Budget(1.0, 1e-6), accounting="gaussian", seed=0) as session:
+    ...     model = make("independent").fit(session)
+    >>> model.sample(5, seed=0).table.num_rows
+    5
     """
 
     kind: ClassVar[str]
@@ -222,7 +242,7 @@ class Model(abc.ABC):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the model: columns of which one finest cell holds more than half.
+        """Warnings about the model: columns of which one finest cell holds more than half.
 
         Post-processing of the model, so it is public and spends nothing; it draws rows of numbers, never of images.
         """
@@ -331,7 +351,18 @@ def _shuffled(drawn: Sequence[Any], rng: np.random.Generator) -> Any:
 
 
 class Synthesizer(abc.ABC):
-    """A way to learn a model from noisy answers. Options are keyword arguments of the subclass's constructor."""
+    """Base class of synthesizers: plans a fit from public facts, and fits a model from a session's noisy answers.
+
+    Options are keyword arguments of the subclass's constructor, which stores each under its name.
+
+    Examples
+    --------
+    >>> prism = make("prism", bins=8)
+    >>> prism.options()
+    {'bins': 8, 'states': 8, 'cells': 100000}
+    >>> prism.of_images, prism.accounting
+    (False, 'gaussian')
+    """
 
     name: ClassVar[str]
     """Registered name."""
@@ -351,7 +382,7 @@ class Synthesizer(abc.ABC):
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 
     def options(self) -> dict[str, Any]:
-        """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""
+        """Return the options of the synthesizer as JSON-able values."""
         kept = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters if hasattr(self, key)}
         kept |= {key: "(a local folder)" for key in self.folders if kept[key]}
         return {k: v if v is None or isinstance(v, bool | int | float | str) else str(v) for k, v in kept.items()}

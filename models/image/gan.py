@@ -180,7 +180,7 @@ class ImageDiscriminator(nn.Module):
 
 
 class ImageCritic(Objective):
-    """Tells patients' images from made ones."""
+    """The loss of the discriminator: patients' images against generated ones."""
 
     def __init__(self, task: ImageTask, generated: GeneratedImages, reading: Reading, channels: int) -> None:
         super().__init__()
@@ -196,13 +196,13 @@ class ImageCritic(Objective):
         return {**patients, "weights": batch["weights"]}
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
-        """Return a made image for each patient; the patient has no part in it."""
+        """Return a generated image for each patient; the patient has no part in it."""
         with torch.no_grad():
             images, codes = self._generated[0].images(patients, generator)
         return {"made": images, "made_given": codes}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses: the patient's images taken for made ones, and a made image for a patient's."""
+        """Return (patients,) losses: of patients' images against generated ones (log loss)."""
         x, conditions = batch["x"], batch["given"]
         patients, records = x.shape[:2]
         images = torch.cat([x, batch["made"][:, None]], 1).flatten(0, 1)
@@ -224,7 +224,7 @@ class AdversarialTraining:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What goes on from step to step besides the discriminator's weights."""
+        """What a checkpoint keeps from step to step besides the discriminator's weights."""
         trained = {f"generator's {name}": part for name, part in self._makes.state.items()}
         return {**self._learns.state, **trained, "generator": self._generated.network, "own": self._own}
 

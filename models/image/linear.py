@@ -1,7 +1,7 @@
 """Softmax regression on public features of images, trained by DP-SGD: a private judge of what an image shows.
 
-The features are `dpsynth.models.image.energies`. They are whitened with the main directions of the features of *made*
-images, drawn from a model that was paid for, and the weights descend along noisy gradients.
+The features are `dpsynth.models.image.energies`. They are whitened with the main directions of the features of
+*generated* images, drawn from a model that was paid for, and the weights descend along noisy gradients.
 """
 
 import math
@@ -25,7 +25,7 @@ from dpsynth.privacy.session import Session
 __all__ = ["ImageLikelihood", "Whitened", "train_linear"]
 
 MADE = 6000
-"""Made images whose features are whitened."""
+"""Generated images whose features are whitened."""
 DIRECTIONS = 256
 WHITENING = 0.4
 """A direction's scale is its variance to minus this power: 0.5 would whiten in full and lift noise."""
@@ -63,7 +63,7 @@ class Whitened(nn.Module):
     energies
         The public features.
     centre, projection
-        (dimension,) and (dimension, directions), from made images.
+        (dimension,) and (dimension, directions), from generated images.
     classes
         Outputs.
     """
@@ -119,7 +119,7 @@ class Whitened(nn.Module):
 def train_linear(
     session: Session, target: str, draw: Draw, cells: NDArray[np.int64], *, patients: float, report: Progress
 ) -> Whitened:
-    """Whiten with made images, and train under the session's plan. Formal guarantee: that of `Session.train`.
+    """Whiten with generated images, and train under the session's plan. Formal guarantee: that of `Session.train`.
 
     Momentum of .9 and the mean of the weights of the last half of the steps: the noise of single steps
     averages out.
@@ -160,7 +160,7 @@ def train_linear(
 
 
 def _whitened(draw: Draw, cells: NDArray[np.int64], classes: int) -> Whitened:
-    """Return the network with the whitening of made images' features."""
+    """Return the network with the whitening of generated images' features."""
     rng = np.random.default_rng(0)
     energies = Energies()
     codes = cells[np.arange(MADE) % len(cells)]

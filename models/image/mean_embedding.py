@@ -45,7 +45,7 @@ RISE = 20
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What was paid for: the mean features of each combination's images.
+    """Noisy mean features of each combination's images, as they were paid for.
 
     Attributes
     ----------
@@ -136,7 +136,7 @@ def check_features(features: int) -> None:
 
 
 def ask(session: Session, task: ImageTask, rho: float, features: int, report: Progress) -> Embedding:
-    """Ask for counts and sums at a total price.
+    """Ask for noisy counts of images and noisy sums of their random features, at a total price.
 
     Formal guarantee: two questions of the session, whose prices sum to ``rho``; the rest is post-processing.
 

@@ -38,7 +38,7 @@ BINS = 16
 
 @dataclass(frozen=True)
 class ImageTask:
-    """What a generator of images is learned beside.
+    """The conditions and the shape of the images that a generator is learned for.
 
     Parameters
     ----------
@@ -61,9 +61,9 @@ class ImageSynthesizer(Synthesizer):
 
     Parameters
     ----------
-    conditions
+    conditions : str, default ""
         Columns that images are conditioned on, separated by commas; default: the schema's target and subgroups.
-    table
+    table : float or None, default None
         Share of the price of questions that the table has, in (0, 1).
     """
 
@@ -174,13 +174,13 @@ class TrainedImageSynthesizer(ImageSynthesizer):
 
     Parameters
     ----------
-    questions
+    questions : float, default 0.3
         Share of the budget's price that is kept for questions: the table, counts and the warm-up.
-    sampling_rate
+    sampling_rate : float, default 0.05
         The chance of each patient to be in a step.
-    steps
+    steps : int, default 100
         Steps of the private training; 0 for none, so that all of the budget goes to questions.
-    microbatch
+    microbatch : int, default 128
         Patients whose gradients are held at once.
     """
 
@@ -204,7 +204,7 @@ class TrainedImageSynthesizer(ImageSynthesizer):
 
 
 def patients_with_images(session: Session, rho: float) -> float:
-    """Ask about how many patients have images, at a price: a scale for gradients, at least 1."""
+    """Ask for the noisy number of patients with images, at least 1, at a price; it scales gradients."""
     return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
 
 

@@ -40,7 +40,7 @@ EDGE = 1e-9
 
 @dataclass(frozen=True)
 class Link:
-    """How a column hangs together with an earlier one within their bins.
+    """Correlation of a column with an earlier one within their bins.
 
     Attributes
     ----------

@@ -33,7 +33,7 @@ FAINT = 1e-12
 
 @dataclass(frozen=True)
 class Column:
-    """What the choice of groups needs to know of a column.
+    """Bins of a column from which groups are formed: their proportions and their order.
 
     Attributes
     ----------

@@ -29,7 +29,7 @@ MANY = 24
 
 @dataclass(frozen=True)
 class OneWay:
-    """What is known of each column alone.
+    """Noisy one-way counts of every column: its bins, their proportions and the variance of these.
 
     Attributes
     ----------

@@ -80,7 +80,7 @@ def plan_of(
     pair_error: float | None,
     group_noise: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Put a plan together.
+    """Return the plan of a marginal-based mechanism from its noise and its questions.
 
     Parameters
     ----------

@@ -64,7 +64,7 @@ class Question:
 
 
 class Stage:
-    """What is known once the columns are counted, and the questions about pairs that follow from it.
+    """Questions about pairs, planned from the counts of the columns and public facts.
 
     Parameters
     ----------

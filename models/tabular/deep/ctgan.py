@@ -47,7 +47,7 @@ class CTGAN(DeepSynthesizer):
     rate, generator_rate : float, default 0.01, 0.001
         Learning rates of critic and generator.
     conditions : str or None, default None
-        Columns that both networks read, with commas between; by default the schema's target and subgroups.
+        Columns that both networks read, separated by commas; by default the schema's target and subgroups.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class CTGAN(DeepSynthesizer):
 
 
 class RowCritic(TableObjective):
-    """Tells patients' rows from made ones."""
+    """The loss of the critic: patients' rows against generated ones."""
 
     def __init__(self, generator: RowGenerator, hidden: int) -> None:
         layout = generator.paid.layout
@@ -114,13 +114,13 @@ class RowCritic(TableObjective):
         self.discriminator = Discriminator(layout.width, layout.condition_width, hidden, seed=5)
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
-        """Return a made row for each patient; the patient has no part in it."""
+        """Return a generated row for each patient; the patient has no part in it."""
         with torch.no_grad():
             rows, conditions = self._makes[0].rows(patients, generator)
         return {"made": rows, "made_given": conditions}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses: the patient's rows taken for made ones, and a made row for a patient's."""
+        """Return (patients,) losses: of patients' rows against generated ones (log loss)."""
         real = softplus(-self.discriminator(batch["rows"], batch["given"]))
         generated = softplus(self.discriminator(batch["made"], batch["made_given"]))
         return (real * batch["weights"]).sum(1) + generated

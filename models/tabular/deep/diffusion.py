@@ -74,7 +74,7 @@ class TabularDiffusion(DeepSynthesizer):
     guidance : float, default 0.0
         How far rows are drawn toward their conditions, 0 for as they are.
     conditions : str or None, default None
-        Columns that the network reads, with commas between; by default the schema's target and subgroups.
+        Columns that the network reads, separated by commas; by default the schema's target and subgroups.
 
     Examples
     --------

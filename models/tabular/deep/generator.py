@@ -48,7 +48,7 @@ class RowGenerator:
 
     @property
     def state(self) -> dict[str, Any]:
-        """What goes on from step to step."""
+        """What a checkpoint keeps from step to step."""
         trained = {f"generator's {name}": part for name, part in self._trainer.state.items()}
         return {"generator": self.network, "generator's own": self._own, **trained}
 

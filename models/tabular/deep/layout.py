@@ -258,7 +258,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class Calibration:
-    """What brings a network's scores to the paid margins: post-processing of public outputs.
+    """Offsets and quantiles that bring a network's scores to the paid margins: post-processing of public outputs.
 
     Attributes
     ----------

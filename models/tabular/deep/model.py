@@ -33,7 +33,7 @@ CALIBRATED_ON = 20_000
 
 @dataclass(frozen=True, eq=False)
 class PaidTable:
-    """What was paid for beside the training.
+    """Paid answers beside the training: layout, joint table of the conditions, number of rows, noisy counts.
 
     Attributes
     ----------
@@ -106,7 +106,7 @@ def _probabilities(values: Array) -> bool:
 
 
 class DeepModel(Model):
-    """Draws rows by a network, under conditions.
+    """A fitted network that draws rows, under conditions.
 
     Conditions on the columns that the network reads are exact; those on others are met by drawing until they are.
 

@@ -48,7 +48,7 @@ class PATEGAN(DeepSynthesizer):
     rounds : int, default 30
         Rounds of teachers, student and generator.
     asked : int, default 200
-        Made rows that the teachers vote on in a round.
+        Generated rows that the teachers vote on in a round.
     hidden : int, default 64
         Units of a hidden layer.
     generator_steps : int, default 5
@@ -58,7 +58,7 @@ class PATEGAN(DeepSynthesizer):
     generator_rate : float, default 0.001
         Learning rate of the generator.
     conditions : str or None, default None
-        Columns that the networks read, with commas between; by default the schema's target and subgroups.
+        Columns that the networks read, separated by commas; by default the schema's target and subgroups.
 
     Examples
     --------

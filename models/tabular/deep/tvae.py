@@ -38,7 +38,7 @@ class TVAE(DeepSynthesizer):
     rate : float, default 0.01
         Learning rate.
     conditions : str or None, default None
-        Columns that the decoder reads, with commas between; by default the schema's target and subgroups.
+        Columns that the decoder reads, separated by commas; by default the schema's target and subgroups.
 
     Examples
     --------
