@@ -170,14 +170,14 @@ class Model(abc.ABC):
 
     Examples
     --------
-    >>> import pyarrow as pa
+    >>> import pandas as pd
     >>> from dpsynth import Budget, Cohort, Schema
     >>> from dpsynth.privacy.session import Session
     >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {died: {type: boolean}}}")
-    >>> cohort = Cohort(schema, pa.table({"died": [True, False] * 50}), public=True)
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"died": [True, False] * 50}), schema, public=True)
     >>> with Session.open(cohort, Budget(1.0, 1e-6), accounting="gaussian", seed=0) as session:
     ...     model = make("independent").fit(session)
-    >>> model.sample(5, seed=0).table.num_rows
+    >>> len(model.sample(5, seed=0))
     5
     """
 
