@@ -106,9 +106,9 @@ def regress(session: Session, expected: float) -> None:
     """Train a logistic regression of the outcome under the session's plan."""
     import torch
 
-    from dpsynth.models.classifier import Features, Likelihood
+    from dpsynth.models.classifier import Likelihood, OneHotFeatures
 
-    features = Features(session.codec, session.schema.target or "")
+    features = OneHotFeatures(session.codec, session.schema.target or "")
     network = torch.nn.Linear(features.width, features.classes)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.02)
     session.train(Likelihood(network, features), lambda _step: optimiser.step(), expected=expected)

@@ -29,14 +29,14 @@ from dpsynth.datasets import load_support2
 from dpsynth.models.image.classifier import convolutions
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.denoising import DenoisingLoss
-from dpsynth.models.image.gan import Judge
+from dpsynth.models.image.gan import ImageDiscriminator
 from dpsynth.models.image.linear import ImageLikelihood
 from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.tabular.deep.diffusion import Denoising
 from dpsynth.models.tabular.deep.fitting import BINS, MOST_STATES
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.tvae import Autoencoder
+from dpsynth.models.tabular.deep.tvae import RowAutoencoder
 from dpsynth.models.tabular.planning import even_one_way, public_codec
 from dpsynth.privacy.dpsgd import Objective, add_clipped, example_batch
 from dpsynth.privacy.per_patient import backend_of, trainable
@@ -57,7 +57,7 @@ class Critic(Objective):
 
     def __init__(self) -> None:
         super().__init__()
-        self.judge = Judge((1, 28, 28), (10,), 16)
+        self.discriminator = ImageDiscriminator((1, 28, 28), (10,), 16)
 
     def prepare(self, batch: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """Return pixels in [0, 1] and codes."""
@@ -65,7 +65,7 @@ class Critic(Objective):
 
     def forward(self, batch: dict[str, torch.Tensor]) -> torch.Tensor:
         """Return (patients,) losses."""
-        odds = self.judge(batch["x"].flatten(0, 1), batch["codes"].flatten(0, 1))
+        odds = self.discriminator(batch["x"].flatten(0, 1), batch["codes"].flatten(0, 1))
         return torch.nn.functional.softplus(-odds).reshape(batch["x"].shape[:2]).sum(1)
 
 
@@ -90,7 +90,7 @@ def objectives() -> dict[str, tuple[Objective, dict[str, Any]]]:
         ),
         "gan, discriminator": (Critic(), scans),
         "classifier, CNN": (ImageLikelihood(convolutions((1, 28, 28), 10), reading, 10), scans),
-        "tvae, MLP": (Autoencoder(layout, 8, 64), rows),
+        "tvae, MLP": (RowAutoencoder(layout, 8, 64), rows),
         "tabular-diffusion, MLP": (Denoising(layout, 128, 2, 2), rows),
     }
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.models.drawing import Part, Proportions, Support, kept, parts_of
+from dpsynth.models.drawing import DrawPart, Proportions, Support, kept, parts_of
 from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
@@ -79,16 +79,16 @@ class PlanItem:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a synthesizer will do with a budget, known before any data is read.
+    """The plan of a fit: its questions, noise, expected errors and time, from public facts alone.
 
     Parameters
     ----------
     model : str
         Registered name of the synthesizer.
     epsilon, delta : float
-        The whole budget.
+        The whole budget; no units.
     rho : float
-        The same budget in the accountant's currency.
+        The same budget as the price of Gaussian answers: a count with noise of sigma rows costs 1 / (2 sigma^2).
     rows : int
         The row count that the plan was made for.
     items : tuple of PlanItem
@@ -97,12 +97,20 @@ class Plan:
         Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``; and for images,
         as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts.
     expected_seconds : float
-        Expected time of the fit on two cores.
+        Expected time of the fit on two cores, in seconds.
     warnings : tuple of str
         What a person should know before spending.
     smallest_groups : mapping of str to float
         For each subgroup column the rows that a group needs to be represented: from there on the noise is below half of
         its count and below half of an evenly filled cell of the group with an outcome, where that is measured for sure.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse("{name: ward, columns: {died: {type: boolean}}}")
+    >>> plan = make("independent").plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> plan.model, plan.rows, [item.what for item in plan.items]
+    ('independent', 5000, ['columns'])
     """
 
     model: str
@@ -158,6 +166,18 @@ class Model(abc.ABC):
         Columns as codes, from the schema and from what was discovered under the budget.
     statement : dict
         The session's privacy statement.
+
+    Examples
+    --------
+    >>> import pandas as pd
+    >>> from dpsynth import Budget, Cohort, Schema
+    >>> from dpsynth.privacy.session import Session
+    >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {died: {type: boolean}}}")
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"died": [True, False] * 50}), schema, public=True)
+    >>> with Session.open(cohort, Budget(1.0, 1e-6), accounting="gaussian", seed=0) as session:
+    ...     model = make("independent").fit(session)
+    >>> len(model.sample(5, seed=0))
+    5
     """
 
     kind: ClassVar[str]
@@ -221,7 +241,7 @@ class Model(abc.ABC):
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What a person should know of the model: columns of which one finest cell holds more than half.
+        """Warnings about the model: columns of which one finest cell holds more than half.
 
         Post-processing of the model, so it is public and spends nothing; it draws rows of numbers, never of images.
         """
@@ -273,17 +293,15 @@ class Model(abc.ABC):
             If `n` is not a positive integer, a condition names an unknown column or value, or holds for so few rows
             that the model cannot tell them from none.
         """
-        if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
-            raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
         rng = np.random.default_rng(seed)
-        parts = parts_of(self.codec, int(n), where or {}, proportions)
+        parts = parts_of(self.codec, _number_of_rows(n), where or {}, proportions)
         if not scarce:
             for part in parts:
                 self._check_support(part.where)
         drawn = [self._drawn(part, rng) for part in parts]
         return self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
 
-    def _drawn(self, part: Part, rng: np.random.Generator) -> Any:
+    def _drawn(self, part: DrawPart, rng: np.random.Generator) -> Any:
         masks = self.codec.narrowed(self.codec.where(part.where, partly=True))
         # Rows that break a constraint trade values with others: there must be others, under the same condition.
         rows = max(part.rows, FEW) if self.codec.flat.constraints else part.rows
@@ -292,12 +310,12 @@ class Model(abc.ABC):
         return self.codec.draw(codes, rng, where=part.where, without=part.without).slice(0, part.rows)
 
     def _check_support(self, where: Mapping[str, Any]) -> None:
-        found = self.support(where) if where else None
-        if found is not None and found.scarce:
+        support = self.support(where) if where else None
+        if support is not None and support.scarce:
             raise InputError(
-                f"where: by the model {found.rows:,.0f} training rows meet the condition on {', '.join(where)}, fewer "
-                f"than the noise on their number ({found.noise:,.0f}): too scarce to be drawn honestly. Widen it, "
-                "leave a column out, or take the model's guess from other patients with scarce=True (--scarce)."
+                f"where: by the model {support.rows:,.0f} training rows meet the condition on {', '.join(where)}, "
+                f"fewer than the noise on their number ({support.noise:,.0f}): too scarce to be drawn honestly. Widen "
+                "it, leave a column out, or take the model's guess from other patients with scarce=True (--scarce)."
             )
 
     def save(self, folder: "str | Path") -> None:
@@ -316,6 +334,13 @@ class Model(abc.ABC):
         return f"<{type(self).__name__} of {self.schema.name!r}: {len(self.codec.columns)} columns>"
 
 
+def _number_of_rows(n: Any) -> int:
+    """Return a number of rows to draw; refuse what is no whole number of 1 or more."""
+    if isinstance(n, bool) or not isinstance(n, int | np.integer) or n < 1:
+        raise InputError(f"sample: n is {n!r}, expected a whole number of rows, 1 or more.")
+    return int(n)
+
+
 def _shuffled(drawn: Sequence[Any], rng: np.random.Generator) -> Any:
     """Return the rows of several tables together, in random order."""
     import pyarrow as pa
@@ -325,7 +350,18 @@ def _shuffled(drawn: Sequence[Any], rng: np.random.Generator) -> Any:
 
 
 class Synthesizer(abc.ABC):
-    """A way to learn a model from noisy answers. Options are keyword arguments of the subclass's constructor."""
+    """Base class of synthesizers: plans a fit from public facts, and fits a model from a session's noisy answers.
+
+    Options are keyword arguments of the subclass's constructor, which stores each under its name.
+
+    Examples
+    --------
+    >>> prism = make("prism", bins=8)
+    >>> prism.options()
+    {'bins': 8, 'states': 8, 'cells': 100000}
+    >>> prism.of_images, prism.accounting
+    (False, 'gaussian')
+    """
 
     name: ClassVar[str]
     """Registered name."""
@@ -345,7 +381,7 @@ class Synthesizer(abc.ABC):
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 
     def options(self) -> dict[str, Any]:
-        """Return the options that it was made with, as JSON-able values; a constructor stores each under its name."""
+        """Return the options of the synthesizer as JSON-able values."""
         kept = {key: getattr(self, key) for key in inspect.signature(type(self)).parameters if hasattr(self, key)}
         kept |= {key: "(a local folder)" for key in self.folders if kept[key]}
         return {k: v if v is None or isinstance(v, bool | int | float | str) else str(v) for k, v in kept.items()}
@@ -411,17 +447,17 @@ def synthesizer(name: str) -> type[Synthesizer]:
     if point is None:
         raise InputError(f"model {name!r} is not known; expected one of {', '.join(available())}.")
     try:
-        found = point.load()
+        registered = point.load()
     except ImportError as error:
         raise InputError(
             f"model {name!r} needs the package {error.name!r}, which is not installed; "
             "install dpsynth with the extra that the model's documentation names."
         ) from error
-    if not (isinstance(found, type) and issubclass(found, Synthesizer)):
+    if not (isinstance(registered, type) and issubclass(registered, Synthesizer)):
         raise InputError(
             f"model {name!r}: the entry point is not a Synthesizer; mend or remove the package it is from."
         )
-    return found
+    return registered
 
 
 def make(name: str, **options: Any) -> Synthesizer:
@@ -432,9 +468,9 @@ def make(name: str, **options: Any) -> Synthesizer:
     InputError
         If the name or an option is unknown.
     """
-    found = synthesizer(name)
-    known = [p for p in inspect.signature(found).parameters if p != "self"]
-    unknown = sorted(set(options) - set(known))
+    maker = synthesizer(name)
+    names = [p for p in inspect.signature(maker).parameters if p != "self"]
+    unknown = sorted(set(options) - set(names))
     if unknown:
-        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(known) or 'none'}.")
-    return found(**options)
+        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(names) or 'none'}.")
+    return maker(**options)

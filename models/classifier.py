@@ -64,7 +64,9 @@ RECIPES: dict[str, Recipe] = {"logistic": Recipe(0, 200, 0.02), "mlp": Recipe(16
 class PrivateClassifier(FittedClassifier):
     """A fitted classifier of rows."""
 
-    def __init__(self, codec: Codec, statement: dict[str, Any], target: str, features: "Features", network: nn.Module):
+    def __init__(
+        self, codec: Codec, statement: dict[str, Any], target: str, features: "OneHotFeatures", network: nn.Module
+    ):
         super().__init__(codec, statement, target, network)
         self._codec = codec
         self._features = features
@@ -158,7 +160,7 @@ def learnable(cohort: Cohort, target: str | None) -> str:
 
 
 def _learned(session: Session, target: str, recipe: Recipe, report: Progress) -> PrivateClassifier:
-    features = Features(session.codec, target)
+    features = OneHotFeatures(session.codec, target)
     network = fresh(1, features.width, recipe.hidden, features.classes, depth=int(recipe.hidden > 0))
     with torch.no_grad():
         network.last.weight.mul_(FIRST)
@@ -178,7 +180,7 @@ def _patients(session: Session) -> float:
     return max(rows / session.sensitivity, 1.0)
 
 
-class Features:
+class OneHotFeatures:
     """One-hot cells of every column but the target, as a public function of fine codes.
 
     Columns whose values are still to be discovered are left out.
@@ -208,7 +210,7 @@ class Features:
 class RowLikelihood(Likelihood):
     """The likelihood of the outcomes of a patient's rows."""
 
-    def __init__(self, network: nn.Module, features: Features) -> None:
+    def __init__(self, network: nn.Module, features: OneHotFeatures) -> None:
         super().__init__(network, features.classes)
         self._features = features
 

@@ -35,7 +35,7 @@ def concentrated(model: "Model") -> tuple[str, ...]:
     if not numbers:
         return ()
     codes = model.sample_codes(ROWS, {}, np.random.default_rng(0))
-    found = []
+    warnings = []
     for name in numbers:
         code, column = codec.columns[name], codec.flat.columns[name]
         counts = np.bincount(codes[name].astype(np.int64), minlength=code.size)[: code.ordered]
@@ -43,8 +43,8 @@ def concentrated(model: "Model") -> tuple[str, ...]:
         cell = int(counts.argmax())
         if counts[cell] > MOST * counts.sum() and high[cell] > low[cell]:
             assert isinstance(column, Numeric)  # noqa: S101  (chosen so)
-            found.append(_warning(name, column, code.labels[cell], float(counts[cell] / counts.sum())))
-    return tuple(found)
+            warnings.append(_warning(name, column, code.labels[cell], float(counts[cell] / counts.sum())))
+    return tuple(warnings)
 
 
 def _warning(name: str, column: Numeric, cell: str, share: float) -> str:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 
-__all__ = ["Part", "Proportions", "Support", "kept", "parts_of"]
+__all__ = ["DrawPart", "Proportions", "Support", "kept", "parts_of"]
 
 Codes = dict[str, NDArray[Any]]
 Masks = dict[str, NDArray[np.bool_]]
@@ -53,7 +53,7 @@ class Support:
 
 
 @dataclass(frozen=True)
-class Part:
+class DrawPart:
     """Rows of a draw that meet one condition.
 
     Attributes
@@ -71,7 +71,7 @@ class Part:
     without: tuple[Conditions, ...] = ()
 
 
-def parts_of(codec: Codec, n: int, where: Conditions, proportions: Proportions | None) -> list[Part]:
+def parts_of(codec: Codec, n: int, where: Conditions, proportions: Proportions | None) -> list[DrawPart]:
     """Divide `n` rows among the conditions of the proportions, as evenly as whole rows can.
 
     Conditions whose shares sum to less than 1 leave the rest to rows that meet none of them, in the proportions of the
@@ -83,7 +83,7 @@ def parts_of(codec: Codec, n: int, where: Conditions, proportions: Proportions |
         If shares are no shares, conditions overlap, or a column stands in `where` and in the proportions.
     """
     if proportions is None:
-        return [Part(where, n)]
+        return [DrawPart(where, n)]
     cells = _cells(proportions)
     shares = _shares([share for _, share in cells])
     for cell, _ in cells:
@@ -92,8 +92,8 @@ def parts_of(codec: Codec, n: int, where: Conditions, proportions: Proportions |
             raise InputError(f"proportions: column {both[0]!r} stands in where as well; name it in one of the two.")
     _check_disjoint(codec, [cell for cell, _ in cells])
     sizes = _whole(n * np.array([*shares, max(1 - sum(shares), 0.0)]), n)
-    parts = [Part({**where, **cell}, rows) for (cell, _), rows in zip(cells, sizes[:-1], strict=True)]
-    rest = Part(where, sizes[-1], tuple(cell for cell, _ in cells))
+    parts = [DrawPart({**where, **cell}, rows) for (cell, _), rows in zip(cells, sizes[:-1], strict=True)]
+    rest = DrawPart(where, sizes[-1], tuple(cell for cell, _ in cells))
     return [part for part in [*parts, rest] if part.rows]
 
 
@@ -126,22 +126,22 @@ def _listed(pairs: Sequence[tuple[Conditions, float]]) -> list[tuple[Conditions,
 
 
 def _shares(shares: Sequence[Any]) -> list[float]:
-    found = []
+    numbers = []
     for share in shares:
         if isinstance(share, bool) or not isinstance(share, int | float | np.number) or not 0 <= share <= 1 + WHOLE:
             raise InputError(f"proportions: found the share {share!r}, expected a number from 0 to 1.")
-        found.append(float(share))
-    if sum(found) > 1 + WHOLE:
-        raise InputError(f"proportions: the shares sum to {sum(found):g}, expected 1, or less and a rest.")
-    if sum(found) >= 1 - WHOLE:
-        found = [share / sum(found) for share in found]
-    return found
+        numbers.append(float(share))
+    if sum(numbers) > 1 + WHOLE:
+        raise InputError(f"proportions: the shares sum to {sum(numbers):g}, expected 1, or less and a rest.")
+    if sum(numbers) >= 1 - WHOLE:
+        numbers = [share / sum(numbers) for share in numbers]
+    return numbers
 
 
 def _check_disjoint(codec: Codec, cells: Sequence[Conditions]) -> None:
     masks = [codec.where(cell, partly=True) for cell in cells]
-    for one, two in combinations(masks, 2):
-        if not any(not (one[name] & two[name]).any() for name in set(one) & set(two)):
+    for first, second in combinations(masks, 2):
+        if not any(not (first[name] & second[name]).any() for name in set(first) & set(second)):
             raise InputError(
                 "proportions: two of the conditions can hold for one row, or cut one cell in two; make them exclude "
                 "each other."
@@ -156,7 +156,7 @@ def _whole(expected: NDArray[np.float64], n: int) -> list[int]:
     return [int(size) for size in sizes]
 
 
-def kept(codec: Codec, part: Part, draw: Callable[[int], Codes], rng: np.random.Generator) -> Codes:
+def kept(codec: Codec, part: DrawPart, draw: Callable[[int], Codes], rng: np.random.Generator) -> Codes:
     """Draw the codes of a part: rows of cells that a condition cuts in two stay with the share that lies inside.
 
     Parameters

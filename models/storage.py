@@ -120,10 +120,10 @@ def _cells(value: object) -> int:
 
 
 def _discovered(value: object) -> Mapping[str, Sequence[Any]]:
-    found = _object(value, "config.json: discovered")
-    if not all(isinstance(values, list) for values in found.values()):
+    columns = _object(value, "config.json: discovered")
+    if not all(isinstance(values, list) for values in columns.values()):
         raise ModelFormatError("config.json: discovered does not hold a list for each column.")
-    return found
+    return columns
 
 
 def _arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -144,11 +144,11 @@ def _reader(kind: object, made_by: object) -> type[Model]:
     first = made_by.get("name") if isinstance(made_by, dict) else None
     for name in sorted(available(), key=lambda name: name != first):
         try:
-            found = synthesizer(name).produces
+            reader = synthesizer(name).produces
         except DpsynthError:  # a model whose extra is not installed cannot be the reader
             continue
-        if found.kind == kind:
-            return found
+        if reader.kind == kind:
+            return reader
     raise ModelFormatError(
         "config.json: no installed model reads files of this kind; install the package that wrote it."
     )

@@ -53,7 +53,7 @@ CONSTANT = Schedule()
 
 
 class Trainer:
-    """Steps an optimiser.
+    """Training loop: steps an optimiser along a schedule, averages weights, reports progress.
 
     Parameters
     ----------

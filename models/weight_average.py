@@ -46,5 +46,5 @@ class Average:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Go on from what `state_dict` returned."""
         self._count = int(state["count"])
-        for kept, found in zip(self._kept, state["kept"], strict=True):
-            kept.copy_(found)
+        for kept, weights in zip(self._kept, state["kept"], strict=True):
+            kept.copy_(weights)

@@ -28,7 +28,7 @@ from dpsynth.models.image.linear import ImageLikelihood, train_linear
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.synthesizer import Known, patients_with_images
+from dpsynth.models.image.synthesizer import ImageTask, patients_with_images
 from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
@@ -150,11 +150,11 @@ def learnable(cohort: Cohort, target: str | None) -> str:
 def _linear(session: Session, target: str, report: Progress) -> nn.Module:
     """Learn a moments model with the price of questions, and the weights on features whitened with its images."""
     conditions = Conditions.of(session.codec, (target,))
-    known = Known(conditions, declared_images(session.schema).shape)
+    task = ImageTask(conditions, declared_images(session.schema).shape)
     patients = patients_with_images(session, COUNTED * session.rho)
-    made = learn_moments(session, known, session.rho_left, report)
+    moments = learn_moments(session, task, session.rho_left, report)
     cells = np.arange(classes_of(session.codec, target))[:, None]
-    return train_linear(session, target, made.draw, cells, patients=patients, report=report)
+    return train_linear(session, target, moments.draw, cells, patients=patients, report=report)
 
 
 def _cnn(session: Session, target: str, report: Progress) -> nn.Module:

@@ -49,10 +49,12 @@ class Conditions:
                     f"conditions: {name!r} has {codec.columns[name].size} codes, expected at most {MAX_CODES}; use "
                     "columns with few categories."
                 )
-        found = cls(tuple(columns), tuple(codec.columns[name].size for name in columns))
-        if found.cells > MAX_CELLS:
-            raise InputError(f"conditions: {found.cells} combinations, expected up to {MAX_CELLS}; name fewer columns.")
-        return found
+        conditions = cls(tuple(columns), tuple(codec.columns[name].size for name in columns))
+        if conditions.cells > MAX_CELLS:
+            raise InputError(
+                f"conditions: {conditions.cells} combinations, expected up to {MAX_CELLS}; name fewer columns."
+            )
+        return conditions
 
     @property
     def cells(self) -> int:
@@ -89,9 +91,9 @@ def default_columns(codec: Codec) -> tuple[str, ...]:
     wanted = [name for name in (schema.target, *schema.subgroups) if name is not None]
     labels = () if schema.images is None else schema.images.labels
     wanted = wanted or [name for name in (*labels, *codec.columns) if name in codec.columns][:1]
-    found: list[str] = []
+    columns: list[str] = []
     for name in dict.fromkeys(wanted):
-        cells = prod(codec.columns[c].size for c in (*found, name))
+        cells = prod(codec.columns[c].size for c in (*columns, name))
         if codec.columns[name].size <= MAX_CODES and cells <= MAX_CELLS:
-            found.append(name)
-    return tuple(found)
+            columns.append(name)
+    return tuple(columns)

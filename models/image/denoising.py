@@ -88,11 +88,11 @@ class DenoisingLoss(Objective):
         noise = batch["noise"].unsqueeze(1).expand(*spread, *self.denoiser.shape).flatten(0, 2)
         unsaid = torch.tensor(self.denoiser.sizes, dtype=codes.dtype, device=codes.device)
         said = batch["said"].unsqueeze(1).expand(spread).flatten()[:, None]
-        given = torch.where(said, codes.unsqueeze(2).expand(*spread, codes.shape[-1]).flatten(0, 2), unsaid)
+        conditions = torch.where(said, codes.unsqueeze(2).expand(*spread, codes.shape[-1]).flatten(0, 2), unsaid)
         level = sigma.reshape(-1, *[1] * len(self.denoiser.shape))
-        found = self.denoiser(clean + level * noise, sigma, given)
+        restored = self.denoiser(clean + level * noise, sigma, conditions)
         data = self.denoiser.sigma_data
-        each = (found - clean).square().flatten(1).mean(1) * (sigma**2 + data**2) / (sigma * data) ** 2
+        each = (restored - clean).square().flatten(1).mean(1) * (sigma**2 + data**2) / (sigma * data) ** 2
         mean: Tensor = (each.reshape(spread).mean(2) * batch["weights"]).sum(1)
         return self.weight * mean
 

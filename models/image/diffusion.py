@@ -9,6 +9,8 @@ modules of their own (`dpsynth.models.image.denoising`, `dpsynth.models.image.sa
 """
 
 import math
+from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, ClassVar
 
 import torch
@@ -16,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.denoising import SCHEDULES, DenoisingLoss
 from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
@@ -27,7 +29,7 @@ from dpsynth.models.image.networks import Denoiser
 from dpsynth.models.image.prior import GaussianPrior
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.sampling import DiffusionGenerator, DiffusionModel
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
+from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.image.warmup import Draw, grey, trained, usual_norm, warmed
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
@@ -44,6 +46,7 @@ FEATURES = 2000
 """Random features of mean embeddings."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class Diffusion(TrainedImageSynthesizer):
     """A denoising network on top of noisy moments, trained by DP-SGD.
 
@@ -51,100 +54,95 @@ class Diffusion(TrainedImageSynthesizer):
     ----------
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that trains a network.
-    warmup
+    warmup : str, default "moments"
         ``"moments"``: add to the exact denoiser of noisy moments; ``"embedding"``: train on samples of the
         mean-embedding model first; ``"none"``.
-    warmup_steps
+    warmup_steps : int, default 1500
         Steps of ``"embedding"``, of 128 samples each; they cost time alone.
-    levels
+    levels : int, default 1
         Noise levels a patient and step.
-    schedule
+    schedule : str, default "edm"
         How noise levels are drawn: ``"edm"``, log-normal; ``"v"``, those of v-prediction with the cosine schedule.
-    learning_rate
+    learning_rate : float, default 0.003
         Of the private training (Adam); it rises over ten steps and falls to a tenth.
-    ema
+    ema : float, default 0.9
         Weight of the past in the average of weights that is sampled from, each private step.
-    widths
-        Channels of each level of the network, apart by commas.
+    widths : str, default "16,32"
+        Channels of each level of the network, separated by commas.
     guidance, sampling_steps
         Of the sampler.
-    pretrained, declaration
+    pretrained, declaration : str, default "", ""
         Folder of a denoiser that was trained on *public* images and written by `save_pretrained`, and what those images
         were, which the privacy statement repeats. It takes the place of the first weights.
-    autoencoder
+    autoencoder : str, default ""
         Folder of diffusers' `AutoencoderKL`, trained on *public* images, which ``declaration`` says, too. The network
         is then one of its latents; moments are a warm-up by samples, of ``warmup_steps``.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = Diffusion(steps=60).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'moments of images', 'noisy gradients']
     """
 
     name: ClassVar[str] = "diffusion"
     summary: ClassVar[str] = "images: a denoising network on top of moments, trained by DP-SGD; minutes"
     citation: ClassVar[str] = "Dockhorn et al. (2023), Karras et al. (2022); prior: dpsynth.models.image.diffusion"
-    produces = DiffusionModel
+    produces: ClassVar[type[Model]] = DiffusionModel
     folders: ClassVar[frozenset[str]] = frozenset({"pretrained", "autoencoder"})
     seconds: ClassVar[tuple[float, float]] = (1200.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.5,
-        sampling_rate: float = 0.033,
-        steps: int = 120,
-        microbatch: int = 64,
-        warmup: str = "moments",
-        warmup_steps: int = 1500,
-        levels: int = 1,
-        schedule: str = "edm",
-        learning_rate: float = 3e-3,
-        ema: float = 0.9,
-        widths: str = "16,32",
-        guidance: float = 0.0,
-        sampling_steps: int = 12,
-        pretrained: str = "",
-        declaration: str = "",
-        autoencoder: str = "",
-    ) -> None:
-        super().__init__(
-            conditions=conditions,
-            table=table,
-            questions=questions,
-            sampling_rate=sampling_rate,
-            steps=steps,
-            microbatch=microbatch,
-        )
-        if warmup not in WARMUPS:
-            raise InputError(f"warmup: found {warmup!r}, expected one of {', '.join(WARMUPS)}.")
-        if schedule not in SCHEDULES:
-            raise InputError(f"schedule: found {schedule!r}, expected one of {', '.join(SCHEDULES)}.")
-        if (pretrained or autoencoder) and not declaration.strip():
-            what = "pretrained weights are" if pretrained else "autoencoder is"
+    questions: float = 0.5
+    sampling_rate: float = 0.033
+    steps: int = 120
+    microbatch: int = 64
+    warmup: str = "moments"
+    warmup_steps: int = 1500
+    levels: int = 1
+    schedule: str = "edm"
+    learning_rate: float = 3e-3
+    ema: float = 0.9
+    widths: str = "16,32"
+    guidance: float = 0.0
+    sampling_steps: int = 12
+    pretrained: str = ""
+    declaration: str = ""
+    autoencoder: str = ""
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        if self.warmup not in WARMUPS:
+            raise InputError(f"warmup: found {self.warmup!r}, expected one of {', '.join(WARMUPS)}.")
+        if self.schedule not in SCHEDULES:
+            raise InputError(f"schedule: found {self.schedule!r}, expected one of {', '.join(SCHEDULES)}.")
+        if (self.pretrained or self.autoencoder) and not self.declaration.strip():
+            what = "pretrained weights are" if self.pretrained else "autoencoder is"
             raise InputError(f"declaration: say what public images the {what} from; the release says it.")
-        self.warmup, self.warmup_steps, self.levels = warmup, warmup_steps, levels
-        self.schedule = schedule
-        self.learning_rate, self.ema, self.widths = learning_rate, ema, widths
-        self.guidance, self.sampling_steps = guidance, sampling_steps
-        self.pretrained, self.declaration = pretrained, declaration
-        self.autoencoder = autoencoder
-        self._widths = _read_widths(widths)
-        self._read: Autoencoder | None = None
+        _read_widths(self.widths)
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training; an autoencoder that does not fit is refused before a patient is seen."""
         self._public(declared_images(schema).shape)
         return super().training(schema, budget)
 
-    def learn(self, session: Session, known: Known, report: Progress) -> DiffusionGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> DiffusionGenerator:
         """Ask for the number of patients and for what the network begins with, train, and return the average."""
         share = COUNT if self.warmup != "none" else 1.0
         expected = patients_with_images(session, share * session.rho_left)
-        public, self._read = self._public(known.shape), None
-        denoiser, draws = self._begun(session, known, public, report)
+        public = self._public(task.shape)
+        self._read.clear()
+        denoiser, draws = self._begun(session, task, public, report)
         if session.training is None:
             return self._generator(denoiser, public)
-        reading = Reading.of(session.codec, known.conditions)
+        reading = Reading.of(session.codec, task.conditions)
         objective = DenoisingLoss(denoiser, reading, levels=self.levels, schedule=self.schedule, autoencoder=public)
-        objective.weight = 1 / usual_norm(objective, draws, known.conditions.every(), len(session.codec.columns))
+        objective.weight = 1 / usual_norm(objective, draws, task.conditions.every(), len(session.codec.columns))
         self._train(session, objective, expected, report)
         return self._generator(trained(objective), public)
 
@@ -153,18 +151,30 @@ class Diffusion(TrainedImageSynthesizer):
 
     def _public(self, shape: tuple[int, ...]) -> Autoencoder | None:
         """Return the autoencoder, read once for the check of a fit and the fit itself."""
-        if self.autoencoder and (self._read is None or self._read.image_shape != shape):
-            self._read = Autoencoder.read(self.autoencoder, shape)
-        return self._read
+        if not self.autoencoder:
+            return None
+        if shape not in self._read:
+            self._read[shape] = Autoencoder.read(self.autoencoder, shape)
+        return self._read[shape]
+
+    @cached_property
+    def _read(self) -> dict[tuple[int, ...], Autoencoder]:
+        """Autoencoders that the check of a fit has read, by the shape of images; the fit takes them out."""
+        return {}
+
+    @cached_property
+    def _channels(self) -> tuple[int, ...]:
+        """Channels of each level of the network."""
+        return _read_widths(self.widths)
 
     def statement(self, session: Session) -> dict[str, Any]:
         """Return the privacy statement, with what the pretrained weights are declared to be from."""
-        found = super().statement(session)
-        said = self.declaration.strip().rstrip(".")
+        statement = super().statement(session)
+        declared = self.declaration.strip().rstrip(".")
         for folder, what in ((self.pretrained, "weights to begin with"), (self.autoencoder, "autoencoder")):
             if folder:
-                found["not_protected"].append(f"The images of the {what}, taken as public. Declared: {said}.")
-        return found
+                statement["not_protected"].append(f"The images of the {what}, taken as public. Declared: {declared}.")
+        return statement
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say what the moments are asked with."""
@@ -175,45 +185,45 @@ class Diffusion(TrainedImageSynthesizer):
         return [PlanItem(what, questions, 0, gaussian_scale(1, rho), "what the network begins with")]
 
     def _begun(
-        self, session: Session, known: Known, public: Autoencoder | None, report: Progress
+        self, session: Session, task: ImageTask, public: Autoencoder | None, report: Progress
     ) -> tuple[Denoiser, Draw]:
         """Return the network before it sees a patient, and what draws images like theirs, as far as is known."""
         draw: Draw
         if self.warmup == "none":
-            return self._first(known, public), grey(known.shape)
+            return self._first(task, public), grey(task.shape)
         if self.warmup == "moments":
-            moments = learn_moments(session, known, session.rho_left, report)
+            moments = learn_moments(session, task, session.rho_left, report)
             draw = moments.draw
             if public is None:
-                denoiser = self._first(known, public, len(moments.basis))
+                denoiser = self._first(task, public, len(moments.basis))
                 assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
                 denoiser.prior = GaussianPrior.of(moments)
                 return denoiser, draw
         else:
-            paid = mean_embedding.ask(session, known, session.rho_left, FEATURES, report)
-            network = fresh(known.shape, known.conditions.sizes)
-            mean_embedding.fit(network, known.conditions, paid, self.warmup_steps, report)
+            embedding = mean_embedding.ask(session, task, session.rho_left, FEATURES, report)
+            network = fresh(task.shape, task.conditions.sizes)
+            mean_embedding.fit(network, task.conditions, embedding, self.warmup_steps, report)
             draw = NetworkGenerator(network).draw
-        first, cells, steps = self._first(known, public), known.conditions.every(), self.warmup_steps
+        first, cells, steps = self._first(task, public), task.conditions.every(), self.warmup_steps
         return warmed(first, draw, cells, steps, report, schedule=self.schedule, autoencoder=public), draw
 
-    def _first(self, known: Known, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
+    def _first(self, task: ImageTask, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
         """Return the network to begin with: fresh, or with weights from public images."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
-            shape, data = (known.shape, 0.5) if public is None else (public.shape, 1.0)
-            first: Denoiser = Denoiser(shape, known.conditions.sizes, self._widths, data, coefficients)
+            shape, data = (task.shape, 0.5) if public is None else (public.shape, 1.0)
+            denoiser: Denoiser = Denoiser(shape, task.conditions.sizes, self._channels, data, coefficients)
         if not self.pretrained:
-            return first
-        begun: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
+            return denoiser
+        pretrained: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)
         try:
-            load_weights(first, _weights(first, of_schema=True) | _weights(begun, of_schema=False))
+            load_weights(denoiser, _weights(denoiser, of_schema=True) | _weights(pretrained, of_schema=False))
         except ValueError as error:
             raise InputError(
                 f"pretrained: the weights do not fit this network ({error}). Widths and channels have to be the same, "
                 "and a network that was trained without moments goes with warmup 'none' or 'embedding'."
             ) from None
-        return first
+        return denoiser
 
     def _train(self, session: Session, objective: DenoisingLoss, expected: float, report: Progress) -> None:
         """Train the denoiser, and leave it with the average of its weights."""
@@ -245,9 +255,9 @@ def _weights(network: nn.Module, *, of_schema: bool) -> dict[str, NDArray[Any]]:
 
 def _read_widths(text: str) -> tuple[int, ...]:
     try:
-        found = tuple(int(part) for part in str(text).split(","))
+        widths = tuple(int(part) for part in str(text).split(","))
     except ValueError:
-        found = ()
-    if not found or any(width < 8 or width % 8 for width in found) or len(found) > math.log2(4096):
-        raise InputError(f"widths: found {text!r}, expected multiples of 8 apart by commas, such as 16,32.")
-    return found
+        widths = ()
+    if not widths or any(width < 8 or width % 8 for width in widths) or len(widths) > math.log2(4096):
+        raise InputError(f"widths: found {text!r}, expected multiples of 8 separated by commas, such as 16,32.")
+    return widths

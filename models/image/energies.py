@@ -38,8 +38,8 @@ class Energies(nn.Module):
         for place, (_, _, _, stride) in enumerate(SCALES):
             bank = self.get_buffer(f"wavelets{place}")
             groups.append(torch.cat([_pooled(_moduli(grey, bank, stride, plane)).flatten(1) for plane in planes], 1))
-        found = torch.cat([_normed(group) for group in groups], 1)
-        unit: Tensor = found / found.norm(dim=1, keepdim=True).clamp_min(SMALL)
+        features = torch.cat([_normed(group) for group in groups], 1)
+        unit: Tensor = features / features.norm(dim=1, keepdim=True).clamp_min(SMALL)
         return unit
 
 
@@ -65,11 +65,11 @@ def _moduli(grey: Tensor, bank: Tensor, stride: int, plane: tuple[int, int]) -> 
     moved = torch.movedim(grey, plane, (-2, -1))
     reach = bank.shape[-1] // 2
     flat = pad(moved.reshape(-1, 1, *moved.shape[-2:]), (reach,) * 4, mode="replicate")
-    found = conv2d(flat, bank, stride=stride)
-    found = found.reshape(len(found), DIRECTIONS, 2, *found.shape[-2:]).square().sum(2).add(1e-8).sqrt()
-    found = found.reshape(*moved.shape[:-2], *found.shape[1:])  # (rows, other axes, directions, plane)
-    found = torch.movedim(found, -3, 1)
-    return torch.movedim(found, (-2, -1), (plane[0] + 1, plane[1] + 1))
+    moduli = conv2d(flat, bank, stride=stride)
+    moduli = moduli.reshape(len(moduli), DIRECTIONS, 2, *moduli.shape[-2:]).square().sum(2).add(1e-8).sqrt()
+    moduli = moduli.reshape(*moved.shape[:-2], *moduli.shape[1:])  # (rows, other axes, directions, plane)
+    moduli = torch.movedim(moduli, -3, 1)
+    return torch.movedim(moduli, (-2, -1), (plane[0] + 1, plane[1] + 1))
 
 
 def _pooled(maps: Tensor) -> Tensor:
@@ -87,8 +87,8 @@ def windows(side: int, grid: int) -> Tensor:
     step = side / count
     centre = (torch.arange(count, dtype=torch.float64) + 0.5) * step - 0.5
     away = (torch.arange(side, dtype=torch.float64) - centre[:, None]).abs() / step
-    found = torch.where(away < 1, (math.pi / 2 * away).cos().square(), 0.0)
-    return found / found.sum(1, keepdim=True)
+    places = torch.where(away < 1, (math.pi / 2 * away).cos().square(), 0.0)
+    return places / places.sum(1, keepdim=True)
 
 
 def _normed(group: Tensor) -> Tensor:

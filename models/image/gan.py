@@ -10,6 +10,7 @@ change buffers there and is refused by the kernel.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
@@ -17,12 +18,12 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.mean_embedding import Embedding
 from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer
+from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
@@ -39,6 +40,7 @@ SPECTRAL = 2.0
 """Largest spectral norm of a weight of the discriminator."""
 
 
+@dataclass(frozen=True, kw_only=True)
 class GAN(TrainedImageSynthesizer):
     """Train a discriminator privately and a generator against it.
 
@@ -46,80 +48,71 @@ class GAN(TrainedImageSynthesizer):
     ----------
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that is trained; steps are those of the discriminator.
-    critic_steps
+    critic_steps : int, default 5
         Steps of the discriminator for each time that the generator is stepped.
-    generator_steps
+    generator_steps : int, default 1
         Steps of the generator each time; they cost nothing.
-    warm_steps
+    warm_steps : int, default 1000
         Steps in which the generator is first fitted to mean embeddings; they cost nothing.
-    features
+    features : int, default 2000
         Random features of the mean embeddings, an even number.
-    rate, generator_rate
+    rate, generator_rate : float, default 0.002, 0.0005
         Adam's rates of discriminator and generator.
-    channels
+    channels : int, default 16
         Channels of the discriminator's first convolution, a multiple of 4.
-    hidden, width, latent
+    hidden, width, latent : int, default 256, 16, 16
         Sizes of the generator.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = GAN(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'sums of random features', 'noisy gradients']
     """
 
     name: ClassVar[str] = "gan"
     summary: ClassVar[str] = "images: a conditional GAN whose discriminator is trained by DP-SGD"
     citation: ClassVar[str] = "Bie, Kamath and Zhang (2023); Xie et al. (2018), DP-GAN"
-    produces = NetworkModel
+    produces: ClassVar[type[Model]] = NetworkModel
     seconds: ClassVar[tuple[float, float]] = (600.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.4,
-        sampling_rate: float = 0.02,
-        steps: int = 300,
-        microbatch: int = 128,
-        critic_steps: int = 5,
-        generator_steps: int = 1,
-        warm_steps: int = 1000,
-        features: int = 2000,
-        rate: float = 2e-3,
-        generator_rate: float = 5e-4,
-        channels: int = 16,
-        hidden: int = 256,
-        width: int = 16,
-        latent: int = 16,
-    ) -> None:
-        super().__init__(
-            conditions=conditions,
-            table=table,
-            questions=questions,
-            sampling_rate=sampling_rate,
-            steps=steps,
-            microbatch=microbatch,
-        )
-        mean_embedding.check_features(features)
-        if min(critic_steps, generator_steps, warm_steps, channels, steps) < 1 or channels % 4:
-            raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
-        self.critic_steps = critic_steps
-        self.generator_steps = generator_steps
-        self.warm_steps = warm_steps
-        self.features = features
-        self.rate = rate
-        self.generator_rate = generator_rate
-        self.channels = channels
-        self.hidden = hidden
-        self.width = width
-        self.latent = latent
+    questions: float = 0.4
+    sampling_rate: float = 0.02
+    steps: int = 300
+    critic_steps: int = 5
+    generator_steps: int = 1
+    warm_steps: int = 1000
+    features: int = 2000
+    rate: float = 2e-3
+    generator_rate: float = 5e-4
+    channels: int = 16
+    hidden: int = 256
+    width: int = 16
+    latent: int = 16
 
-    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        mean_embedding.check_features(self.features)
+        smallest = min(self.critic_steps, self.generator_steps, self.warm_steps, self.channels, self.steps)
+        if smallest < 1 or self.channels % 4:
+            raise InputError("gan: expected numbers of steps of 1 or more, and channels that are a multiple of 4.")
+
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for mean embeddings with all that questions have left; train both networks; keep the generator."""
-        paid = mean_embedding.ask(session, known, session.rho_left, self.features, report)
+        embedding = mean_embedding.ask(session, task, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
-        network = fresh(known.shape, known.conditions.sizes, **sizes)
-        mean_embedding.fit(network, known.conditions, paid, self.warm_steps, report)
-        made = Made(network, known, paid)
-        critic = Critic(known, made, Reading.of(session.codec, known.conditions), self.channels)
-        play = Play(critic, made, self, report)
-        session.train(critic, play.update, expected=paid.patients, records="images", state=play.state)
+        network = fresh(task.shape, task.conditions.sizes, **sizes)
+        mean_embedding.fit(network, task.conditions, embedding, self.warm_steps, report)
+        generated = GeneratedImages(network, task, embedding)
+        critic = ImageCritic(task, generated, Reading.of(session.codec, task.conditions), self.channels)
+        play = AdversarialTraining(critic, generated, self, report)
+        session.train(critic, play.update, expected=embedding.patients, records="images", state=play.state)
         return NetworkGenerator(play.finish())
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
@@ -128,13 +121,13 @@ class GAN(TrainedImageSynthesizer):
         return [PlanItem("sums of random features", 1, self.features, gaussian_scale(1, share * rho), "a warm start")]
 
 
-class Made:
+class GeneratedImages:
     """Images of the generator, with conditions in the proportions that were paid for."""
 
-    def __init__(self, network: Growing, known: Known, paid: Embedding) -> None:
+    def __init__(self, network: Growing, task: ImageTask, embedding: Embedding) -> None:
         self.network = network
-        self._every = torch.from_numpy(known.conditions.every())
-        self._shares = torch.from_numpy(paid.shares)
+        self._every = torch.from_numpy(task.conditions.every())
+        self._shares = torch.from_numpy(embedding.shares)
 
     def images(self, count: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Return (count, channels, sides) images and their (count, columns) codes."""
@@ -142,7 +135,7 @@ class Made:
         return self.network(torch.randn(count, self.network.latent, generator=generator), codes), codes
 
 
-class Judge(nn.Module):
+class ImageDiscriminator(nn.Module):
     """Log-odds that images are patients', given their conditions.
 
     Conditions enter as projections (Miyato & Koyama 2018): an embedding for each column, added.
@@ -179,61 +172,61 @@ class Judge(nn.Module):
 
     def forward(self, images: Tensor, codes: Tensor) -> Tensor:
         """Return (rows,) log-odds for (rows, channels, sides) images in [0, 1] and (rows, columns) codes."""
-        seen = self.body(2 * images - 1)
-        found: Tensor = self.odds(seen)[:, 0]
+        features = self.body(2 * images - 1)
+        odds: Tensor = self.odds(features)[:, 0]
         for column, embedding in enumerate(self.given):
-            found = found + (embedding(codes[:, column]) * seen).sum(1) / math.sqrt(seen.shape[1])
-        return found
+            odds = odds + (embedding(codes[:, column]) * features).sum(1) / math.sqrt(features.shape[1])
+        return odds
 
 
-class Critic(Objective):
-    """Tells patients' images from made ones."""
+class ImageCritic(Objective):
+    """The loss of the discriminator: patients' images against generated ones."""
 
-    def __init__(self, known: Known, made: Made, reading: Reading, channels: int) -> None:
+    def __init__(self, task: ImageTask, generated: GeneratedImages, reading: Reading, channels: int) -> None:
         super().__init__()
-        self._made = [made]  # in a list: it is no part of what is trained
+        self._generated = [generated]  # in a list: it is no part of what is trained
         self._reading = reading
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(5)
-            self.judge = Judge(known.shape, known.conditions.sizes, channels)
+            self.discriminator = ImageDiscriminator(task.shape, task.conditions.sizes, channels)
 
     def prepare(self, batch: Batch) -> Batch:
         """Return pixels in [0, 1], codes of the conditions and weights."""
-        found = {"x": self._reading.images(batch), "given": self._reading.codes(batch)}
-        return {**found, "weights": batch["weights"]}
+        patients = {"x": self._reading.images(batch), "given": self._reading.codes(batch)}
+        return {**patients, "weights": batch["weights"]}
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
-        """Return a made image for each patient; the patient has no part in it."""
+        """Return a generated image for each patient; the patient has no part in it."""
         with torch.no_grad():
-            images, codes = self._made[0].images(patients, generator)
+            images, codes = self._generated[0].images(patients, generator)
         return {"made": images, "made_given": codes}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses: the patient's images taken for made ones, and a made image for a patient's."""
-        x, given = batch["x"], batch["given"]
+        """Return (patients,) losses: of patients' images against generated ones (log loss)."""
+        x, conditions = batch["x"], batch["given"]
         patients, records = x.shape[:2]
         images = torch.cat([x, batch["made"][:, None]], 1).flatten(0, 1)
-        codes = torch.cat([given, batch["made_given"][:, None]], 1).flatten(0, 1)
-        odds = self.judge(images, codes).reshape(patients, records + 1)
+        codes = torch.cat([conditions, batch["made_given"][:, None]], 1).flatten(0, 1)
+        odds = self.discriminator(images, codes).reshape(patients, records + 1)
         return (softplus(-odds[:, :-1]) * batch["weights"]).sum(1) + softplus(odds[:, -1])
 
 
-class Play:
+class AdversarialTraining:
     """Steps both networks: the discriminator on noisy gradients, the generator against it."""
 
-    def __init__(self, critic: Critic, made: Made, recipe: GAN, report: Progress) -> None:
-        self._critic, self._made, self._recipe = critic, made, recipe
+    def __init__(self, critic: ImageCritic, generated: GeneratedImages, recipe: GAN, report: Progress) -> None:
+        self._critic, self._generated, self._recipe = critic, generated, recipe
         learns = torch.optim.Adam(critic.parameters(), lr=recipe.rate, betas=(0.5, 0.9))
         self._learns = Trainer(learns, steps=recipe.steps, report=report, every=5)
-        makes = torch.optim.Adam(made.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
-        self._makes = Trainer(makes, average=Average(made.network, 0.97))
+        makes = torch.optim.Adam(generated.network.parameters(), lr=recipe.generator_rate, betas=(0.5, 0.9))
+        self._makes = Trainer(makes, average=Average(generated.network, 0.97))
         self._own = torch.Generator().manual_seed(6)
 
     @property
     def state(self) -> dict[str, Any]:
-        """What goes on from step to step besides the discriminator's weights."""
+        """What a checkpoint keeps from step to step besides the discriminator's weights."""
         trained = {f"generator's {name}": part for name, part in self._makes.state.items()}
-        return {**self._learns.state, **trained, "generator": self._made.network, "own": self._own}
+        return {**self._learns.state, **trained, "generator": self._generated.network, "own": self._own}
 
     def update(self, step: int) -> None:
         """Take a step of the discriminator, and now and then of the generator."""
@@ -244,14 +237,14 @@ class Play:
                 self._generate()
 
     def _generate(self) -> None:
-        images, codes = self._made.images(IMAGES, self._own)
-        self._makes.descend(softplus(-self._critic.judge(images, codes)).mean())
+        images, codes = self._generated.images(IMAGES, self._own)
+        self._makes.descend(softplus(-self._critic.discriminator(images, codes)).mean())
 
     def finish(self) -> Growing:
         """Return the generator with the average of its weights."""
         self._makes.finish()
         self._learns.finish()
-        return self._made.network
+        return self._generated.network
 
 
 @torch.no_grad()

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from dpsynth.codec import Codec
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 
 BATCH = 1024
 """Images that are computed at once."""
@@ -118,18 +118,18 @@ class NetworkGenerator:
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return images in [0, 1]."""
-        found = np.empty((len(codes), *self.network.shape), np.float32)
+        images = np.empty((len(codes), *self.network.shape), np.float32)
         for start in range(0, len(codes), BATCH):
             part = slice(start, start + BATCH)
-            found[part] = self._draw(codes[part], rng)
-        return found
+            images[part] = self._draw(codes[part], rng)
+        return images
 
     @torch.no_grad()
     def _draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         device = next(self.network.parameters()).device
         normal = rng.standard_normal((len(codes), self.network.latent), dtype=np.float32)
-        found = self.network(torch.from_numpy(normal).to(device), torch.from_numpy(codes).to(device))
-        return np.asarray(found.cpu().numpy(), dtype=np.float32)
+        images = self.network(torch.from_numpy(normal).to(device), torch.from_numpy(codes).to(device))
+        return np.asarray(images.cpu().numpy(), dtype=np.float32)
 
     def to_parts(self) -> Parts:
         """Return sizes and weights."""
@@ -156,13 +156,13 @@ def load_weights(network: nn.Module, arrays: dict[str, NDArray[Any]]) -> None:
     """Put arrays of a file in the place of a network's weights; `ValueError` when they do not fit it."""
     if set(arrays) != set(network.state_dict()):
         raise ValueError("weights are missing, or are those of another network")
-    found = {}
+    weights = {}
     for name, value in network.state_dict().items():
         array = arrays[name]
         if array.shape != tuple(value.shape) or not np.isfinite(array).all():
             raise ValueError("weights do not fit the network")
-        found[name] = torch.from_numpy(array.astype(np.float32))
-    network.load_state_dict(found, assign=True)
+        weights[name] = torch.from_numpy(array.astype(np.float32))
+    network.load_state_dict(weights, assign=True)
 
 
 class NetworkModel(ImageModel):
@@ -173,6 +173,6 @@ class NetworkModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return NetworkGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)

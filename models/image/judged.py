@@ -7,6 +7,7 @@ judge's probability of the label: importance resampling of ``p(x | label) p(labe
 was paid for. Gaussians keep what the judge does not see, and the table keeps its labels' shares.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,12 +16,12 @@ from numpy.typing import NDArray
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images, named, under
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
 from dpsynth.models.image.moments import MomentsGenerator, check_coefficients, learn_moments
-from dpsynth.models.image.synthesizer import Known, TrainedImageSynthesizer, patients_with_images
+from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.private_classifier import checked_target, classes_of
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.budget import Budget
@@ -55,22 +56,23 @@ class JudgedGenerator:
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return (rows, channels, sides) images in [0, 1]."""
-        found = np.empty((len(codes), *self.moments.basis.shape), np.float32)
+        images = np.empty((len(codes), *self.moments.basis.shape), np.float32)
         each = max(1, BATCH // self.candidates)
         for start in range(0, len(codes), each):
             part = codes[start : start + each]
-            made = self.moments.draw(np.repeat(part, self.candidates, axis=0), rng)
-            logs = self._logs(made, np.repeat(part[:, 0], self.candidates)).reshape(len(part), self.candidates)
+            candidates = self.moments.draw(np.repeat(part, self.candidates, axis=0), rng)
+            logs = self._logs(candidates, np.repeat(part[:, 0], self.candidates)).reshape(len(part), self.candidates)
             chosen = np.argmax(self.power * logs + rng.gumbel(size=logs.shape), axis=1)
-            found[start : start + each] = made.reshape(*logs.shape, *made.shape[1:])[np.arange(len(part)), chosen]
-        return found
+            choices = candidates.reshape(*logs.shape, *candidates.shape[1:])
+            images[start : start + each] = choices[np.arange(len(part)), chosen]
+        return images
 
     @torch.no_grad()
-    def _logs(self, made: Floats32, labels: NDArray[np.int64]) -> NDArray[np.float64]:
+    def _logs(self, images: Floats32, labels: NDArray[np.int64]) -> NDArray[np.float64]:
         """Return (rows,) log-probabilities of the labels; 0 where the label is missing, of which no judge knows."""
-        logs = torch.log_softmax(self.judge(torch.from_numpy(made)).double(), dim=1).numpy()
-        known = labels < logs.shape[1]
-        return np.where(known, logs[np.arange(len(logs)), np.where(known, labels, 0)], 0.0)
+        logs = torch.log_softmax(self.judge(torch.from_numpy(images)).double(), dim=1).numpy()
+        judged = labels < logs.shape[1]
+        return np.where(judged, logs[np.arange(len(logs)), np.where(judged, labels, 0)], 0.0)
 
     def to_parts(self) -> Parts:
         """Return both parts under names of their own."""
@@ -102,11 +104,12 @@ class JudgedModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return JudgedGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
 
 
+@dataclass(frozen=True, kw_only=True)
 class JudgedMoments(TrainedImageSynthesizer):
     """Noisy moments of low frequencies, and a private judge of what is drawn from them.
 
@@ -115,58 +118,57 @@ class JudgedMoments(TrainedImageSynthesizer):
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that is trained; the judge learns the first condition, which is boolean or
         categorical.
-    coefficients
+    coefficients : int, default 0
         As for the moments model.
-    candidates
+    candidates : int, default 8
         Images that are drawn for each one that is kept, 1 to 64.
-    power
+    power : float, default 3.0
         Of the judge's probability: 0 keeps any, large ones only what shows its label best.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = JudgedMoments(steps=30).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'moments of images', 'noisy gradients']
     """
 
     name: ClassVar[str] = "judged-moments"
     summary: ClassVar[str] = "images: moments, of which a classifier trained by DP-SGD keeps what shows its label"
     citation: ClassVar[str] = "dpsynth.models.image.judged"
-    produces = JudgedModel
+    produces: ClassVar[type[Model]] = JudgedModel
     seconds: ClassVar[tuple[float, float]] = (90.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.5,
-        sampling_rate: float = 0.15,
-        steps: int = 60,
-        microbatch: int = 128,
-        coefficients: int = 0,
-        candidates: int = 8,
-        power: float = 3.0,
-    ) -> None:
-        super().__init__(
-            conditions=conditions,
-            table=table,
-            questions=questions,
-            sampling_rate=sampling_rate,
-            steps=steps,
-            microbatch=microbatch,
-        )
-        check_coefficients(coefficients)
-        if steps < 1:
-            raise InputError(f"steps: found {steps}, expected 1 or more; without a judge it is the model moments.")
-        _check(candidates, power, InputError)
-        self.coefficients, self.candidates, self.power = coefficients, candidates, power
+    questions: float = 0.5
+    sampling_rate: float = 0.15
+    steps: int = 60
+    coefficients: int = 0
+    candidates: int = 8
+    power: float = 3.0
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_coefficients(self.coefficients)
+        if self.steps < 1:
+            raise InputError(f"steps: found {self.steps}, expected 1 or more; without a judge it is the model moments.")
+        _check(self.candidates, self.power, InputError)
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training; a label that cannot be judged is refused before a patient is seen."""
         checked_target(schema, next(iter(self._columns(Codec(schema))), ""))
         return super().training(schema, budget)
 
-    def learn(self, session: Session, known: Known, report: Progress) -> JudgedGenerator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> JudgedGenerator:
         """Ask for the moments, then train the judge."""
-        target = known.conditions.columns[0]
+        target = task.conditions.columns[0]
         patients = patients_with_images(session, COUNTED * session.rho_left)
-        moments = learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
-        every = known.conditions.every()
+        moments = learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients)
+        every = task.conditions.every()
         cells = every[every[:, 0] < classes_of(session.codec, target)]
         judge = train_linear(session, target, moments.draw, cells, patients=patients, report=report)
         return JudgedGenerator(moments, judge, candidates=self.candidates, power=self.power)

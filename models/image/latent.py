@@ -73,8 +73,8 @@ class Autoencoder(nn.Module):
 
     def encode(self, images: Tensor) -> Tensor:
         """Return (rows, *shape) latents: the mode of what the encoder says."""
-        found: Tensor = self.network.encode(images).latent_dist.mode()
-        return (found - self.shift) * self.scale
+        latents: Tensor = self.network.encode(images).latent_dist.mode()
+        return (latents - self.shift) * self.scale
 
     @torch.no_grad()
     def decode(self, latents: Tensor) -> Tensor:
@@ -113,10 +113,10 @@ def _read(folder: str) -> AutoencoderKL | None:
     try:
         if AutoencoderKL.load_config(folder).get("_class_name") != "AutoencoderKL":
             return None
-        network, found = AutoencoderKL.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
+        network, weights = AutoencoderKL.from_pretrained(folder, use_safetensors=True, output_loading_info=True)
     except (OSError, ValueError, TypeError, RuntimeError, AttributeError):
         return None
-    if found["missing_keys"]:  # diffusers would begin them anew
+    if weights["missing_keys"]:  # diffusers would begin them anew
         return None
     return network if all(bool(value.isfinite().all()) for value in network.parameters()) else None
 
@@ -129,8 +129,8 @@ def fits(settings: dict[str, Any], shape: tuple[int, ...]) -> None:
         raise ValueError(f"it takes {settings['in_channels']} channels, and the schema declares {shape[0]}")
     step = 2 ** (len(settings["block_out_channels"]) - 1)
     if any(side % step for side in shape[1:]):
-        found = " x ".join(map(str, shape[1:]))
-        raise ValueError(f"it divides sides by {step}, and images of {found} are not multiples of that")
+        sides = " x ".join(map(str, shape[1:]))
+        raise ValueError(f"it divides sides by {step}, and images of {sides} are not multiples of that")
 
 
 def _plain(config: Any) -> None:

@@ -1,7 +1,7 @@
 """Softmax regression on public features of images, trained by DP-SGD: a private judge of what an image shows.
 
-The features are `dpsynth.models.image.energies`. They are whitened with the main directions of the features of *made*
-images, drawn from a model that was paid for, and the weights descend along noisy gradients.
+The features are `dpsynth.models.image.energies`. They are whitened with the main directions of the features of
+*generated* images, drawn from a model that was paid for, and the weights descend along noisy gradients.
 """
 
 import math
@@ -25,7 +25,7 @@ from dpsynth.privacy.session import Session
 __all__ = ["ImageLikelihood", "Whitened", "train_linear"]
 
 MADE = 6000
-"""Made images whose features are whitened."""
+"""Generated images whose features are whitened."""
 DIRECTIONS = 256
 WHITENING = 0.4
 """A direction's scale is its variance to minus this power: 0.5 would whiten in full and lift noise."""
@@ -63,7 +63,7 @@ class Whitened(nn.Module):
     energies
         The public features.
     centre, projection
-        (dimension,) and (dimension, directions), from made images.
+        (dimension,) and (dimension, directions), from generated images.
     classes
         Outputs.
     """
@@ -97,18 +97,18 @@ class Whitened(nn.Module):
             raise ValueError("the judge's weights do not fit its features")
         if not all(np.isfinite(part).all() for part in (centre, projection, weights)):
             raise ValueError("the judge's numbers are not finite")
-        found = cls(energies, torch.from_numpy(centre), torch.from_numpy(projection), len(weights))
+        network = cls(energies, torch.from_numpy(centre), torch.from_numpy(projection), len(weights))
         with torch.no_grad():
-            found.odds.weight.copy_(torch.from_numpy(weights))
-        return found
+            network.odds.weight.copy_(torch.from_numpy(weights))
+        return network
 
     @torch.no_grad()
     def features(self, x: Tensor) -> Tensor:
         """Return (rows, directions + 1) features of norm 1 of (rows, channels, sides) images."""
-        found = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
-        found = found / found.norm(dim=1, keepdim=True).clamp_min(1e-6)
-        constant = torch.full_like(found[:, :1], CONSTANT)
-        return torch.cat([found, constant], 1) / math.sqrt(1 + CONSTANT**2)
+        scores = (self._energies(x) - self.get_buffer("_centre")) @ self.get_buffer("_projection")
+        scores = scores / scores.norm(dim=1, keepdim=True).clamp_min(1e-6)
+        constant = torch.full_like(scores[:, :1], CONSTANT)
+        return torch.cat([scores, constant], 1) / math.sqrt(1 + CONSTANT**2)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return (rows, classes) log-odds."""
@@ -119,7 +119,7 @@ class Whitened(nn.Module):
 def train_linear(
     session: Session, target: str, draw: Draw, cells: NDArray[np.int64], *, patients: float, report: Progress
 ) -> Whitened:
-    """Whiten with made images, and train under the session's plan. Formal guarantee: that of `Session.train`.
+    """Whiten with generated images, and train under the session's plan. Formal guarantee: that of `Session.train`.
 
     Momentum of .9 and the mean of the weights of the last half of the steps: the noise of single steps
     averages out.
@@ -160,15 +160,15 @@ def train_linear(
 
 
 def _whitened(draw: Draw, cells: NDArray[np.int64], classes: int) -> Whitened:
-    """Return the network with the whitening of made images' features."""
+    """Return the network with the whitening of generated images' features."""
     rng = np.random.default_rng(0)
     energies = Energies()
     codes = cells[np.arange(MADE) % len(cells)]
     parts = [draw(codes[start : start + BATCH], rng) for start in range(0, MADE, BATCH)]
     with torch.no_grad():
-        found = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
-    centre = found.mean(0)
-    values, vectors = torch.linalg.eigh((found - centre).T @ (found - centre) / MADE)
+        features = torch.cat([energies(torch.from_numpy(part)) for part in parts]).double()
+    centre = features.mean(0)
+    values, vectors = torch.linalg.eigh((features - centre).T @ (features - centre) / MADE)
     values, vectors = values[-DIRECTIONS:], vectors[:, -DIRECTIONS:]
     scales = values.clamp_min(1e-6 * float(values[-1])) ** -WHITENING
     return Whitened(energies, centre.float(), (vectors * scales).float(), classes)

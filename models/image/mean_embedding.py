@@ -18,11 +18,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
-from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import gaussian_scale
@@ -45,7 +45,7 @@ RISE = 20
 
 @dataclass(frozen=True, eq=False)
 class Embedding:
-    """What was paid for: the mean features of each combination's images.
+    """Noisy mean features of each combination's images, as they were paid for.
 
     Attributes
     ----------
@@ -65,6 +65,7 @@ class Embedding:
     patients: float
 
 
+@dataclass(frozen=True, kw_only=True)
 class MeanEmbedding(ImageSynthesizer):
     """Release noisy mean embeddings by condition, then fit a generator to them.
 
@@ -72,47 +73,50 @@ class MeanEmbedding(ImageSynthesizer):
     ----------
     conditions, table
         As for every image synthesizer.
-    features
+    features : int, default 2000
         Random features, an even number.
-    steps
+    steps : int, default 1000
         Steps of the generator; they cost nothing.
-    hidden, width, latent
+    hidden, width, latent : int, default 256, 16, 16
         Sizes of the generator.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = MeanEmbedding(features=1000).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns of the table', 'counts of images', 'sums of random features']
     """
 
     name: ClassVar[str] = "mean-embedding"
     summary: ClassVar[str] = "images: a generator fitted to one noisy release of random features (DP-MERF)"
     citation: ClassVar[str] = "Harder, Adamczewski and Park (2021), DP-MERF"
-    produces = NetworkModel
+    produces: ClassVar[type[Model]] = NetworkModel
     seconds: ClassVar[tuple[float, float]] = (120.0, 0.0)
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        features: int = 2000,
-        steps: int = 1000,
-        hidden: int = 256,
-        width: int = 16,
-        latent: int = 16,
-    ) -> None:
-        super().__init__(conditions=conditions, table=table)
-        check_features(features)
-        if steps < 1:
-            raise InputError(f"steps: found {steps}, expected 1 or more.")
-        self.features = features
-        self.steps = steps
-        self.hidden = hidden
-        self.width = width
-        self.latent = latent
+    features: int = 2000
+    steps: int = 1000
+    hidden: int = 256
+    width: int = 16
+    latent: int = 16
 
-    def learn(self, session: Session, known: Known, report: Progress) -> NetworkGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_features(self.features)
+        if self.steps < 1:
+            raise InputError(f"steps: found {self.steps}, expected 1 or more.")
+
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> NetworkGenerator:
         """Ask for the embedding with all that is left; fit the generator."""
-        paid = ask(session, known, session.rho_left, self.features, report)
+        embedding = ask(session, task, session.rho_left, self.features, report)
         sizes = {"latent": self.latent, "hidden": self.hidden, "width": self.width}
-        network = fresh(known.shape, known.conditions.sizes, **sizes)
-        fit(network, known.conditions, paid, self.steps, report)
+        network = fresh(task.shape, task.conditions.sizes, **sizes)
+        fit(network, task.conditions, embedding, self.steps, report)
         return NetworkGenerator(network)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
@@ -131,14 +135,14 @@ def check_features(features: int) -> None:
         raise InputError(f"features: found {features}, expected an even number from 4 to {2**16}.")
 
 
-def ask(session: Session, known: Known, rho: float, features: int, report: Progress) -> Embedding:
-    """Ask for counts and sums at a total price.
+def ask(session: Session, task: ImageTask, rho: float, features: int, report: Progress) -> Embedding:
+    """Ask for noisy counts of images and noisy sums of their random features, at a total price.
 
     Formal guarantee: two questions of the session, whose prices sum to ``rho``; the rest is post-processing.
 
     Parameters
     ----------
-    session, known
+    session, task
         The open session, and what images are conditioned on.
     rho
         The price.
@@ -147,10 +151,10 @@ def ask(session: Session, known: Known, rho: float, features: int, report: Progr
     report
         Told of progress.
     """
-    frequencies = random_frequencies(known.shape, features // 2)
+    frequencies = random_frequencies(task.shape, features // 2)
     report("measuring images", 0.0)
-    counts = session.image_counts(known.conditions.query, COUNTS * rho)
-    sums = session.image_sums(known.conditions.query, Fourier(frequencies), (1 - COUNTS) * rho)
+    counts = session.image_counts(task.conditions.query, COUNTS * rho)
+    sums = session.image_sums(task.conditions.query, Fourier(frequencies), (1 - COUNTS) * rho)
     report("measuring images", 1.0)
     floor = gaussian_scale(1, COUNTS * rho)
     shares = np.maximum(counts, 0) + 1e-6
@@ -169,7 +173,7 @@ def random_frequencies(shape: tuple[int, ...], count: int, seed: int = 0) -> Flo
 
 
 def fit(
-    network: Growing, conditions: Conditions, paid: Embedding, steps: int, report: Progress, *, rate: float = RATE
+    network: Growing, conditions: Conditions, embedding: Embedding, steps: int, report: Progress, *, rate: float = RATE
 ) -> None:
     """Fit a generator to an embedding; touches no patient.
 
@@ -179,7 +183,7 @@ def fit(
         The generator; left with the running average of its weights.
     conditions
         What it is conditioned on.
-    paid
+    embedding
         The embedding.
     steps, rate
         Steps of Adam, and its rate, which falls to 0 along a half cosine.
@@ -187,7 +191,7 @@ def fit(
         Told of progress.
     """
     own = torch.Generator().manual_seed(1)
-    distance, codes = Distance(paid), torch.from_numpy(conditions.every())
+    distance, codes = EmbeddingDistance(embedding), torch.from_numpy(conditions.every())
 
     def loss() -> Tensor:
         cells = distance.cells(own)
@@ -204,16 +208,16 @@ def fit(
     ).minimise(loss)
 
 
-class Distance:
+class EmbeddingDistance:
     """The squared distance of the joint embeddings of images and conditions, up to a constant.
 
     Combinations weigh the square of their share, as in the paper, which is also how exactly their means are known.
     """
 
-    def __init__(self, paid: Embedding) -> None:
-        self._frequencies = torch.from_numpy(paid.frequencies).float()
-        self._means = torch.from_numpy(paid.means).float()
-        self._shares = torch.from_numpy(paid.shares).double()
+    def __init__(self, embedding: Embedding) -> None:
+        self._frequencies = torch.from_numpy(embedding.frequencies).float()
+        self._means = torch.from_numpy(embedding.means).float()
+        self._shares = torch.from_numpy(embedding.shares).double()
 
     def cells(self, generator: torch.Generator) -> Tensor:
         """Return the combinations of a step: all, or some drawn by their shares."""
@@ -225,8 +229,8 @@ class Distance:
         """Return the distance for (len(cells) * EACH, ...) images, those of a combination together."""
         angles = images.flatten(1) @ self._frequencies.T
         features = torch.cat([angles.cos(), angles.sin()], 1) / math.sqrt(len(self._frequencies))
-        found = features.reshape(len(cells), EACH, -1).mean(1)
-        own = (EACH * found.square().sum(1) - 1) / (EACH - 1)  # of two different images: features have norm 1
-        apart = own - 2 * (found * self._means[cells]).sum(1)
+        means = features.reshape(len(cells), EACH, -1).mean(1)
+        own = (EACH * means.square().sum(1) - 1) / (EACH - 1)  # of two different images: features have norm 1
+        distance = own - 2 * (means * self._means[cells]).sum(1)
         weights = self._shares[cells] if len(self._shares) > CELLS else self._shares.square()
-        return (apart * (weights / weights.sum()).float()).sum()
+        return (distance * (weights / weights.sum()).float()).sum()

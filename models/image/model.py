@@ -23,7 +23,7 @@ Floats32 = NDArray[np.float32]
 Parts = tuple[dict[str, Any], dict[str, NDArray[Any]]]
 
 
-class Generator(Protocol):
+class ImageGenerator(Protocol):
     """Draws images given codes of the conditions."""
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
@@ -62,7 +62,7 @@ class ImageModel(Model):
         table: MarginalModel,
         conditions: Conditions,
         numbers: NDArray[np.float64],
-        generator: Generator,
+        generator: ImageGenerator,
     ) -> None:
         super().__init__(codec, statement)
         self.table = table
@@ -123,9 +123,9 @@ class ImageModel(Model):
     def to_parts(self) -> Parts:
         """Return the parts of the table and of the generator under names of their own."""
         table, table_arrays = self.table.to_parts()
-        made, made_arrays = self.generator.to_parts()
-        config = {"table": table, "conditions": list(self.conditions.columns), "generator": made}
-        arrays = {"numbers": self.numbers, **named("table", table_arrays), **named("generator", made_arrays)}
+        generator, generator_arrays = self.generator.to_parts()
+        config = {"table": table, "conditions": list(self.conditions.columns), "generator": generator}
+        arrays = {"numbers": self.numbers, **named("table", table_arrays), **named("generator", generator_arrays)}
         return config, arrays
 
     @classmethod
@@ -145,7 +145,7 @@ class ImageModel(Model):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts; they come from a file and must be checked."""
         raise NotImplementedError
 
@@ -158,13 +158,13 @@ def declared_images(schema: Any) -> Images:
     InputError
         When it says nothing.
     """
-    found = schema.images
-    if found is None:
+    images = schema.images
+    if images is None:
         raise InputError(
             "images: the schema declares none; add images with size, channels and range, or name a model of tables."
         )
-    assert isinstance(found, Images)  # noqa: S101  (pydantic made it)
-    return found
+    assert isinstance(images, Images)  # noqa: S101  (pydantic made it)
+    return images
 
 
 def chances(counts: "Sequence[int] | NDArray[np.int64]", sigma: float) -> NDArray[np.float64]:

@@ -9,17 +9,19 @@ spectrum of images fills them evenly, and clipped to a public norm. Means of com
 their first condition by as much as noise explains of their difference (James & Stein 1961): scarce ones borrow.
 """
 
+from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.fft import dct
 
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.base import Model, PlanItem, Progress
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
-from dpsynth.models.image.synthesizer import ImageSynthesizer, Known
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
+from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
 from dpsynth.privacy.accounting import gaussian_scale
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.features import Linear
@@ -55,12 +57,12 @@ class Basis:
         sides = shape[1:]
         frequency = np.sqrt(sum(axis.astype(np.float64) ** 2 for axis in np.indices(sides))).ravel()
         order = np.argsort(frequency, kind="stable")[: max(1, count // shape[0])]
-        one = np.ones((len(order), 1))
+        images = np.ones((len(order), 1))
         for axis, side in enumerate(sides):
-            waves = _cosines(side)[np.unravel_index(order, sides)[axis]]
-            one = (one[:, :, None] * waves[:, None, :]).reshape(len(order), -1)
+            waves = dct(np.eye(side), axis=0, norm="ortho")[np.unravel_index(order, sides)[axis]]
+            images = (images[:, :, None] * waves[:, None, :]).reshape(len(order), -1)
         self.shape = shape
-        self.matrix = np.kron(np.eye(shape[0]), one)  # (coefficients, values), orthonormal rows
+        self.matrix = np.kron(np.eye(shape[0]), images)  # (coefficients, values), orthonormal rows
         self.weights = np.tile((1 + frequency[order]) ** POWER, shape[0])
 
     def __len__(self) -> int:
@@ -70,10 +72,10 @@ class Basis:
         """Return the weighted coefficients, a norm of ``radius`` being 1."""
         return Linear(self.matrix * self.weights[:, None] / radius, np.zeros(self.matrix.shape[1]))
 
-    def images(self, found: Floats, radius: float) -> Floats32:
+    def images(self, features: Floats, radius: float) -> Floats32:
         """Return (rows, *shape) images in [0, 1] with these (rows, coefficients) features."""
-        flat = (found * (radius / self.weights)) @ self.matrix
-        return np.clip(flat, 0, 1).astype(np.float32).reshape(len(found), *self.shape)
+        flat = (features * (radius / self.weights)) @ self.matrix
+        return np.clip(flat, 0, 1).astype(np.float32).reshape(len(features), *self.shape)
 
 
 class MomentsGenerator:
@@ -93,18 +95,18 @@ class MomentsGenerator:
 
     def __init__(self, basis: Basis, radius: float, conditions: Conditions, means: Floats, roots: Floats) -> None:
         self.basis, self.radius, self.conditions = basis, radius, conditions
-        self.means, self.roots = (one.astype(np.float32).astype(np.float64) for one in (means, roots))  # as in a file
+        self.means, self.roots = (part.astype(np.float32).astype(np.float64) for part in (means, roots))  # as in a file
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return images in [0, 1], drawn group by group."""
         cell, first = self.conditions.cell(codes), _first(codes)
-        found = np.empty((len(codes), *self.basis.shape), np.float32)
+        images = np.empty((len(codes), *self.basis.shape), np.float32)
         for group in np.unique(first):
             rows = np.flatnonzero(first == group)
             for part in np.array_split(rows, -(-len(rows) // BLOCK)):
                 normal = rng.normal(size=(len(part), len(self.basis)))
-                found[part] = self.basis.images(self.means[cell[part]] + normal @ self.roots[group].T, self.radius)
-        return found
+                images[part] = self.basis.images(self.means[cell[part]] + normal @ self.roots[group].T, self.radius)
+        return images
 
     def to_parts(self) -> Parts:
         """Return means and roots as arrays."""
@@ -138,11 +140,12 @@ class MomentsModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return MomentsGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)
 
 
+@dataclass(frozen=True, kw_only=True)
 class Moments(ImageSynthesizer):
     """Noisy means and covariances of low frequencies, by condition.
 
@@ -150,24 +153,38 @@ class Moments(ImageSynthesizer):
     ----------
     conditions, table
         As for every image synthesizer.
-    coefficients
+    coefficients : int, default 0
         How many coefficients; 0 chooses by the noisy counts.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: scans, target: label, images: {size: [8, 8]},"
+    ...     " columns: {label: {type: categorical, values: [cat, dog]}}}"
+    ... )
+    >>> plan = Moments(coefficients=64).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]  # doctest: +NORMALIZE_WHITESPACE
+    ['columns of the table', 'counts of image coefficients',
+     'sums of image coefficients', 'products of image coefficients']
     """
 
     name: ClassVar[str] = "moments"
     summary: ClassVar[str] = "images: Gaussians over low frequencies by condition, one noisy release; seconds"
     citation: ClassVar[str] = "dpsynth.models.image.moments"
-    produces = MomentsModel
+    produces: ClassVar[type[Model]] = MomentsModel
     seconds: ClassVar[tuple[float, float]] = (20.0, 0.0)
 
-    def __init__(self, *, conditions: str = "", table: float | None = None, coefficients: int = 0) -> None:
-        super().__init__(conditions=conditions, table=table)
-        check_coefficients(coefficients)
-        self.coefficients = coefficients
+    coefficients: int = 0
 
-    def learn(self, session: Session, known: Known, report: Progress) -> MomentsGenerator:
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`."""
+        super().__post_init__()
+        check_coefficients(self.coefficients)
+
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> MomentsGenerator:
         """Ask for the moments with all that is left."""
-        return learn_moments(session, known, session.rho_left, report, coefficients=self.coefficients)
+        return learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say how noisy counts, means and products are."""
@@ -187,7 +204,7 @@ def check_coefficients(coefficients: int) -> None:
 
 
 def learn_moments(
-    session: Session, known: Known, rho: float, report: Progress, *, coefficients: int = 0
+    session: Session, task: ImageTask, rho: float, report: Progress, *, coefficients: int = 0
 ) -> MomentsGenerator:
     """Ask for counts, sums and products at a total price, and make Gaussians of them.
 
@@ -195,7 +212,7 @@ def learn_moments(
 
     Parameters
     ----------
-    session, known
+    session, task
         The open session, and what images are conditioned on.
     rho
         The price.
@@ -204,7 +221,7 @@ def learn_moments(
     coefficients
         How many; 0 chooses by the noisy counts.
     """
-    conditions, shape = known.conditions, known.shape
+    conditions, shape = task.conditions, task.shape
     noise = [gaussian_scale(1, share * rho) for share in (COUNTS, SUMS)]
     report("measuring images", 0.0)
     counts = session.image_counts(conditions.query, COUNTS * rho)
@@ -255,11 +272,3 @@ def _resolution(clear: float) -> tuple[int, float]:
 
 def _first(codes: NDArray[np.int64]) -> NDArray[np.int64]:
     return codes[:, 0] if codes.shape[1] else np.zeros(len(codes), np.int64)
-
-
-def _cosines(side: int) -> Floats:
-    """Return (side, side) the orthonormal cosine transform of that length, a frequency a row."""
-    places = (np.arange(side) + 0.5) * np.pi / side
-    waves = np.cos(np.arange(side)[:, None] * places) * np.sqrt(2 / side)
-    waves[0] /= np.sqrt(2)
-    return np.asarray(waves)

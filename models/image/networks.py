@@ -104,10 +104,10 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
             seen.append(base / self.sigma_data)
         margins = [size for margin in reversed(self.margins) for size in (0, margin)]
         padded = functional.pad(torch.cat(seen, 1), margins)
-        found = unfolded(self.unet(folded(padded), 250 * sigma.log(), class_labels=codes))
+        correction = unfolded(self.unet(folded(padded), 250 * sigma.log(), class_labels=codes))
         for axis, side in enumerate(self.shape[1:], 2):
-            found = found.narrow(axis, 0, side)
-        clean: Tensor = base + level * self.sigma_data / total * found
+            correction = correction.narrow(axis, 0, side)
+        clean: Tensor = base + level * self.sigma_data / total * correction
         return clean
 
 

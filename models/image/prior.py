@@ -53,13 +53,13 @@ class GaussianPrior(nn.Module):
         self.register_buffer("tail", torch.zeros(1))
 
     @classmethod
-    def of(cls, found: "MomentsGenerator") -> Self:
+    def of(cls, moments: "MomentsGenerator") -> Self:
         """Return the denoiser of a moments model, for pixels in [-1, 1]."""
-        prior = cls(found.basis.shape, found.conditions.sizes, len(found.basis))
-        scale = torch.from_numpy(found.radius / found.basis.weights)
-        grey = torch.from_numpy(found.basis.matrix).sum(1)  # coefficients of an image of ones
-        means = 2 * torch.from_numpy(found.means) * scale - grey
-        roots = 2 * torch.from_numpy(found.roots) * scale[:, None]
+        prior = cls(moments.basis.shape, moments.conditions.sizes, len(moments.basis))
+        scale = torch.from_numpy(moments.radius / moments.basis.weights)
+        grey = torch.from_numpy(moments.basis.matrix).sum(1)  # coefficients of an image of ones
+        means = 2 * torch.from_numpy(moments.means) * scale - grey
+        roots = 2 * torch.from_numpy(moments.roots) * scale[:, None]
         inside = roots @ roots.mT
         groups = len(inside)
         centres = means.reshape(groups, -1, means.shape[1]).mean(1)
@@ -76,15 +76,15 @@ class GaussianPrior(nn.Module):
     def forward(self, noisy: Tensor, sigma: Tensor, codes: Tensor) -> Tensor:
         """Return (rows, channels, sides) expected images for noisy ones, (rows,) levels and (rows, columns) codes."""
         flat, variance = noisy.flatten(1), sigma.square()[:, None]
-        found = flat @ self.matrix.T
-        rest = flat - found @ self.matrix
+        coefficients = flat @ self.matrix.T
+        rest = flat - coefficients @ self.matrix
         cell, group = self._places(codes)
         mean = _one_hot(cell, len(self.means)) @ self.means
         chosen = _one_hot(group, len(self.values))
-        turned = torch.einsum("rk,gkj->rgj", found - mean, self.vectors)
+        turned = torch.einsum("rk,gkj->rgj", coefficients - mean, self.vectors)
         kept = turned * (self.values / (self.values + variance[:, None])) * chosen[:, :, None]
-        found = mean + torch.einsum("rgj,gkj->rk", kept, self.vectors)
-        return (found @ self.matrix + rest * (self.tail / (self.tail + variance))).reshape(noisy.shape)
+        coefficients = mean + torch.einsum("rgj,gkj->rk", kept, self.vectors)
+        return (coefficients @ self.matrix + rest * (self.tail / (self.tail + variance))).reshape(noisy.shape)
 
     def _places(self, codes: Tensor) -> tuple[Tensor, Tensor]:
         """Return the (rows,) combinations, and values of the first condition; the last of each is "not said"."""

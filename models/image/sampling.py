@@ -12,7 +12,7 @@ from dpsynth.codec import Codec
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import load_weights
 from dpsynth.models.image.latent import Autoencoder
-from dpsynth.models.image.model import Floats32, Generator, ImageModel, Parts, declared_images
+from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 from dpsynth.models.image.networks import Denoiser
 
 ENCODED = "autoencoder."
@@ -55,8 +55,8 @@ class DiffusionGenerator:
         parts = [self._solved(part, generator) for part in torch.split(torch.from_numpy(codes), BLOCK)]
         if self.autoencoder is not None:
             parts = [self.autoencoder.cpu().decode(part) for part in parts]
-        found: Floats32 = (torch.cat(parts).clamp(-1, 1) * 0.5 + 0.5).numpy()
-        return found
+        images: Floats32 = (torch.cat(parts).clamp(-1, 1) * 0.5 + 0.5).numpy()
+        return images
 
     def _solved(self, codes: Tensor, generator: torch.Generator) -> Tensor:
         from diffusers import EDMDPMSolverMultistepScheduler
@@ -67,21 +67,21 @@ class DiffusionGenerator:
         codes = codes.to(device)
         x = torch.randn((len(codes), *self.denoiser.shape), generator=generator).to(device) * scheduler.init_noise_sigma
         for step, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
-            found = self._clean(x, sigma.to(device).expand(len(codes)), codes)
+            clean = self._clean(x, sigma.to(device).expand(len(codes)), codes)
             # the scheduler preconditions by itself: it takes the network's raw output, which we recover
             data, total = self.denoiser.sigma_data, (sigma**2 + self.denoiser.sigma_data**2).sqrt()
-            raw = (found - (data / total) ** 2 * x) / (sigma * data / total)
+            raw = (clean - (data / total) ** 2 * x) / (sigma * data / total)
             x = scheduler.step(raw, step, x).prev_sample
         final: Tensor = x.cpu()
         return final
 
     def _clean(self, x: Tensor, sigma: Tensor, codes: Tensor) -> Tensor:
-        found: Tensor = self.denoiser(x, sigma, codes)
+        clean: Tensor = self.denoiser(x, sigma, codes)
         if self.guidance == 0:
-            return found
+            return clean
         unsaid = torch.tensor(self.denoiser.sizes, dtype=codes.dtype, device=codes.device).expand_as(codes)
-        apart: Tensor = found - self.denoiser(x, sigma, unsaid)
-        return found + self.guidance * apart
+        apart: Tensor = clean - self.denoiser(x, sigma, unsaid)
+        return clean + self.guidance * apart
 
     def save_pretrained(self, folder: str | Path) -> None:
         """Write denoiser, scheduler and autoencoder in the form of diffusers, each to a folder of its own."""
@@ -141,6 +141,6 @@ class DiffusionModel(ImageModel):
     @classmethod
     def read_generator(
         cls, codec: Codec, conditions: Conditions, config: dict[str, Any], arrays: dict[str, NDArray[Any]]
-    ) -> Generator:
+    ) -> ImageGenerator:
         """Build the generator from its parts."""
         return DiffusionGenerator.from_parts(declared_images(codec.schema).shape, conditions, config, arrays)

@@ -8,7 +8,7 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import MEAN_IMAGE, Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.image.conditions import Conditions, default_columns
-from dpsynth.models.image.model import Generator, ImageModel, chances, declared_images
+from dpsynth.models.image.model import ImageGenerator, ImageModel, chances, declared_images
 from dpsynth.models.image.portion import Portion
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.marginal_model import MarginalModel
@@ -38,8 +38,8 @@ BINS = 16
 
 
 @dataclass(frozen=True)
-class Known:
-    """What a generator of images is learned beside.
+class ImageTask:
+    """The conditions and the shape of the images that a generator is learned for.
 
     Parameters
     ----------
@@ -53,6 +53,7 @@ class Known:
     shape: tuple[int, ...]
 
 
+@dataclass(frozen=True, kw_only=True)
 class ImageSynthesizer(Synthesizer):
     """A synthesizer of images and of the table that they belong to; a subclass learns the generator.
 
@@ -61,9 +62,9 @@ class ImageSynthesizer(Synthesizer):
 
     Parameters
     ----------
-    conditions
-        Columns that images are conditioned on, apart by commas; default: the schema's target and subgroups.
-    table
+    conditions : str, default ""
+        Columns that images are conditioned on, separated by commas; default: the schema's target and subgroups.
+    table : float or None, default None
         Share of the price of questions that the table has, in (0, 1).
     """
 
@@ -71,11 +72,13 @@ class ImageSynthesizer(Synthesizer):
     of_images: ClassVar[bool] = True
     seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
 
-    def __init__(self, *, conditions: str = "", table: float | None = None) -> None:
-        if table is not None and not 0 < table < 1:
-            raise InputError(f"table: found {table}, expected a share between 0 and 1.")
-        self.conditions = conditions
-        self.table = table
+    conditions: str = ""
+    table: float | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse options that cannot be, with `InputError`; a subclass adds its own checks."""
+        if self.table is not None and not 0 < self.table < 1:
+            raise InputError(f"table: found {self.table}, expected a share between 0 and 1.")
 
     def fit(self, session: Session, progress: Progress | None = None) -> ImageModel:
         """Learn the table with its share, then the images with the rest."""
@@ -88,7 +91,7 @@ class ImageSynthesizer(Synthesizer):
         table = self._fit_table(Portion(session, price * (1 - NUMBERS)), report)
         columns = self._columns(session.codec)
         conditions = Conditions.of(session.codec, columns)
-        generator = self.learn(session, Known(conditions, shape), report)
+        generator = self.learn(session, ImageTask(conditions, shape), report)
         assert len(numbers) == most + 1  # noqa: S101
         return cast("type[ImageModel]", self.produces)(
             session.codec,
@@ -100,7 +103,7 @@ class ImageSynthesizer(Synthesizer):
         )
 
     @abc.abstractmethod
-    def learn(self, session: Session, known: Known, report: Progress) -> Generator:
+    def learn(self, session: Session, task: ImageTask, report: Progress) -> ImageGenerator:
         """Learn the generator with what is left of the session's price, and its training."""
 
     def statement(self, session: Session) -> dict[str, Any]:
@@ -141,11 +144,11 @@ class ImageSynthesizer(Synthesizer):
         norm 1 at most, so that the noise of the mean has the norm sqrt(LEAST) sigma / n.
         """
         share, codec = self._table_share(schema), public_codec(schema)
-        known = even_one_way(schema, codec, BINS, rows, max(rho * share, 1e-12))
+        counts = even_one_way(schema, codec, BINS, rows, max(rho * share, 1e-12))
         columns = self._columns(codec)[:1]
         labels = max([codec.columns[name].size for name in columns if name in codec.columns], default=1)
         noise = LEAST**0.5 * gaussian_scale(1, max(rho * (1 - share), 1e-12)) * labels / rows
-        return {"1-way": one_way_error(known), MEAN_IMAGE: min(noise, 1.0)}
+        return {"1-way": one_way_error(counts), MEAN_IMAGE: min(noise, 1.0)}
 
     def items(self, schema: Schema, rho: float) -> "Sequence[PlanItem]":  # noqa: ARG002
         """Say what is asked of images besides a training."""
@@ -166,36 +169,26 @@ class ImageSynthesizer(Synthesizer):
         return maker.fit(session, lambda phase, share: report(f"table: {phase}", share))
 
 
+@dataclass(frozen=True, kw_only=True)
 class TrainedImageSynthesizer(ImageSynthesizer):
     """An image synthesizer that trains a network by DP-SGD after its questions.
 
     Parameters
     ----------
-    questions
+    questions : float, default 0.3
         Share of the budget's price that is kept for questions: the table, counts and the warm-up.
-    sampling_rate
+    sampling_rate : float, default 0.05
         The chance of each patient to be in a step.
-    steps
+    steps : int, default 100
         Steps of the private training; 0 for none, so that all of the budget goes to questions.
-    microbatch
+    microbatch : int, default 128
         Patients whose gradients are held at once.
     """
 
-    def __init__(
-        self,
-        *,
-        conditions: str = "",
-        table: float | None = None,
-        questions: float = 0.3,
-        sampling_rate: float = 0.05,
-        steps: int = 100,
-        microbatch: int = 128,
-    ) -> None:
-        super().__init__(conditions=conditions, table=table)
-        self.questions = questions
-        self.sampling_rate = sampling_rate
-        self.steps = steps
-        self.microbatch = microbatch
+    questions: float = 0.3
+    sampling_rate: float = 0.05
+    steps: int = 100
+    microbatch: int = 128
 
     def training(self, schema: Schema, budget: Budget) -> TrainingPlan | None:
         """Return the plan of the training."""
@@ -212,5 +205,5 @@ class TrainedImageSynthesizer(ImageSynthesizer):
 
 
 def patients_with_images(session: Session, rho: float) -> float:
-    """Ask about how many patients have images, at a price: a scale for gradients, at least 1."""
+    """Ask for the noisy number of patients with images, at least 1, at a price; it scales gradients."""
     return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))

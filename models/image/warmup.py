@@ -23,7 +23,7 @@ from dpsynth.privacy.per_patient import Batch, vmapped
 
 Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
 PROBE = 128
-"""Made images on which the norm of gradients is found."""
+"""Generated images on which the norm of gradients is found."""
 
 
 def warmed(
@@ -80,7 +80,7 @@ def warmed(
 
 
 def trained(loss: DenoisingLoss) -> Denoiser:
-    """Return the network where files are written from."""
+    """Return the denoiser of a loss, moved to the CPU."""
     return loss.cpu().denoiser
 
 

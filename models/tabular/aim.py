@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, state_query, zeros_of
-from dpsynth.models.tabular.graphical.estimation import Fit, Measurement, estimate
+from dpsynth.models.tabular.graphical.estimation import Estimate, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.groups import group_columns, pooled_table
@@ -50,16 +50,26 @@ class AIM(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 8
         How many of them pairs are counted in, at most.
-    rounds
+    rounds : int, default 16
         Rounds at the first noise level, as a multiple of the number of columns; annealing makes them fewer.
-    cells
+    cells : int, default 100000
         Size limit of the junction tree when the whole budget is spent; in proportion before.
-    sample
+    sample : int, default 20000
         Rows of the sample that answers the candidates.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = AIM(rounds=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'pairs, if as many rounds as columns are run']
     """
 
     name: ClassVar[str] = "aim"
@@ -84,47 +94,47 @@ class AIM(Synthesizer):
         total = session.rho_left
         report("counting columns", 0.0)
         alone = len(session.codec.columns) == 1
-        known = one_way.measure(session, total if alone else COLUMNS * total, bins=self.bins)
-        known = known.merged(session.codec, self.states)
-        measured = [] if alone else _Rounds(self, session, known, total, report).run()
-        return fit_model(session, known, measured, report)
+        counts = one_way.measure(session, total if alone else COLUMNS * total, bins=self.bins)
+        counts = counts.merged(session.codec, self.states)
+        measured = [] if alone else _Rounds(self, session, counts, total, report).run()
+        return fit_model(session, counts, measured, report)
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
         from dpsynth.models.tabular.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
 
         rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
-        known = even_one_way(schema, codec, self.bins, rows, COLUMNS * rho)
-        states = known.merged(codec, self.states)
+        counts = even_one_way(schema, codec, self.bins, rows, COLUMNS * rho)
+        states = counts.merged(codec, self.states)
         d = len(states.proportions)
         if d == 1:
-            return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)
+            return plan_of(self, schema, budget, rows, counts, items=[], pair_error=None)
         names, price = _promised(schema, (1 - COLUMNS) * rho)
         share = (1 - SELECT) * ((1 - COLUMNS) * rho - len(names) * price)
         tables, error = noise_items(schema, states, "pairs, if as many rounds as columns are run", d, share)
         noise = dict.fromkeys(names, schema.max_rows_per_patient / float(np.sqrt(2 * price))) if names else {}
         items = [PlanItem("groups of the fairness policy", len(names), 0, noise[names[0]])] if names else []
-        return plan_of(self, schema, budget, rows, known, items=[*items, tables], pair_error=error, group_noise=noise)
+        return plan_of(self, schema, budget, rows, counts, items=[*items, tables], pair_error=error, group_noise=noise)
 
 
 @dataclass
 class _Rounds:
     options: AIM
     session: Session
-    known: OneWay
+    counts: OneWay
     total: float
     report: Progress
     measured: list[Measurement] = field(default_factory=list)
 
     def run(self) -> list[Measurement]:
         """Algorithm 4, lines 7 to 15: what was measured besides the first one-way counts."""
-        session, known = self.session, self.known
-        domain, zeros = known.bins.shape, zeros_of(session.codec, known)
+        session, counts = self.session, self.counts
+        domain, zeros = counts.bins.shape, zeros_of(session.codec, counts)
         candidates = [*((c,) for c in domain), *combinations(domain, 2)]
         weights = workload_weights(session.schema, candidates)
-        queries = {r: state_query(known, r) for r in candidates}
+        queries = {r: state_query(counts, r) for r in candidates}
         rho = (1 - COLUMNS) * self.total / (self.options.rounds * len(domain))
-        base = one_way_measurements(known)
+        base = one_way_measurements(counts)
         self.measured += self._groups()
         fit = estimate(domain, [*base, *self.measured], zeros=zeros)
         while session.rho_left > 1e-9 * self.total:
@@ -133,7 +143,7 @@ class _Rounds:
             answers = self._answers(fit, candidates)
             small = self._affordable(fit.tree, candidates)
             chosen = self._select(queries, answers, {r: weights[r] for r in small}, rho)
-            self.measured += count_tables(session, known, [chosen], [(1 - SELECT) * rho])
+            self.measured += count_tables(session, counts, [chosen], [(1 - SELECT) * rho])
             measured = [*base, *self.measured]
             fit = estimate(domain, measured, zeros=zeros, warm=fit.parameters)
             rho = self._anneal(fit, chosen, answers[chosen], rho)
@@ -141,15 +151,15 @@ class _Rounds:
 
     def _groups(self) -> list[Measurement]:
         """Count the tables of the fairness policy's groups with the target, and pool scarce groups partially."""
-        schema, known = self.session.schema, self.known
+        schema, counts = self.session.schema, self.counts
         names, price = _promised(schema, (1 - COLUMNS) * self.total)
-        tables = [tuple(c for c in known.proportions if c in (name, schema.target)) for name in names]
+        tables = [tuple(c for c in counts.proportions if c in (name, schema.target)) for name in names]
         if not tables:
             return []
         self.report("counting groups", 0.0)
         measured = []
-        for m in count_tables(self.session, known, tables, [price] * len(tables)):
-            proportions = (known.proportions[m.columns[0]], known.proportions[m.columns[1]])
+        for m in count_tables(self.session, counts, tables, [price] * len(tables)):
+            proportions = (counts.proportions[m.columns[0]], counts.proportions[m.columns[1]])
             axis = int(m.columns[0] == schema.target)
             measured.append(replace(m, values=pooled_table(m.values, m.slack, proportions, axis)))
         return measured
@@ -176,21 +186,21 @@ class _Rounds:
         )
         return list(weights)[place[0]]
 
-    def _anneal(self, fit: Fit, chosen: Clique, before: Array, rho: float) -> float:
+    def _anneal(self, fit: Estimate, chosen: Clique, before: Array, rho: float) -> float:
         """Algorithm 3: twice the budget a round once a measurement moves the model by less than its noise.
 
         The paper doubles the measurement's precision and the selection's epsilon, that is the budget fourfold.
         """
-        after = self.known.rows * GraphicalModel(fit.tree, fit.beliefs).marginal(chosen)
+        after = self.counts.rows * GraphicalModel(fit.tree, fit.beliefs).marginal(chosen)
         moved = float(np.abs(after - before).sum())
         return 4 * rho if moved <= self._noise(rho) * before.size else rho
 
-    def _answers(self, fit: Fit, candidates: Sequence[Clique]) -> dict[Clique, Array]:
+    def _answers(self, fit: Estimate, candidates: Sequence[Clique]) -> dict[Clique, Array]:
         """Count in a sample of the model what it says of each candidate, in rows."""
         graph = GraphicalModel(fit.tree, fit.beliefs)
         # Post-processing needs no entropy: one seed makes a fit repeatable given the session's answers.
         drawn = graph.sample(self.options.sample, np.random.default_rng(0))
-        domain, scale = graph.domain, self.known.rows / self.options.sample
+        domain, scale = graph.domain, self.counts.rows / self.options.sample
         answers = {}
         for r in candidates:
             shape = tuple(domain[c] for c in r)

@@ -167,12 +167,12 @@ def smooth(counts: Array, sigma: float, widths: Array) -> Array:
     sizes = [0.0, *(0.3 * 4.0 ** np.arange(1 + np.log2(1 + np.abs(scaled).max())))]
     clear = np.zeros(size, dtype=bool)
     for _ in range(PASSES):
-        found = max((_posterior(scaled, prior, shares, b, clear) for b in sizes), key=lambda p: p.evidence)
-        outside = np.abs(scaled - found.even) > CLEAR * found.noise
+        smoothed = max((_posterior(scaled, prior, shares, b, clear) for b in sizes), key=lambda p: p.evidence)
+        outside = np.abs(scaled - smoothed.even) > CLEAR * smoothed.noise
         if not (outside & ~clear).any():
             break
         clear |= outside
-    return found.mean * sigma
+    return smoothed.mean * sigma
 
 
 def _smooth_coarsely(counts: Array, sigma: float, widths: Array) -> Array:
@@ -180,8 +180,8 @@ def _smooth_coarsely(counts: Array, sigma: float, widths: Array) -> Array:
     blocks = np.arange(len(counts)) * FINEST // len(counts)
     root = np.sqrt(np.bincount(blocks))  # noise of a block's sum over that of a cell
     shares = totals(blocks, widths)
-    known = root * smooth(totals(blocks, counts) / root, sigma, shares / root / (shares / root).sum())
-    even = (known / shares)[blocks] * widths
+    coarse = root * smooth(totals(blocks, counts) / root, sigma, shares / root / (shares / root).sum())
+    even = (coarse / shares)[blocks] * widths
     return np.asarray(np.where(np.abs(counts - even) > CLEAR * sigma, counts, even))
 
 

@@ -40,7 +40,7 @@ EDGE = 1e-9
 
 @dataclass(frozen=True)
 class Link:
-    """How a column hangs together with an earlier one within their bins.
+    """Correlation of a column with an earlier one within their bins.
 
     Attributes
     ----------
@@ -61,15 +61,16 @@ def links(codec: Codec, graph: GraphicalModel, bins: Bins) -> dict[str, Link]:
     """Return for each column that is related to an earlier one its strongest link."""
     ordered = {name: _ordered_bins(codec, bins, name) for name in codec.columns}
     order = list(codec.columns)
-    found: dict[str, Link] = {}
+    strongest: dict[str, Link] = {}
     for pair in codec.flat.related:
         if not all(ordered.get(name, 0) > 1 for name in pair):
             continue
         parent, child = sorted(pair, key=order.index)
         link = _link(parent, graph.marginal([parent, child])[: ordered[parent], : ordered[child]])
-        if link is not None and abs(link.correlation) > abs(found[child].correlation if child in found else LEAST):
-            found[child] = link
-    return found
+        least = abs(strongest[child].correlation) if child in strongest else LEAST
+        if link is not None and abs(link.correlation) > least:
+            strongest[child] = link
+    return strongest
 
 
 def _ordered_bins(codec: Codec, bins: Bins, name: str) -> int:
@@ -103,8 +104,8 @@ def _correlation(wanted: float, means: tuple[Array, Array], ends: tuple[Array, A
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         below = norm.cdf((cuts[None, :] - middle * scores[:, None]) / np.sqrt(1 - middle**2))
-        found = float(np.mean(own * (np.diff(below, axis=1) @ means[1])))
-        low, high = (middle, high) if found < wanted else (low, middle)
+        correlation = float(np.mean(own * (np.diff(below, axis=1) @ means[1])))
+        low, high = (middle, high) if correlation < wanted else (low, middle)
     return (low + high) / 2
 
 
@@ -116,12 +117,12 @@ def _mean_scores(shares: Array, ends: Array) -> Array:
     return np.asarray(np.divide(density[:-1] - density[1:], shares, out=np.zeros_like(shares), where=shares > EDGE))
 
 
-def coupled(found: Mapping[str, Link], bins: Mapping[str, Codes], rng: np.random.Generator) -> dict[str, Array]:
+def coupled(coupling: Mapping[str, Link], bins: Mapping[str, Codes], rng: np.random.Generator) -> dict[str, Array]:
     """Return the places of rows within their bins of the linked columns, evenly spread and coupled.
 
     Parameters
     ----------
-    found
+    coupling
         Links by column.
     bins
         (rows,) bins of each column.
@@ -132,7 +133,7 @@ def coupled(found: Mapping[str, Link], bins: Mapping[str, Codes], rng: np.random
 
     ends: dict[str, Array] = {}
     beside: dict[str, list[tuple[str, float]]] = {}
-    for child, link in found.items():
+    for child, link in coupling.items():
         for name, other, own in ((link.parent, child, link.ends[0]), (child, link.parent, link.ends[1])):
             ends.setdefault(name, own)
             beside.setdefault(name, []).append((other, link.correlation))
@@ -144,9 +145,9 @@ def coupled(found: Mapping[str, Link], bins: Mapping[str, Codes], rng: np.random
             rows = np.flatnonzero(inside[name])
             precision, pull = np.ones(len(rows)), np.zeros(len(rows))
             for other, r in beside[name] if sweep else ():
-                known = inside[other][rows]
-                precision += np.where(known, r * r / (1 - r * r), 0.0)
-                pull += np.where(known, r / (1 - r * r) * scores[other][rows], 0.0)
+                counted = inside[other][rows]
+                precision += np.where(counted, r * r / (1 - r * r), 0.0)
+                pull += np.where(counted, r / (1 - r * r) * scores[other][rows], 0.0)
             mean, spread = pull / precision, 1 / np.sqrt(precision)
             cuts, code = norm.ppf(np.clip(own, 0.0, 1.0)), bins[name][rows]
             low, high = (norm.cdf((cuts[code + k] - mean) / spread) for k in (0, 1))

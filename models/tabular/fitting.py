@@ -15,60 +15,60 @@ NEARLY_EXACT = 1e-12
 """Smallest variance of a proportion: keeps the fit well posed where the noise is tiny."""
 
 
-def one_way_measurements(known: OneWay) -> list[Measurement]:
+def one_way_measurements(counts: OneWay) -> list[Measurement]:
     """Return the columns' own proportions as measurements."""
     return [
-        Measurement((name,), table, max(known.variance[name], NEARLY_EXACT))
-        for name, table in known.proportions.items()
+        Measurement((name,), table, max(counts.variance[name], NEARLY_EXACT))
+        for name, table in counts.proportions.items()
     ]
 
 
-def state_query(known: OneWay, columns: Sequence[str]) -> Query:
+def state_query(counts: OneWay, columns: Sequence[str]) -> Query:
     """Return the question for a marginal over the states that the joint model tells apart."""
-    return Query(tuple(columns), tuple(known.bins.maps[c] for c in columns))
+    return Query(tuple(columns), tuple(counts.bins.maps[c] for c in columns))
 
 
 def count_tables(
-    session: Session, known: OneWay, tables: Sequence[Sequence[str]], rhos: Sequence[float], *, ridge: float = 1.0
+    session: Session, counts: OneWay, tables: Sequence[Sequence[str]], rhos: Sequence[float], *, ridge: float = 1.0
 ) -> list[Measurement]:
     """Count marginals over the states. Formal guarantee: one `Session.count`, costs the sum of `rhos`.
 
     Parameters
     ----------
-    session, known
+    session, counts
         The open session, and what is known of the columns.
     tables, rhos
         Columns of each marginal, and its price.
     ridge
         Slack of the fit in variances of the noise: 1 is all but least squares, more shrinks what the noise explains.
     """
-    answers = session.count([state_query(known, columns) for columns in tables], rhos)
+    answers = session.count([state_query(counts, columns) for columns in tables], rhos)
     return [
-        Measurement(a.columns, a.counts / known.rows, max(ridge * (a.sigma / known.rows) ** 2, NEARLY_EXACT))
+        Measurement(a.columns, a.counts / counts.rows, max(ridge * (a.sigma / counts.rows) ** 2, NEARLY_EXACT))
         for a in answers
     ]
 
 
-def zeros_of(codec: Codec, known: OneWay) -> list[Zero]:
+def zeros_of(codec: Codec, counts: OneWay) -> list[Zero]:
     """Return the schema's constraints, as far as a fit takes them up, as structural zeros over the states."""
-    return [(columns, known.bins.impossible(columns, table)) for columns, table in codec.zeros()]
+    return [(columns, counts.bins.impossible(columns, table)) for columns, table in codec.zeros()]
 
 
-def fit_model(session: Session, known: OneWay, measured: Sequence[Measurement], report: Progress) -> MarginalModel:
+def fit_model(session: Session, counts: OneWay, measured: Sequence[Measurement], report: Progress) -> MarginalModel:
     """Fit a graphical model to the columns, the measured tables and the schema's constraints.
 
     Privacy contract: post-processing of what the session answered.
     """
     report("fitting the model", 0.3)
-    zeros = zeros_of(session.codec, known)
-    fit = estimate(known.bins.shape, [*one_way_measurements(known), *measured], zeros=zeros, progress=report)
+    zeros = zeros_of(session.codec, counts)
+    fit = estimate(counts.bins.shape, [*one_way_measurements(counts), *measured], zeros=zeros, progress=report)
     report("fitting the model", 1.0)
     graph = GraphicalModel(fit.tree, fit.beliefs)
     return MarginalModel(
         session.codec,
         session.statement(),
         graph=graph,
-        bins=known.bins,
-        rows=round(known.rows),
-        counts=known.released(),
+        bins=counts.bins,
+        rows=round(counts.rows),
+        counts=counts.released(),
     )

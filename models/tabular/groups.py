@@ -66,27 +66,27 @@ def pooled_excess(excess: Array, sizes: Array, variance: float) -> Array:
         The same with margins of 0, as partly pooled deviations.
     """
     free, noise = excess.shape[1] - 1, np.sqrt(variance)
-    known = sizes > noise
-    if not known.any() or free < 1:
+    filled = sizes > noise
+    if not filled.any() or free < 1:
         return np.zeros_like(excess)
     own = variance / np.maximum(sizes, noise) ** 2
     energy = (excess**2).sum(axis=1) / np.maximum(sizes, noise) ** 2
-    total = SPREADS[:, None] ** 2 + own[known]
-    likelihood = -0.5 * (free * np.log(total) + energy[known] / total).sum(axis=1)
+    total = SPREADS[:, None] ** 2 + own[filled]
+    likelihood = -0.5 * (free * np.log(total) + energy[filled] / total).sum(axis=1)
     spread = float(SPREADS[int(np.argmax(likelihood))]) ** 2
-    kept = np.where(known, spread / (spread + own), 0.0)[:, None] * excess
+    kept = np.where(filled, spread / (spread + own), 0.0)[:, None] * excess
     # What the groups lose is shared out by their sizes, so that the margins stay 0.
     return np.asarray(kept - np.outer(sizes / sizes.sum(), kept.sum(axis=0)))
 
 
-def partly_pooled(found: Interaction, column: str, proportions: Array) -> Interaction:
+def partly_pooled(interaction: Interaction, column: str, proportions: Array) -> Interaction:
     """Return an interaction whose groups, the states of `column` with these proportions, are partly pooled."""
-    axis = found.pair.index(column)
-    sizes = np.asarray(np.bincount(found.groups[axis], proportions), dtype=np.float64)
-    excess = found.excess if axis == 0 else found.excess.T
-    pooled = pooled_excess(excess, sizes, found.variance)
+    axis = interaction.pair.index(column)
+    sizes = np.asarray(np.bincount(interaction.groups[axis], proportions), dtype=np.float64)
+    excess = interaction.excess if axis == 0 else interaction.excess.T
+    pooled = pooled_excess(excess, sizes, interaction.variance)
     pooled = pooled if axis == 0 else pooled.T
-    return replace(found, values=found.values - found.excess + pooled, excess=pooled)
+    return replace(interaction, values=interaction.values - interaction.excess + pooled, excess=pooled)
 
 
 def pooled_table(values: Array, variance: float, proportions: tuple[Array, Array], axis: int) -> Array:

@@ -17,8 +17,18 @@ class Independent(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = Independent(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns']
     """
 
     name: ClassVar[str] = "independent"
@@ -35,13 +45,13 @@ class Independent(Synthesizer):
         report = progress or silent
         one_way.discover(session)
         report("counting columns", 0.0)
-        known = one_way.measure(session, session.rho_left, bins=self.bins)
-        return fit_model(session, known, [], report)
+        counts = one_way.measure(session, session.rho_left, bins=self.bins)
+        return fit_model(session, counts, [], report)
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
         from dpsynth.models.tabular.planning import even_one_way, plan_of, public_codec, rho_of
 
         rho = rho_of(schema, budget, self.accounting)
-        known = even_one_way(schema, public_codec(schema), self.bins, rows, rho)
-        return plan_of(self, schema, budget, rows, known, items=[], pair_error=None)
+        counts = even_one_way(schema, public_codec(schema), self.bins, rows, rho)
+        return plan_of(self, schema, budget, rows, counts, items=[], pair_error=None)

@@ -33,7 +33,7 @@ FAINT = 1e-12
 
 @dataclass(frozen=True)
 class Column:
-    """What the choice of groups needs to know of a column.
+    """Bins of a column from which groups are formed: their proportions and their order.
 
     Attributes
     ----------
@@ -60,13 +60,13 @@ class Column:
 
     def options(self) -> dict[int, tuple[int, float]]:
         """For each size that may be asked for: how many groups come out, and the share of variance that they keep."""
-        found = {}
+        best = {}
         for size in GROUPS:
             count = int(self.groups(size).max()) + 1
-            found[size] = count, 1.0 if count >= self.size else KEPT[size]
+            best[size] = count, 1.0 if count >= self.size else KEPT[size]
             if count >= self.size:
                 break
-        return found
+        return best
 
 
 def _halves(mass: Array) -> Codes:
@@ -227,7 +227,7 @@ def ask(
     useful = [i for i, (a, b) in enumerate(groups) if a.max() > 0 and b.max() > 0]
     queries = [Query(pairs[i], tuple(g[maps[c]] for c, g in zip(pairs[i], groups[i], strict=True))) for i in useful]
     answers = session.interactions(queries, [rhos[i] for i in useful])
-    found = {}
+    interactions = {}
     for i, answer in zip(useful, answers, strict=True):
         a, b = groups[i]
         centre_a, centre_b = centring(int(a.max()) + 1), centring(int(b.max()) + 1)
@@ -236,8 +236,8 @@ def ask(
         excess = values - centre_a @ np.outer(*alone) @ centre_b
         options = [columns[c].options() for c in pairs[i]]
         kept = float(np.sqrt(np.prod([o.get(s, (0, 1.0))[1] for o, s in zip(options, sizes[i], strict=True)])))
-        found[pairs[i]] = Interaction(pairs[i], (a, b), values, excess, (answer.sigma / rows) ** 2, kept)
-    return found
+        interactions[pairs[i]] = Interaction(pairs[i], (a, b), values, excess, (answer.sigma / rows) ** 2, kept)
+    return interactions
 
 
 def energies(measured: Mapping[Pair, Interaction]) -> dict[Pair, float]:

@@ -150,7 +150,7 @@ def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: in
 
 def read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, NDArray[Any]]) -> list[Released]:
     """Return the noisy counts of a file; `KeyError`, `TypeError` or `ValueError` where they do not fit the codec."""
-    found = []
+    released = []
     for i, table in enumerate(tables):
         name, sigma = str(table["column"]), float(table["sigma"])
         cells, counts = arrays[f"cells.{i}"].astype(np.int64), arrays[f"counts.{i}"].astype(np.float64)
@@ -158,8 +158,8 @@ def read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, ND
             raise ValueError("counts do not fit the codec")
         if not np.isfinite(counts).all() or not (np.isfinite(sigma) and sigma > 0):
             raise ValueError("counts are not numbers with noise")
-        found.append(Released((name,), (cells,), counts, sigma))
-    return found
+        released.append(Released((name,), (cells,), counts, sigma))
+    return released
 
 
 def _read_tree(domain: dict[str, int], config: dict[str, Any]) -> JunctionTree:

@@ -34,10 +34,20 @@ class MST(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 16
         How many of them pairs are counted in, at most.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = MST(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'choices of an edge', 'pairs of the tree']
     """
 
     name: ClassVar[str] = "mst"
@@ -56,18 +66,18 @@ class MST(Synthesizer):
         one_way.discover(session)
         third = session.rho_left / _parts(len(session.codec.columns))
         report("counting columns", 0.0)
-        known = one_way.measure(session, third, bins=self.bins).merged(session.codec, self.states)
-        tree = self._tree(session, known, third, report)
+        counts = one_way.measure(session, third, bins=self.bins).merged(session.codec, self.states)
+        tree = self._tree(session, counts, third, report)
         report("counting pairs", 0.3)
-        measured = count_tables(session, known, tree, [third / max(len(tree), 1)] * len(tree), ridge=RIDGE)
-        return fit_model(session, known, measured, report)
+        measured = count_tables(session, counts, tree, [third / max(len(tree), 1)] * len(tree), ridge=RIDGE)
+        return fit_model(session, counts, measured, report)
 
-    def _tree(self, session: Session, known: OneWay, rho: float, report: Progress) -> list[Pair]:
+    def _tree(self, session: Session, counts: OneWay, rho: float, report: Progress) -> list[Pair]:
         """Grow a forest edge by edge, each drawn by the exponential mechanism among those that join two parts."""
-        part = {name: i for i, name in enumerate(known.proportions)}
+        part = {name: i for i, name in enumerate(counts.proportions)}
         candidates = list(combinations(part, 2))
-        queries = {pair: state_query(known, pair) for pair in candidates}
-        alone = {(a, b): known.rows * np.outer(known.proportions[a], known.proportions[b]) for a, b in candidates}
+        queries = {pair: state_query(counts, pair) for pair in candidates}
+        alone = {(a, b): counts.rows * np.outer(counts.proportions[a], counts.proportions[b]) for a, b in candidates}
         tree: list[Pair] = []
         for edge in range(len(part) - 1):
             report("choosing the tree", edge / len(part))
@@ -89,14 +99,14 @@ class MST(Synthesizer):
 
         rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
         third = rho / _parts(len(codec.columns))
-        known = even_one_way(schema, codec, self.bins, rows, third)
-        states = known.merged(codec, self.states)
+        counts = even_one_way(schema, codec, self.bins, rows, third)
+        states = counts.merged(codec, self.states)
         edges = len(states.proportions) - 1
         items, error = [], None
         if edges:
             pairs, error = noise_items(schema, states, "pairs of the tree", edges, third)
             items = [PlanItem("choices of an edge", edges, 0, 0.0, "exponential mechanism"), pairs]
-        return plan_of(self, schema, budget, rows, known, items=items, pair_error=error)
+        return plan_of(self, schema, budget, rows, counts, items=items, pair_error=error)
 
 
 def _parts(columns: int) -> int:

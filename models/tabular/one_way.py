@@ -29,7 +29,7 @@ MANY = 24
 
 @dataclass(frozen=True)
 class OneWay:
-    """What is known of each column alone.
+    """Noisy one-way counts of every column: its bins, their proportions and the variance of these.
 
     Attributes
     ----------
@@ -66,13 +66,13 @@ class OneWay:
         maps, within, proportions, variance = {}, {}, {}, {}
         cuts = _constraint_cuts(codec)
         for name, fine in self.bins.maps.items():
-            code, known = codec.columns[name], self.proportions[name]
+            code, mass = codec.columns[name], self.proportions[name]
             alone = code.size - code.ordered if code.ordered else 0
             starts = [int(fine[cut]) for cut in cuts[name] if cut < code.ordered]
-            codes = group(known, len(known) - alone if code.ordered else 0, size + alone, starts)
+            codes = group(mass, len(mass) - alone if code.ordered else 0, size + alone, starts)
             maps[name] = codes[fine]
-            within[name] = _within(maps[name], self.bins.weights[name] * known[fine])
-            proportions[name] = totals(codes, known)
+            within[name] = _within(maps[name], self.bins.weights[name] * mass[fine])
+            proportions[name] = totals(codes, mass)
             variance[name] = self.variance[name] * len(codes) / len(proportions[name])
         return OneWay(Bins(maps, within), proportions, variance, self.rows, self.looks)
 
@@ -134,10 +134,10 @@ def measure(session: Session, rho: float, *, bins: int) -> OneWay:
     return _one_way(session, Bins(maps, within), looks)
 
 
-def measure_again(session: Session, known: OneWay, rho: float) -> OneWay:
+def measure_again(session: Session, counts: OneWay, rho: float) -> OneWay:
     """Count the bins of every column once more, and average with what is known. Costs exactly `rho`."""
-    looks = _count(session, known.bins.maps, rho)
-    return _one_way(session, known.bins, {name: _average(look, known.looks[name]) for name, look in looks.items()})
+    looks = _count(session, counts.bins.maps, rho)
+    return _one_way(session, counts.bins, {name: _average(look, counts.looks[name]) for name, look in looks.items()})
 
 
 @dataclass(frozen=True)
@@ -171,11 +171,11 @@ def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str,
     }
 
 
-def _average(one: Look, other: Look) -> Look:
+def _average(first: Look, second: Look) -> Look:
     """Average two looks at the same bins by their precision."""
-    precision = 1 / one.variance + 1 / other.variance
-    counts = (one.counts / one.variance + other.counts / other.variance) / precision
-    return Look(counts, 1 / precision, one.codes)
+    precision = 1 / first.variance + 1 / second.variance
+    counts = (first.counts / first.variance + second.counts / second.variance) / precision
+    return Look(counts, 1 / precision, first.codes)
 
 
 def _one_way(session: Session, bins: Bins, looks: dict[str, Look]) -> OneWay:
@@ -209,14 +209,14 @@ def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, _Shap
     codes = session.codec.columns
     queries = [Query((name,), (np.arange(codes[name].size),)) for name in columns]
     answers = session.count(queries, [rho / max(len(columns), 1)] * len(columns))
-    found = {}
+    shapes = {}
     for name, answer in zip(columns, answers, strict=True):
         raw, ordered, widths = answer.counts.astype(float), codes[name].ordered, session.codec.widths(name)
         clean = np.concatenate([smooth(raw[:ordered], answer.sigma, widths), raw[ordered:]])
         mass = simplex(clean, max(float(raw.sum()), 1.0))
         mass[:ordered] = hedged(mass[:ordered], answer.sigma, widths)
-        found[name] = _Shape(mass, raw, answer.sigma**2)
-    return found
+        shapes[name] = _Shape(mass, raw, answer.sigma**2)
+    return shapes
 
 
 def _rows(looks: Mapping[str, Look]) -> float:

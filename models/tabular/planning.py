@@ -25,11 +25,11 @@ LOST = 0.25
 def public_codec(schema: Schema) -> Codec:
     """Return the codec of a schema; columns to discover get stand-in values."""
     codec = Codec(schema)
-    found = {}
+    values = {}
     for name in codec.pending:
         most = getattr(schema.columns[name], "max_values", None) or ASSUMED_VALUES
-        found[name] = [f"value {i + 1}" for i in range(min(most, ASSUMED_VALUES))]
-    return codec.with_discovered(found) if found else codec
+        values[name] = [f"value {i + 1}" for i in range(min(most, ASSUMED_VALUES))]
+    return codec.with_discovered(values) if values else codec
 
 
 def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
@@ -60,12 +60,12 @@ def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float)
     return OneWay(Bins(maps, within), proportions, variance, float(rows), looks)
 
 
-def noise_items(schema: Schema, known: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
+def noise_items(schema: Schema, counts: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
     """One line for pairs that are counted at equal prices, and the total variation that their noise makes."""
-    sizes = [len(table) for table in known.proportions.values()]
+    sizes = [len(table) for table in counts.proportions.values()]
     cells = float(np.mean([a * b for i, a in enumerate(sizes) for b in sizes[i + 1 :]]))
     sigma = schema.max_rows_per_patient / float(np.sqrt(2 * rho / tables))
-    error = min(0.5 * MEAN_ABSOLUTE * cells * sigma / known.rows, 1.0)
+    error = min(0.5 * MEAN_ABSOLUTE * cells * sigma / counts.rows, 1.0)
     return PlanItem(what, tables, round(cells * tables), sigma, "noise before the fit shrinks it"), error
 
 
@@ -74,17 +74,17 @@ def plan_of(
     schema: Schema,
     budget: Budget,
     rows: int,
-    known: OneWay,
+    counts: OneWay,
     *,
     items: Sequence[PlanItem],
     pair_error: float | None,
     group_noise: Mapping[str, float] | None = None,
 ) -> Plan:
-    """Put a plan together.
+    """Return the plan of a marginal-based mechanism from its noise and its questions.
 
     Parameters
     ----------
-    known
+    counts
         One-way counts as they would be (`even_one_way`).
     items
         The questions besides.
@@ -93,10 +93,10 @@ def plan_of(
     group_noise
         For each column the noise in rows on a cell of its interaction with the target, where that is measured for sure.
     """
-    sigma = float(np.sqrt(np.mean(list(known.variance.values())))) * rows
-    cells = sum(len(table) for table in known.proportions.values())
-    first = PlanItem("columns", len(known.proportions), cells, sigma, _worth(known, sigma))
-    columns = _one_way_error(known, sigma)
+    sigma = float(np.sqrt(np.mean(list(counts.variance.values())))) * rows
+    cells = sum(len(table) for table in counts.proportions.values())
+    first = PlanItem("columns", len(counts.proportions), cells, sigma, _worth(counts, sigma))
+    columns = _one_way_error(counts, sigma)
     errors = {"1-way": min(columns, 1.0)}
     if pair_error is not None:
         errors["2-way"] = min(2 * columns + pair_error, 1.0)
@@ -108,47 +108,47 @@ def plan_of(
         rows=rows,
         items=(first, *items),
         expected_error=errors,
-        expected_seconds=_seconds(maker, len(known.proportions), rows),
-        warnings=_warnings(schema, known, sigma),
-        smallest_groups=_smallest_groups(schema, known, group_noise or {}),
+        expected_seconds=_seconds(maker, len(counts.proportions), rows),
+        warnings=_warnings(schema, counts, sigma),
+        smallest_groups=_smallest_groups(schema, counts, group_noise or {}),
     )
 
 
-def one_way_error(known: OneWay) -> float:
+def one_way_error(counts: OneWay) -> float:
     """Return the expected mean total variation distance that noise alone makes of one column, at most 1."""
-    return min(_one_way_error(known, float(np.sqrt(np.mean(list(known.variance.values())))) * known.rows), 1.0)
+    return min(_one_way_error(counts, float(np.sqrt(np.mean(list(counts.variance.values())))) * counts.rows), 1.0)
 
 
-def _one_way_error(known: OneWay, sigma: float) -> float:
-    return float(np.mean([0.5 * MEAN_ABSOLUTE * len(t) * sigma / known.rows for t in known.proportions.values()]))
+def _one_way_error(counts: OneWay, sigma: float) -> float:
+    return float(np.mean([0.5 * MEAN_ABSOLUTE * len(t) * sigma / counts.rows for t in counts.proportions.values()]))
 
 
-def _smallest_groups(schema: Schema, known: OneWay, noise: Mapping[str, float]) -> dict[str, float]:
+def _smallest_groups(schema: Schema, counts: OneWay, noise: Mapping[str, float]) -> dict[str, float]:
     """Size from which on a group is represented, by the columns of the schema's subgroups and policy."""
-    outcomes = len(known.proportions[schema.target]) if schema.target is not None else 1
-    found = {}
+    outcomes = len(counts.proportions[schema.target]) if schema.target is not None else 1
+    sizes = {}
     for name in dict.fromkeys((*schema.subgroups, *group_columns(schema))):
-        count = float(np.sqrt(known.variance[name])) * known.rows
-        found[name] = smallest_group(count, noise.get(name, 0.0), outcomes if name in noise else 1)
-    return found
+        count = float(np.sqrt(counts.variance[name])) * counts.rows
+        sizes[name] = smallest_group(count, noise.get(name, 0.0), outcomes if name in noise else 1)
+    return sizes
 
 
-def _worth(known: OneWay, sigma: float) -> str:
-    evenly = [known.rows / len(table) for table in known.proportions.values()]
+def _worth(counts: OneWay, sigma: float) -> str:
+    evenly = [counts.rows / len(table) for table in counts.proportions.values()]
     return f"evenly spread cells hold {min(evenly):,.0f} rows and more; the noise is {sigma:,.1f}"
 
 
-def _warnings(schema: Schema, known: OneWay, sigma: float) -> tuple[str, ...]:
-    found = [
-        f"column {name!r}: an evenly filled cell would hold {known.rows / len(table):,.0f} rows, the noise is "
+def _warnings(schema: Schema, counts: OneWay, sigma: float) -> tuple[str, ...]:
+    warnings = [
+        f"column {name!r}: an evenly filled cell would hold {counts.rows / len(table):,.0f} rows, the noise is "
         f"{sigma:,.0f}; merge values or spend more"
-        for name, table in known.proportions.items()
-        if sigma > LOST * known.rows / len(table)
+        for name, table in counts.proportions.items()
+        if sigma > LOST * counts.rows / len(table)
     ]
     cap = schema.max_rows_per_patient
     if cap > 1:
-        found.append(f"up to {cap} rows a patient: all noise is {cap} times that of one row a patient")
-    return tuple(found)
+        warnings.append(f"up to {cap} rows a patient: all noise is {cap} times that of one row a patient")
+    return tuple(warnings)
 
 
 # Seconds on two cores, measured on SUPPORT2 (9,105 x 31) and at 1,000,000 x 50; see benchmarks/results.

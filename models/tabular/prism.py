@@ -13,7 +13,7 @@ What published mechanisms leave on the table on small cohorts, and what this one
    by empirical Bayes, sets how far the fit shrinks it: slack ``sigma^2 / S`` (`graphical.estimation`). Where there is
    no signal the model goes to independence.
 5. *What noise hides is not looked for.* Where a scan at this budget would show noise instead of associations, what it
-   and the refinement would have cost goes to the pairs with the target (`Stage.seen`).
+   and the refinement would have cost goes to the pairs with the target (`dpsynth.models.tabular.stage.Stage.seen`).
 6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 
@@ -29,71 +29,26 @@ Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from functools import cached_property
-from itertools import combinations
 from typing import ClassVar, Literal
 
-import numpy as np
-
-from dpsynth.codec import Codec
-from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
+from dpsynth.models.base import Plan, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.fitting import fit_model
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
-from dpsynth.models.tabular.groups import group_columns, partly_pooled
 from dpsynth.models.tabular.interactions import (
-    MEAN_ABSOLUTE,
-    Column,
     Interaction,
     Pair,
-    Resolution,
-    ask,
-    energies,
-    resolve,
-    table_noise,
 )
 from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.models.tabular.stage import PROBE, STARS, Stage, clear_strength, column_share, measurements, strengths
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
 from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
-TYPICAL = 0.05
-"""Total variation from independence of a typical pair of clinical columns (SUPPORT2 .06, Framingham .05, NMES .05)."""
-TARGET_WEIGHT = 10.0
-SUBGROUP_WEIGHT = 2.0
-RELATED_WEIGHT = 5.0
-STARS = 2
-"""Ordinary pairs to refine, as a multiple of the number of columns."""
 PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
-PAIRS_ARE_WORTH = 1.1
-"""Rise of the expected two-way error that is accepted for the sake of associations, on which classifiers live."""
-PROBE = 0.07
-"""Share of what is left that is spent to see whether pairs are worth asking after all, where nobody would expect it."""
-SEEN = 0.25
-"""Ordinary pairs that deserve less than this share of their part of the budget are not asked."""
-CLEAR = 3.5
-"""Standard deviations of noise from which on the probe's mean energy is believed."""
-WORTH_ASKING = 0.8
-"""Without a target, pairs are asked only where that lowers the expected error at least to this share of it. On NMES the
-expectation falls to .86 at epsilon .3, where nothing was gained, and to .69 at .5, where 10 % was."""
-SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""What part of the pairs' budget may go to pairs; the rest counts the columns once more."""
-LEAST_WITH_TARGET = 0.5
-"""The least of them where a target is named: a cohort that does not tell its outcome is of no use."""
-
-
-@dataclass(frozen=True)
-class Question:
-    """A pair that is asked: how finely, and with which part of the budget."""
-
-    pair: Pair
-    resolution: Resolution
-    rho: float
 
 
 class Prism(Synthesizer):
@@ -101,12 +56,22 @@ class Prism(Synthesizer):
 
     Parameters
     ----------
-    bins
+    bins : int, default 16
         How many bins a column with many ordered cells is counted in.
-    states
+    states : int, default 8
         How many of them the joint model tells apart, at most; the others are shared out as they were counted.
-    cells
+    cells : int, default 100000
         Size limit of the junction tree, in cells: memory and time grow with it.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = Prism(bins=8).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'pairs with the target']
     """
 
     name: ClassVar[str] = "prism"
@@ -126,10 +91,10 @@ class Prism(Synthesizer):
         one_way.discover(session)
         schema, codec = session.schema, session.codec
         rho = session.rho_left
-        for_columns = rho * _column_share(schema, codec, self.bins)
+        for_columns = rho * column_share(schema, codec, self.bins)
         report("counting columns", 0.0)
-        known = one_way.measure(session, for_columns, bins=self.bins)
-        stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity)
+        counts = one_way.measure(session, for_columns, bins=self.bins)
+        stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity)
         rest, probed = rho - for_columns, {}
         share = stage.best_share(rest, for_columns)
         if share == 0 and stage.weights:
@@ -140,27 +105,27 @@ class Prism(Synthesizer):
         for_groups = stage.for_groups(rest, share)
         again = rest - max(rest * share, for_groups)
         if again > 0:
-            known = one_way.measure_again(session, known, again)
-            stage = Stage(schema, codec, known.merged(codec, self.states), session.sensitivity, stage.typical)
+            counts = one_way.measure_again(session, counts, again)
+            stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity, stage.typical)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
         measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, report=report)
-        return fit_model(session, stage.known, measured, report)
+        return fit_model(session, stage.counts, measured, report)
 
-    def _ask_groups(self, session: Session, stage: "Stage", rho: float, report: Progress) -> dict[Pair, Interaction]:
+    def _ask_groups(self, session: Session, stage: Stage, rho: float, report: Progress) -> dict[Pair, Interaction]:
         """Ask what the fairness policy names; pairs without the target stay where the junction tree can hold them."""
         if rho <= 0:
             return {}
         report("counting groups", 0.0)
-        found = stage.pooled(stage.ask(session, stage.with_groups(rho)))
-        telling = [pair for pair, pooled in found.items() if pair not in stage.must and pooled.excess.any()]
+        tables = stage.pooled(stage.ask(session, stage.with_groups(rho)))
+        telling = [pair for pair, pooled in tables.items() if pair not in stage.must and pooled.excess.any()]
         kept = {*stage.must, *self._affordable(stage, stage.must, telling)}
-        return {pair: pooled for pair, pooled in found.items() if pair in kept}
+        return {pair: pooled for pair, pooled in tables.items() if pair in kept}
 
     def _ask_pairs(
         self,
         session: Session,
-        stage: "Stage",
+        stage: Stage,
         rho: float,
         *,
         groups: Mapping[Pair, Interaction],
@@ -168,7 +133,7 @@ class Prism(Synthesizer):
         report: Progress,
     ) -> list[Measurement]:
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
-        measured = [found.measurement(1.0) for found in groups.values()]
+        measured = [interaction.measurement(1.0) for interaction in groups.values()]
         if rho <= 0:
             return measured
         report("scanning pairs", 0.1)
@@ -184,10 +149,10 @@ class Prism(Synthesizer):
         kept = [*must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
         return measured + [
-            m for batch in (with_target, refinement, scan, probed) for m in _measurements(batch, set(kept))
+            m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))
         ]
 
-    def _affordable(self, stage: "Stage", must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
+    def _affordable(self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
         """Return the best ranked pairs that the junction tree can hold beside what it must."""
         chosen: list[Pair] = []
         refused = 0
@@ -207,9 +172,9 @@ class Prism(Synthesizer):
 
         codec = public_codec(schema)
         rho = rho_of(schema, budget, self.accounting)
-        for_columns = rho * _column_share(schema, codec, self.bins)
-        known = even_one_way(schema, codec, self.bins, rows, for_columns)
-        stage = Stage(schema, codec, known.merged(codec, self.states), schema.max_rows_per_patient)
+        for_columns = rho * column_share(schema, codec, self.bins)
+        counts = even_one_way(schema, codec, self.bins, rows, for_columns)
+        stage = Stage(schema, codec, counts.merged(codec, self.states), schema.max_rows_per_patient)
         rest = rho - for_columns
         share = stage.best_share(rest, for_columns)
         for_groups = stage.for_groups(rest, share)
@@ -220,301 +185,8 @@ class Prism(Synthesizer):
             schema,
             budget,
             rows,
-            known,
+            counts,
             items=[stage.item(what, asked) for what, asked in batches.items()],
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )
-
-
-class Stage:
-    """What is known once the columns are counted, and the questions about pairs that follow from it.
-
-    Parameters
-    ----------
-    schema, codec
-        Public facts.
-    known
-        One-way counts over the states that the joint model tells apart.
-    sensitivity
-        Rows a patient may have.
-    typical
-        Total variation from independence that pairs are expected to have.
-    """
-
-    def __init__(
-        self, schema: Schema, codec: Codec, known: OneWay, sensitivity: float, typical: float = TYPICAL
-    ) -> None:
-        self.known = known
-        self.typical = typical
-        self.domain = known.bins.shape
-        self.sensitivity = sensitivity
-        self.columns = {
-            name: Column(known.proportions[name], _ordered(codec, name, self.domain[name])) for name in self.domain
-        }
-        self.target = schema.target
-        self.grouping = tuple(name for name in group_columns(schema) if self.domain.get(name, 1) > 1)
-        self.floor = schema.fairness.floor if schema.fairness is not None and self.grouping else 0.0
-        # A column with one state has no association to pay for.
-        self.weights = pair_weights(schema, [name for name, states in self.domain.items() if states > 1])
-        named = {*self.grouping, schema.target} if self.grouping else set()
-        self.fair = [pair for pair in self.weights if set(pair) <= named]
-        with_target = [pair for pair in self.weights if schema.target in pair]
-        self.special = [pair for pair in with_target if pair not in self.fair]
-        self.ordinary = [pair for pair in self.weights if schema.target not in pair and pair not in self.fair]
-        related = {frozenset(pair) for pair in schema.related}
-        self.related = [pair for pair in self.ordinary if frozenset(pair) in related]
-        self.must = [*with_target, *self.related, *(columns for columns, _ in codec.zeros())]
-
-    def sigma(self, rho: float) -> float:
-        """Noise of a cell as a proportion, for a table of sensitivity 1 row that costs `rho`."""
-        return float(self.sensitivity / np.sqrt(2 * rho) / self.known.rows) if rho > 0 else np.inf
-
-    def resolve(self, pair: Pair, strength: float, rho: float) -> Resolution:
-        """Best resolution for a pair of this strength at this price."""
-        first, second = pair
-        whole = pair in self.fair
-        return resolve(
-            self.columns[first],
-            self.columns[second],
-            strength,
-            self.sigma(rho),
-            whole=(whole and first in self.grouping, whole and second in self.grouping),
-        )
-
-    @cached_property
-    def _needs(self) -> "_Needs":
-        others = {pair: self.weights[pair] for pair in (*self.special, *self.ordinary)}
-        return _Needs.of(others, self.target, len(self.columns))
-
-    def fair_share(self) -> float:
-        """Share of the pairs' budget for tables of the groups: what they need as any pair, and at least the floor."""
-        need = 0.0
-        for pair in self.fair:
-            freedom = np.prod([self.domain[c] - 1 if c in self.grouping else 1 for c in pair])
-            need += float((self.weights[pair] * freedom) ** (2 / 3))
-        return max(self.floor, need / (need + self._needs.total)) if self.fair else 0.0
-
-    def for_groups(self, rest: float, share: float) -> float:
-        """Price of the groups' tables when pairs get this share of the rest: the floor even where they get none."""
-        return rest * (share * self.fair_share() if share > 0 else self.floor if self.fair else 0.0)
-
-    def with_groups(self, rho: float) -> list[Question]:
-        """Questions about the pairs with a column of the fairness policy, group by group."""
-        return self._questions(rho, self.fair, {})
-
-    def pooled(self, found: Mapping[Pair, Interaction]) -> dict[Pair, Interaction]:
-        """Return the tables of the groups partly pooled, the strongest first."""
-        pooled = {}
-        for pair, interaction in found.items():
-            column = max((c for c in pair if c in self.grouping), key=lambda c: self.domain[c])
-            pooled[pair] = partly_pooled(interaction, column, self.known.proportions[column])
-        return dict(sorted(pooled.items(), key=lambda item: -float(np.abs(item[1].excess).sum())))
-
-    def probe(self, rho: float) -> list[Question]:
-        """Questions on 2 x 2 groups of every pair, to see whether there is association that this budget could show."""
-        price = rho / len(self.weights)
-        return [Question(pair, Resolution((2, 2), 1, self.typical), price) for pair in self.weights]
-
-    def seen(self, rho: float) -> float:
-        """Share of their part of the pairs' budget that ordinary pairs deserve beside pairs with the target.
-
-        Of a scan that finds associations of strength t (total variation) with noise s, the fit believes the part
-        ``t^2 / (t^2 + s^2)``. Paid with the share x of what s^2 was for, the noise is ``s^2 / x``; a scan is worth what
-        is believed of it where ``x = t^2 / (t^2 + s^2 / x)``, that is ``x = 1 - s^2 / t^2``, and nothing for s > t.
-        """
-        if not self.special or not self.ordinary:
-            return 1.0
-        noise = table_noise(2, 2, self.sigma(rho * self._needs.scan / len(self.ordinary)))
-        share = 1 - (noise / self.typical) ** 2
-        return share if share >= SEEN else 0.0
-
-    def _shares(self, rho: float) -> tuple[float, float, float]:
-        """Parts of the pairs' budget for the target, the scan, and the refinement, in which related pairs are kept."""
-        seen, needs = self.seen(rho), self._needs
-        related = RELATED_WEIGHT ** (2 / 3) * len(self.related)
-        scan = seen * needs.scan
-        refine = max(seen, related / (related + STARS * len(self.columns))) * (1 - needs.scan - needs.target)
-        return 1 - scan - refine, scan, refine
-
-    def with_target(self, rho: float) -> list[Question]:
-        """Questions about the pairs with the target."""
-        return self._questions(rho * self._shares(rho)[0], self.special, {})
-
-    def scan(self, rho: float) -> list[Question]:
-        """Questions of the scan: every other pair that noise does not hide, at prices for groups of about 2 x 2."""
-        share = self._shares(rho)[1]
-        if share <= 0:
-            return []
-        prices = _shared(rho * share, [self.weights[pair] for pair in self.ordinary])
-        return [
-            Question(pair, self.resolve(pair, self.typical, price), price)
-            for pair, price in zip(self.ordinary, prices, strict=True)
-        ]
-
-    def refine(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
-        """Questions of the refinement of `pairs`, with what the scan and the target left of the budget."""
-        return self._questions(rho * self._shares(rho)[2], pairs, strength)
-
-    def _questions(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
-        """Questions at prices by (weight x free cells)^(2/3).
-
-        Free cells depend on the resolution and that on the price, so prices are settled in two rounds.
-        """
-        known = [max(strength.get(pair, self.typical), self.typical / 5) for pair in pairs]
-        found: list[Resolution] = []
-        prices = _shared(rho, [self.weights[pair] for pair in pairs])
-        for _ in range(2):
-            found = [self.resolve(*entry) for entry in zip(pairs, known, prices, strict=True)]
-            prices = _shared(rho, [self.weights[p] * r.freedom for p, r in zip(pairs, found, strict=True)])
-        return [Question(*entry) for entry in zip(pairs, found, prices, strict=True)]
-
-    def ask(self, session: Session, questions: Sequence[Question]) -> dict[Pair, Interaction]:
-        """Ask questions about pairs; costs the sum of their prices."""
-        pairs = [q.pair for q in questions]
-        sizes = [q.resolution.sizes for q in questions]
-        prices = [q.rho for q in questions]
-        return ask(session, self.columns, self.known.bins.maps, self.known.rows, pairs=pairs, sizes=sizes, rhos=prices)
-
-    def best_share(self, rest: float, spent: float) -> float:
-        """Share of the `rest` of the budget that pairs should get when columns were counted for `spent`."""
-        if not self.weights:
-            return 0.0
-        errors = [self._error(rest * share, spent + rest * (1 - share), spent) for share in SHARES]
-        if self.target is None and min(errors) > WORTH_ASKING * errors[0]:
-            return 0.0
-        best = max(s for s, error in zip(SHARES, errors, strict=True) if error <= PAIRS_ARE_WORTH * min(errors))
-        return max(best, LEAST_WITH_TARGET) if self.special else best
-
-    def _error(self, for_pairs: float, for_columns: float, spent: float) -> float:
-        """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
-        variance = np.mean([v * len(self.known.proportions[c]) ** 2 for c, v in self.known.variance.items()])
-        columns = MEAN_ABSOLUTE * float(np.sqrt(variance * spent / for_columns))
-        return float(np.hypot(columns, self.expected_pair_error(for_pairs)))
-
-    def expected_pair_error(self, rho: float) -> float:
-        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
-        if rho <= 0 or not self.weights:
-            return self.typical
-        price = rho / len(self.weights)
-        sample = list(self.weights)[:: max(1, len(self.weights) // 200)]
-        return float(np.mean([min(self.resolve(pair, self.typical, price).error, self.typical) for pair in sample]))
-
-    def planned(self, for_pairs: float, for_groups: float, for_probe: float) -> dict[str, list[Question]]:
-        """Kinds of questions about pairs; only the probe, where typical associations are not worth more."""
-        batches = {"groups of the fairness policy": self.with_groups(for_groups) if for_groups > 0 else []}
-        if for_pairs <= 0:
-            batches |= (
-                {"probe of all pairs; more is asked only if it is clear": self.probe(for_probe)} if self.weights else {}
-            )
-        else:
-            scan = self.scan(for_pairs)
-            refined = self.ordinary[: STARS * len(self.columns)] if scan else self.related
-            batches |= {
-                "pairs with the target": self.with_target(for_pairs),
-                "other pairs, scanned coarsely": scan,
-                "pairs that these find important" if scan else "related pairs": self.refine(for_pairs, refined, {}),
-            }
-        return {what: questions for what, questions in batches.items() if questions}
-
-    def group_noise(self, questions: Sequence[Question]) -> dict[str, float]:
-        """Noise in rows on a cell of each column's interaction with the target, where that is asked.
-
-        The price gives a cell ``sigma r``, ``r = sqrt((1 - 1/a)(1 - 1/b))``; without its margins ``sigma r^2`` is left.
-        """
-        found = {}
-        for q in questions:
-            if self.target in q.pair and q.resolution.error < np.inf:
-                groups = [
-                    int(self.columns[c].groups(n).max()) + 1 for c, n in zip(q.pair, q.resolution.sizes, strict=True)
-                ]
-                squared = float(np.prod([1 - 1 / n for n in groups]))
-                found[next(c for c in q.pair if c != self.target)] = self.sigma(q.rho) * self.known.rows * squared
-        return found
-
-    def item(self, what: str, questions: Sequence[Question]) -> PlanItem:
-        """One line of a plan."""
-        cells = sum(q.resolution.freedom for q in questions)
-        sigma = float(np.median([self.sigma(q.rho) for q in questions])) * self.known.rows
-        return PlanItem(
-            what, len(questions), cells, sigma, "free cells of the interactions; noise before they are shrunk"
-        )
-
-
-def pair_weights(schema: Schema, columns: Sequence[str]) -> dict[Pair, float]:
-    """Weight of each pair in the workload: pairs with the schema's target or a subgroup column count more."""
-    heavy = dict.fromkeys((*schema.subgroups, *group_columns(schema)), SUBGROUP_WEIGHT)
-    if schema.target is not None:
-        heavy[schema.target] = TARGET_WEIGHT
-    related = {frozenset(pair) for pair in schema.related}
-    return {
-        (a, b): heavy.get(a, 1.0) * heavy.get(b, 1.0) * (RELATED_WEIGHT if {a, b} in related else 1.0)
-        for a, b in combinations(columns, 2)
-    }
-
-
-@dataclass(frozen=True)
-class _Needs:
-    """Sums of (weight x free cells)^(2/3) over the questions about pairs.
-
-    Attributes
-    ----------
-    total
-        The sum over all of them, to hold against the same sum over columns.
-    target, scan
-        The part of it that the pairs with the target have, and the scan of the others.
-    """
-
-    total: float
-    target: float
-    scan: float
-
-    @classmethod
-    def of(cls, weights: Mapping[Pair, float], target: str | None, d: int) -> "_Needs":
-        """Add up: a scan asks about 2 x 2 groups (1 free cell), the target 2 x 6 (5), a refinement 4 x 4 (9)."""
-        ordinary = [weight for pair, weight in weights.items() if target not in pair]
-        scan = sum(weight ** (2 / 3) for weight in ordinary)
-        special = sum((5 * weight) ** (2 / 3) for pair, weight in weights.items() if target in pair)
-        total = scan + special + min(STARS * d, len(ordinary)) * 9 ** (2 / 3)
-        return cls(total, special / total, scan / total) if total else cls(0.0, 0.0, 0.0)
-
-
-def _column_share(schema: Schema, codec: Codec, bins: int) -> float:
-    """Share of the budget for counting columns, by the closed form."""
-    d = len(codec.columns)
-    many = set(one_way.many_cells(codec))
-    cells = [bins if name in many else code.size for name, code in codec.columns.items()]
-    columns = sum(((d - 1) * c) ** (2 / 3) for c in cells)
-    pairs = _Needs.of(pair_weights(schema, list(codec.columns)), schema.target, d).total
-    return columns / (columns + pairs) if pairs else 1.0
-
-
-def _shared(budget: float, needs: Sequence[float]) -> list[float]:
-    shares = np.asarray(needs, dtype=float) ** (2 / 3)
-    return [float(x) for x in budget * shares / max(shares.sum(), 1e-300)]
-
-
-def _ordered(codec: Codec, name: str, bins: int) -> int:
-    code = codec.columns[name]
-    return bins - (code.size - code.ordered) if code.ordered else 0
-
-
-def clear_strength(probed: Mapping[Pair, Interaction]) -> float:
-    """Return the mean strength of probed pairs where it stands out of the noise, else 0."""
-    if not probed:
-        return 0.0
-    energy = float(np.mean([found.energy for found in probed.values()]))
-    noise = float(np.sqrt(sum(2 * found.freedom * found.variance**2 for found in probed.values()))) / len(probed)
-    if energy <= CLEAR * noise:
-        return 0.0
-    return float(np.mean([found.strength(energy) for found in probed.values()]))
-
-
-def strengths(measured: Mapping[Pair, Interaction]) -> dict[Pair, float]:
-    """Estimated total variation from independence of each measured pair."""
-    return {pair: measured[pair].strength(energy) for pair, energy in energies(measured).items()}
-
-
-def _measurements(batch: Mapping[Pair, Interaction], kept: set[tuple[str, ...]]) -> list[Measurement]:
-    posterior = energies(batch)
-    return [found.measurement(posterior[pair]) for pair, found in batch.items() if pair in kept]

@@ -21,7 +21,7 @@ from dpsynth.models.base import available, synthesizer
 from dpsynth.models.tabular.deep.conditions import condition_columns
 from dpsynth.models.tabular.deep.diffusion import Denoising, TabularDiffusion
 from dpsynth.models.tabular.deep.layout import Calibration, Layout
-from dpsynth.models.tabular.deep.tvae import TVAE, Autoencoder
+from dpsynth.models.tabular.deep.tvae import TVAE, RowAutoencoder
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.dpsgd import Objective
@@ -195,7 +195,7 @@ def test_margins_are_those_that_were_paid_for(name: str) -> None:
     """However little a network learned, rows meet the noisy counts of every column: 20,000 rows, within .02."""
     _, model = fitted(name, small(), 10.0)
     drawn = model.codec.encode(model.sample(20_000, seed=3))
-    for column, shares in model.known.layout.shares.items():
+    for column, shares in model.paid.layout.shares.items():
         found = np.bincount(drawn[column], minlength=len(shares)) / 20_000
         number = model.codec.columns[column].ordered > 6  # its cells are compared by their distribution function
         away = np.cumsum(found - shares) if number else found - shares
@@ -265,7 +265,7 @@ def _gradients(objective: Objective, codes: Any, weights: Any, noise: int) -> li
 def test_a_patient_weighs_the_same_with_many_rows(objective: str) -> None:
     """A patient's loss is the mean over their rows: the same row three times, or with padding, changes no gradient."""
     layout = _layout()
-    made = Autoencoder(layout, 2, 8) if objective == "autoencoder" else Denoising(layout, 8, 1, 2)
+    made = RowAutoencoder(layout, 2, 8) if objective == "autoencoder" else Denoising(layout, 8, 1, 2)
     row = torch.tensor([[[3, 2, 1, 0, 1]]])
     one = _gradients(made, row, [[1.0]], 0)
     many = _gradients(made, torch.cat([row] * 3, dim=1), [[1 / 3] * 3], 0)
@@ -287,7 +287,7 @@ def test_constraints_hold_and_implied_columns_follow(name: str) -> None:
     """What the schema forbids never occurs; a column that follows from another is no part of the network."""
     ward = {"ward": {"type": "categorical", "values": ["north", "south"]}}
     _, model = fitted(name, _with(ward, {"ward": ["north"] * 400}, target="died", constraints=RULES))
-    assert "ward" not in [part.name for part in model.known.layout.parts]
+    assert "ward" not in [part.name for part in model.paid.layout.parts]
     drawn = model.sample(500, seed=0)
     assert set(constraint_violations(drawn).values()) == {0}
     south = model.sample(100, where={"ward": "south"}, seed=0, scarce=True).to_pandas()

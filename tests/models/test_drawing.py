@@ -12,7 +12,7 @@ from mechanism_cases import ORDINARY, cohort_of, fitted, maker, ordinary, schema
 from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import Model
-from dpsynth.models.drawing import Part, kept, parts_of
+from dpsynth.models.drawing import DrawPart, kept, parts_of
 
 ROWS = ordinary(2_000)
 
@@ -112,7 +112,7 @@ def test_the_rest_where_there_is_hardly_any() -> None:
     with pytest.raises(InputError, match="let the shares sum to 1"):
         kept(
             codec,
-            Part({}, 10, ({"sex": "male"},)),
+            DrawPart({}, 10, ({"sex": "male"},)),
             lambda size: {"sex": np.ones(size, dtype=np.int64)},
             np.random.default_rng(0),
         )

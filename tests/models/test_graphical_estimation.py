@@ -10,7 +10,7 @@ from graphical_cases import NAMES, BruteForce, lifted, seeds, structures, summed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsynth.models.tabular.graphical.estimation import Fit, Measurement, centring, estimate, merging
+from dpsynth.models.tabular.graphical.estimation import Estimate, Measurement, centring, estimate, merging
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 
 Array = np.ndarray[Any, Any]
@@ -60,7 +60,7 @@ def structural_zeros(domain: dict[str, int], seed: int) -> list[tuple[tuple[str,
     return zeros
 
 
-def joint_of(fit: Fit) -> Array:
+def joint_of(fit: Estimate) -> Array:
     """Full joint distribution of a fit."""
     return GraphicalModel(fit.tree, fit.beliefs).marginal(tuple(fit.tree.domain))
 
@@ -154,7 +154,7 @@ def chain(noise: float, slack: float, *, columns: int = 12, seed: int = 0) -> tu
     return domain, found
 
 
-def residual(fit: Fit, measurements: list[Measurement]) -> float:
+def residual(fit: Estimate, measurements: list[Measurement]) -> float:
     """Half the squared distance from what was measured, in slacks."""
     model = GraphicalModel(fit.tree, fit.beliefs)
     return sum(

@@ -19,11 +19,18 @@ from dpsynth.errors import InputError
 from dpsynth.imaging import ImageSet
 from dpsynth.models import Model, load_model, make
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.gan import SPECTRAL, Critic, Made, limit_weights
+from dpsynth.models.image.gan import SPECTRAL, GeneratedImages, ImageCritic, limit_weights
 from dpsynth.models.image.generators import Growing, NetworkGenerator, fresh
-from dpsynth.models.image.mean_embedding import EACH, Distance, Embedding, MeanEmbedding, fit, random_frequencies
+from dpsynth.models.image.mean_embedding import (
+    EACH,
+    Embedding,
+    EmbeddingDistance,
+    MeanEmbedding,
+    fit,
+    random_frequencies,
+)
 from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.synthesizer import Known
+from dpsynth.models.image.synthesizer import ImageTask
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.accounting import epsilon_of
 from dpsynth.privacy.budget import Budget
@@ -122,7 +129,7 @@ def test_more_combinations_than_a_step_has() -> None:
     rng = np.random.default_rng(0)
     shares = rng.dirichlet(np.ones(24))
     paid = Embedding(random_frequencies((1, 8, 8), 8), rng.normal(0, 0.1, (24, 16)), shares, 100.0)
-    distance, generator = Distance(paid), torch.Generator().manual_seed(0)
+    distance, generator = EmbeddingDistance(paid), torch.Generator().manual_seed(0)
     drawn = torch.cat([distance.cells(generator) for _ in range(5_000)])
     found = np.bincount(drawn.numpy(), minlength=24) / len(drawn)
     assert np.abs(found - shares).max() < 5 * np.sqrt(0.25 / len(drawn))
@@ -138,7 +145,7 @@ def test_the_distance_is_unbiased() -> None:
     truth = torch.rand(40_000, 64, generator=rng) @ torch.from_numpy(frequencies).float().T
     mean = torch.cat([truth.cos(), truth.sin()], 1).mean(0) / np.sqrt(20)
     paid = Embedding(frequencies, np.zeros((1, 40)), np.ones(1), 1.0)
-    distance = Distance(paid)
+    distance = EmbeddingDistance(paid)
     found = [
         float(distance(torch.rand(EACH, 1, 8, 8, generator=rng), torch.zeros(1, dtype=torch.int64))) for _ in range(500)
     ]
@@ -177,10 +184,10 @@ def test_gradients_of_the_critic_are_right(form: str) -> None:
     conditions = Conditions.of(codec, ("label", "sex"))
     declared = made.images
     assert declared is not None
-    known = Known(conditions, declared.shape)
+    known = ImageTask(conditions, declared.shape)
     paid = Embedding(np.zeros((1, 1)), np.zeros((1, 1)), np.full(conditions.cells, 1 / conditions.cells), 1.0)
     network = fresh(declared.shape, conditions.sizes, hidden=16, width=8, latent=4)
-    critic = Critic(known, Made(network, known, paid), Reading.of(codec, conditions), 4)
+    critic = ImageCritic(known, GeneratedImages(network, known, paid), Reading.of(codec, conditions), 4)
     shape = {
         "records": 2,
         "columns": [code.size for code in codec.columns.values()],

@@ -23,7 +23,7 @@ MOST_CELLS = 64
 
 
 @dataclass(frozen=True)
-class Conditions:
+class ConditionTable:
     """The joint distribution of the conditions, as a noisy count told it.
 
     Attributes
@@ -85,10 +85,10 @@ def condition_columns(schema: Schema, sizes: Mapping[str, int], wanted: Sequence
     return tuple(name for name in sizes if name in kept)
 
 
-def measure(session: Session, known: OneWay, bins: Bins, columns: tuple[str, ...], rho: float) -> Conditions:
+def measure(session: Session, counts: OneWay, bins: Bins, columns: tuple[str, ...], rho: float) -> ConditionTable:
     """Count the conditions' joint table. Formal guarantee: costs at most `rho`, in one `Session.count`."""
     if not columns:
-        return Conditions((), np.ones(()), 0.0)
+        return ConditionTable((), np.ones(()), 0.0)
     (answer,) = session.count([Query(columns, tuple(bins.maps[name] for name in columns))], [rho])
-    table = simplex(answer.counts.astype(float).ravel() / known.rows).reshape(answer.counts.shape)
-    return Conditions(columns, table, answer.sigma)
+    table = simplex(answer.counts.astype(float).ravel() / counts.rows).reshape(answer.counts.shape)
+    return ConditionTable(columns, table, answer.sigma)

@@ -18,9 +18,9 @@ from torch.nn.functional import softplus
 
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
-from dpsynth.models.tabular.deep.generator import Generator
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
-from dpsynth.models.tabular.deep.networks import Judge
+from dpsynth.models.tabular.deep.generator import RowGenerator
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
+from dpsynth.models.tabular.deep.networks import Discriminator
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
@@ -34,20 +34,30 @@ class CTGAN(DeepSynthesizer):
 
     Parameters
     ----------
-    hidden
+    hidden : int, default 64
         Units of a hidden layer.
-    steps
+    steps : int, default 300
         Steps of the critic, the private training.
-    critic_steps
+    critic_steps : int, default 5
         Steps of the critic for each time that the generator is stepped.
-    generator_steps
+    generator_steps : int, default 3
         Steps of the generator each time; they cost nothing.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts.
-    rate, generator_rate
+    rate, generator_rate : float, default 0.01, 0.001
         Learning rates of critic and generator.
-    conditions
-        Columns that both networks read, with commas between; by default the schema's target and subgroups.
+    conditions : str or None, default None
+        Columns that both networks read, separated by commas; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = CTGAN(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "ctgan"
@@ -77,40 +87,40 @@ class CTGAN(DeepSynthesizer):
         self.generator_rate = generator_rate
         self.conditions = conditions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> GeneratorModel:
         """Train both; keep the generator."""
-        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
-        critic = Critic(generator, self.hidden)
+        generator = RowGenerator(paid, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        critic = RowCritic(generator, self.hidden)
         trainer = private_trainer(critic, rate=self.rate, steps=self.steps, report=report)
 
         def update(step: int) -> None:
             trainer.update(step)
             if step % self.critic_steps == self.critic_steps - 1:
                 for _ in range(self.generator_steps):
-                    generator.step(ROWS, lambda rows, given: softplus(-critic.judge(rows, given)))
+                    generator.step(ROWS, lambda rows, conditions: softplus(-critic.discriminator(rows, conditions)))
 
         state = {**trainer.state, **generator.state}
-        session.train(critic, update, expected=expected_patients(session, known), state=state)
+        session.train(critic, update, expected=expected_patients(session, paid), state=state)
         return generator.model(session)
 
 
-class Critic(TableObjective):
-    """Tells patients' rows from made ones."""
+class RowCritic(TableObjective):
+    """The loss of the critic: patients' rows against generated ones."""
 
-    def __init__(self, generator: Generator, hidden: int) -> None:
-        layout = generator.known.layout
+    def __init__(self, generator: RowGenerator, hidden: int) -> None:
+        layout = generator.paid.layout
         super().__init__(layout)
         self._makes = [generator]  # in a list: it is no part of what is trained
-        self.judge = Judge(layout.width, layout.condition_width, hidden, seed=5)
+        self.discriminator = Discriminator(layout.width, layout.condition_width, hidden, seed=5)
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
-        """Return a made row for each patient; the patient has no part in it."""
+        """Return a generated row for each patient; the patient has no part in it."""
         with torch.no_grad():
-            rows, given = self._makes[0].rows(patients, generator)
-        return {"made": rows, "made_given": given}
+            rows, conditions = self._makes[0].rows(patients, generator)
+        return {"made": rows, "made_given": conditions}
 
     def forward(self, batch: Batch) -> Tensor:
-        """Return (patients,) losses: the patient's rows taken for made ones, and a made row for a patient's."""
-        real = softplus(-self.judge(batch["rows"], batch["given"]))
-        made = softplus(self.judge(batch["made"], batch["made_given"]))
-        return (real * batch["weights"]).sum(1) + made
+        """Return (patients,) losses: of patients' rows against generated ones (log loss)."""
+        real = softplus(-self.discriminator(batch["rows"], batch["given"]))
+        generated = softplus(self.discriminator(batch["made"], batch["made_given"]))
+        return (real * batch["weights"]).sum(1) + generated

@@ -25,7 +25,7 @@ from dpsynth.models.base import Progress
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import DeepModel, Known
+from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
 from dpsynth.models.tabular.deep.networks import MLP, fresh, normal, seeded
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
@@ -55,26 +55,36 @@ class TabularDiffusion(DeepSynthesizer):
 
     Parameters
     ----------
-    hidden, depth
+    hidden, depth : int, default 128, 2
         Units and number of hidden layers of the denoiser.
-    steps
+    steps : int, default 150
         Steps of the private training.
-    levels
+    levels : int, default 2
         Noise levels for each patient and step, averaged before clipping.
-    questions
+    questions : float, default 0.8
         Share of the budget for counts and for the model of the warm start.
-    rate
+    rate : float, default 0.002
         Learning rate of the private training.
-    warmup
+    warmup : str, default "prism"
         Where the warm start's rows come from: ``prism``, ``independent`` or ``none``.
-    warm_steps
+    warm_steps : int, default 2500
         Steps of the warm start; they cost nothing.
-    draws
+    draws : int, default 20
         Steps of the sampler.
-    guidance
+    guidance : float, default 0.0
         How far rows are drawn toward their conditions, 0 for as they are.
-    conditions
-        Columns that the network reads, with commas between; by default the schema's target and subgroups.
+    conditions : str or None, default None
+        Columns that the network reads, separated by commas; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = TabularDiffusion(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "tabular-diffusion"
@@ -111,34 +121,34 @@ class TabularDiffusion(DeepSynthesizer):
         self.guidance = guidance
         self.conditions = conditions
 
-    def fit(self, session: Session, progress: Progress | None = None) -> "DiffusionModel":
+    def fit(self, session: Session, progress: Progress | None = None) -> "RowDiffusionModel":
         """Learn a model: the marginal-based one of the warm start first, then the training."""
         report = progress or silent
         one_way.discover(session)
         if self.warmup == "none":
             report("counting columns", 0.0)
-            known, rows = self.counted(session, session.rho_left), None
+            paid, rows = self.counted(session, session.rho_left), None
         else:
-            known, rows = warm_known(session, self.warmup, WARM_ROWS, self.named(), report)
-        return self._learned(session, known, rows, report).calibrated()
+            paid, rows = warm_known(session, self.warmup, WARM_ROWS, self.named(), report)
+        return self._learned(session, paid, rows, report).calibrated()
 
-    def learn(self, session: Session, known: Known, report: Progress) -> "DiffusionModel":
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> "RowDiffusionModel":
         """Train without a warm start."""
-        return self._learned(session, known, None, report)
+        return self._learned(session, paid, None, report)
 
     def _learned(
-        self, session: Session, known: Known, rows: Mapping[str, Any] | None, report: Progress
-    ) -> "DiffusionModel":
-        objective = Denoising(known.layout, self.hidden, self.depth, self.levels)
+        self, session: Session, paid: PaidTable, rows: Mapping[str, Any] | None, report: Progress
+    ) -> "RowDiffusionModel":
+        objective = Denoising(paid.layout, self.hidden, self.depth, self.levels)
         if rows is not None:
             _warm_up(objective, rows, self.warm_steps, report)
         trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
-        session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
+        session.train(objective, trainer.update, expected=expected_patients(session, paid), state=trainer.state)
         trainer.finish()
-        return DiffusionModel(
+        return RowDiffusionModel(
             session.codec,
             session.statement(),
-            known=known,
+            paid=paid,
             network=objective.network,
             draws=self.draws,
             guidance=self.guidance,
@@ -159,9 +169,9 @@ class Denoising(TableObjective):
 
     def prepare(self, batch: Batch) -> Batch:
         """Look features up, and bring them to one scale."""
-        found = super().prepare(batch)
-        device = found["rows"].device
-        return {**found, "rows": (found["rows"] - self._centre.to(device)) * self._scale.to(device)}
+        patients = super().prepare(batch)
+        device = patients["rows"].device
+        return {**patients, "rows": (patients["rows"] - self._centre.to(device)) * self._scale.to(device)}
 
     def randomness(self, patients: int, generator: torch.Generator) -> Batch:
         """Return noise levels, noise, and who is told the conditions."""
@@ -178,19 +188,19 @@ class Denoising(TableObjective):
         rows = batch["rows"][:, :, None]  # (patients, records, 1, width)
         levels = batch["levels"][:, None, :, None]
         noisy = rows + levels * batch["noise"][:, None]
-        given = (batch["given"][:, :, None] * batch["told"][:, None, :, None]).expand(*noisy.shape[:-1], -1)
-        away = denoised(self.network, noisy, levels, given) - rows
+        conditions = (batch["given"][:, :, None] * batch["told"][:, None, :, None]).expand(*noisy.shape[:-1], -1)
+        away = denoised(self.network, noisy, levels, conditions) - rows
         weight = (levels**2 + SIGMA_DATA**2) / (levels * SIGMA_DATA) ** 2  # EDM's weights, equation 8
         loss = (weight * away.square()).sum(-1).mean(-1)
         return (loss * batch["weights"]).sum(1)
 
 
-def denoised(network: MLP, noisy: Tensor, levels: Tensor, given: Tensor) -> Tensor:
+def denoised(network: MLP, noisy: Tensor, levels: Tensor, conditions: Tensor) -> Tensor:
     """Return what a network takes noisy rows for (EDM, equation 7); `levels` are (..., 1)."""
     total = torch.sqrt(levels**2 + SIGMA_DATA**2)
     told = torch.log(levels) / 4 * (2.0 ** torch.arange(FREQUENCIES, device=levels.device))
     told = torch.cat([torch.sin(told), torch.cos(told)], dim=-1).expand(*noisy.shape[:-1], -1)
-    outputs: Tensor = network(torch.cat([noisy / total, told, given], dim=-1))
+    outputs: Tensor = network(torch.cat([noisy / total, told, conditions], dim=-1))
     return noisy * (SIGMA_DATA / total) ** 2 + outputs * levels * SIGMA_DATA / total
 
 
@@ -201,18 +211,18 @@ def inputs_of(layout: Layout) -> int:
 
 def centre(layout: Layout) -> Tensor:
     """Return (width,) the paid means of features: 0 for numbers, shares for states."""
-    found = torch.zeros(layout.width)
+    means = torch.zeros(layout.width)
     for part in layout.parts:
         if part.count:
-            found[part.states] = torch.from_numpy(layout.state_shares(part)).float()
-    return found
+            means[part.states] = torch.from_numpy(layout.state_shares(part)).float()
+    return means
 
 
 def scale(layout: Layout) -> Tensor:
     """Return (width,) by what features are multiplied."""
-    found = torch.full((layout.width,), STATE_SCALE)
-    found[layout.scores] = 1.0
-    return found
+    factors = torch.full((layout.width,), STATE_SCALE)
+    factors[layout.scores] = 1.0
+    return factors
 
 
 def _warm_up(objective: Denoising, codes: Mapping[str, Any], steps: int, report: Progress) -> None:
@@ -234,7 +244,7 @@ def _warm_up(objective: Denoising, codes: Mapping[str, Any], steps: int, report:
     private_trainer(objective, rate=2e-3, steps=steps, report=warming).minimise(loss)
 
 
-class DiffusionModel(DeepModel):
+class RowDiffusionModel(DeepModel):
     """Rows from noise, step by step.
 
     Parameters
@@ -252,29 +262,29 @@ class DiffusionModel(DeepModel):
         self.draws = draws
         self.guidance = guidance
 
-    def scores(self, given: Tensor, rng: np.random.Generator) -> Tensor:
+    def scores(self, conditions: Tensor, rng: np.random.Generator) -> Tensor:
         """Return denoised rows: numbers as they are, states on the scale of the logarithms of probabilities."""
-        layout = self.known.layout
+        layout = self.paid.layout
         levels = _levels(self.draws)
-        rows = levels[0] * normal(rng, len(given), layout.width)
+        rows = levels[0] * normal(rng, len(conditions), layout.width)
         for level, lower in pairwise(levels):
-            slope = (rows - self._denoised(rows, level, given)) / level
+            slope = (rows - self._denoised(rows, level, conditions)) / level
             after = rows + (lower - level) * slope
             if lower > 0:  # Heun's correction
-                slope = (slope + (after - self._denoised(after, lower, given)) / lower) / 2
+                slope = (slope + (after - self._denoised(after, lower, conditions)) / lower) / 2
             rows = rows + (lower - level) * slope
         features = rows / scale(layout) + centre(layout)
         for part in layout.parts:
             features[:, part.states] *= SHARPNESS
         return features
 
-    def _denoised(self, rows: Tensor, level: float, given: Tensor) -> Tensor:
+    def _denoised(self, rows: Tensor, level: float, conditions: Tensor) -> Tensor:
         levels = torch.full((len(rows), 1), level)
-        found = denoised(self.network, rows, levels, given)
+        clean = denoised(self.network, rows, levels, conditions)
         if self.guidance:
-            free = denoised(self.network, rows, levels, torch.zeros_like(given))
-            found = found + self.guidance * (found - free)
-        return found
+            free = denoised(self.network, rows, levels, torch.zeros_like(conditions))
+            clean = clean + self.guidance * (clean - free)
+        return clean
 
     def settings(self) -> dict[str, Any]:
         """Return how rows are drawn."""
@@ -294,7 +304,7 @@ class DiffusionModel(DeepModel):
         return {"draws": draws, "guidance": guidance}
 
 
-TabularDiffusion.produces = DiffusionModel
+TabularDiffusion.produces = RowDiffusionModel
 
 
 def _levels(draws: int) -> list[float]:

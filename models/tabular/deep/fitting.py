@@ -11,7 +11,7 @@ from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, condition_columns, measure
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import DeepModel, Known
+from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.dpsgd import Objective
@@ -53,28 +53,28 @@ class DeepSynthesizer(Synthesizer):
         report = progress or silent
         one_way.discover(session)
         report("counting columns", 0.0)
-        known = self.counted(session, session.rho_left * self.share_of_counts())
-        return self.learn(session, known, report).calibrated()
+        paid = self.counted(session, session.rho_left * self.share_of_counts())
+        return self.learn(session, paid, report).calibrated()
 
     @abc.abstractmethod
-    def learn(self, session: Session, known: Known, report: Progress) -> DeepModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> DeepModel:
         """Train, and return the model, not yet calibrated."""
 
     def share_of_counts(self) -> float:
         """Return what of the price for questions the counts take; a training has a price of its own."""
         return 1.0
 
-    def counted(self, session: Session, rho: float) -> Known:
+    def counted(self, session: Session, rho: float) -> PaidTable:
         """Count columns and conditions. Formal guarantee: costs at most `rho`."""
         apart = CONDITIONS_SHARE * rho
-        known = one_way.measure(session, rho - apart, bins=BINS)
-        sizes = known.merged(session.codec, MOST_STATES).bins.shape
+        counts = one_way.measure(session, rho - apart, bins=BINS)
+        sizes = counts.merged(session.codec, MOST_STATES).bins.shape
         columns = condition_columns(session.schema, sizes, self.named())
         if not columns:
-            known = one_way.measure_again(session, known, apart)
-        layout = Layout.of(session.codec, known, columns, MOST_STATES)
-        conditions = measure(session, known, layout.bins, columns, apart)
-        return Known(layout, conditions, round(known.rows), known.released())
+            counts = one_way.measure_again(session, counts, apart)
+        layout = Layout.of(session.codec, counts, columns, MOST_STATES)
+        conditions = measure(session, counts, layout.bins, columns, apart)
+        return PaidTable(layout, conditions, round(counts.rows), counts.released())
 
     def named(self) -> list[str] | None:
         """Return the columns that the option `conditions` names."""
@@ -87,8 +87,8 @@ class DeepSynthesizer(Synthesizer):
         share = self.share_of_counts() * (1 - CONDITIONS_SHARE)
         training = self.training(schema, budget)
         rho = rho_of(schema, budget, self.accounting) if training is None else training.rho
-        known = even_one_way(schema, public_codec(schema), BINS, rows, share * rho)
-        return plan_of(self, schema, budget, rows, known, items=self.items(training, rows), pair_error=None)
+        counts = even_one_way(schema, public_codec(schema), BINS, rows, share * rho)
+        return plan_of(self, schema, budget, rows, counts, items=self.items(training, rows), pair_error=None)
 
     def items(self, training: TrainingPlan | None, rows: int) -> Sequence[PlanItem]:
         """Return the lines of a plan beside the counts."""
@@ -104,9 +104,9 @@ def rate_for(rows: int | None) -> float:
     return RATE if rows is None else min(1.0, max(PATIENTS_A_STEP / rows, 1e-3))
 
 
-def expected_patients(session: Session, known: Known) -> float:
+def expected_patients(session: Session, paid: PaidTable) -> float:
     """Return about how many patients there are: a scale for gradients, from what is public or was paid for."""
-    return max(known.rows / session.sensitivity, 1.0)
+    return max(paid.rows / session.sensitivity, 1.0)
 
 
 class TableObjective(Objective):

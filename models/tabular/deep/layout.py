@@ -54,8 +54,8 @@ class Implied:
     codes: Codes
 
 
-def implied(codec: Codec, given: Sequence[str]) -> dict[str, Implied]:
-    """Return the columns that no network needs to write, by the schema's constraints; none that is `given`.
+def implied(codec: Codec, written: Sequence[str]) -> dict[str, Implied]:
+    """Return the columns that no network needs to write, by the schema's constraints; none that is `written`.
 
     Examples
     --------
@@ -75,16 +75,20 @@ def implied(codec: Codec, given: Sequence[str]) -> dict[str, Implied]:
         if len(columns) == 2:
             tables[columns] = tables[columns] | table if columns in tables else table
             tables[columns[::-1]] = tables[columns].T
-    found: dict[str, Implied] = {}
+    followers: dict[str, Implied] = {}
     for (source, name), table in tables.items():
-        free = name not in given and name not in found and source not in found
-        if free and ((~table).sum(axis=1) == 1).all() and all(one.source != name for one in found.values()):
-            found[name] = Implied(source, (~table).argmax(axis=1))
-    return found
+        free = name not in written and name not in followers and source not in followers
+        if (
+            free
+            and ((~table).sum(axis=1) == 1).all()
+            and name not in {follower.source for follower in followers.values()}
+        ):
+            followers[name] = Implied(source, (~table).argmax(axis=1))
+    return followers
 
 
 @dataclass(frozen=True)
-class Part:
+class ColumnPart:
     """Where one column stands among a network's outputs.
 
     Attributes
@@ -141,12 +145,12 @@ class Layout:
         self.condition_sizes = tuple(self.bins.shape[name] for name in self.conditions)
 
     @classmethod
-    def of(cls, codec: Codec, known: OneWay, conditions: Sequence[str], most: int) -> "Layout":
+    def of(cls, codec: Codec, counts: OneWay, conditions: Sequence[str], most: int) -> "Layout":
         """Return the layout of what was paid for; conditions have at most about `most` states."""
         shares = {
-            name: known.proportions[name][known.bins.maps[name]] * known.bins.weights[name] for name in codec.columns
+            name: counts.proportions[name][counts.bins.maps[name]] * counts.bins.weights[name] for name in codec.columns
         }
-        wide, narrow = known.merged(codec, STATES).bins.maps, known.merged(codec, most).bins.maps
+        wide, narrow = counts.merged(codec, STATES).bins.maps, counts.merged(codec, most).bins.maps
         maps = {name: narrow[name] if name in conditions else wide[name] for name in codec.columns}
         return cls(codec, shares, maps, conditions)
 
@@ -160,25 +164,25 @@ class Layout:
         """Numbers that a network reads about the conditions."""
         return sum(self.condition_sizes)
 
-    def _part(self, name: str, at: int) -> Part:
+    def _part(self, name: str, at: int) -> ColumnPart:
         code = self.codec.columns[name]
         if code.ordered <= FEW_ORDERED:
-            return Part(name, None, slice(at, at + self.bins.shape[name]))
+            return ColumnPart(name, None, slice(at, at + self.bins.shape[name]))
         special = code.size - code.ordered
-        return Part(name, at, slice(at + 1, at + 1 + (special + 1 if special else 0)))
+        return ColumnPart(name, at, slice(at + 1, at + 1 + (special + 1 if special else 0)))
 
-    def state_shares(self, part: Part) -> Array:
+    def state_shares(self, part: ColumnPart) -> Array:
         """Return the paid probability of each state of a column."""
         return totals(self._states(part), self.shares[part.name], part.count)
 
-    def _states(self, part: Part) -> Codes:
+    def _states(self, part: ColumnPart) -> Codes:
         """Return the state of each fine code."""
         if part.score is None:
             return np.asarray(self.bins.maps[part.name])
         code = self.codec.columns[part.name]
         return np.maximum(np.arange(code.size) - code.ordered + 1, 0)
 
-    def features(self, part: Part) -> NDArray[np.float32]:
+    def features(self, part: ColumnPart) -> NDArray[np.float32]:
         """Return (size of the column, width) what a network reads for each fine code of a column."""
         states = self._states(part)
         whole: NDArray[np.float32] = (states[:, None] == np.arange(part.count)).astype(np.float32)
@@ -238,23 +242,23 @@ class Layout:
 
     def decoded(self, outputs: Array, calibration: "Calibration", rng: np.random.Generator) -> dict[str, Codes]:
         """Return the fine codes of rows of scores: the greatest calibrated state, the code of each number."""
-        found = {}
+        decoded = {}
         for part in self.parts:
             states = (outputs[:, part.states] + calibration.offsets[part.states]).argmax(1) if part.count else None
             if part.score is None:
                 assert states is not None  # noqa: S101  (a one-hot column has states)
-                found[part.name] = self.bins.refine(part.name, states, None, rng)
+                decoded[part.name] = self.bins.refine(part.name, states, None, rng)
                 continue
             ordered = self.codec.columns[part.name].ordered
             share = calibration.ranks(part.score, outputs[:, part.score])
             codes = np.searchsorted(np.cumsum(self._cells(part.name)), share, side="right").clip(0, ordered - 1)
-            found[part.name] = codes if states is None else np.where(states == 0, codes, ordered - 1 + states)
-        return found
+            decoded[part.name] = codes if states is None else np.where(states == 0, codes, ordered - 1 + states)
+        return decoded
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """What brings a network's scores to the paid margins: post-processing of public outputs.
+    """Offsets and quantiles that bring a network's scores to the paid margins: post-processing of public outputs.
 
     Attributes
     ----------
@@ -278,17 +282,17 @@ class Calibration:
     @classmethod
     def of(cls, layout: Layout, outputs: Array) -> "Calibration":
         """Find what makes many rows of outputs meet the paid margins."""
-        found = cls.none(layout.width)
+        calibration = cls.none(layout.width)
         for part in layout.parts:
             scores = outputs[:, part.states]
             if part.count:
-                found.offsets[part.states] = _offsets(scores, layout.state_shares(part))
+                calibration.offsets[part.states] = _offsets(scores, layout.state_shares(part))
             if part.score is not None:
-                there = (scores + found.offsets[part.states]).argmax(1) == 0 if part.count else slice(None)
+                there = (scores + calibration.offsets[part.states]).argmax(1) == 0 if part.count else slice(None)
                 values = outputs[there, part.score]
                 if len(values) > KNOTS:
-                    found.knots[part.score] = np.quantile(values, (np.arange(KNOTS) + 0.5) / KNOTS)
-        return found
+                    calibration.knots[part.score] = np.quantile(values, (np.arange(KNOTS) + 0.5) / KNOTS)
+        return calibration
 
     def ranks(self, place: int, values: Array) -> Array:
         """Return for each value of a score the share of values below it, in (0, 1)."""

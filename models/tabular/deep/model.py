@@ -14,7 +14,7 @@ from dpsynth.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Released
 from dpsynth.models.drawing import Support
-from dpsynth.models.tabular.deep.conditions import Conditions
+from dpsynth.models.tabular.deep.conditions import ConditionTable
 from dpsynth.models.tabular.deep.layout import FURTHEST, KNOTS, Calibration, Layout
 from dpsynth.models.tabular.deep.networks import BATCH, LARGEST, MLP, normal, restored, saved
 from dpsynth.models.tabular.marginal_model import SCARCE, read_counts
@@ -32,8 +32,8 @@ CALIBRATED_ON = 20_000
 
 
 @dataclass(frozen=True, eq=False)
-class Known:
-    """What was paid for beside the training.
+class PaidTable:
+    """Paid answers beside the training: layout, joint table of the conditions, number of rows, noisy counts.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Known:
     """
 
     layout: Layout
-    conditions: Conditions
+    conditions: ConditionTable
     rows: int
     counts: Sequence[Released]
 
@@ -88,7 +88,7 @@ class Known:
             raise ValueError("the number of rows is not positive")
         return cls(
             layout,
-            Conditions(columns, table.reshape(layout.condition_sizes), sigma),
+            ConditionTable(columns, table.reshape(layout.condition_sizes), sigma),
             rows,
             read_counts(codec, config["counts"], dict(arrays)),
         )
@@ -106,7 +106,7 @@ def _probabilities(values: Array) -> bool:
 
 
 class DeepModel(Model):
-    """Draws rows by a network, under conditions.
+    """A fitted network that draws rows, under conditions.
 
     Conditions on the columns that the network reads are exact; those on others are met by drawing until they are.
 
@@ -116,7 +116,7 @@ class DeepModel(Model):
         Columns as fine codes.
     statement
         The session's privacy statement.
-    known
+    paid
         What was paid for beside the training.
     network
         What computes rows.
@@ -129,47 +129,47 @@ class DeepModel(Model):
         codec: Codec,
         statement: dict[str, Any],
         *,
-        known: Known,
+        paid: PaidTable,
         network: MLP,
         calibration: Calibration | None = None,
     ) -> None:
         super().__init__(codec, statement)
-        self.known = known
+        self.paid = paid
         self.network = network
-        self.calibration = calibration or Calibration.none(known.layout.width)
+        self.calibration = calibration or Calibration.none(paid.layout.width)
 
     def calibrated(self) -> Self:
         """Find the calibration from rows of the model's own; return the model."""
         rng = np.random.default_rng(0)
-        layout = self.known.layout
-        states = self.known.conditions.draw(CALIBRATED_ON, layout.bins, {}, rng)
+        layout = self.paid.layout
+        states = self.paid.conditions.draw(CALIBRATED_ON, layout.bins, {}, rng)
         self.calibration = Calibration.of(layout, self._scores(states, CALIBRATED_ON, rng))
         return self
 
     @property
     def rows(self) -> int:
         """Number of training rows: as declared, else estimated from noisy counts."""
-        return self.known.rows
+        return self.paid.rows
 
     def released(self) -> list[Released]:
         """Return the noisy one-way counts that the model keeps."""
-        return list(self.known.counts)
+        return list(self.paid.counts)
 
     @abc.abstractmethod
-    def scores(self, given: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def scores(self, conditions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Return (rows, width) outputs for rows whose conditions are given as one-hot states."""
 
     def _scores(self, states: Mapping[str, Codes], rows: int, rng: np.random.Generator) -> Array:
-        given = self.known.layout.one_hot(states, rows)
+        conditions = self.paid.layout.one_hot(states, rows)
         with torch.no_grad():
-            parts = [self.scores(given[start : start + BATCH], rng).double() for start in range(0, rows, BATCH)]
+            parts = [self.scores(conditions[start : start + BATCH], rng).double() for start in range(0, rows, BATCH)]
         return np.asarray(np.nan_to_num(torch.cat(parts).numpy()), dtype=np.float64)
 
     def sample_codes(self, n: int, masks: Masks, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
         """Draw rows; what the network does not read as a condition is met by drawing again, within bounds."""
         wanted = self._wanted(masks)
-        read = {name: mask for name, mask in wanted.items() if name in self.known.layout.conditions}
-        chance = self.known.conditions.share(self.known.layout.bins, {k: m.astype(float) for k, m in read.items()})
+        read = {name: mask for name, mask in wanted.items() if name in self.paid.layout.conditions}
+        chance = self.paid.conditions.share(self.paid.layout.bins, {k: m.astype(float) for k, m in read.items()})
         if chance < SCARCE:
             raise _too_scarce(masks)
         kept: list[dict[str, Codes]] = []
@@ -187,10 +187,10 @@ class DeepModel(Model):
     def _wanted(self, masks: Masks) -> dict[str, NDArray[np.bool_]]:
         """Return the masks, with those of implied columns carried over to their sources."""
         wanted = dict(masks)
-        for name, found in self.known.layout.implied.items():
+        for name, implied in self.paid.layout.implied.items():
             if name in wanted:
-                mask = wanted.pop(name)[found.codes]
-                wanted[found.source] = mask & wanted[found.source] if found.source in wanted else mask
+                mask = wanted.pop(name)[implied.codes]
+                wanted[implied.source] = mask & wanted[implied.source] if implied.source in wanted else mask
         excluded = [
             columns
             for columns, table in self.codec.forbidden()
@@ -201,28 +201,28 @@ class DeepModel(Model):
         return wanted
 
     def _draw(self, n: int, read: Masks, rng: np.random.Generator) -> dict[str, Codes]:
-        layout = self.known.layout
-        states = self.known.conditions.draw(n, layout.bins, read, rng)
+        layout = self.paid.layout
+        states = self.paid.conditions.draw(n, layout.bins, read, rng)
         codes = {name: layout.bins.refine(name, states[name], read.get(name), rng) for name in layout.conditions}
         codes |= layout.decoded(self._scores(states, n, rng), self.calibration, rng)
-        codes |= {name: found.codes[codes[found.source]] for name, found in layout.implied.items()}
+        codes |= {name: implied.codes[codes[implied.source]] for name, implied in layout.implied.items()}
         return codes
 
     def support(self, where: Mapping[str, Any]) -> Support | None:
         """Return at most how many training rows meet a condition, by the paid counts, and the noise of that count."""
         shares = self.codec.shares(where)
-        layout, conditions = self.known.layout, self.known.conditions
-        found = [
+        layout, conditions = self.paid.layout, self.paid.conditions
+        supports = [
             (float(layout.shares[name] @ share), table.sigma)
             for name, share in shares.items()
-            for table in self.known.counts
+            for table in self.paid.counts
             if table.columns[0] == name
         ]
         if len(set(shares) & set(conditions.columns)) > 1:
-            found.append((conditions.share(layout.bins, shares), conditions.sigma))
-        if not found:
+            supports.append((conditions.share(layout.bins, shares), conditions.sigma))
+        if not supports:
             return None
-        share, noise = min(found)
+        share, noise = min(supports)
         return Support(share * self.rows, noise)
 
     def settings(self) -> dict[str, Any]:
@@ -231,7 +231,7 @@ class DeepModel(Model):
 
     def to_parts(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
         """Return what was paid for, the network and the calibration."""
-        config, arrays = self.known.to_parts()
+        config, arrays = self.paid.to_parts()
         config |= {"network": self.network.sizes, "settings": self.settings()}
         arrays |= saved(self.network)
         return config, arrays | {"offsets": self.calibration.offsets, "knots": self.calibration.knots}
@@ -241,11 +241,11 @@ class DeepModel(Model):
         cls, codec: Codec, statement: dict[str, Any], config: dict[str, Any], arrays: dict[str, NDArray[Any]]
     ) -> Self:
         """Check the parts against the codec and each other, and build the model."""
-        known = Known.from_parts(codec, config, arrays)
+        paid = PaidTable.from_parts(codec, config, arrays)
         facts = cls.checked(config["settings"])
-        network = restored(config["network"], arrays, *cls.shape(known.layout, facts))
-        calibration = _read_calibration(known.layout, arrays)
-        return cls(codec, statement, known=known, network=network, calibration=calibration, **facts)
+        network = restored(config["network"], arrays, *cls.shape(paid.layout, facts))
+        calibration = _read_calibration(paid.layout, arrays)
+        return cls(codec, statement, paid=paid, network=network, calibration=calibration, **facts)
 
     @classmethod
     @abc.abstractmethod
@@ -276,18 +276,20 @@ class GeneratorModel(DeepModel):
 
     def __init__(self, *parts: Any, latent: int, spread: Sequence[float], skip: bool = False, **facts: Any) -> None:
         super().__init__(*parts, **facts)
-        if len(spread) != len(self.known.layout.scores) or (skip and latent < len(spread)):
+        if len(spread) != len(self.paid.layout.scores) or (skip and latent < len(spread)):
             raise ValueError("expected a spread for each number, and a latent normal where there is a skip")
         self.latent = latent
         self.skip = skip
         self.spread = [float(value) for value in spread]
 
-    def scores(self, given: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    def scores(self, conditions: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         """Draw latent vectors, and states by the Gumbel trick."""
-        outputs = generated(self.network, self.known.layout, normal(rng, len(given), self.latent), given, self.skip)
+        outputs = generated(
+            self.network, self.paid.layout, normal(rng, len(conditions), self.latent), conditions, self.skip
+        )
         noise = torch.from_numpy(rng.gumbel(size=tuple(outputs.shape)).astype(np.float32))
-        places = self.known.layout.scores
-        noise[:, places] = torch.tensor(self.spread) * normal(rng, len(given), len(places))
+        places = self.paid.layout.scores
+        noise[:, places] = torch.tensor(self.spread) * normal(rng, len(conditions), len(places))
         return outputs + noise
 
     def settings(self) -> dict[str, Any]:
@@ -308,9 +310,9 @@ class GeneratorModel(DeepModel):
         return {"latent": latent, "spread": spread, "skip": bool(settings["skip"])}
 
 
-def generated(network: MLP, layout: Layout, latent: torch.Tensor, given: torch.Tensor, skip: bool) -> torch.Tensor:
+def generated(network: MLP, layout: Layout, latent: torch.Tensor, conditions: torch.Tensor, skip: bool) -> torch.Tensor:
     """Return (rows, width) outputs of a generator for latent normals and conditions."""
-    outputs: torch.Tensor = network(torch.cat([latent, given], dim=1))
+    outputs: torch.Tensor = network(torch.cat([latent, conditions], dim=1))
     if skip:
         added = torch.zeros_like(outputs)
         added[:, layout.scores] = latent[:, : len(layout.scores)]

@@ -46,13 +46,13 @@ class MLP(nn.Module):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Return (..., outputs)."""
-        found: Tensor = self.last(self.layers(inputs))
+        outputs: Tensor = self.last(self.layers(inputs))
         if self.direct is not None:
-            found = found + self.direct(inputs[..., inputs.shape[-1] - self.direct.in_features :])
-        return found
+            outputs = outputs + self.direct(inputs[..., inputs.shape[-1] - self.direct.in_features :])
+        return outputs
 
 
-class Judge(nn.Module):
+class Discriminator(nn.Module):
     """A critic of rows and their conditions: a network of both, and what each condition makes of each feature.
 
     The second is linear in the products of conditions and features, so that how the conditions' groups differ is seen
@@ -68,18 +68,18 @@ class Judge(nn.Module):
         Of the first weights.
     """
 
-    def __init__(self, width: int, given: int, hidden: int, seed: int) -> None:
+    def __init__(self, width: int, conditions: int, hidden: int, seed: int) -> None:
         super().__init__()
-        self.network = fresh(seed, width + given, hidden, 1, depth=2)
-        self.projection = nn.Linear(width, max(given, 1), bias=False)
+        self.network = fresh(seed, width + conditions, hidden, 1, depth=2)
+        self.projection = nn.Linear(width, max(conditions, 1), bias=False)
         nn.init.zeros_(self.projection.weight)
 
-    def forward(self, rows: Tensor, given: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, conditions: Tensor) -> Tensor:
         """Return (...,) log-odds that rows are patients'."""
-        found: Tensor = self.network(torch.cat([rows, given], dim=-1))[..., 0]
-        if given.shape[-1]:
-            found = found + (self.projection(rows) * given).sum(-1)
-        return found
+        odds: Tensor = self.network(torch.cat([rows, conditions], dim=-1))[..., 0]
+        if conditions.shape[-1]:
+            odds = odds + (self.projection(rows) * conditions).sum(-1)
+        return odds
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -106,13 +106,13 @@ def restored(sizes: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]], input
     if not (1 <= hidden <= LARGEST and 0 <= depth <= 16 and 0 <= direct <= inputs):
         raise ValueError("a network is larger than any of ours")
     network = MLP(inputs, hidden, outputs, depth=depth, normalised=bool(sizes["normalised"]), direct=direct)
-    found = {}
+    weights = {}
     for name, value in network.state_dict().items():
         array = arrays[f"net.{name}"]
         if array.shape != tuple(value.shape) or not np.isfinite(array).all():
             raise ValueError("weights do not fit the network")
-        found[name] = torch.from_numpy(array.astype(np.float32))
-    network.load_state_dict(found)
+        weights[name] = torch.from_numpy(array.astype(np.float32))
+    network.load_state_dict(weights)
     return network
 
 

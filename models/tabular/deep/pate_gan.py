@@ -17,9 +17,9 @@ from torch import Tensor
 
 from dpsynth.models.base import PlanItem, Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
-from dpsynth.models.tabular.deep.generator import Generator
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
-from dpsynth.models.tabular.deep.networks import Judge, seeded
+from dpsynth.models.tabular.deep.generator import RowGenerator
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
+from dpsynth.models.tabular.deep.networks import Discriminator, seeded
 from dpsynth.models.trainer import Trainer
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.pate import Panel
@@ -43,22 +43,32 @@ class PATEGAN(DeepSynthesizer):
 
     Parameters
     ----------
-    teachers
+    teachers : int, default 0
         How many; 0 for one to about ten patients.
-    rounds
+    rounds : int, default 30
         Rounds of teachers, student and generator.
-    asked
-        Made rows that the teachers vote on in a round.
-    hidden
+    asked : int, default 200
+        Generated rows that the teachers vote on in a round.
+    hidden : int, default 64
         Units of a hidden layer.
-    generator_steps
+    generator_steps : int, default 5
         Steps of the generator in a round.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts; the votes have the rest.
-    generator_rate
+    generator_rate : float, default 0.001
         Learning rate of the generator.
-    conditions
-        Columns that the networks read, with commas between; by default the schema's target and subgroups.
+    conditions : str or None, default None
+        Columns that the networks read, separated by commas; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = PATEGAN(rounds=10).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'rounds of votes']
     """
 
     name: ClassVar[str] = "pate-gan"
@@ -96,21 +106,21 @@ class PATEGAN(DeepSynthesizer):
         """Return the share of the budget for counts of columns."""
         return self.questions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> GeneratorModel:
         """Ask votes round by round; keep the generator."""
-        generator = Generator(known, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
-        student = Student(known, self.hidden)
-        teachers = self.teachers or max(FEWEST, round(known.rows / session.sensitivity / PART))
-        panel = _panel(known, teachers)
+        generator = RowGenerator(paid, hidden=2 * self.hidden, extra=16, rate=self.generator_rate)
+        student = Student(paid, self.hidden)
+        teachers = self.teachers or max(FEWEST, round(paid.rows / session.sensitivity / PART))
+        panel = _panel(paid, teachers)
         price = session.rho_left / self.rounds
         for step in range(self.rounds):
             report("asking teachers", step / self.rounds)
             with torch.no_grad():
-                made, asked = (torch.cat(generator.rows(count), dim=1) for count in (MADE, self.asked))
-            votes = session.votes(panel, made.numpy(), asked.numpy(), min(price, session.rho_left))
+                generated, asked = (torch.cat(generator.rows(count), dim=1) for count in (MADE, self.asked))
+            votes = session.votes(panel, generated.numpy(), asked.numpy(), min(price, session.rho_left))
             student.learn(asked, votes / teachers)
             for _ in range(self.generator_steps):
-                generator.step(ROWS, lambda rows, given: -student.judge(rows, given))
+                generator.step(ROWS, lambda rows, conditions: -student.discriminator(rows, conditions))
         report("asking teachers", 1.0)
         return generator.model(session)
 
@@ -120,8 +130,8 @@ class PATEGAN(DeepSynthesizer):
         return [PlanItem("rounds of votes", self.rounds, self.rounds * self.asked, 0.0, words)]
 
 
-def _panel(known: Known, teachers: int) -> Panel:
-    layout = known.layout
+def _panel(paid: PaidTable, teachers: int) -> Panel:
+    layout = paid.layout
     names = list(layout.codec.columns)
     return Panel(
         teachers,
@@ -133,10 +143,10 @@ def _panel(known: Known, teachers: int) -> Panel:
 class Student:
     """Learns the share of teachers that take a row for a patient's, from noisy shares of rows that were asked."""
 
-    def __init__(self, known: Known, hidden: int) -> None:
-        self._width = known.layout.width
-        self.judge = Judge(self._width, known.layout.condition_width, hidden, seed=5)
-        parameters = self.judge.parameters()
+    def __init__(self, paid: PaidTable, hidden: int) -> None:
+        self._width = paid.layout.width
+        self.discriminator = Discriminator(self._width, paid.layout.condition_width, hidden, seed=5)
+        parameters = self.discriminator.parameters()
         self._trainer = Trainer(torch.optim.AdamW(parameters, lr=STUDENT_RATE, weight_decay=STUDENT_DECAY))
         self._asked: list[Tensor] = []
         self._shares: list[Tensor] = []
@@ -149,5 +159,5 @@ class Student:
         rows, wanted = torch.cat(self._asked[-REMEMBERED:]), torch.cat(self._shares[-REMEMBERED:]) - 0.5
         for _ in range(STUDENT_STEPS):
             chosen = torch.randint(len(rows), (256,), generator=self._source)
-            found = self.judge(rows[chosen, : self._width], rows[chosen, self._width :])
-            self._trainer.descend((found - wanted[chosen]).square().mean())
+            odds = self.discriminator(rows[chosen, : self._width], rows[chosen, self._width :])
+            self._trainer.descend((odds - wanted[chosen]).square().mean())

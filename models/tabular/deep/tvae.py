@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients, row_loss
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import GeneratorModel, Known
+from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
 from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import private_trainer, with_margins
 from dpsynth.privacy.per_patient import Batch
@@ -29,16 +29,26 @@ class TVAE(DeepSynthesizer):
 
     Parameters
     ----------
-    latent, hidden
+    latent, hidden : int, default 8, 64
         Latent numbers, and units of the one hidden layer of encoder and decoder.
-    steps
+    steps : int, default 200
         Steps of the training.
-    questions
+    questions : float, default 0.2
         Share of the budget for counts.
-    rate
+    rate : float, default 0.01
         Learning rate.
-    conditions
-        Columns that the decoder reads, with commas between; by default the schema's target and subgroups.
+    conditions : str or None, default None
+        Columns that the decoder reads, separated by commas; by default the schema's target and subgroups.
+
+    Examples
+    --------
+    >>> from dpsynth import Budget, Schema
+    >>> schema = Schema.parse(
+    ...     "{name: ward, target: died, columns: {sex: {type: categorical, values: [f, m]}, died: {type: boolean}}}"
+    ... )
+    >>> plan = TVAE(steps=100).plan(schema, Budget(1.0, 1e-6), rows=5000)
+    >>> [item.what for item in plan.items]
+    ['columns', 'steps of a private training']
     """
 
     name: ClassVar[str] = "tvae"
@@ -64,32 +74,32 @@ class TVAE(DeepSynthesizer):
         self.rate = rate
         self.conditions = conditions
 
-    def learn(self, session: Session, known: Known, report: Progress) -> GeneratorModel:
+    def learn(self, session: Session, paid: PaidTable, report: Progress) -> GeneratorModel:
         """Train encoder and decoder; keep the decoder."""
-        objective = Autoencoder(known.layout, self.latent, self.hidden)
+        objective = RowAutoencoder(paid.layout, self.latent, self.hidden)
         trainer = private_trainer(objective, rate=self.rate, steps=self.steps, report=report)
-        session.train(objective, trainer.update, expected=expected_patients(session, known), state=trainer.state)
+        session.train(objective, trainer.update, expected=expected_patients(session, paid), state=trainer.state)
         trainer.finish()
         return GeneratorModel(
             session.codec,
             session.statement(),
-            known=known,
+            paid=paid,
             network=objective.decoder,
             latent=self.latent,
-            spread=objective.spread.weight.detach()[: len(known.layout.scores), 0].clamp(-5, 1).exp().tolist(),
+            spread=objective.spread.weight.detach()[: len(paid.layout.scores), 0].clamp(-5, 1).exp().tolist(),
         )
 
 
-class Autoencoder(TableObjective):
+class RowAutoencoder(TableObjective):
     """The evidence lower bound of rows, negated."""
 
     def __init__(self, layout: Layout, latent: int, hidden: int) -> None:
         super().__init__(layout)
-        given = layout.condition_width
+        width = layout.condition_width
         self._layout = layout
         self._latent = latent
-        self.encoder = fresh(1, layout.width + given, hidden, 2 * latent, depth=1)
-        self.decoder = with_margins(fresh(2, latent + given, hidden, layout.width, depth=1, direct=given), layout)
+        self.encoder = fresh(1, layout.width + width, hidden, 2 * latent, depth=1)
+        self.decoder = with_margins(fresh(2, latent + width, hidden, layout.width, depth=1, direct=width), layout)
         self.spread = nn.Linear(1, max(1, len(layout.scores)), bias=False)  # a layer, for its rule of gradients
         nn.init.zeros_(self.spread.weight)
 
@@ -99,11 +109,11 @@ class Autoencoder(TableObjective):
 
     def forward(self, batch: Batch) -> Tensor:
         """Return (patients,) losses: what the decoder misses, and what the code tells beyond the prior."""
-        rows, given = batch["rows"], batch["given"]
-        mean, log_variance = self.encoder(torch.cat([rows, given], dim=-1)).chunk(2, dim=-1)
+        rows, conditions = batch["rows"], batch["given"]
+        mean, log_variance = self.encoder(torch.cat([rows, conditions], dim=-1)).chunk(2, dim=-1)
         log_variance = log_variance.clamp(-8, 4)
         latent = mean + torch.exp(log_variance / 2) * batch["noise"][:, None]
-        outputs = self.decoder(torch.cat([latent, given], dim=-1))
+        outputs = self.decoder(torch.cat([latent, conditions], dim=-1))
         told = (mean.square() + log_variance.exp() - 1 - log_variance).sum(-1) / 2
         spread = self.spread(torch.ones_like(rows[..., :1]))
         loss: Tensor = row_loss(self._layout, outputs, rows, spread) + told

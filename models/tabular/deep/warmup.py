@@ -11,9 +11,9 @@ import numpy as np
 
 from dpsynth.models.base import Progress
 from dpsynth.models.tabular.binning import totals
-from dpsynth.models.tabular.deep.conditions import MOST_STATES, Conditions, condition_columns
+from dpsynth.models.tabular.deep.conditions import MOST_STATES, ConditionTable, condition_columns
 from dpsynth.models.tabular.deep.layout import Layout
-from dpsynth.models.tabular.deep.model import Known
+from dpsynth.models.tabular.deep.model import PaidTable
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.models.tabular.prism import Prism
@@ -24,7 +24,7 @@ WARMUPS = ("prism", "independent", "none")
 
 def warm_known(
     session: Session, name: str, rows: int, wanted: list[str] | None, report: Progress
-) -> tuple[Known, Mapping[str, Any]]:
+) -> tuple[PaidTable, Mapping[str, Any]]:
     """Fit a marginal-based model with all that questions may cost.
 
     Returns
@@ -37,13 +37,13 @@ def warm_known(
     codes = model.sample_codes(rows, {}, np.random.default_rng(0))
     bins = model.bins
     proportions = {c: totals(bins.maps[c][codes[c]], np.full(rows, 1 / rows), bins.shape[c]) for c in codes}
-    known = OneWay(bins, proportions, dict.fromkeys(codes, 0.0), float(model.rows), {})
-    sizes = known.merged(session.codec, MOST_STATES).bins.shape
+    counts = OneWay(bins, proportions, dict.fromkeys(codes, 0.0), float(model.rows), {})
+    sizes = counts.merged(session.codec, MOST_STATES).bins.shape
     columns = condition_columns(session.schema, sizes, wanted)
-    layout = Layout.of(session.codec, known, columns, MOST_STATES)
+    layout = Layout.of(session.codec, counts, columns, MOST_STATES)
     states = np.ravel_multi_index(
         [np.zeros(rows, dtype=int), *(layout.bins.maps[c][codes[c]] for c in columns)], (1, *layout.condition_sizes)
     )
     table = np.bincount(states, minlength=prod(layout.condition_sizes)).reshape(layout.condition_sizes) / rows
-    noise = max((one.sigma for one in model.released() if one.columns[0] in columns), default=0.0)
-    return Known(layout, Conditions(columns, table, noise), model.rows, model.released()), codes
+    noise = max((released.sigma for released in model.released() if released.columns[0] in columns), default=0.0)
+    return PaidTable(layout, ConditionTable(columns, table, noise), model.rows, model.released()), codes

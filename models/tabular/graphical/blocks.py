@@ -169,21 +169,21 @@ class JointBlock:
 
     def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
         """Minimise the dual over the parameters of all measurements of the block."""
-        known = np.concatenate([parameters[i].ravel() for i in self._indices])
+        potentials = np.concatenate([parameters[i].ravel() for i in self._indices])
         logs = self._floor.logs(marginal).ravel()
         logs -= np.log(np.exp(logs).sum())
         gain = 0.0
         for _ in range(INNER_STEPS):
             chances = np.exp(logs)
-            gradient = self._design @ chances - self._values + self._slack * known
+            gradient = self._design @ chances - self._values + self._slack * potentials
             step = self._direction(chances, gradient)
             slope = float(gradient @ step)
             if slope > -SETTLED:
                 break
-            step, logs, less = self._search(known, step, logs, slope)
-            known = known + step
+            step, logs, less = self._search(potentials, step, logs, slope)
+            potentials = potentials + step
             gain += less
-        for i, table, shape in zip(self._indices, np.split(known, self._cuts), self._shapes, strict=True):
+        for i, table, shape in zip(self._indices, np.split(potentials, self._cuts), self._shapes, strict=True):
             parameters[i] = table.reshape(shape)
         return self._floor.factor(marginal, logs.reshape(self._shape)), gain
 
@@ -200,7 +200,7 @@ class JointBlock:
         hessian[np.diag_indices(len(mean))] += self._slack
         return np.asarray(-np.linalg.solve(hessian, gradient))
 
-    def _search(self, known: Array, step: Array, logs: Array, slope: float) -> tuple[Array, Array, float]:
+    def _search(self, parameters: Array, step: Array, logs: Array, slope: float) -> tuple[Array, Array, float]:
         """Halve the step until the dual falls; returns the step, the log chances after it and the decrease."""
         lift = step @ self._design
         for halvings in range(40):
@@ -209,7 +209,7 @@ class JointBlock:
             top = float(moved.max())
             log_partition = top + float(np.log(np.exp(moved - top).sum()))
             part = share * step
-            rise = log_partition - float(part @ (self._values - self._slack * (known + 0.5 * part)))
+            rise = log_partition - float(part @ (self._values - self._slack * (parameters + 0.5 * part)))
             if rise <= 1e-4 * share * slope:
                 return part, moved - log_partition, -rise
         return np.zeros_like(step), logs, 0.0

@@ -39,7 +39,7 @@ from dpsynth.models.tabular.graphical.measurement import Key, Measurement, Overl
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
 from dpsynth.progress import Progress
 
-__all__ = ["Fit", "Measurement", "Zero", "centring", "estimate", "merging"]
+__all__ = ["Estimate", "Measurement", "Zero", "centring", "estimate", "merging"]
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ SLOW = 0.3
 
 
 @dataclass(frozen=True)
-class Fit:
+class Estimate:
     """A fitted log-linear model on a junction tree.
 
     Attributes
@@ -188,7 +188,7 @@ def estimate(
     tolerance: float = 1e-4,
     max_steps: int = 1000,
     progress: Progress | None = None,
-) -> Fit:
+) -> Estimate:
     """Fit the maximum-entropy model to noisy marginals.
 
     Parameters
@@ -200,7 +200,7 @@ def estimate(
     zeros
         Structural zeros: columns and a boolean table, True where a combination cannot occur.
     warm
-        `Fit.parameters` of an earlier fit; parameters of measurements that it does not know start at 0.
+        `Estimate.parameters` of an earlier fit; parameters of measurements that it does not know start at 0.
     tree
         A junction tree that covers every measurement and every zero; built when absent.
     tolerance
@@ -212,7 +212,7 @@ def estimate(
 
     Returns
     -------
-    Fit
+    Estimate
         The fitted model.
 
     Raises
@@ -224,6 +224,15 @@ def estimate(
     problem = _Problem(tree, measurements, zeros)
     for i, m in enumerate(problem.measurements):
         problem.parameters[i] = np.array((warm or {}).get(m.key, problem.parameters[i]))
+    tables, dual, steps = _minimised(problem, tolerance, max_steps, progress)
+    parameters = {m.key: table for m, table in zip(problem.measurements, problem.parameters, strict=True)}
+    return Estimate(tree, tables.beliefs(), parameters, dual, steps)
+
+
+def _minimised(
+    problem: _Problem, tolerance: float, max_steps: int, progress: Progress | None
+) -> tuple[CliqueTables, float, int]:
+    """Sweep until the dual settles; return the tables, the dual, and the number of steps taken."""
     tables, dual = problem.propagate()
     extrapolation, last = Anderson(), np.inf
     for step in range(1, max_steps + 1):
@@ -239,8 +248,7 @@ def estimate(
             break
     else:
         log.warning("the fit stopped after %d steps before it had converged", max_steps)
-    parameters = {m.key: table for m, table in zip(problem.measurements, problem.parameters, strict=True)}
-    return Fit(tree, tables.beliefs(), parameters, dual, step)
+    return tables, dual, step
 
 
 def _extrapolate(
@@ -252,11 +260,11 @@ def _extrapolate(
     if proposal is None:
         return tables, dual
     problem.flat = proposal
-    fresh, found = problem.propagate()
-    if not found < dual:
+    fresh, proposed_dual = problem.propagate()
+    if not proposed_dual < dual:
         problem.flat = end
         extrapolation.forget()
         return tables, dual
     for block in problem.blocks:
         block.restart()
-    return fresh, found
+    return fresh, proposed_dual

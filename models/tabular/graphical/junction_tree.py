@@ -91,11 +91,11 @@ def _maximal_cliques(domain: Mapping[str, int], cliques: Iterable[Iterable[str]]
         for a, b in combinations(clique, 2):
             neighbours[index[a]] |= 1 << index[b]
             neighbours[index[b]] |= 1 << index[a]
-    found: list[int] = []
+    maximal: list[int] = []
     for members in _eliminate(neighbours, [int(size) for size in domain.values()]):
-        if not any(members & other == members for other in found):
-            found.append(members)
-    return found
+        if not any(members & other == members for other in maximal):
+            maximal.append(members)
+    return maximal
 
 
 def _eliminate(neighbours: list[int], sizes: list[int]) -> list[int]:
@@ -106,16 +106,16 @@ def _eliminate(neighbours: list[int], sizes: list[int]) -> list[int]:
     neighbours = list(neighbours)
     weights = [prod(sizes[j] for j in _bits(around | 1 << i)) for i, around in enumerate(neighbours)]
     left = set(range(len(neighbours)))
-    made = []
+    cliques = []
     while left:
         i = min(left, key=weights.__getitem__)
         around = neighbours[i]
-        made.append(around | 1 << i)
+        cliques.append(around | 1 << i)
         left.remove(i)
         for j in _bits(around):
             neighbours[j] = (neighbours[j] | around) & ~(1 << i | 1 << j)
             weights[j] = prod(sizes[m] for m in _bits(neighbours[j] | 1 << j))
-    return made
+    return cliques
 
 
 def _span(domain: Mapping[str, int], cliques: list[Clique]) -> JunctionTree:

@@ -85,10 +85,10 @@ def centring(size: int) -> Array:
 
 def pooled(measurements: Sequence[Measurement]) -> list[Measurement]:
     """Average repeated measurements of the same thing by their precision; the fit to the average is the same."""
-    found: dict[Key, list[Measurement]] = {}
+    repeats: dict[Key, list[Measurement]] = {}
     for m in measurements:
-        found.setdefault(m.key, []).append(m)
-    return [_average(same) if len(same) > 1 else same[0] for same in found.values()]
+        repeats.setdefault(m.key, []).append(m)
+    return [_average(same) if len(same) > 1 else same[0] for same in repeats.values()]
 
 
 def _average(same: Sequence[Measurement]) -> Measurement:
@@ -132,11 +132,11 @@ class Overlaps:
 
     def __init__(self, measurements: Sequence[Measurement]):
         self.measurements = measurements
-        found: dict[Clique, list[Share]] = {}
+        shares_of: dict[Clique, list[Share]] = {}
         for i, m in enumerate(measurements):
             for columns, share in _shares(i, m) if m.plain else ():
-                found.setdefault(columns, []).append(share)
-        self._common = [shares for shares in found.values() if len(shares) > 1]
+                shares_of.setdefault(columns, []).append(share)
+        self._common = [shares for shares in shares_of.values() if len(shares) > 1]
 
     def reconciled(self) -> list[Array]:
         """Return the measured values, with plain marginals that agree where they overlap and sum to 1."""
@@ -171,10 +171,10 @@ class Overlaps:
 
 def _shares(index: int, m: Measurement) -> list[tuple[Clique, Share]]:
     places = range(len(m.columns))
-    found = []
+    shares = []
     for kept in (c for size in range(1, len(m.columns) + 1) for c in combinations(places, size)):
         axes = tuple(a for a in places if a not in kept)
         shape = tuple(m.values.shape[a] if a in kept else 1 for a in places)
         cells = prod(m.values.shape[a] for a in axes)
-        found.append((tuple(m.columns[a] for a in kept), Share(index, axes, shape, cells, m.slack * cells)))
-    return found
+        shares.append((tuple(m.columns[a] for a in kept), Share(index, axes, shape, cells, m.slack * cells)))
+    return shares

@@ -31,8 +31,8 @@ class Pairs:
 
     def all(self) -> dict[tuple[str, str], Array]:
         """Return the marginal of every pair of columns, both in domain order."""
-        found = {(column, other): table for column in self._tree.domain for other, table in self._of(column)}
-        return {pair: found[pair] for pair in combinations(self._tree.domain, 2)}
+        tables = {(column, other): table for column in self._tree.domain for other, table in self._of(column)}
+        return {pair: tables[pair] for pair in combinations(self._tree.domain, 2)}
 
     def _of(self, column: str) -> Iterator[tuple[str, Array]]:
         """Walk away from the cliques that hold a column, to all others."""
@@ -57,5 +57,5 @@ class Pairs:
         both = shared + tuple(c for c in wanted if c not in shared)
         table = take(self._tables[i], self._tree.cliques[i], both)
         weight = take(table, both, shared)
-        given = np.divide(message, weight, out=np.zeros_like(message), where=weight > 0)
-        return sum_product([(given, (column, *shared)), (table, both)], (column, *wanted))
+        conditional = np.divide(message, weight, out=np.zeros_like(message), where=weight > 0)
+        return sum_product([(conditional, (column, *shared)), (table, both)], (column, *wanted))
