@@ -1,6 +1,6 @@
 """Differences between groups: changes against the real-trained model, their differences, and gaps of rates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -165,8 +165,7 @@ def gap_results(judged: Judged) -> list[Result]:
     places = judged.estimable(metric)
     results: list[Result] = []
     for arm, found in judged.scores.items():
-        fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
-        fields |= {"disclosure": terms.disclosure, "subject": judged.trained[arm].learner}
+        fields = _fields_of_arm(judged, arm, places)
         if not places:
             results.append(not_estimable("worst_group", "no group is large enough", **fields))
         if len(places) < 2:
@@ -184,42 +183,44 @@ def gap_results(judged: Judged) -> list[Result]:
     return results
 
 
-Difference = Callable[..., float]
-
-
 def parity_results(judged: Judged) -> list[Result]:
-    """Return equalised odds and demographic parity differences of each arm (fairlearn's definitions), binary targets.
+    """Return equalised odds and demographic parity differences of each arm, of a binary target.
 
-    Groups in which a rate is not estimable are left out; `n` is the number of groups. The interval is that of the
-    largest difference in each bootstrap draw: it lies high where groups are small.
+    The first is the larger of the ranges of true and of false positive rates over groups (Hardt et al. 2016), the
+    second the range of the shares that are alarmed. Groups in which a rate is not estimable are left out; `n` is the
+    number of groups. The interval is that of the largest difference in each bootstrap draw: it lies high where groups
+    are small.
     """
-    from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
-
     if judged.exam.task.kind != "binary":
         return []
-    results = _parity(judged, "equalized_odds", ("tpr", "fpr"), equalized_odds_difference)
-    return results + _parity(judged, "demographic_parity", ("selected",), demographic_parity_difference)
+    results = _parity(judged, "equalized_odds", ("tpr", "fpr"))
+    return results + _parity(judged, "demographic_parity", ("selected",))
 
 
-def _parity(judged: Judged, metric: str, rates: tuple[str, ...], difference: Difference) -> list[Result]:
-    exam = judged.exam
+def _parity(judged: Judged, metric: str, rates: tuple[str, ...]) -> list[Result]:
     places = judged.estimable(metric)
     results: list[Result] = []
-    for arm, found in judged.scores.items():
-        fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
-        fields |= {"disclosure": exam.terms.disclosure, "subject": judged.trained[arm].learner}
+    for arm, scores in judged.scores.items():
+        fields = _fields_of_arm(judged, arm, places)
         if len(places) < 2:
             results.append(not_estimable(metric, "fewer than two groups are large enough", **fields))
             continue
-        rows = np.concatenate([judged.cells[place].rows for place in places])
-        names = np.concatenate([np.full(len(judged.cells[place].rows), place) for place in places])
-        value = np.mean(
-            [
-                difference(exam.truth[rows].astype(int), part.guesses[rows], sensitive_features=names)
-                for part in judged.trained[arm].predictions
-            ]
-        )
-        spread = [np.ptp([found[place].draws[rate] for place in places], axis=0) for rate in rates]
-        interval = percentile(np.max(spread, axis=0), found[0].covers, exam.terms.level)
+        groups = [judged.cells[place].rows for place in places]
+        value = np.mean([_range(judged.exam.truth, part, groups, rates) for part in judged.trained[arm].predictions])
+        spread = [np.ptp([scores[place].draws[rate] for place in places], axis=0) for rate in rates]
+        interval = percentile(np.max(spread, axis=0), scores[0].covers, judged.exam.terms.level)
         results.append(estimate(metric, float(value), interval=interval, **fields))
     return results
+
+
+def _range(truth: NDArray[np.bool_], prediction: Prediction, groups: Sequence[Ints], rates: Sequence[str]) -> float:
+    """Return the largest range over groups of a share of alarms: among those with, without the outcome, or all."""
+    counted = {"tpr": truth, "fpr": ~truth, "selected": np.ones(len(truth), dtype=bool)}
+    alarms = [[prediction.guesses[rows][counted[rate][rows]].mean() for rows in groups] for rate in rates]
+    return float(np.ptp(alarms, axis=1).max())
+
+
+def _fields_of_arm(judged: Judged, arm: str, places: Sequence[int]) -> dict[str, Any]:
+    """Return what a result that compares groups of one arm says of itself."""
+    fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
+    return fields | {"disclosure": judged.exam.terms.disclosure, "subject": judged.trained[arm].learner}
