@@ -24,7 +24,17 @@ from dpsynth.evaluation.results import Result, Results, estimate, not_estimable
 from dpsynth.evaluation.scores import Ranking, Weights
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["ARMS", "REAL", "WITH_SYNTHETIC", "Drawn", "Exam", "arms_of", "augmentation", "binary_task", "smote"]
+__all__ = [
+    "ARMS",
+    "REAL",
+    "WITH_SYNTHETIC",
+    "AugmentationExam",
+    "Drawn",
+    "arms_of",
+    "augmentation",
+    "binary_task",
+    "smote",
+]
 
 REAL = "real only"
 WITH_SYNTHETIC = "real + synthetic"
@@ -62,7 +72,7 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Exam:
+class AugmentationExam:
     """Real patients that no arm has seen.
 
     Parameters
@@ -198,14 +208,14 @@ def _most_frequent(codes: Ints) -> Ints:
     return np.asarray(codes[np.arange(len(codes)), times.argmax(axis=1)])
 
 
-def augmentation(trainings: Sequence[Mapping[str, Training]], exam: Exam, progress: Progress) -> Results:
+def augmentation(trainings: Sequence[Mapping[str, Training]], exam: AugmentationExam, progress: Progress) -> Results:
     """Train every arm of every draw and test it.
 
     Parameters
     ----------
     trainings : sequence of mapping
         For each draw what each arm trains on (`arms_of`).
-    exam : Exam
+    exam : AugmentationExam
     progress : callable
 
     Returns
@@ -233,7 +243,7 @@ def augmentation(trainings: Sequence[Mapping[str, Training]], exam: Exam, progre
     return Results(found)
 
 
-def _trained(table: Table, heavier: Floats | None, exam: Exam, learner: str) -> Prediction:
+def _trained(table: Table, heavier: Floats | None, exam: AugmentationExam, learner: str) -> Prediction:
     return fit_predict(table, exam.task, learner, exam.terms.seed, weights=heavier)(exam.test)
 
 
@@ -242,7 +252,7 @@ def _auroc(truth: Mask, found: Prediction, times: Weights) -> dict[str, Floats]:
 
 
 def _part(
-    arms: Mapping[str, Sequence[Prediction]], rows: Ints, exam: Exam, fields: dict[str, Any], times: Weights
+    arms: Mapping[str, Sequence[Prediction]], rows: Ints, exam: AugmentationExam, fields: dict[str, Any], times: Weights
 ) -> list[Result]:
     """Return the scores of all arms among some rows."""
     truth, terms = exam.task.truth(exam.test)[rows], exam.terms

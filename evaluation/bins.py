@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["BinKind", "Binned", "Bins", "public_edges", "quantile_edges"]
+__all__ = ["BinKind", "Binned", "JudgingBins", "public_edges", "quantile_edges"]
 
 BinKind = Literal["public", "quantile"]
 
@@ -88,7 +88,7 @@ class Binned:
 
 
 @dataclass(frozen=True)
-class Bins:
+class JudgingBins:
     """A rule from values to cells for every column.
 
     Parameters
@@ -104,7 +104,7 @@ class Bins:
     most: int = MOST
 
     @classmethod
-    def of(cls, reference: Table, kind: BinKind, cells: int = CELLS) -> "Bins":
+    def of(cls, reference: Table, kind: BinKind, cells: int = CELLS) -> "JudgingBins":
         """Return the rule for the columns of `reference`; only ``quantile`` looks at its values."""
         cut = quantile_edges if kind == "quantile" else public_edges
         numbers = {name: variable for name, variable in reference.variables.items() if variable.numeric}

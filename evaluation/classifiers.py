@@ -21,7 +21,7 @@ from dpsynth.evaluation.table import Floats, Table
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["ARM", "Answers", "Classifier", "answers", "examined", "image_answers"]
+__all__ = ["ARM", "Classifier", "ClassifierAnswers", "answers", "examined", "image_answers"]
 
 ARM = "dp_classifier"
 
@@ -74,7 +74,7 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Answers:
+class ClassifierAnswers:
     """What one classifier says about all rows of the test and of the training cohort.
 
     Parameters
@@ -88,7 +88,7 @@ class Answers:
     train: Floats
 
 
-def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> Answers:
+def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> ClassifierAnswers:
     """Ask a classifier about the rows of test and training patients.
 
     Raises
@@ -102,7 +102,9 @@ def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: 
             f"classifier: {one.beside!r} is a learner of images; beside rows it is {' or '.join(LEARNERS)}."
         )
     width = (len(task.classes),) if task.kind == "multiclass" else ()
-    return Answers(one.beside, *(_asked(one, cohort, task, (len(cohort), *width), seed) for cohort in (test, train)))
+    return ClassifierAnswers(
+        one.beside, *(_asked(one, cohort, task, (len(cohort), *width), seed) for cohort in (test, train))
+    )
 
 
 def image_answers(
@@ -158,12 +160,12 @@ def _shuffled(cohort: "Cohort", target: str, seed: int) -> "Cohort":
     return replace(cohort, table=cohort.table.set_column(place, cohort.table.field(place), mixed))
 
 
-def examined(found: Sequence[Answers], train: Table, exam: Exam) -> list[Trained]:
+def examined(found: Sequence[ClassifierAnswers], train: Table, exam: Exam) -> list[Trained]:
     """Return an arm for each learner that classifiers stand beside, several fits of one being its draws.
 
     Parameters
     ----------
-    found : sequence of Answers
+    found : sequence of ClassifierAnswers
     train : Table
         All real training patients: their risks set the threshold of an alarm as for learners trained here.
     exam : Exam
@@ -175,7 +177,7 @@ def examined(found: Sequence[Answers], train: Table, exam: Exam) -> list[Trained
     ]
 
 
-def _prediction(one: Answers, train: Table, exam: Exam) -> Prediction:
+def _prediction(one: ClassifierAnswers, train: Table, exam: Exam) -> Prediction:
     task, scores = exam.task, one.test[exam.test.places]
     if task.kind == "numeric":
         return Prediction(scores, scores)

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import Exam, train_all
-from dpsynth.evaluation.bins import Bins
-from dpsynth.evaluation.classifiers import Answers, Classifier, answers, examined
+from dpsynth.evaluation.bins import JudgingBins
+from dpsynth.evaluation.classifiers import Classifier, ClassifierAnswers, answers, examined
 from dpsynth.evaluation.fairness import group_results, judge
 from dpsynth.evaluation.gaps import changes
 from dpsynth.evaluation.groups import Grouping, grouping
@@ -41,7 +41,7 @@ def follow(
     subgroups: Sequence[str | Sequence[str]] | None = None,
     seed: int = 0,
 ) -> Results:
-    """Return the results that a `Run` needs: TVD of pairs, utility, groups and their sizes.
+    """Return the results that a `SweepRun` needs: TVD of pairs, utility, groups and their sizes.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def follow(
 def _pairs(test: Table, arms: dict[str, Table], terms: Protocol) -> list[Result]:
     """Return the mean TVD of pairs of columns for each arm."""
     rows = min(terms.rows_counted, *(len(one) for one in arms.values()))
-    rule = Bins.of(test, "quantile")
+    rule = JudgingBins.of(test, "quantile")
     reference = rule.apply(test.at_most(terms.rows_counted, terms.seed))
     return [
         mean_tvd(reference, rule.apply(one.at_most(rows, terms.seed)), 2, terms, arm=arm, words=rule.words)
@@ -113,7 +113,7 @@ def _learned(
     groupings: Sequence[Grouping],
     terms: Protocol,
     *,
-    said: Sequence[Answers],
+    said: Sequence[ClassifierAnswers],
 ) -> list[Result]:
     """Return scores of every learner and arm, and what the groups gain or lose."""
     rows = min(terms.rows, *(len(one) for one in arms.values()))

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.evaluation.bins import BinKind, Bins
+from dpsynth.evaluation.bins import BinKind, JudgingBins
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
 from dpsynth.evaluation.learners import LEARNERS, Task, fit_predict, task_of
 from dpsynth.evaluation.marginals import mean_tvd
@@ -68,7 +68,7 @@ def first_look(
 
 
 def _tables(arms: dict[str, Table], bins: BinKind, terms: Protocol) -> list[Result]:
-    rule = Bins.of(arms["train"], bins)
+    rule = JudgingBins.of(arms["train"], bins)
     binned = {name: rule.apply(table) for name, table in arms.items()}
     results = []
     for order in range(1, min(3, len(arms["train"].names)) + 1):

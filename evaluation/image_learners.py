@@ -90,12 +90,12 @@ class Fitted(Protocol):
         ...
 
 
-Fit = Callable[[Lesson, int], Fitted]
+ImageFit = Callable[[Lesson, int], Fitted]
 
 
-def image_learners() -> Mapping[str, Fit]:
+def image_learners() -> Mapping[str, ImageFit]:
     """Return the learners by name; a DenseNet too where there are a GPU and MONAI."""
-    found: dict[str, Fit] = {CNN: fit_cnn, MLP: fit_mlp}
+    found: dict[str, ImageFit] = {CNN: fit_cnn, MLP: fit_mlp}
     if _gpu() and importlib.util.find_spec("monai") is not None:
         found["DenseNet121"] = lambda lesson, seed: fit_cnn(lesson, seed, densenet)
     return found

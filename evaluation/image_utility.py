@@ -137,7 +137,7 @@ def _of_learner(learner: str, gallery: Gallery, groupings: Sequence[Grouping]) -
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _GroupScores:
     """What every arm scores in a group.
 
     Parameters
@@ -176,7 +176,9 @@ def _of_group(
     fields = {**fields, "group": group.label, "n": group.number, "detail": detail}
     if group.number < least:
         return [not_estimable(one, group.lacks(one, least), arm=arm, **fields) for arm in found for one in OVERALL]
-    judged = _Judged({arm: _scored(draws, group, times) for arm, draws in found.items()}, gallery.terms.level, fields)
+    judged = _GroupScores(
+        {arm: _scored(draws, group, times) for arm, draws in found.items()}, gallery.terms.level, fields
+    )
     results: list[Result] = []
     for arm, scores in judged.scored.items():
         more = {"trained_images": gallery.trained_images(arm), "draws": scores.count}
@@ -193,7 +195,7 @@ def _scored(draws: Sequence[Prediction], group: _Group, times: Weights) -> ArmSc
     return ArmScores.of(parts, partial(image_scores, group), times[:, group.rows])
 
 
-def _of_classes(group: _Group, arm: str, judged: _Judged, gallery: Gallery) -> list[Result]:
+def _of_classes(group: _Group, arm: str, judged: _GroupScores, gallery: Gallery) -> list[Result]:
     """Return what is recognised of each class."""
     task, least = gallery.classes, gallery.terms.smallest
     results: list[Result] = []

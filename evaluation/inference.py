@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.regression import Fit, linear, logistic
+from dpsynth.evaluation.regression import RegressionFit, linear, logistic
 from dpsynth.evaluation.results import Interval, Result, estimate, not_estimable
 from dpsynth.evaluation.table import Floats, Table
 
@@ -120,7 +120,7 @@ def _independent(features: Floats) -> NDArray[np.bool_]:
     return kept
 
 
-def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], Fit]:
+def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], RegressionFit]:
     """Fit the regression on the columns that are kept."""
     if not kept.any():
         raise InputError("no row is complete in all predictors")

@@ -10,7 +10,7 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation.alike import under_one_schema
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
-from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
+from dpsynth.evaluation.classifiers import Classifier, ClassifierAnswers, answers, image_answers
 from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
@@ -320,7 +320,7 @@ def _tables(test: "Cohort", train: "Cohort", drawn: "Mapping[str, Sequence[Cohor
 
 def _answers(
     classifiers: Sequence[Classifier], test: "Cohort", train: "Cohort", table: Table, *, target: str | None, seed: int
-) -> tuple[list[Answers], dict[str, list[Floats]]]:
+) -> tuple[list[ClassifierAnswers], dict[str, list[Floats]]]:
     """Return what classifiers say of rows, and what they say of images."""
     if not classifiers:
         return [], {}

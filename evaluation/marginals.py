@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.evaluation.bins import Binned, Bins
+from dpsynth.evaluation.bins import Binned, JudgingBins
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Result, estimate
 from dpsynth.evaluation.table import Floats, Table
-from dpsynth.evaluation.tvd import Clique, Distance, cliques, distance
+from dpsynth.evaluation.tvd import Clique, MeanTVD, cliques, distance
 
 __all__ = ["Draws", "mean_tvd", "tvd_results"]
 
@@ -40,7 +40,7 @@ def _about(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], 
     return {"marginals": which, "reference_rows": len(reference), "rows": len(others[0]), "draws": len(others)}
 
 
-def _tvd_result(found: Distance, order: int, terms: Protocol, arm: str, detail: Mapping[str, Any]) -> Result:
+def _tvd_result(found: MeanTVD, order: int, terms: Protocol, arm: str, detail: Mapping[str, Any]) -> Result:
     return estimate(
         f"tvd_{order}way",
         found.value,
@@ -52,7 +52,7 @@ def _tvd_result(found: Distance, order: int, terms: Protocol, arm: str, detail: 
     )
 
 
-def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms: Protocol) -> list[Result]:
+def tvd_results(reference: Binned, arms: Draws, bins: JudgingBins, shown: Table, terms: Protocol) -> list[Result]:
     """Return mean TVD of one, two and three columns for each arm, its excess over ``real``, and TVD column by column.
 
     Parameters
@@ -60,7 +60,7 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     reference : Binned
     arms : mapping of str to sequence of Binned
         ``real`` (other real patients) and at least one other arm; draws of each.
-    bins : Bins
+    bins : JudgingBins
     shown : Table
         The reference before binning, for labels.
     terms : Protocol
@@ -79,7 +79,7 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     return results + _columns(reference, arms, bins, shown, terms)
 
 
-def _worst(found: Distance, real: Distance, sets: Sequence[Clique], count: int = 15) -> dict[str, Any]:
+def _worst(found: MeanTVD, real: MeanTVD, sets: Sequence[Clique], count: int = 15) -> dict[str, Any]:
     """Return the marginals in which the cohort differs most from the reference beyond what real patients do."""
     places = np.argsort(-(found.each - real.each), kind="stable")[:count]
     return {
@@ -97,7 +97,7 @@ def _independent(real: Binned, seed: int) -> Binned:
 
 
 def _excess(
-    found: Distance, real: Distance, order: int, terms: Protocol, arm: str, *, floor: Distance | None = None
+    found: MeanTVD, real: MeanTVD, order: int, terms: Protocol, arm: str, *, floor: MeanTVD | None = None
 ) -> Result:
     """Return by how much a distance exceeds that of real patients; `detail` has the same of independent columns."""
     value, interval = found.less(real, terms.level)
@@ -108,7 +108,7 @@ def _excess(
     return estimate(f"tvd_{order}way_excess", value, interval=interval, **fields)
 
 
-def _columns(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms: Protocol) -> list[Result]:
+def _columns(reference: Binned, arms: Draws, bins: JudgingBins, shown: Table, terms: Protocol) -> list[Result]:
     """Return the TVD of each column of the synthetic arm, with both histograms."""
     results = []
     for name in reference.codes:

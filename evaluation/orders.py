@@ -57,7 +57,7 @@ def order_results(reference: Table, arms: Arms, pairs: Sequence[Pair], terms: Pr
     for pair in pairs:
         if not all(name in reference.variables for name in pair):
             continue
-        judged = _Judged(reference, less["real"][0], pair, terms)
+        judged = _OrderedPair(reference, less["real"][0], pair, terms)
         for arm, draws in less.items():
             fields = {"arm": arm, "subject": " to ".join(pair), "disclosure": terms.disclosure}
             results += guarded(_wanted(arm), partial(judged.results, draws, fields), **fields)
@@ -77,7 +77,7 @@ def _differences(table: Table, pair: Pair) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _OrderedPair:
     """One pair among the test patients, beside other real patients."""
 
     reference: Table

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from dpsynth.errors import InputError
 from dpsynth.evaluation.table import Floats, Ints
 
-__all__ = ["Fit", "linear", "logistic"]
+__all__ = ["RegressionFit", "linear", "logistic"]
 
 #: A linear predictor beyond this (odds of 1 to 10^13) means that the data separate the outcome.
 SEPARATED = 30.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class RegressionFit:
     """A fitted regression.
 
     Parameters
@@ -59,7 +59,7 @@ def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
     return found
 
 
-def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | float = 0.0) -> Fit:
+def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | float = 0.0) -> RegressionFit:
     """Fit the log odds of `labels` as `offset` + `features` @ coefficients.
 
     Parameters
@@ -95,7 +95,7 @@ def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | 
     risks = _risk(offset + features @ coefficients)
     information = (features * (risks * (1 - risks))[:, None]).T @ features
     covariance = _sandwich(information, features * (labels - risks)[:, None], patients)
-    return Fit(coefficients, covariance, len(labels), int(patients.max()) + 1)
+    return RegressionFit(coefficients, covariance, len(labels), int(patients.max()) + 1)
 
 
 def _risk(predictor: Floats) -> Floats:
@@ -109,10 +109,10 @@ def _loss(predictor: Floats, labels: Floats) -> float:
     return float(np.sum(np.logaddexp(0, predictor) - labels * predictor))
 
 
-def linear(features: Floats, values: Floats, patients: Ints) -> Fit:
+def linear(features: Floats, values: Floats, patients: Ints) -> RegressionFit:
     """Fit `values` as `features` @ coefficients by least squares; see `logistic` for parameters and errors."""
     gram = features.T @ features
     coefficients = _solve(gram, features.T @ values)
     residuals = values - features @ coefficients
     covariance = _sandwich(gram, features * residuals[:, None], patients)
-    return Fit(coefficients, covariance, len(values), int(patients.max()) + 1)
+    return RegressionFit(coefficients, covariance, len(values), int(patients.max()) + 1)

@@ -8,7 +8,7 @@ from typing import Any
 from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import duplicate_results
-from dpsynth.evaluation.classifiers import Answers, examined
+from dpsynth.evaluation.classifiers import ClassifierAnswers, examined
 from dpsynth.evaluation.copies import copy_results
 from dpsynth.evaluation.fairness import Judged, group_results, judge
 from dpsynth.evaluation.fidelity import fidelity
@@ -49,7 +49,7 @@ class Study:
     terms : Protocol
     say : callable
         Told of each phase.
-    answers : sequence of Answers
+    answers : sequence of ClassifierAnswers
         What classifiers that were fitted elsewhere say about the rows of `test` and `train`.
     """
 
@@ -58,7 +58,7 @@ class Study:
     drawn: dict[str, list[Table]]
     terms: Protocol
     say: Progress
-    answers: Sequence[Answers] = ()
+    answers: Sequence[ClassifierAnswers] = ()
 
     @cached_property
     def real(self) -> Table:

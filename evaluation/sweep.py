@@ -16,7 +16,7 @@ from dpsynth.evaluation.results import Disclosure, DisclosureError, Result, Resu
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MEASURES", "Run", "Sweep"]
+__all__ = ["MEASURES", "Sweep", "SweepRun"]
 
 MEASURES: Mapping[str, str] = {
     "auroc": "TSTR score (AUROC, or R²)",
@@ -30,7 +30,7 @@ ARMS = ("synthetic", "real", "floor", "dp_classifier")
 
 
 @dataclass(frozen=True)
-class Run:
+class SweepRun:
     """One fit and what became of it.
 
     Parameters
@@ -83,7 +83,7 @@ class Sweep:
 
     Parameters
     ----------
-    runs : iterable of Run
+    runs : iterable of SweepRun
 
     Raises
     ------
@@ -91,7 +91,7 @@ class Sweep:
         If there is no run.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[SweepRun]) -> None:
         self.runs = tuple(runs)
         if not self.runs:
             raise InputError("sweep: there is no run; give at least one epsilon and one seed.")

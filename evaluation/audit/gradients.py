@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.privacy.training import TrainingPlan
 
-__all__ = ["Coins", "GradientGame", "Lone", "plan_curve", "ratio"]
+__all__ = ["GradientCoins", "GradientGame", "Lone", "plan_curve", "ratio"]
 
 Floats = NDArray[np.float64]
 TABLES_ONLY = "audit: the attack on gradients reads trainings on rows; this model trains on images."
@@ -42,7 +42,7 @@ EPSILONS = np.concatenate([[0.0], np.geomspace(1e-3, 30.0, 120)])
 """Where a plan's privacy curve is read."""
 
 
-class Coins(PrivateAnswers):
+class GradientCoins(PrivateAnswers):
     """Answers of a cohort in which each canary stands by its own coin, and what the gradients say of the coins.
 
     A step releases ``S = sum of z_i g_i`` plus noise, where ``g_i`` is the clipped gradient of patient i and ``z_i``

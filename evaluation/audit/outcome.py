@@ -23,10 +23,10 @@ from dpsynth.evaluation.audit.bounds import (
     p_value,
 )
 
-__all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked", "attacked_once"]
+__all__ = ["Attack", "Audit", "AuditVerdict", "Check", "Claim", "attacked", "attacked_once"]
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What an audit may say: of an attack, never that the claim holds; of files, that they do not contradict it."""
 
     VIOLATION = "violation found"
@@ -72,13 +72,13 @@ class Check:
     name
         What was checked, in words.
     verdict
-        `Verdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
+        `AuditVerdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
     detail
         What was found beside what was claimed, or why it was not run.
     """
 
     name: str
-    verdict: Verdict
+    verdict: AuditVerdict
     detail: str
 
 
@@ -111,11 +111,11 @@ class Attack:
     reason: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """What this attack says of the claim."""
         if self.p is None:
-            return Verdict.NOT_RUN
-        return Verdict.VIOLATION if self.refuted else Verdict.NONE
+            return AuditVerdict.NOT_RUN
+        return AuditVerdict.VIOLATION if self.refuted else AuditVerdict.NONE
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,17 @@ class Audit:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """A violation if anything found one; else what the attacks say, not what files say of themselves."""
-        return Verdict.VIOLATION if self.of_checks is Verdict.VIOLATION else self.of_attacks
+        return AuditVerdict.VIOLATION if self.of_checks is AuditVerdict.VIOLATION else self.of_attacks
 
     @property
-    def of_attacks(self) -> Verdict:
+    def of_attacks(self) -> AuditVerdict:
         """What the attacks say together."""
         return _worst(self.attacks)
 
     @property
-    def of_checks(self) -> Verdict:
+    def of_checks(self) -> AuditVerdict:
         """What the checks of a release's files say together."""
         return _worst(self.checks)
 
@@ -177,9 +177,12 @@ class Audit:
         }
 
 
-def _worst(parts: Sequence[Attack | Check]) -> Verdict:
+def _worst(parts: Sequence[Attack | Check]) -> AuditVerdict:
     found = {one.verdict for one in parts}
-    return next((v for v in (Verdict.VIOLATION, Verdict.NONE, Verdict.CONSISTENT) if v in found), Verdict.NOT_RUN)
+    return next(
+        (v for v in (AuditVerdict.VIOLATION, AuditVerdict.NONE, AuditVerdict.CONSISTENT) if v in found),
+        AuditVerdict.NOT_RUN,
+    )
 
 
 def attacked(

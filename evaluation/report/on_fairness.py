@@ -6,7 +6,7 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, percent, shown
+from dpsynth.evaluation.report.text import TextTable, number, percent, shown
 from dpsynth.evaluation.results import Result, Results, Status
 
 __all__ = ["fairness"]
@@ -52,12 +52,12 @@ def fairness(results: Results, margins: Margins, *, withheld: bool = True) -> Se
     return Section("fairness", "For whom?", words, drawn, tables, more)
 
 
-def _shares(results: Results) -> Grid | None:
+def _shares(results: Results) -> TextTable | None:
     known = {one.group for one in results.select("representation")}
     others = [one for one in results.select("share") if one.ok and one.group not in known]
     rows = [(one.group, number(one.n), percent(one.number)) for one in others]
     caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if known else "")
-    return Grid(caption, ("Group", "Rows", "Share"), rows) if rows else None
+    return TextTable(caption, ("Group", "Rows", "Share"), rows) if rows else None
 
 
 def _ratio(one: Result) -> str:
@@ -91,7 +91,9 @@ def _representation(results: Results) -> Figure | None:
     if any(one.detail.get("source") for one in found):
         caption += " Real rows are the noisy counts that the budget paid for; the intervals are those of their noise."
     drawing = figures.scatter(found, "representation")
-    return Figure("representation", "Does each group have its share?", caption, [("", drawing)], Grid("", head, rows))
+    return Figure(
+        "representation", "Does each group have its share?", caption, [("", drawing)], TextTable("", head, rows)
+    )
 
 
 def _group_changes(results: Results, margins: Margins) -> Figure | None:
@@ -114,21 +116,21 @@ def _group_changes(results: Results, margins: Margins) -> Figure | None:
         "How much worse (left) or better (right) a model trained on the cohort does in each group than one trained on "
         f"real patients. {missing} of {len(found)} groups cannot be estimated; the table says why."
     )
-    table = Grid("Change against the real-trained model, by group", head, rows)
+    table = TextTable("Change against the real-trained model, by group", head, rows)
     return Figure("changes", "What training on the cohort costs each group", caption, [("", drawing)], table)
 
 
-def _tests(results: Results) -> Grid | None:
+def _tests(results: Results) -> TextTable | None:
     rows = []
     for one in results.select("largest_did"):
         p = number(one.detail.get("p_permutation")) if one.ok else "n/a"
         rows.append((one.group, one.detail.get("worst", "n/a") if one.ok else "n/a", shown(one), p, number(one.n)))
     head = ("Grouping", "Group", "Difference in differences", "p (permutation)", "Groups")
     caption = "The group that loses or gains most against all others, tested by shuffling groups among patients"
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _gaps(results: Results) -> Grid | None:
+def _gaps(results: Results) -> TextTable | None:
     rows = []
     direct = ["dp_classifier"] if len(results.select("gap", arm="dp_classifier")) else []
     more = [SHORT[arm] for arm in direct]
@@ -140,7 +142,7 @@ def _gaps(results: Results) -> Grid | None:
             rows.append((f"{METRICS[metric].title}, {grouping}", *cells, number(first.n)))
     head = ("Metric, grouping", "Trained on real patients", "Trained on the cohort", *more, "Groups")
     caption = "Gaps between groups. Intervals of a largest gap lie high where groups are small."
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _gap(one: Result | None) -> str:
@@ -150,7 +152,7 @@ def _gap(one: Result | None) -> str:
     return f"{shown(one)}{worst}"
 
 
-def _group_table(results: Results, arm: str) -> Grid | None:
+def _group_table(results: Results, arm: str) -> TextTable | None:
     found = results.select(_GROUP_SCORES, arm=arm)
     metrics = [metric for metric in _GROUP_SCORES if len(found.select(metric))]
     rows = []
@@ -160,4 +162,4 @@ def _group_table(results: Results, arm: str) -> Grid | None:
         sizes = (number(first.n), number(first.detail.get("positives")))
         rows.append((group, *sizes, *(shown(mine[metric]) if metric in mine else "n/a" for metric in metrics)))
     head = ("Group", "n", "with outcome", *(METRICS[metric].title for metric in metrics))
-    return Grid(f"Scores by group: {ARMS[arm]}", head, rows) if rows else None
+    return TextTable(f"Scores by group: {ARMS[arm]}", head, rows) if rows else None

@@ -4,7 +4,7 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.on_released import released, released_cells
 from dpsynth.evaluation.report.parts import PAID, Figure, Section, by_arm, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, percent, shown
+from dpsynth.evaluation.report.text import TextTable, number, percent, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["fidelity"]
@@ -41,13 +41,13 @@ _NAMES = ARMS | {"real": "other real patients (chance alone)"}
 _REAL = {"synthetic": ARMS["synthetic"], "real": "real patients"}
 
 
-def _distances(results: Results) -> Grid | None:
+def _distances(results: Results) -> TextTable | None:
     metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key not in _ELSEWHERE]
     caption = "Distances from the reference patients"
     return by_arm(results, metrics, caption, _NAMES, absent="the yardstick", first=("synthetic",))
 
 
-def _orders(results: Results) -> Grid | None:
+def _orders(results: Results) -> TextTable | None:
     """Return how the differences of ordered columns are distributed, such as lengths of stay."""
     rows = []
     for one in results.select("order_difference", arm="synthetic"):
@@ -60,7 +60,7 @@ def _orders(results: Results) -> Grid | None:
         "Differences of columns that the schema puts in order (of dates in days): Kolmogorov-Smirnov distance; median "
         "and quartiles"
     )
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _quartiles(ends: list[float] | None) -> str:
@@ -70,7 +70,7 @@ def _quartiles(ends: list[float] | None) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def _checks(results: Results) -> Grid | None:
+def _checks(results: Results) -> TextTable | None:
     found: dict[str, dict[str, str]] = {}
     arms = [arm for arm in _REAL if len(results.select(arm=arm))]
     for one in results:
@@ -88,7 +88,7 @@ def _checks(results: Results) -> Grid | None:
     rows = [(what, *(cells.get(arm, "n/a") for arm in arms)) for what, cells in found.items()]
     head = ("Check", *(_REAL[arm] for arm in arms))
     caption = "Plain facts about the rows. Rows equal to a real row are a count, not a measure of privacy."
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _overlays(results: Results) -> Figure | None:
@@ -99,7 +99,9 @@ def _overlays(results: Results) -> Figure | None:
     drawings = [(one.subject, figures.overlay(one, f"column{place}")) for place, one in enumerate(found[:WORST])]
     rows = [(one.subject, shown(one), number(one.detail["real_halves"])) for one in found]
     rows += [(one.subject, shown(one), "n/a") for one in columns if not one.ok]
-    table = Grid("TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows)
+    table = TextTable(
+        "TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows
+    )
     caption = (
         f"The {len(drawings)} columns that differ most. Solid: real patients. Hatched: the synthetic cohort. Bars are "
         "shares of rows."
@@ -107,7 +109,7 @@ def _overlays(results: Results) -> Figure | None:
     return Figure("columns", "Worst columns", caption, drawings, table, small=True)
 
 
-def _pairs(results: Results) -> Grid | None:
+def _pairs(results: Results) -> TextTable | None:
     rows = []
     for metric in ("tvd_2way", "tvd_3way"):
         for one in results.select(metric, arm="synthetic"):
@@ -116,7 +118,7 @@ def _pairs(results: Results) -> Grid | None:
                 for item in one.detail.get("worst", [])
             ]
     head = ("Columns", "TVD, synthetic", "TVD, other real patients")
-    return Grid("Pairs and triples of columns that differ most beyond chance", head, rows) if rows else None
+    return TextTable("Pairs and triples of columns that differ most beyond chance", head, rows) if rows else None
 
 
 def _heat(results: Results) -> Figure | None:
@@ -133,7 +135,7 @@ def _heat(results: Results) -> Figure | None:
     ]
     both.sort(key=lambda item: -abs(item[2] - item[1]))
     rows = [(" and ".join(pair), number(real), number(synthetic)) for pair, real, synthetic in both[:60]]
-    table = Grid("Cramér's V of the 60 pairs that differ most", ("Columns", "real", "synthetic"), rows)
+    table = TextTable("Cramér's V of the 60 pairs that differ most", ("Columns", "real", "synthetic"), rows)
     caption = "Brown: two columns go together more strongly in the cohort than in real patients. Purple: less."
     drawing = figures.heat_map(one, "association")
     return Figure("association", "Associations between columns", caption, [("", drawing)], table)

@@ -9,7 +9,7 @@ from dpsynth.evaluation.classifiers import ARM as DIRECT
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, arms_of, direct, kept
 from dpsynth.evaluation.report.svg import INK
-from dpsynth.evaluation.report.text import Grid, number, short, shown, with_interval
+from dpsynth.evaluation.report.text import TextTable, number, short, shown, with_interval
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["images", "sample_grid"]
@@ -76,7 +76,9 @@ def _samples(one: Result, place: int) -> Figure:
     slices = " Of each volume its middle slice." if len(one.detail["size"]) == 3 else ""
     caption = f"Drawn at random, up to ten of each group{order}. Every image is synthetic.{slices}{less}"
     name = one.subject if one.subject != "all" else "the cohort"
-    table = Grid(f"Synthetic images by {name}", ("Group", "Images"), [(row["label"], number(row["n"])) for row in rows])
+    table = TextTable(
+        f"Synthetic images by {name}", ("Group", "Images"), [(row["label"], number(row["n"])) for row in rows]
+    )
     drawing = sample_grid(rows, f"samples{place}", f"Synthetic images by {name}")
     return Figure(f"samples{place}-figure", f"Synthetic images by {name}", caption, [("", drawing)], table)
 
@@ -122,11 +124,13 @@ def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
     drawings = [item for item in drawings if item[1]]
     if not drawings:
         return None
-    table = Grid("Scores by arm", ("Learner and arm", *(METRICS[name].title for name in _SCORES), "n patients"), rows)
+    table = TextTable(
+        "Scores by arm", ("Learner and arm", *(METRICS[name].title for name in _SCORES), "n patients"), rows
+    )
     return Figure("image-arms", "Real and synthetic images to learn from", "Dashed: the ceiling.", drawings, table)
 
 
-def _changes(results: Results) -> Grid | None:
+def _changes(results: Results) -> TextTable | None:
     names = [f"{metric}_change" for metric in _SCORES]
     rows = []
     found = results.select(_CHANGE, group="all")
@@ -136,7 +140,7 @@ def _changes(results: Results) -> Grid | None:
         rows.append((f"{one.subject}: {ARMS[one.arm]}", *cells, number(one.n)))
     caption = "Change against the network trained on real images, paired on the same test patients"
     head = ("Learner and arm", *(METRICS[name].title for name in names), "n patients")
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _classes(results: Results, learners: Sequence[str]) -> Figure | None:
@@ -164,11 +168,11 @@ def _changed(
         drawings.append((learner, drawing))
         rows += [(f"{learner}: {one.group}", number(one.n), shown(one)) for one in found]
     drawings = [item for item in drawings if item[1]]
-    table = Grid(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
+    table = TextTable(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
     return Figure(key, title, caption, drawings, table) if drawings else None
 
 
-def _distances(results: Results) -> Grid | None:
+def _distances(results: Results) -> TextTable | None:
     metrics = [key for key in METRICS if key in ("fid", "kid", "mmd") or key in _AMONG]
     found = results.select(metrics)
     arms = sorted(arms_of(found), key=lambda arm: arm != "synthetic")
@@ -183,13 +187,13 @@ def _distances(results: Results) -> Grid | None:
         "Distances from images of the test patients, by what looked at the images. Features are in units of the "
         "synthetic images' spread; such numbers cannot be compared with those of another cohort or paper."
     )
-    return Grid(caption, ("Distance and extractor", *(names[arm] for arm in arms), "n"), rows) if rows else None
+    return TextTable(caption, ("Distance and extractor", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
 
 _AMONG = ("image_precision", "image_recall", "image_density", "image_coverage")
 
 
-def _consistency(results: Results) -> Grid | None:
+def _consistency(results: Results) -> TextTable | None:
     found = results.select("image_consistency")
     rows = []
     for subject, group in dict.fromkeys((one.subject, one.group) for one in found):
@@ -203,20 +207,22 @@ def _consistency(results: Results) -> Grid | None:
         rows.append((name, *cells, number(guessing[0]) if guessing else "", *counts, *(words or {""})))
     caption = "Do images show what their row says? Share recognised by a classifier trained on real images"
     head = ("Column", *_SIDES.values(), "Guessing", "n real", "n synthetic", "Remark")
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _by_class(results: Results, learner: str) -> Grid | None:
+def _by_class(results: Results, learner: str) -> TextTable | None:
     caption = f"{learner}: scores by class"
     return _table(results, learner, ("class_recall", "class_auroc"), ("class_recall", "class_auroc"), caption)
 
 
-def _by_group(results: Results, learner: str) -> Grid | None:
+def _by_group(results: Results, learner: str) -> TextTable | None:
     several = Results(one for one in results if one.group != "all")
     return _table(several, learner, _SCORES, (_SCORES[1],), f"{learner}: scores by group of patients")
 
 
-def _table(results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str) -> Grid | None:
+def _table(
+    results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str
+) -> TextTable | None:
     """Return a row per group: the scores of the arms, and their changes."""
     found = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
     given = ["synthetic", *([DIRECT] if len(found.select(arm=DIRECT)) else [])]
@@ -230,7 +236,7 @@ def _table(results: Results, learner: str, metrics: Sequence[str], changes: Sequ
         cells = (shown(mine[column]) if column in mine else "n/a" for column in columns)
         rows.append((group, number(positives), number(first.detail.get("images")), *cells))
     head = ("Group", "n patients", "images", *(_column(metric, arm) for metric, arm in columns))
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _column(metric: str, arm: str) -> str:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.parts import Section
-from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.results import Result, Results, Status
 
 __all__ = ["failures", "glossary", "unsupported"]
@@ -37,7 +37,7 @@ def failures(results: Results, *, withheld: bool) -> Section:
             grouped.setdefault((_place(one), word), {}).setdefault(one.reason, []).append(one.title)
     rows = [(place, word, _reasons(reasons)) for (place, word), reasons in grouped.items()]
     head = ("Where", "Status", "What, and why")
-    tables = [Grid("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
+    tables = [TextTable("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
     words = [] if rows or withheld else ["Every metric that was asked for has a number."]
     if withheld:
         words.append(
@@ -55,8 +55,8 @@ def _place(one: Result) -> str:
     return one.group if one.group != "all" else one.subject or ARMS[one.arm]
 
 
-def glossary(results: Results) -> Grid:
+def glossary(results: Results) -> TextTable:
     """Return what each metric on the page says, and which way is better."""
     used = {one.metric for one in results}
     rows = [(item.title, item.about, _BETTER[item.direction]) for key, item in METRICS.items() if key in used]
-    return Grid("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)
+    return TextTable("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)

@@ -1,12 +1,12 @@
 """The tables of the page on counts that the budget paid for."""
 
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["released", "released_cells"]
 
 
-def released(results: Results) -> Grid | None:
+def released(results: Results) -> TextTable | None:
     """Return how far the cohort is from each released table."""
     rows = []
     for one in results.select("released_tvd"):
@@ -22,7 +22,7 @@ def released(results: Results) -> Grid | None:
         "TVD to the patients, at most",
         "Cells within noise",
     )
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _cells(one: Result) -> str:
@@ -30,7 +30,7 @@ def _cells(one: Result) -> str:
     return f"{round(one.number * one.n)} of {one.n}" if one.ok and one.n else shown(one)
 
 
-def released_cells(results: Results) -> Grid | None:
+def released_cells(results: Results) -> TextTable | None:
     """Return the cells of all released tables with the intervals that their noise gives."""
     rows = []
     for one in results.select("released_tvd"):
@@ -43,7 +43,7 @@ def released_cells(results: Results) -> Grid | None:
             for label, count, low, high, mine in cells
         ]
     caption = "Released counts, with the interval of the exact count that their known noise gives"
-    return Grid(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None
+    return TextTable(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None
 
 
 def _rows(count: float) -> str:

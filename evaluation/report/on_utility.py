@@ -6,7 +6,7 @@ from typing import Any
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, by_arm, direct, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["utility"]
@@ -89,7 +89,7 @@ def _arms_figure(results: Results) -> Figure | None:
         "Intervals cover the drawing of test patients (and of synthetic rows, where several cohorts were drawn), not "
         "another fit. Dashed: ceiling and floor."
     )
-    table = Grid(f"{METRICS[metric].title} by arm", ("Learner and arm", METRICS[metric].title, "n tested"), rows)
+    table = TextTable(f"{METRICS[metric].title} by arm", ("Learner and arm", METRICS[metric].title, "n tested"), rows)
     return Figure("arms", "Ceiling, cohort and floor", caption, [item for item in drawings if item[1]], table)
 
 
@@ -110,16 +110,18 @@ def _calibration_figure(results: Results, learners: list[str]) -> Figure | None:
     head = ("Learner and arm", "Mean predicted risk", "Observed share", "n")
     caption = "Tenths of the test patients in order of predicted risk. On the dashed line risks are right."
     drawings = [item for item in drawings if item[1]]
-    return Figure("calibration", "Calibration on real patients", caption, drawings, Grid("Calibration", head, rows))
+    return Figure(
+        "calibration", "Calibration on real patients", caption, drawings, TextTable("Calibration", head, rows)
+    )
 
 
-def _changes(results: Results) -> Grid | None:
+def _changes(results: Results) -> TextTable | None:
     rows = [(f"{one.subject}: {ARMS[one.arm]}", shown(one), number(one.n)) for one in results.select("change")]
     of = next((METRICS[one.detail["of"]].title for one in results.select("change") if one.ok), "score")
     caption = f"Change of {of} against the real-trained model, paired on the same test patients"
-    return Grid(caption, ("Learner and arm", "Change", "n tested"), rows) if rows else None
+    return TextTable(caption, ("Learner and arm", "Change", "n tested"), rows) if rows else None
 
 
-def _scores(results: Results, learner: str) -> Grid | None:
+def _scores(results: Results, learner: str) -> TextTable | None:
     mine = Results([*results.select(subject=learner), *results.select(arm="prevalence")])
     return by_arm(mine, _SCORES, f"All scores of {learner}")

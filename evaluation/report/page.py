@@ -17,7 +17,7 @@ from dpsynth.evaluation.report.on_utility import utility
 from dpsynth.evaluation.report.parts import own_budget
 from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
 from dpsynth.evaluation.report.signing import signable
-from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
 from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
 
@@ -129,7 +129,7 @@ def _version() -> str:
     return version("dpsynth")
 
 
-def _power(grid: Grid | None) -> str:
+def _power(grid: TextTable | None) -> str:
     if grid is None:
         return ""
     points = [(float(a.rstrip(" %")) / 100, float(b.rstrip(" %")) / 100) for a, b in grid.rows]
@@ -200,10 +200,10 @@ def _described(evaluation: "Evaluation", target: str | None) -> str:
     return f"{target} ({words})" if words else target or ""
 
 
-def _group_grid(groups: list[GroupVerdict]) -> Grid | None:
+def _group_grid(groups: list[GroupVerdict]) -> TextTable | None:
     rows = [(one.group, str(one.learning), one.change, str(one.share), one.representation) for one in groups]
     head = ("Group", "Learning holds up?", "Change", "Has its share?", "Synthetic over real share")
-    return Grid("Groups of patients, one by one", head, rows) if rows else None
+    return TextTable("Groups of patients, one by one", head, rows) if rows else None
 
 
 def document(evaluation: "Evaluation") -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.classifiers import ARM
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["PAID", "Figure", "Section", "arms_of", "by_arm", "direct", "kept", "nothing", "own_budget"]
@@ -38,7 +38,7 @@ class Figure:
         Unique on the page.
     title, caption : str
     drawings : list of (heading, SVG)
-    table : Grid
+    table : TextTable
     small : bool
         Whether the drawings are small and stand side by side.
     """
@@ -47,7 +47,7 @@ class Figure:
     title: str
     caption: str
     drawings: list[tuple[str, str]]
-    table: Grid
+    table: TextTable
     small: bool = False
 
 
@@ -61,9 +61,9 @@ class Section:
     words : list of str
         Paragraphs.
     figures : list of Figure
-    tables : list of Grid
+    tables : list of TextTable
         Tables that stand open.
-    more : list of Grid
+    more : list of TextTable
         Tables that are folded away.
     """
 
@@ -71,8 +71,8 @@ class Section:
     title: str
     words: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    tables: list[Grid] = field(default_factory=list)
-    more: list[Grid] = field(default_factory=list)
+    tables: list[TextTable] = field(default_factory=list)
+    more: list[TextTable] = field(default_factory=list)
 
 
 def arms_of(results: Results) -> list[str]:
@@ -89,7 +89,7 @@ def by_arm(
     *,
     absent: str = "not computed",
     first: Sequence[str] = (),
-) -> Grid | None:
+) -> TextTable | None:
     """Return a table with a row per metric and a column per arm, those of `first` before the others."""
     found = results.select([metric for metric in metrics if metric in METRICS])
     arms = sorted(arms_of(found), key=lambda arm: arm not in first)
@@ -99,7 +99,7 @@ def by_arm(
         if mine:
             n = next((one.n for one in found.select(metric) if one.n is not None), None)
             rows.append((METRICS[metric].title, *(mine.get(arm, absent) for arm in arms), number(n)))
-    return Grid(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
+    return TextTable(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
 
 T = TypeVar("T")

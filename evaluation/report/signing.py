@@ -5,20 +5,20 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpsynth.evaluation.report.text import number
-from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, Verdict
+from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, UseVerdict
 from dpsynth.evaluation.results import PublicResults, Results
 
 __all__ = ["signable"]
 
 
 def signable(
-    verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict], statement: Mapping[str, Any], results: Results
+    verdicts: Sequence[UseVerdict], groups: Sequence[GroupVerdict], statement: Mapping[str, Any], results: Results
 ) -> list[tuple[str, list[str]]]:
     """Return headings, each with its sentences; a heading without sentences is left out.
 
     Parameters
     ----------
-    verdicts : sequence of Verdict
+    verdicts : sequence of UseVerdict
     groups : sequence of GroupVerdict
     statement : mapping
         ``privacy.json``; empty where there is none.

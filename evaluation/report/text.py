@@ -6,11 +6,11 @@ from dataclasses import dataclass
 
 from dpsynth.evaluation.results import Interval, Result, Status
 
-__all__ = ["Grid", "number", "percent", "short", "shown", "with_interval"]
+__all__ = ["TextTable", "number", "percent", "short", "shown", "with_interval"]
 
 
 @dataclass(frozen=True)
-class Grid:
+class TextTable:
     """A table.
 
     Parameters

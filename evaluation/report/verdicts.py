@@ -15,11 +15,11 @@ from dpsynth.evaluation.report.learning import learning, recognising
 from dpsynth.evaluation.report.text import number, percent, shown
 from dpsynth.evaluation.results import Result, Results
 
-__all__ = ["Answer", "GroupVerdict", "Verdict", "group_verdicts", "verdicts"]
+__all__ = ["Answer", "GroupVerdict", "UseVerdict", "group_verdicts", "verdicts"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class UseVerdict:
     """One use of the cohort.
 
     Parameters
@@ -50,7 +50,7 @@ def _said(results: Sequence[Result], *, withheld: bool) -> str:
     return "; ".join(parts) or nothing
 
 
-def verdicts(results: Results, margins: Margins, target: str | None, *, withheld: bool = True) -> list[Verdict]:
+def verdicts(results: Results, margins: Margins, target: str | None, *, withheld: bool = True) -> list[UseVerdict]:
     """Return an answer for each use that clinicians and data stewards ask about.
 
     Parameters
@@ -82,12 +82,12 @@ def verdicts(results: Results, margins: Margins, target: str | None, *, withheld
     return [*found, *_never()]
 
 
-def _rehearse(results: Results, *, withheld: bool) -> Verdict:
+def _rehearse(results: Results, *, withheld: bool) -> UseVerdict:
     broken = list(results.select("constraint_violations", arm="synthetic"))
     answer, finding = Answer.UNKNOWN, _said(broken, withheld=withheld)
     if broken and broken[0].ok:
         answer, finding = _kept(broken[0], finding)
-    return Verdict(
+    return UseVerdict(
         "Teaching, testing software, rehearsing an analysis plan",
         answer,
         "Yes if no synthetic row breaks a constraint of the schema; no if one does.",
@@ -108,7 +108,7 @@ def _kept(broken: Result, finding: str) -> tuple[Answer, str]:
     return Answer.YES, f"No row breaks a declared constraint.{less}"
 
 
-def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -> Verdict:
+def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -> UseVerdict:
     use = {1: "Describing columns one at a time", 2: "Describing two columns together (cross tables)"}[order]
     found = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
     if not found and (withheld or len(results.select("released_tvd"))):
@@ -117,7 +117,7 @@ def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -
     why = _nothing_described(results, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
     if why:
         answer, finding = (Answer.UNKNOWN if why.startswith("Cannot") else Answer.NOTHING_CHECKED), why
-    return Verdict(
+    return UseVerdict(
         use,
         answer,
         f"Yes if the mean TVD exceeds that of two samples of real patients by at most {margins.tvd:g}, with its whole "
@@ -128,7 +128,7 @@ def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -
     )
 
 
-def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[Verdict]:
+def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[UseVerdict]:
     """Return whether differences of ordered columns can be described, where there are such columns."""
     found = list(results.select("order_difference_excess", arm="synthetic"))
     rule = (
@@ -137,7 +137,7 @@ def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[
     )
     answer = joint([at_most(one.interval, margins.tvd) for one in found], one_no=True)
     use = "Describing differences of columns in order, such as lengths of stay"
-    return [Verdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
+    return [UseVerdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
 
 
 def _nothing_described(results: Results, order: int) -> str:
@@ -159,7 +159,7 @@ def _nothing_described(results: Results, order: int) -> str:
     )
 
 
-def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, withheld: bool) -> Verdict:
+def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, withheld: bool) -> UseVerdict:
     """Return what released counts can say: a bound of the distance, which can show enough but never too little."""
     paid = [one for one in results.select("released_tvd") if one.ok and one.detail.get("order") == order]
     answer, finding = Answer.UNKNOWN, _said([], withheld=withheld)
@@ -167,7 +167,7 @@ def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, wi
         bound = sum(one.detail["at_most"] for one in paid) / len(paid)
         answer = Answer.YES if bound <= margins.tvd else Answer.NOT_SHOWN
         finding = f"Against {len(paid)} released tables: the mean TVD to the patients is at most {number(bound)}."
-    return Verdict(
+    return UseVerdict(
         use,
         answer,
         f"Yes if a bound of the mean TVD, from released counts and their known noise, is at most {margins.tvd:g}. Such "
@@ -176,13 +176,13 @@ def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, wi
     )
 
 
-def _learn(results: Results, margins: Margins, target: str | None, *, withheld: bool) -> Verdict:
+def _learn(results: Results, margins: Margins, target: str | None, *, withheld: bool) -> UseVerdict:
     if target is None:
         answer, finding = Answer.NOTHING_CHECKED, "Nothing was checked: no outcome was named."
     else:
         answer, why = learning(results, margins)
         finding = why or _said(list(results.select("change", arm="synthetic")), withheld=withheld)
-    return Verdict(
+    return UseVerdict(
         f"Developing a model that predicts {target or 'an outcome'}",
         answer,
         f"Yes if, for every learner, what is learned from the cohort loses at most {margins.loss:g} against what is "
@@ -193,10 +193,10 @@ def _learn(results: Results, margins: Margins, target: str | None, *, withheld: 
     )
 
 
-def _recognise(results: Results, margins: Margins, target: str, *, withheld: bool) -> Verdict:
+def _recognise(results: Results, margins: Margins, target: str, *, withheld: bool) -> UseVerdict:
     found = list(results.select("image_balanced_accuracy_change", arm="synthetic", group="all"))
     answer, why = recognising(results, margins)
-    return Verdict(
+    return UseVerdict(
         f"Developing a model that recognises {target} in images",
         answer,
         f"Yes if, for every learner, training on synthetic images loses at most {margins.loss:g} of balanced accuracy "
@@ -207,7 +207,7 @@ def _recognise(results: Results, margins: Margins, target: str, *, withheld: boo
     )
 
 
-def _risks(results: Results, margins: Margins, target: str, *, withheld: bool) -> Verdict:
+def _risks(results: Results, margins: Margins, target: str, *, withheld: bool) -> UseVerdict:
     slopes = list(results.select("calibration_slope", arm="synthetic"))
     intercepts = list(results.select("calibration_intercept", arm="synthetic"))
     reach = margins.calibration
@@ -220,7 +220,7 @@ def _risks(results: Results, margins: Margins, target: str, *, withheld: bool) -
         answer, finding = Answer.NOTHING_CHECKED, _no_risk(target, numeric="numeric" in kinds)
     elif answer is Answer.YES and learned in (Answer.UNKNOWN, Answer.NOTHING_CHECKED):
         answer, finding = learned, why or finding
-    return Verdict(
+    return UseVerdict(
         f"Taking predicted risks of {target} at face value",
         answer,
         f"Yes if, for every learner, calibration slope and intercept are within {reach:g} of 1 and of 0, with the "
@@ -234,7 +234,7 @@ def _no_risk(target: str, *, numeric: bool) -> str:
     return f"Nothing was checked: calibration of risks does not exist for {target}, which {kind}."
 
 
-def _directions(results: Results, *, withheld: bool) -> Verdict:
+def _directions(results: Results, *, withheld: bool) -> UseVerdict:
     found = list(results.select(("sign_agreement", "interval_overlap")))
     signs = [one for one in found if one.metric == "sign_agreement" and one.ok]
     answer, finding = Answer.UNKNOWN, _said(found, withheld=withheld)
@@ -245,7 +245,7 @@ def _directions(results: Results, *, withheld: bool) -> Verdict:
             Answer.NOTHING_CHECKED,
             "Nothing was checked: no regression was named.",
         )
-    return Verdict(
+    return UseVerdict(
         "Finding directions of effects to be confirmed in real patients",
         answer,
         "Yes if every coefficient of the pre-specified regression that is clearly off 0 in real patients has the same "
@@ -254,12 +254,12 @@ def _directions(results: Results, *, withheld: bool) -> Verdict:
     )
 
 
-def _groups(results: Results) -> list[Verdict]:
+def _groups(results: Results) -> list[UseVerdict]:
     """Return that no group was judged, where none was named; groups that were have answers of their own."""
     if not len(results) or len(results.select(("share", "representation", "group_change"))):
         return []
     return [
-        Verdict(
+        UseVerdict(
             "Use in groups of patients",
             Answer.NOTHING_CHECKED,
             "Each group has answers of its own.",
@@ -283,16 +283,16 @@ def _signs(results: Results, agreement: Result) -> str:
     return f"{words}the same sign in the cohort. Another sign: {', '.join(lost) or 'none in the first cohort drawn'}."
 
 
-def _never() -> list[Verdict]:
+def _never() -> list[UseVerdict]:
     """Return the uses that no number on such a page can support."""
     return [
-        Verdict(
+        UseVerdict(
             "P values and confidence intervals computed from the synthetic rows as if they were patients",
             Answer.NO,
             "Never: they leave out the noise that privacy costs, and find effects that are not there too often.",
             "Use the released counts with their noise, or ask for the analysis to be run on the real patients.",
         ),
-        Verdict(
+        UseVerdict(
             "Decisions about a patient; statements about a real person",
             Answer.NO,
             "Never: no row is a person, and no synthetic cohort replaces validation in real patients.",

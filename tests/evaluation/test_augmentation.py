@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.augmentation import ARMS, REAL, Drawn, Exam, arms_of, augmentation, binary_task, smote
+from dpsynth.evaluation.augmentation import (
+    ARMS,
+    REAL,
+    AugmentationExam,
+    Drawn,
+    arms_of,
+    augmentation,
+    binary_task,
+    smote,
+)
 from dpsynth.evaluation.learners import fit_predict
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Disclosure
@@ -107,8 +116,8 @@ def test_every_arm_has_its_rows() -> None:
     assert repeated["group"].values[len(TRAIN) :].min() == 1
 
 
-def _exam(inside: Any = None) -> Exam:
-    return Exam(TASK, TEST, _inside(TEST) if inside is None else inside, "black", Protocol(draws=200))
+def _exam(inside: Any = None) -> AugmentationExam:
+    return AugmentationExam(TASK, TEST, _inside(TEST) if inside is None else inside, "black", Protocol(draws=200))
 
 
 def _silent(_phase: str, _share: float) -> None:

@@ -11,7 +11,7 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation import Classifier, Evaluation, evaluate
 from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.results import Disclosure
-from dpsynth.evaluation.sweep import Run
+from dpsynth.evaluation.sweep import SweepRun
 
 from .helpers import ward
 
@@ -120,5 +120,5 @@ def test_an_unknown_learner_is_refused() -> None:
 def test_a_sweep_follows_the_classifier() -> None:
     """Its score is a measure of its own beside ceiling and floor."""
     results = follow(REAL, TRAIN, ward(300, 3, synthetic=True), classifiers=[Classifier(ages)])
-    measures = Run("prism", 1.0, 0, results).measures()
+    measures = SweepRun("prism", 1.0, 0, results).measures()
     assert measures["auroc:dp_classifier"] == results.one("auroc", arm="dp_classifier").number
