@@ -28,10 +28,10 @@ def under_one_schema(test: "Cohort", train: "Cohort", drawn: Drawn) -> "tuple[Co
         Cohorts by arm.
     """
     others = {
-        Path(f"{arm} {place}"): one
+        Path(f"{arm} {place}"): draw
         for arm, draws in drawn.items()
-        for place, one in enumerate(draws)
-        if _spelled_otherwise(test.schema, one)
+        for place, draw in enumerate(draws)
+        if _spelled_otherwise(test.schema, draw)
     }
     kept = {arm: list(draws) for arm, draws in drawn.items()}
     if not others:

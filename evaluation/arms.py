@@ -123,8 +123,8 @@ class ArmScores:
         times: Weights,
     ) -> "ArmScores":
         """Score each prediction with weights of one and with bootstrap weights, and take means."""
-        points = [score(one, ones(times.shape[1])) for one in predictions]
-        drawn = [score(one, times) for one in predictions]
+        points = [score(prediction, ones(times.shape[1])) for prediction in predictions]
+        drawn = [score(prediction, times) for prediction in predictions]
         values = {metric: np.array([float(point[metric][0]) for point in points]) for metric in points[0]}
         count = len(points)
         return cls(

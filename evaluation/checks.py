@@ -60,7 +60,9 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
 
 def _idle(cohort: "Cohort") -> list[str]:
     """Return the constraints that speak of no row of a cohort, so that none could break them."""
-    return [describe(one) for one in cohort.schema.constraints if not _spoken_of(cohort, one).any()]
+    return [
+        describe(constraint) for constraint in cohort.schema.constraints if not _spoken_of(cohort, constraint).any()
+    ]
 
 
 def _spoken_of(cohort: "Cohort", constraint: Any) -> NDArray[np.bool_]:

@@ -172,8 +172,8 @@ def examined(found: Sequence[ClassifierAnswers], train: Table, exam: Exam) -> li
     """
     return [
         Trained(ARM, named(beside, exam.task), tuple(_prediction(one, train, exam) for one in mine), len(train))
-        for beside in dict.fromkeys(one.beside for one in found)
-        if (mine := [one for one in found if one.beside == beside])
+        for beside in dict.fromkeys(classifier.beside for classifier in found)
+        if (mine := [classifier for classifier in found if classifier.beside == beside])
     ]
 
 

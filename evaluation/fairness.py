@@ -155,7 +155,7 @@ class Judged:
 
     def score(self, one: Trained, rows: Ints, *, only_main: bool = False) -> ArmScores:
         """Return an arm's scores among these rows."""
-        parts = [Prediction(found.scores[rows], found.guesses[rows]) for found in one.predictions]
+        parts = [Prediction(prediction.scores[rows], prediction.guesses[rows]) for prediction in one.predictions]
         scored = partial(main_score if only_main else group_score, self.exam.task, self.exam.truth[rows])
         return ArmScores.of(parts, scored, self.times[:, rows])
 
@@ -212,5 +212,5 @@ def _group_result(metric: str, arm: str, cell: Cell, scores: ArmScores, judged: 
 def _few_alarms(cell: Cell, one: Trained, exam: Exam) -> str:
     """Return why there is no positive predictive value: fewer than the smallest number of patients are alarmed."""
     patients = exam.test.patients[cell.rows]
-    alarmed = min(len(np.unique(patients[found.guesses[cell.rows] > 0])) for found in one.predictions)
+    alarmed = min(len(np.unique(patients[prediction.guesses[cell.rows] > 0])) for prediction in one.predictions)
     return f"{alarmed} patients alarmed; needs {exam.terms.smallest}" if alarmed < exam.terms.smallest else ""

@@ -72,7 +72,7 @@ def follow(
     found = tables({"test": real_test, **arms})
     test = found.pop("test")
     task = task_of(test, target)
-    said = [answers(one, real_test, real_train, task, seed) for one in classifiers]
+    said = [answers(classifier, real_test, real_train, task, seed) for classifier in classifiers]
     schema = real_test.schema
     wanted = (*schema.subgroups, *schema.intersections) if subgroups is None else subgroups
     groupings = [grouping(test, columns) for columns in wanted]

@@ -101,7 +101,7 @@ class Gallery:
         InputError
             As for `fitted`.
         """
-        scores = [one.scores(self.examined.pixels)[0] for one in self.fitted(learner, arm)]
+        scores = [prediction.scores(self.examined.pixels)[0] for prediction in self.fitted(learner, arm)]
         return [Prediction(each, each.argmax(axis=1)) for each in scores]
 
     def answered(self, learner: str) -> list[Prediction]:

@@ -94,11 +94,11 @@ def _p_value(value: float, drawn: Floats, extra: float) -> float:
 
 def with_holm(results: Sequence[Result]) -> list[Result]:
     """Return results with the p values of all differences in differences adjusted together (`p_holm`)."""
-    places = [place for place, one in enumerate(results) if one.metric == "did" and one.ok]
+    places = [place for place, result in enumerate(results) if result.metric == "did" and result.ok]
     adjusted = dict(zip(places, holm([results[place].detail["p"] for place in places]), strict=True))
     return [
-        replace(one, detail={**one.detail, "p_holm": adjusted[place]}) if place in adjusted else one
-        for place, one in enumerate(results)
+        replace(result, detail={**result.detail, "p_holm": adjusted[place]}) if place in adjusted else result
+        for place, result in enumerate(results)
     ]
 
 
@@ -110,12 +110,12 @@ def _largest(judged: Judged, results: Sequence[Result]) -> Result:
     terms = judged.exam.terms
     fields: dict[str, Any] = {"group": judged.grouping.name, "disclosure": terms.disclosure}
     fields |= {"subject": judged.trained["real"].learner}
-    found = [one for one in results if one.metric == "did" and one.ok]
+    found = [result for result in results if result.metric == "did" and result.ok]
     if len(found) < 2:
         return not_estimable("largest_did", "needs two groups that can be estimated", n=len(found), **fields)
-    worst = max(found, key=lambda one: abs(one.number))
+    worst = max(found, key=lambda result: abs(result.number))
     rounds = int(np.clip(PERMUTED // len(judged.exam.test), 99, 999))
-    null = _null(judged, [one.group for one in found], rounds)
+    null = _null(judged, [result.group for result in found], rounds)
     p = (1 + int((null >= abs(worst.number) - 1e-12).sum())) / (rounds + 1)
     detail = {"grouping": judged.grouping.name, "worst": worst.group, "p_permutation": p, "permutations": rounds}
     return estimate("largest_did", worst.number, interval=worst.interval, n=len(found), detail=detail, **fields)

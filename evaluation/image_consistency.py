@@ -61,7 +61,11 @@ def consistency_results(gallery: Gallery, groupings: Sequence[Grouping]) -> list
         compute = partial(_of_target, gallery, groupings)
         results += guarded("image_consistency", compute, subject=gallery.task.target, **fields)
     target = gallery.task.target if gallery.task is not None else ""
-    others = [one for one in groupings if len(one.columns) == 1 and one.name != target and len(one.labels) > 1]
+    others = [
+        grouping
+        for grouping in groupings
+        if len(grouping.columns) == 1 and grouping.name != target and len(grouping.labels) > 1
+    ]
     if others:
         gallery.say("training on images, to recognise groups", 0.6)
         results += guarded("image_consistency", partial(_of_groups, gallery, others), **fields)
@@ -96,8 +100,8 @@ def _without_networks() -> str:
 def _of_groups(gallery: Gallery, groupings: Sequence[Grouping]) -> list[Result]:
     """Train one network with a head for each column, and tell how often each is right."""
     train = gallery.train.at_most(LEARNED, gallery.terms.seed)
-    codes = np.stack([one.codes(train.table) for one in groupings], axis=1)
-    fitted = _fitted(train, codes, tuple(len(one.labels) for one in groupings), gallery.terms.seed)
+    codes = np.stack([grouping.codes(train.table) for grouping in groupings], axis=1)
+    fitted = _fitted(train, codes, tuple(len(grouping.labels) for grouping in groupings), gallery.terms.seed)
     found = dict(zip(SIDES, (gallery.test.at_most(TESTED, gallery.terms.seed), _synthetic(gallery)), strict=True))
     scores = {arm: fitted.scores(part.pixels) for arm, part in found.items()}
     results: list[Result] = []

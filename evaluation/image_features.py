@@ -114,9 +114,9 @@ def _moments(parts: list[Floats]) -> list[Moments]:
 
 def _normal(moments: list[Moments]) -> tuple[Floats, Floats]:
     """Return mean and unbiased covariance of what several groups hold together."""
-    number = sum(one[0] for one in moments)
-    mean = np.sum([one[1] for one in moments], axis=0) / number
-    products = np.sum([one[2] for one in moments], axis=0)
+    number = sum(moment[0] for moment in moments)
+    mean = np.sum([moment[1] for moment in moments], axis=0) / number
+    products = np.sum([moment[2] for moment in moments], axis=0)
     return mean, (products - number * np.outer(mean, mean)) / (number - 1)
 
 

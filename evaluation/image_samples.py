@@ -101,6 +101,6 @@ def _strip(synthetic: Pictures, chosen: Ints) -> Pixels:
         pixels = pixels[:, :, pixels.shape[2] // 2]
     pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]
     shown = np.rint(255 * np.clip(unit(pixels, synthetic.span, SIDE * SIDE), 0, 1)).astype(np.uint8)
-    images = [np.moveaxis(np.pad(one, ((0, 0), (0, 0), (0, 1)), constant_values=255), 0, -1) for one in shown]
+    images = [np.moveaxis(np.pad(image, ((0, 0), (0, 0), (0, 1)), constant_values=255), 0, -1) for image in shown]
     strip = np.concatenate(images, axis=1)[:, :-1]
     return strip if strip.shape[2] == 3 else strip[:, :, 0]

@@ -184,14 +184,14 @@ def _of_group(
         more = {"trained_images": gallery.trained_images(arm), "draws": scores.count}
         for metric in OVERALL:
             scored = judged.results(arm, metric, metric, group.lacks(metric, least), **more)
-            results += [replace(one, reason=one.reason or group.warns(metric)) for one in scored]
+            results += [replace(result, reason=result.reason or group.warns(metric)) for result in scored]
         if group.label == "all":
             results += _of_classes(group, arm, judged, gallery)
     return results
 
 
 def _scored(draws: Sequence[Prediction], group: _Group, times: Weights) -> ArmScores:
-    parts = [Prediction(one.scores[group.rows], one.guesses[group.rows]) for one in draws]
+    parts = [Prediction(prediction.scores[group.rows], prediction.guesses[group.rows]) for prediction in draws]
     return ArmScores.of(parts, partial(image_scores, group), times[:, group.rows])
 
 

@@ -206,19 +206,21 @@ def _agreement(
 ) -> list[Result]:
     """Return sign agreement, interval overlap and standardised difference over coefficients that both sides have."""
     pairs = [
-        (one, two, one.interval, two.interval)
+        (result, two, result.interval, two.interval)
         for results in drawn
-        for one, two in zip(base, results, strict=True)
-        if one.interval is not None and two.interval is not None
+        for result, two in zip(base, results, strict=True)
+        if result.interval is not None and two.interval is not None
     ]
     fields: dict[str, Any] = {"disclosure": terms.disclosure, "detail": {"regression": regression.words}}
     metrics = ("sign_agreement", "interval_overlap", "standardised_difference")
     if not pairs:
-        reason = next((one.reason for one in (*base, *drawn[0]) if one.reason), "no coefficient is estimable")
+        reason = next((result.reason for result in (*base, *drawn[0]) if result.reason), "no coefficient is estimable")
         return [not_estimable(metric, reason, **fields) for metric in metrics]
     fields["n"] = len(pairs) // len(drawn)
     clear = [
-        np.sign(one.number) == np.sign(two.number) for one, two, mine, _ in pairs if not mine.low <= 0 <= mine.high
+        np.sign(result.number) == np.sign(two.number)
+        for result, two, mine, _ in pairs
+        if not mine.low <= 0 <= mine.high
     ]
     results = [
         estimate("sign_agreement", float(np.mean(clear)), **fields | {"n": len(clear) // len(drawn) or 1})
@@ -226,7 +228,7 @@ def _agreement(
         else not_estimable("sign_agreement", "no coefficient of the real patients is clearly off 0", **fields)
     ]
     overlaps = [overlap(mine, theirs) for _, _, mine, theirs in pairs]
-    gaps = [abs(one.number - two.number) / _error(mine) for one, two, mine, _ in pairs if mine.high > mine.low]
+    gaps = [abs(result.number - two.number) / _error(mine) for result, two, mine, _ in pairs if mine.high > mine.low]
     results.append(estimate("interval_overlap", float(np.mean(overlaps)), **fields))
     results.append(estimate("standardised_difference", float(np.mean(gaps)), **fields))
     return results

@@ -252,7 +252,7 @@ def evaluate(
         "bins": bins,
         "regression": regression and regression.words,
         "real_data": "public" if public else "private",
-        **({"classifiers": [one.about() for one in classifiers]} if classifiers else {}),
+        **({"classifiers": [classifier.about() for classifier in classifiers]} if classifiers else {}),
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
 
@@ -327,8 +327,10 @@ def _answers(
     if target is None:
         raise InputError("classifiers: there is no outcome for them to predict; name a target.")
     task = task_of(table, target)
-    of_rows = [answers(one, test, train, task, seed) for one in classifiers if not one.of_images]
-    return of_rows, image_answers([one for one in classifiers if one.of_images], test, train, task, seed)
+    of_rows = [answers(classifier, test, train, task, seed) for classifier in classifiers if not classifier.of_images]
+    return of_rows, image_answers(
+        [classifier for classifier in classifiers if classifier.of_images], test, train, task, seed
+    )
 
 
 def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:

@@ -92,9 +92,9 @@ class Study:
     def learned(self, target: str, groupings: Sequence[Grouping]) -> list[Result]:
         """Return results on classifiers (or regressors): overall, and group by group."""
         task, terms = task_of(self.test, target), self.terms
-        rows = min([terms.rows, len(self.train), *(len(one) for draws in self.drawn.values() for one in draws)])
+        rows = min([terms.rows, len(self.train), *(len(draw) for draws in self.drawn.values() for draw in draws)])
         training = {"real": [self.train.at_most(rows, terms.seed)]}
-        training |= {arm: [one.at_most(rows, terms.seed) for one in draws] for arm, draws in self.drawn.items()}
+        training |= {arm: [draw.at_most(rows, terms.seed) for draw in draws] for arm, draws in self.drawn.items()}
         training["real+synthetic"] = [join(training["real"][0], one) for one in training["synthetic"]]
         test = task.known(self.test).at_most(terms.rows, terms.seed)
         exam = Exam(task, test, tuple(training["synthetic"]), terms)

@@ -53,8 +53,8 @@ class SweepRun:
         found = Results(self.results)
         values = dict(_scores(found))
         for arm in ("synthetic", "floor"):
-            changes = [one.number for one in found.select("group_change", arm=arm) if one.ok]
-            slopes = [one.number for one in found.select("representation_slope", arm=arm) if one.ok]
+            changes = [result.number for result in found.select("group_change", arm=arm) if result.ok]
+            slopes = [result.number for result in found.select("representation_slope", arm=arm) if result.ok]
             if changes:
                 values[_key("worst_change", arm)] = min(changes)
             if slopes:
@@ -69,7 +69,7 @@ def _scores(found: Results) -> Iterable[tuple[str, float]]:
     """Return the mean over learners of the main score of each arm."""
     metric = "auroc" if len(found.select("auroc")) else "r2"
     for arm in ARMS:
-        scores = [one.number for one in found.select(metric, arm=arm) if one.ok]
+        scores = [result.number for result in found.select(metric, arm=arm) if result.ok]
         if scores:
             yield _key("auroc", arm), sum(scores) / len(scores)
 
@@ -99,7 +99,7 @@ class Sweep:
     @property
     def public(self) -> bool:
         """Whether every result of every run may be published."""
-        return all(one.disclosure is Disclosure.PUBLIC for run in self.runs for one in run.results)
+        return all(result.disclosure is Disclosure.PUBLIC for run in self.runs for result in run.results)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per run and measure: model, epsilon, seed, measure, value."""

@@ -70,9 +70,9 @@ def utility(trained: Sequence[Trained], exam: Exam) -> list[Result]:
     draws = draws_for(len(exam.test), exam.terms.draws)
     times = weights(exam.strata, exam.test.patients, draws, exam.terms.seed)
     found = {
-        (one.learner, one.arm): ArmScores.of(one.predictions, partial(score, exam.task, exam.truth), times)
-        for one in trained
-        if one.predictions
+        (result.learner, result.arm): ArmScores.of(result.predictions, partial(score, exam.task, exam.truth), times)
+        for result in trained
+        if result.predictions
     }
     results: list[Result] = []
     for one in trained:

@@ -72,7 +72,7 @@ def _within(table: Table, visits: Visits, fields: Mapping[str, Any], seed: int) 
                 continue
             values = [table[name].values for name in names]
             both = np.logical_and.reduce([table[name].measured for name in names])
-            pair = np.stack([one[both] for one in values])
+            pair = np.stack([value[both] for value in values])
             label = f"{column}: {visits.values[first]} and {visits.values[second]}"
             found.append(_correlation("visit_correlation", pair, {**fields, "subject": label}, seed))
             ranks = np.stack([_ranks(one) for one in pair])

@@ -169,8 +169,12 @@ class Audit:
             "claim": {**asdict(self.claim), "mu": self.claim.mu},
             "confidence": self.confidence,
             "attacks": [
-                {**asdict(one), "verdict": str(one.verdict), "bounds": [bound.to_dict() for bound in one.bounds]}
-                for one in self.attacks
+                {
+                    **asdict(attack),
+                    "verdict": str(attack.verdict),
+                    "bounds": [bound.to_dict() for bound in attack.bounds],
+                }
+                for attack in self.attacks
             ],
             "checks": [{"name": c.name, "verdict": str(c.verdict), "detail": c.detail} for c in self.checks],
             **self.facts,
@@ -178,7 +182,7 @@ class Audit:
 
 
 def _worst(parts: Sequence[Attack | Check]) -> AuditVerdict:
-    found = {one.verdict for one in parts}
+    found = {attack.verdict for attack in parts}
     return next(
         (v for v in (AuditVerdict.VIOLATION, AuditVerdict.NONE, AuditVerdict.CONSISTENT) if v in found),
         AuditVerdict.NOT_RUN,

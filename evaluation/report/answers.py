@@ -79,7 +79,7 @@ def not_above_floor(real: Result | None, margin: float, *, chance: float | None 
     if real is None or real.interval is None:
         return "what is learned from real patients has no score here"
     lowest = CHANCE[real.metric] if chance is None else chance
-    lowest = max([lowest, *(one.number for one in floor if one.ok)])
+    lowest = max([lowest, *(result.number for result in floor if result.ok)])
     if real.interval.low > lowest + margin:
         return ""
     learner = f" of {real.subject}" if real.subject else ""

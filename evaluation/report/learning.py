@@ -17,7 +17,7 @@ def learning(results: Results, margins: Margins) -> tuple[Answer, str]:
     A learner that finds nothing in real patients either can lose nothing: it says no more than a no.
     """
     scores = results.select(("auroc", "r2"), section="utility")
-    if len(scores) and all(one.detail.get("features") == 0 for one in scores.select(arm="real")):
+    if len(scores) and all(result.detail.get("features") == 0 for result in scores.select(arm="real")):
         return Answer.NOTHING_CHECKED, "Nothing was checked: there is no other column to learn from."
     answers: list[Answer] = []
     reasons: list[str] = []

@@ -53,9 +53,9 @@ def fairness(results: Results, margins: Margins, *, withheld: bool = True) -> Se
 
 
 def _shares(results: Results) -> TextTable | None:
-    known = {one.group for one in results.select("representation")}
-    others = [one for one in results.select("share") if one.ok and one.group not in known]
-    rows = [(one.group, number(one.n), percent(one.number)) for one in others]
+    known = {result.group for result in results.select("representation")}
+    others = [result for result in results.select("share") if result.ok and result.group not in known]
+    rows = [(result.group, number(result.n), percent(result.number)) for result in others]
     caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if known else "")
     return TextTable(caption, ("Group", "Rows", "Share"), rows) if rows else None
 
@@ -79,16 +79,16 @@ def _representation(results: Results) -> Figure | None:
     found = list(results.select("representation"))
     if not found:
         return None
-    rows = [(one.group, *_sizes(one), _ratio(one)) for one in found]
+    rows = [(result.group, *_sizes(result), _ratio(result)) for result in found]
     rows += [
-        (f"slope of the log ratio over groups of {one.group}", "", "", "", "", shown(one))
-        for one in results.select("representation_slope")
+        (f"slope of the log ratio over groups of {result.group}", "", "", "", "", shown(result))
+        for result in results.select("representation_slope")
     ]
     head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Synthetic over real share")
     caption = "Above 1: the group is larger in the cohort than among real patients."
     if len(results.select("representation_slope")):
         caption += " A slope below 0 means that small groups grow, above 0 that they shrink."
-    if any(one.detail.get("source") for one in found):
+    if any(result.detail.get("source") for result in found):
         caption += " Real rows are the noisy counts that the budget paid for; the intervals are those of their noise."
     drawing = figures.scatter(found, "representation")
     return Figure(
@@ -100,7 +100,7 @@ def _group_changes(results: Results, margins: Margins) -> Figure | None:
     found = list(results.select("group_change"))
     if not found:
         return None
-    others = {one.group: one for one in results.select("did")}
+    others = {result.group: result for result in results.select("did")}
     rows = []
     for one in found:
         did = others.get(one.group)
@@ -111,7 +111,7 @@ def _group_changes(results: Results, margins: Margins) -> Figure | None:
     drawing = figures.paired_forest(
         found, "changes", title="Change in each group", label="synthetic-trained less real-trained", margin=margins.loss
     )
-    missing = sum(one.status is Status.NOT_ESTIMABLE for one in found)
+    missing = sum(result.status is Status.NOT_ESTIMABLE for result in found)
     caption = (
         "How much worse (left) or better (right) a model trained on the cohort does in each group than one trained on "
         f"real patients. {missing} of {len(found)} groups cannot be estimated; the table says why."
@@ -135,8 +135,8 @@ def _gaps(results: Results) -> TextTable | None:
     direct = ["dp_classifier"] if len(results.select("gap", arm="dp_classifier")) else []
     more = [SHORT[arm] for arm in direct]
     for metric in ("worst_group", "gap", "equalized_odds", "demographic_parity"):
-        for grouping in dict.fromkeys(one.group for one in results.select(metric)):
-            found = {one.arm: one for one in results.select(metric, group=grouping)}
+        for grouping in dict.fromkeys(result.group for result in results.select(metric)):
+            found = {result.arm: result for result in results.select(metric, group=grouping)}
             cells = [_gap(found.get(arm)) for arm in ("real", "synthetic", *direct)]
             first = next(iter(found.values()))
             rows.append((f"{METRICS[metric].title}, {grouping}", *cells, number(first.n)))
@@ -156,8 +156,8 @@ def _group_table(results: Results, arm: str) -> TextTable | None:
     found = results.select(_GROUP_SCORES, arm=arm)
     metrics = [metric for metric in _GROUP_SCORES if len(found.select(metric))]
     rows = []
-    for group in dict.fromkeys(one.group for one in found):
-        mine = {one.metric: one for one in found.select(group=group)}
+    for group in dict.fromkeys(result.group for result in found):
+        mine = {result.metric: result for result in found.select(group=group)}
         first = next(iter(mine.values()))
         sizes = (number(first.n), number(first.detail.get("positives")))
         rows.append((group, *sizes, *(shown(mine[metric]) if metric in mine else "n/a" for metric in metrics)))

@@ -93,12 +93,14 @@ def _checks(results: Results) -> TextTable | None:
 
 def _overlays(results: Results) -> Figure | None:
     columns = list(results.select("tvd_column"))
-    found = sorted((one for one in columns if one.ok), key=lambda one: -one.number)
+    found = sorted((result for result in columns if result.ok), key=lambda result: -result.number)
     if not found:
         return None
-    drawings = [(one.subject, figures.overlay(one, f"column{place}")) for place, one in enumerate(found[:WORST])]
-    rows = [(one.subject, shown(one), number(one.detail["real_halves"])) for one in found]
-    rows += [(one.subject, shown(one), "n/a") for one in columns if not one.ok]
+    drawings = [
+        (result.subject, figures.overlay(result, f"column{place}")) for place, result in enumerate(found[:WORST])
+    ]
+    rows = [(result.subject, shown(result), number(result.detail["real_halves"])) for result in found]
+    rows += [(result.subject, shown(result), "n/a") for result in columns if not result.ok]
     table = TextTable(
         "TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows
     )
@@ -122,7 +124,7 @@ def _pairs(results: Results) -> TextTable | None:
 
 
 def _heat(results: Results) -> Figure | None:
-    found = [one for one in results.select("association_error", arm="synthetic") if one.ok]
+    found = [result for result in results.select("association_error", arm="synthetic") if result.ok]
     if not found or len(found[0].detail.get("columns", [])) < 2:
         return None
     one = found[0]

@@ -36,7 +36,7 @@ def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Se
     samples = [_samples(one, place) for place, one in enumerate(mine.select("image_samples"))]
     if len(mine) == len(mine.select("image_samples")):
         return Section("images", TITLE, [_ONLY_SAMPLES], kept(samples))
-    learners = list(dict.fromkeys(one.subject for one in mine.select(_SCORES) if one.subject))
+    learners = list(dict.fromkeys(result.subject for result in mine.select(_SCORES) if result.subject))
     drawn = kept([*samples, _arms(mine, learners), _classes(mine, learners), _groups(mine, learners)])
     words = [_words(mine, target), *filter(None, [direct(mine, about)]), *_disagreement(mine)]
     tables = kept([_changes(mine), _distances(mine), _consistency(mine)])
@@ -45,11 +45,11 @@ def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Se
 
 
 def _words(results: Results, target: str | None) -> str:
-    scores = [one for one in results.select(_SCORES) if one.arm != DIRECT]
-    trained = [one.detail["trained_images"] for one in scores if "trained_images" in one.detail]
+    scores = [result for result in results.select(_SCORES) if result.arm != DIRECT]
+    trained = [result.detail["trained_images"] for result in scores if "trained_images" in result.detail]
     if not trained:
         return "No network was trained: see what is missing below. Distances need none, but for one extractor."
-    tested = [one.detail["images"] for one in results.select(_SCORES, group="all") if one.ok]
+    tested = [result.detail["images"] for result in results.select(_SCORES, group="all") if result.ok]
     return (
         f"Networks that recognise {target} learn from {number(max(trained))} images of each arm and are tested on the "
         f"same {number(max(tested, default=0))} images of real patients; trained on real images is the ceiling. "
@@ -61,11 +61,11 @@ def _words(results: Results, target: str | None) -> str:
 
 def _disagreement(results: Results) -> list[str]:
     """Return a warning where two learners' losses have intervals that do not meet."""
-    found = [one for one in results.select(_CHANGE, arm="synthetic", group="all") if one.interval is not None]
-    ends = [one.interval for one in found if one.interval is not None]
+    found = [result for result in results.select(_CHANGE, arm="synthetic", group="all") if result.interval is not None]
+    ends = [result.interval for result in found if result.interval is not None]
     if len(ends) < 2 or max(one.low for one in ends) <= min(one.high for one in ends):
         return []
-    said = "; ".join(f"{one.subject} {with_interval(one.value, one.interval)}" for one in found)
+    said = "; ".join(f"{result.subject} {with_interval(result.value, result.interval)}" for result in found)
     return [f"The learners disagree about what training on the cohort costs: {said}. Take the worse one."]
 
 
@@ -105,7 +105,7 @@ def sample_grid(rows: Sequence[dict[str, Any]], key: str, title: str) -> str:
 
 
 def _ordered(results: Results) -> list[Result]:
-    return sorted(results, key=lambda one: list(ARMS).index(one.arm))
+    return sorted(results, key=lambda result: list(ARMS).index(result.arm))
 
 
 def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
@@ -113,7 +113,7 @@ def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
     drawings, rows = [], []
     for place, learner in enumerate(learners):
         found = _ordered(results.select(metric, subject=learner, group="all"))
-        lines = [one for one in found if one.arm == "real"]
+        lines = [result for result in found if result.arm == "real"]
         title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
         drawing = figures.forest(found, f"image-arms{place}", title=title, label=METRICS[metric].title, lines=lines)
         drawings.append((learner, drawing))
@@ -150,8 +150,8 @@ def _classes(results: Results, learners: Sequence[str]) -> Figure | None:
 
 
 def _groups(results: Results, learners: Sequence[str]) -> Figure | None:
-    several = Results(one for one in results.select((_CHANGE, "image_accuracy_change")) if one.group != "all")
-    metric = _CHANGE if any(one.ok for one in several.select(_CHANGE)) else "image_accuracy_change"
+    several = Results(result for result in results.select((_CHANGE, "image_accuracy_change")) if result.group != "all")
+    metric = _CHANGE if any(result.ok for result in several.select(_CHANGE)) else "image_accuracy_change"
     caption = f"{METRICS[metric].title} in each group; left: worse when learned from synthetic images."
     title = "What it costs each group of patients"
     return _changed(several, learners, metric, key="image-groups", title=title, caption=caption)
@@ -166,7 +166,7 @@ def _changed(
         label = "synthetic-trained less real-trained"
         drawing = figures.paired_forest(found, f"{key}{place}", title=f"{title}: {learner}", label=label)
         drawings.append((learner, drawing))
-        rows += [(f"{learner}: {one.group}", number(one.n), shown(one)) for one in found]
+        rows += [(f"{learner}: {result.group}", number(result.n), shown(result)) for result in found]
     drawings = [item for item in drawings if item[1]]
     table = TextTable(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
     return Figure(key, title, caption, drawings, table) if drawings else None
@@ -179,8 +179,8 @@ def _distances(results: Results) -> TextTable | None:
     names = ARMS | {"real": "other real patients (chance alone)"}
     rows = []
     for metric in metrics:
-        for extractor in dict.fromkeys(one.subject for one in found.select(metric)):
-            mine = {one.arm: one for one in found.select(metric, subject=extractor)}
+        for extractor in dict.fromkeys(result.subject for result in found.select(metric)):
+            mine = {result.arm: result for result in found.select(metric, subject=extractor)}
             cells = (shown(mine[arm], 4) if arm in mine else "not computed" for arm in arms)
             rows.append((f"{METRICS[metric].title}: {extractor}", *cells, number(next(iter(mine.values())).n)))
     caption = (
@@ -196,10 +196,10 @@ _AMONG = ("image_precision", "image_recall", "image_density", "image_coverage")
 def _consistency(results: Results) -> TextTable | None:
     found = results.select("image_consistency")
     rows = []
-    for subject, group in dict.fromkeys((one.subject, one.group) for one in found):
-        mine = {one.arm: one for one in found.select(subject=subject, group=group)}
-        guessing = [one.detail["guessing"] for one in mine.values() if "guessing" in one.detail]
-        words = {one.reason for one in mine.values() if one.ok and one.reason}
+    for subject, group in dict.fromkeys((result.subject, result.group) for result in found):
+        mine = {result.arm: result for result in found.select(subject=subject, group=group)}
+        guessing = [result.detail["guessing"] for result in mine.values() if "guessing" in result.detail]
+        words = {result.reason for result in mine.values() if result.ok and result.reason}
         cells = [shown(mine[arm]) if arm in mine else "not computed" for arm in _SIDES]
         counts = [number(mine[arm].n) if arm in mine else "n/a" for arm in _SIDES]
         name = f"{subject}, mean of its values" if group == "all" else f"{subject} where {group}"
@@ -216,7 +216,7 @@ def _by_class(results: Results, learner: str) -> TextTable | None:
 
 
 def _by_group(results: Results, learner: str) -> TextTable | None:
-    several = Results(one for one in results if one.group != "all")
+    several = Results(result for result in results if result.group != "all")
     return _table(several, learner, _SCORES, (_SCORES[1],), f"{learner}: scores by group of patients")
 
 
@@ -229,8 +229,8 @@ def _table(
     columns = [(metric, arm) for metric in metrics for arm in ("real", *given)]
     columns += [(f"{metric}_change", arm) for metric in changes for arm in given]
     rows = []
-    for group in dict.fromkeys(one.group for one in found):
-        mine = {(one.metric, one.arm): one for one in found.select(group=group)}
+    for group in dict.fromkeys(result.group for result in found):
+        mine = {(result.metric, result.arm): result for result in found.select(group=group)}
         first = next(iter(mine.values()))
         positives = first.detail.get("positives", first.n)
         cells = (shown(mine[column]) if column in mine else "n/a" for column in columns)

@@ -57,6 +57,6 @@ def _place(one: Result) -> str:
 
 def glossary(results: Results) -> TextTable:
     """Return what each metric on the page says, and which way is better."""
-    used = {one.metric for one in results}
+    used = {result.metric for result in results}
     rows = [(item.title, item.about, _BETTER[item.direction]) for key, item in METRICS.items() if key in used]
     return TextTable("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)

@@ -141,7 +141,7 @@ def _named(evaluation: "Evaluation") -> dict[str, Any]:
 
 
 def _has_fairness(evaluation: "Evaluation") -> bool:
-    return any(one.ok for one in evaluation.results.select("group_change"))
+    return any(result.ok for result in evaluation.results.select("group_change"))
 
 
 _LEARNING = {
@@ -171,14 +171,14 @@ def _sentences(
         return [("It repeats real patients, so that nothing is good enough in", ["every group"])]
     learning = _LEARNING | ({Answer.UNKNOWN: _NOT_HERE} if withheld else {})
     found = [
-        (words, _names([one for one in groups if one.learning is answer], groups, named=answer is Answer.NO))
+        (words, _names([group for group in groups if group.learning is answer], groups, named=answer is Answer.NO))
         for answer, words in learning.items()
     ]
-    missed = [one for one in groups if one.share is Answer.NO]
+    missed = [group for group in groups if group.share is Answer.NO]
     for words, larger in ((_TOO_FEW, False), (_TOO_MANY, True)):
-        found.append((words, _names([one for one in missed if one.larger is larger], groups, named=True)))
+        found.append((words, _names([group for group in missed if group.larger is larger], groups, named=True)))
     found += [
-        (words, _names([one for one in groups if one.share is answer], groups, named=False))
+        (words, _names([group for group in groups if group.share is answer], groups, named=False))
         for answer, words in _SHARE.items()
     ]
     return [(words, names) for words, names in found if names]
@@ -188,8 +188,8 @@ def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: boo
     """Return the names of groups; combinations by their number, unless they are to be named."""
     if chosen and len(chosen) == len(groups):
         return ["every group"]
-    names = [one.group for one in chosen if named or not one.combined]
-    many, of = sum(one.combined for one in chosen), sum(one.combined for one in groups)
+    names = [result.group for result in chosen if named or not result.combined]
+    many, of = sum(group.combined for group in chosen), sum(group.combined for group in groups)
     return names if named or not many else [*names, f"{many} of {of} combinations (see the table)"]
 
 
@@ -201,7 +201,10 @@ def _described(evaluation: "Evaluation", target: str | None) -> str:
 
 
 def _group_grid(groups: list[GroupVerdict]) -> TextTable | None:
-    rows = [(one.group, str(one.learning), one.change, str(one.share), one.representation) for one in groups]
+    rows = [
+        (result.group, str(result.learning), result.change, str(result.share), result.representation)
+        for result in groups
+    ]
     head = ("Group", "Learning holds up?", "Change", "Has its share?", "Synthetic over real share")
     return TextTable("Groups of patients, one by one", head, rows) if rows else None
 

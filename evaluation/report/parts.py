@@ -77,7 +77,7 @@ class Section:
 
 def arms_of(results: Results) -> list[str]:
     """Return the arms of these results in the catalogue's order."""
-    found = {one.arm for one in results}
+    found = {result.arm for result in results}
     return [arm for arm in ARMS if arm in found]
 
 
@@ -95,9 +95,9 @@ def by_arm(
     arms = sorted(arms_of(found), key=lambda arm: arm not in first)
     rows = []
     for metric in metrics:
-        mine = {one.arm: shown(one) for one in found.select(metric)}
+        mine = {result.arm: shown(result) for result in found.select(metric)}
         if mine:
-            n = next((one.n for one in found.select(metric) if one.n is not None), None)
+            n = next((result.n for result in found.select(metric) if result.n is not None), None)
             rows.append((METRICS[metric].title, *(mine.get(arm, absent) for arm in arms), number(n)))
     return TextTable(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
 

@@ -25,12 +25,12 @@ def signable(
     results : Results
         The page's; public ones make a page that can be published.
     """
-    said = {answer: [one for one in verdicts if one.answer is answer] for answer in Answer}
-    yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]] + _models(groups, (Answer.YES,))
-    no = [*_not_stated(statement), *(f"{one.use}." for one in said[Answer.NO]), *_models(groups, (Answer.NO,))]
-    unchecked = [f"{one.use}. {one.finding}" for one in said[Answer.NOTHING_CHECKED]]
+    said = {answer: [verdict for verdict in verdicts if verdict.answer is answer] for answer in Answer}
+    yes = [f"Good enough for: {verdict.use}." for verdict in said[Answer.YES]] + _models(groups, (Answer.YES,))
+    no = [*_not_stated(statement), *(f"{verdict.use}." for verdict in said[Answer.NO]), *_models(groups, (Answer.NO,))]
+    unchecked = [f"{verdict.use}. {verdict.finding}" for verdict in said[Answer.NOTHING_CHECKED]]
     unclear = (Answer.NOT_SHOWN, Answer.UNKNOWN)
-    still = [f"{one.use}." for answer in unclear for one in said[answer]] + _models(groups, unclear)
+    still = [f"{verdict.use}." for answer in unclear for verdict in said[answer]] + _models(groups, unclear)
     found = [
         ("Can be signed", [*_private(statement), *yes]),
         ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
@@ -42,7 +42,7 @@ def signable(
 
 def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[str]:
     """Return that models hold up in the groups with one of these answers."""
-    names = [one.group for one in groups if one.learning in answers]
+    names = [result.group for result in groups if result.learning in answers]
     every = "every group" if len(names) == len(groups) else "; ".join(names)
     return [f"That models learned from the cohort hold up in: {every}."] if names else []
 

@@ -45,7 +45,9 @@ def _title(one: Result) -> str:
 
 
 def _said(results: Sequence[Result], *, withheld: bool) -> str:
-    parts = [f"{_title(one)}{f', {one.subject}' if one.subject else ''}: {shown(one)}" for one in results]
+    parts = [
+        f"{_title(result)}{f', {result.subject}' if result.subject else ''}: {shown(result)}" for result in results
+    ]
     nothing = "No number that may be shown here says anything about it." if withheld else "There is no number about it."
     return "; ".join(parts) or nothing
 
@@ -78,7 +80,7 @@ def verdicts(results: Results, margins: Margins, target: str | None, *, withheld
     found += [_directions(results, withheld=withheld), *_groups(results)]
     words = repeated(results)
     if words:
-        found = [replace(one, answer=Answer.NO, finding=f"{words} {one.finding}") for one in found]
+        found = [replace(verdict, answer=Answer.NO, finding=f"{words} {verdict.finding}") for verdict in found]
     return [*found, *_never()]
 
 
@@ -113,7 +115,10 @@ def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -
     found = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
     if not found and (withheld or len(results.select("released_tvd"))):
         return _paid_tables(results, margins, use, order, withheld=withheld)
-    answer, finding = joint([at_most(one.interval, margins.tvd) for one in found]), _said(found, withheld=withheld)
+    answer, finding = (
+        joint([at_most(result.interval, margins.tvd) for result in found]),
+        _said(found, withheld=withheld),
+    )
     why = _nothing_described(results, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
     if why:
         answer, finding = (Answer.UNKNOWN if why.startswith("Cannot") else Answer.NOTHING_CHECKED), why
@@ -135,15 +140,15 @@ def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[
         "Yes if, for every pair that the schema puts in order, the Kolmogorov-Smirnov distance exceeds that of two "
         f"samples of real patients by at most {margins.tvd:g}, with its whole interval; no if one is beyond it."
     )
-    answer = joint([at_most(one.interval, margins.tvd) for one in found], one_no=True)
+    answer = joint([at_most(result.interval, margins.tvd) for result in found], one_no=True)
     use = "Describing differences of columns in order, such as lengths of stay"
     return [UseVerdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
 
 
 def _nothing_described(results: Results, order: int) -> str:
     """Return why a small distance says nothing; empty where it does."""
-    columns = [one for one in results.select("tvd_column") if one.ok]
-    varied = [one for one in columns if sum(share > 0 for share in one.detail.get("real", (0.5, 0.5))) > 1]
+    columns = [result for result in results.select("tvd_column") if result.ok]
+    varied = [result for result in columns if sum(share > 0 for share in result.detail.get("real", (0.5, 0.5))) > 1]
     if columns and len(varied) < order:
         few = "no column has two values" if not varied else "only one column has more than one value"
         return f"Nothing was checked: among the real patients {few}."
@@ -161,10 +166,10 @@ def _nothing_described(results: Results, order: int) -> str:
 
 def _paid_tables(results: Results, margins: Margins, use: str, order: int, *, withheld: bool) -> UseVerdict:
     """Return what released counts can say: a bound of the distance, which can show enough but never too little."""
-    paid = [one for one in results.select("released_tvd") if one.ok and one.detail.get("order") == order]
+    paid = [result for result in results.select("released_tvd") if result.ok and result.detail.get("order") == order]
     answer, finding = Answer.UNKNOWN, _said([], withheld=withheld)
     if paid:
-        bound = sum(one.detail["at_most"] for one in paid) / len(paid)
+        bound = sum(result.detail["at_most"] for result in paid) / len(paid)
         answer = Answer.YES if bound <= margins.tvd else Answer.NOT_SHOWN
         finding = f"Against {len(paid)} released tables: the mean TVD to the patients is at most {number(bound)}."
     return UseVerdict(
@@ -211,10 +216,10 @@ def _risks(results: Results, margins: Margins, target: str, *, withheld: bool) -
     slopes = list(results.select("calibration_slope", arm="synthetic"))
     intercepts = list(results.select("calibration_intercept", arm="synthetic"))
     reach = margins.calibration
-    answers = [within(one.interval, 1 - reach, 1 + reach) for one in slopes]
-    answers += [within(one.interval, -reach, reach) for one in intercepts]
+    answers = [within(result.interval, 1 - reach, 1 + reach) for result in slopes]
+    answers += [within(result.interval, -reach, reach) for result in intercepts]
     answer, finding = joint(answers, one_no=True), _said([*slopes, *intercepts], withheld=withheld)
-    kinds = {one.detail.get("task") for one in results.select(("auroc", "r2"), arm="real")} - {None, "binary"}
+    kinds = {result.detail.get("task") for result in results.select(("auroc", "r2"), arm="real")} - {None, "binary"}
     learned, why = learning(results, margins)
     if kinds:
         answer, finding = Answer.NOTHING_CHECKED, _no_risk(target, numeric="numeric" in kinds)
@@ -236,7 +241,7 @@ def _no_risk(target: str, *, numeric: bool) -> str:
 
 def _directions(results: Results, *, withheld: bool) -> UseVerdict:
     found = list(results.select(("sign_agreement", "interval_overlap")))
-    signs = [one for one in found if one.metric == "sign_agreement" and one.ok]
+    signs = [result for result in found if result.metric == "sign_agreement" and result.ok]
     answer, finding = Answer.UNKNOWN, _said(found, withheld=withheld)
     if signs:
         answer, finding = (Answer.YES if signs[0].number == 1 else Answer.NO), _signs(results, signs[0])
@@ -270,12 +275,14 @@ def _groups(results: Results) -> list[UseVerdict]:
 
 def _signs(results: Results, agreement: Result) -> str:
     """Return how many signs agree, and which of the first draw do not."""
-    real, mine = ({one.subject: one for one in results.select("coefficient", arm=arm)} for arm in ("real", "synthetic"))
+    real, mine = (
+        {result.subject: result for result in results.select("coefficient", arm=arm)} for arm in ("real", "synthetic")
+    )
     lost = [
         name
-        for name, one in real.items()
-        if one.interval is not None and not one.interval.low <= 0 <= one.interval.high
-        if name in mine and mine[name].ok and mine[name].number * one.number <= 0
+        for name, result in real.items()
+        if result.interval is not None and not result.interval.low <= 0 <= result.interval.high
+        if name in mine and mine[name].ok and mine[name].number * result.number <= 0
     ]
     words = (
         f"Of {agreement.n} coefficients that are clearly off 0 in real patients, {percent(agreement.number, 0)} have "
