@@ -153,8 +153,8 @@ def arms_of(train: Table, inside: Mask, drawn: Drawn, task: Task, rng: np.random
     }
 
 
-def _joined(one: Table, two: Table) -> Table:
-    return join(one, two) if len(two) else one
+def _joined(first: Table, second: Table) -> Table:
+    return join(first, second) if len(second) else first
 
 
 def smote(table: Table, task: Task, count: int, rng: np.random.Generator) -> Table:
@@ -187,8 +187,8 @@ def _nearest(features: Floats) -> Ints:
     others = min(NEIGHBOURS, len(features) - 1)
     if others == 0:
         return np.zeros((len(features), NEIGHBOURS), dtype=np.int64)
-    found = NearestNeighbors(n_neighbors=others).fit(features).kneighbors(return_distance=False)
-    return np.asarray(np.resize(found.T, (NEIGHBOURS, len(features))).T, dtype=np.int64)
+    neighbours = NearestNeighbors(n_neighbors=others).fit(features).kneighbors(return_distance=False)
+    return np.asarray(np.resize(neighbours.T, (NEIGHBOURS, len(features))).T, dtype=np.int64)
 
 
 def _between(variable: Variable, base: Ints, chosen: Ints, near: Ints, share: Floats) -> Variable:
@@ -234,21 +234,21 @@ def augmentation(trainings: Sequence[Mapping[str, Training]], exam: Augmentation
         progress(f"training {learner} on {arm}", place / len(jobs))
         # Arms without a draw of their own would train the same model each time.
         once = trainings[:1] if arm in (REAL, "real, weighted") else trainings
-        predicted[learner, arm] = [_trained(*one[arm], exam, learner) for one in once]
-    found: list[Result] = []
+        predicted[learner, arm] = [_trained(*training[arm], exam, learner) for training in once]
+    results: list[Result] = []
     for learner in LEARNERS:
         for label, rows in exam.parts().items():
             arms = {arm: predicted[learner, arm] for arm in trainings[0]}
-            found += _part(arms, rows, exam, {"group": label, "subject": learner}, times)
-    return Results(found)
+            results += _part(arms, rows, exam, {"group": label, "subject": learner}, times)
+    return Results(results)
 
 
 def _trained(table: Table, heavier: Floats | None, exam: AugmentationExam, learner: str) -> Prediction:
     return fit_predict(table, exam.task, learner, exam.terms.seed, weights=heavier)(exam.test)
 
 
-def _auroc(truth: Mask, found: Prediction, times: Weights) -> dict[str, Floats]:
-    return {"auroc": Ranking(truth, found.scores).auroc(times)}
+def _auroc(truth: Mask, prediction: Prediction, times: Weights) -> dict[str, Floats]:
+    return {"auroc": Ranking(truth, prediction.scores).auroc(times)}
 
 
 def _part(

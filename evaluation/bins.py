@@ -140,11 +140,11 @@ class JudgingBins:
 
     def ordered(self, table: Table) -> dict[str, int]:
         """Return for each column whose cells are in order how many cells these are (special and missing left out)."""
-        found = {name: len(edges) + 1 for name, edges in self.edges.items()}
+        sizes = {name: len(edges) + 1 for name, edges in self.edges.items()}
         for name, variable in table.variables.items():
             if variable.categories is not None and (variable.ordered or len(variable.categories) == 2):
-                found[name] = min(len(variable.categories), self.most)
-        return found
+                sizes[name] = min(len(variable.categories), self.most)
+        return sizes
 
     def labels(self, variable: Variable) -> list[str]:
         """Return a name for each cell of a column, missing last."""

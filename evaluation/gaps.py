@@ -49,7 +49,7 @@ def changes(judged: Judged) -> list[Result]:
     """Return the same without the test of the largest, which takes time."""
     if not set(PAIR) <= set(judged.trained):
         return []
-    return [one for place in range(len(judged.cells)) for one in _changes(judged, place)]
+    return [result for place in range(len(judged.cells)) for result in _changes(judged, place)]
 
 
 def _changes(judged: Judged, place: int) -> list[Result]:
@@ -110,15 +110,15 @@ def _largest(judged: Judged, results: Sequence[Result]) -> Result:
     terms = judged.exam.terms
     fields: dict[str, Any] = {"group": judged.grouping.name, "disclosure": terms.disclosure}
     fields |= {"subject": judged.trained["real"].learner}
-    found = [result for result in results if result.metric == "did" and result.ok]
-    if len(found) < 2:
-        return not_estimable("largest_did", "needs two groups that can be estimated", n=len(found), **fields)
-    worst = max(found, key=lambda result: abs(result.number))
+    differences = [result for result in results if result.metric == "did" and result.ok]
+    if len(differences) < 2:
+        return not_estimable("largest_did", "needs two groups that can be estimated", n=len(differences), **fields)
+    worst = max(differences, key=lambda result: abs(result.number))
     rounds = int(np.clip(PERMUTED // len(judged.exam.test), 99, 999))
-    null = _null(judged, [result.group for result in found], rounds)
+    null = _null(judged, [result.group for result in differences], rounds)
     p = (1 + int((null >= abs(worst.number) - 1e-12).sum())) / (rounds + 1)
     detail = {"grouping": judged.grouping.name, "worst": worst.group, "p_permutation": p, "permutations": rounds}
-    return estimate("largest_did", worst.number, interval=worst.interval, n=len(found), detail=detail, **fields)
+    return estimate("largest_did", worst.number, interval=worst.interval, n=len(differences), detail=detail, **fields)
 
 
 def _null(judged: Judged, labels: list[str], rounds: int) -> Floats:
@@ -137,11 +137,11 @@ def _null(judged: Judged, labels: list[str], rounds: int) -> Floats:
 def _change(judged: Judged, metric: str, times: NDArray[np.float32]) -> Floats:
     """Return the change of the main score of the mean over draws, for weights that pick patients."""
     exam = judged.exam
-    found: dict[str, Floats] = {}
+    scores: dict[str, Floats] = {}
     for arm in PAIR:
         draws: list[Prediction] = list(judged.trained[arm].predictions)
-        found[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
-    change: Floats = found["synthetic"] - found["real"]
+        scores[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
+    change: Floats = scores["synthetic"] - scores["real"]
     return change
 
 
@@ -164,18 +164,18 @@ def gap_results(judged: Judged) -> list[Result]:
     metric, terms = GROUP_MAIN[judged.exam.task.kind], judged.exam.terms
     places = judged.estimable(metric)
     results: list[Result] = []
-    for arm, found in judged.scores.items():
+    for arm, scores in judged.scores.items():
         fields = _fields_of_arm(judged, arm, places)
         if not places:
             results.append(not_estimable("worst_group", "no group is large enough", **fields))
         if len(places) < 2:
             results.append(not_estimable("gap", "fewer than two groups are large enough", **fields))
             continue
-        values = np.array([found[place].value[metric] for place in places])
-        drawn = np.array([found[place].draws[metric] for place in places])
+        values = np.array([scores[place].value[metric] for place in places])
+        drawn = np.array([scores[place].draws[metric] for place in places])
         lowest, ends = np.argmin(values), np.min(drawn, axis=0)
         detail = {"of": metric, "worst": judged.cells[places[int(lowest)]].label}
-        covers = found[0].covers
+        covers = scores[0].covers
         interval = percentile(ends, covers, terms.level)
         results.append(estimate("worst_group", values[lowest], interval=interval, detail=detail, **fields))
         gap = percentile(np.ptp(drawn, axis=0), covers, terms.level)

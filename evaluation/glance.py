@@ -57,10 +57,10 @@ def first_look(
         Public where both real cohorts are, internal else. Both training arms have the same number of rows. Of more
         than 50,000 rows a random subset of patients is used, which `n` shows.
     """
-    found = tables({"train": real_train, "test": real_test, "synthetic": synthetic})
-    public = found["train"].public and found["test"].public
+    arrays = tables({"train": real_train, "test": real_test, "synthetic": synthetic})
+    public = arrays["train"].public and arrays["test"].public
     terms = Protocol(seed=seed, disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL)
-    arms = {name: table.at_most(ROWS, seed) for name, table in found.items()}
+    arms = {name: table.at_most(ROWS, seed) for name, table in arrays.items()}
     results = _tables(arms, bins, terms)
     if target is not None:
         results += _classifiers(arms, target, terms)

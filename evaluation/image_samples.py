@@ -52,9 +52,9 @@ def sample_results(
     if synthetic is None or not synthetic.table.public:
         return []
     classes = _classes(synthetic.table, target)
-    rows = [one for one in (classes, *groupings) if one is not None and len(one.labels) > 1]
+    rows = [division for division in (classes, *groupings) if division is not None and len(division.labels) > 1]
     rows = rows or [Grouping("all", (), ("all images",), {})]
-    return [_grid(synthetic, one, classes if one is not classes else None, terms) for one in rows]
+    return [_grid(synthetic, division, classes if division is not classes else None, terms) for division in rows]
 
 
 def _classes(table: Table, target: str | None) -> Grouping | None:
@@ -66,16 +66,16 @@ def _grid(synthetic: Pictures, rows: Grouping, columns: Grouping | None, terms: 
     rng = np.random.default_rng(terms.seed)
     codes = rows.codes(synthetic.table)
     of_column = columns.codes(synthetic.table) if columns is not None else np.zeros(len(codes), dtype=np.int64)
-    found = []
+    strips = []
     shown = 0
     for code in np.unique(codes)[:ROWS]:
         chosen = _chosen(np.flatnonzero(codes == code), of_column, rng)
         shown += len(chosen)
         strip = _strip(synthetic, chosen)
         image = base64.b64encode(png(strip)).decode("ascii")
-        found.append({"label": rows.labels[code], "png": image, "width": strip.shape[1], "height": strip.shape[0]})
-        found[-1]["n"] = int((codes == code).sum())
-    detail: dict[str, Any] = {"grouping": rows.name, "rows": found, "columns": columns.name if columns else ""}
+        strips.append({"label": rows.labels[code], "png": image, "width": strip.shape[1], "height": strip.shape[0]})
+        strips[-1]["n"] = int((codes == code).sum())
+    detail: dict[str, Any] = {"grouping": rows.name, "rows": strips, "columns": columns.name if columns else ""}
     detail |= {"left_out": max(0, len(np.unique(codes)) - ROWS), "size": list(synthetic.store.shape[2:])}
     return estimate(
         "image_samples", shown, n=len(synthetic), subject=rows.name, disclosure=Disclosure.PUBLIC, detail=detail

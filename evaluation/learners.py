@@ -304,9 +304,9 @@ def _predict(model: Any, encode: Encoder, task: Task, limit: float, table: Table
         risks = _risks(model, features)
         return Prediction(risks, (risks > limit).astype(np.int64))
     with one_thread():
-        found = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
+        values = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
     if task.kind == "numeric":
-        return Prediction(found, found)
+        return Prediction(values, values)
     scores = np.zeros((len(table), len(task.classes)))
-    scores[:, model.classes_.astype(int)] = found
+    scores[:, model.classes_.astype(int)] = values
     return Prediction(scores, scores.argmax(axis=1))

@@ -111,6 +111,13 @@ def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | Non
     ------
     InputError
         If `test` is not in (0, 1), one side would be empty, or coins were kept for other rows or another share.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> train, test = split(load_support2(), 0.3, key="public data")
+    >>> round(len(test) / (len(train) + len(test)), 1)
+    0.3
     """
     coins = Coins.of_text(key) if isinstance(key, str) else key or Coins.draw()
     share = test if test is not None else coins.share or 0.3

@@ -38,16 +38,16 @@ class RegressionFit:
     @property
     def errors(self) -> Floats:
         """Standard errors, shape (features,)."""
-        found: Floats = np.sqrt(np.diag(self.covariance))
-        return found
+        errors: Floats = np.sqrt(np.diag(self.covariance))
+        return errors
 
 
 def _solve(matrix: Floats, right: Floats) -> Floats:
     """Solve a symmetric system, or say which kind of data makes it singular."""
     if np.linalg.matrix_rank(matrix, hermitian=True) < len(matrix):
         raise InputError("the regression's columns depend on each other or one of them is constant")
-    found: NDArray[Any] = np.linalg.solve(matrix, right)
-    return found
+    solution: NDArray[Any] = np.linalg.solve(matrix, right)
+    return solution
 
 
 def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
@@ -55,8 +55,8 @@ def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
     count = int(patients.max()) + 1
     by_patient = np.column_stack([np.bincount(patients, weights=column, minlength=count) for column in scores.T])
     bread = _solve(information, np.eye(len(information)))
-    found: Floats = bread @ (by_patient.T @ by_patient) @ bread * (count / max(count - 1, 1))
-    return found
+    covariance: Floats = bread @ (by_patient.T @ by_patient) @ bread * (count / max(count - 1, 1))
+    return covariance
 
 
 def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | float = 0.0) -> RegressionFit:
@@ -101,8 +101,8 @@ def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | 
 def _risk(predictor: Floats) -> Floats:
     from scipy.special import expit
 
-    found: Floats = expit(predictor)
-    return found
+    risks: Floats = expit(predictor)
+    return risks
 
 
 def _loss(predictor: Floats, labels: Floats) -> float:

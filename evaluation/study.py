@@ -95,7 +95,7 @@ class Study:
         rows = min([terms.rows, len(self.train), *(len(draw) for draws in self.drawn.values() for draw in draws)])
         training = {"real": [self.train.at_most(rows, terms.seed)]}
         training |= {arm: [draw.at_most(rows, terms.seed) for draw in draws] for arm, draws in self.drawn.items()}
-        training["real+synthetic"] = [join(training["real"][0], one) for one in training["synthetic"]]
+        training["real+synthetic"] = [join(training["real"][0], draw) for draw in training["synthetic"]]
         test = task.known(self.test).at_most(terms.rows, terms.seed)
         exam = Exam(task, test, tuple(training["synthetic"]), terms)
         trained = train_all(training, exam, lambda phase, share: self.say(phase, 0.35 + 0.35 * share))
@@ -105,11 +105,11 @@ class Study:
 
     def _groups(self, groupings: Sequence[Grouping], trained: list[Trained], exam: Exam) -> list[Result]:
         results: list[Result] = []
-        for place, one in enumerate(groupings):
-            self.say(f"judging groups of {one.name}", 0.75 + 0.2 * place / len(groupings))
-            judged: Judged = judge(one, trained, exam, LEARNER)
+        for place, grouping in enumerate(groupings):
+            self.say(f"judging groups of {grouping.name}", 0.75 + 0.2 * place / len(groupings))
+            judged: Judged = judge(grouping, trained, exam, LEARNER)
             for metric, step in _FAIR.items():
-                results += guarded(metric, partial(step, judged), group=one.name, disclosure=self.terms.disclosure)
+                results += guarded(metric, partial(step, judged), group=grouping.name, disclosure=self.terms.disclosure)
         return with_holm(results)
 
     def inferred(self, regression: Regression | None) -> list[Result]:

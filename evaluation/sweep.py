@@ -50,26 +50,26 @@ class SweepRun:
 
     def measures(self) -> dict[str, float]:
         """Return what is followed over epsilon, by arm where there are arms; what is not estimable is left out."""
-        found = Results(self.results)
-        values = dict(_scores(found))
+        results = Results(self.results)
+        values = dict(_scores(results))
         for arm in ("synthetic", "floor"):
-            changes = [result.number for result in found.select("group_change", arm=arm) if result.ok]
-            slopes = [result.number for result in found.select("representation_slope", arm=arm) if result.ok]
+            changes = [result.number for result in results.select("group_change", arm=arm) if result.ok]
+            slopes = [result.number for result in results.select("representation_slope", arm=arm) if result.ok]
             if changes:
                 values[_key("worst_change", arm)] = min(changes)
             if slopes:
                 values[_key("representation_slope", arm)] = max(slopes, key=abs)
-        for one in found.select("tvd_2way"):
-            if one.ok and one.arm in ARMS:
-                values[_key("tvd_2way", one.arm)] = one.number
+        for result in results.select("tvd_2way"):
+            if result.ok and result.arm in ARMS:
+                values[_key("tvd_2way", result.arm)] = result.number
         return values
 
 
-def _scores(found: Results) -> Iterable[tuple[str, float]]:
+def _scores(results: Results) -> Iterable[tuple[str, float]]:
     """Return the mean over learners of the main score of each arm."""
-    metric = "auroc" if len(found.select("auroc")) else "r2"
+    metric = "auroc" if len(results.select("auroc")) else "r2"
     for arm in ARMS:
-        scores = [result.number for result in found.select(metric, arm=arm) if result.ok]
+        scores = [result.number for result in results.select(metric, arm=arm) if result.ok]
         if scores:
             yield _key("auroc", arm), sum(scores) / len(scores)
 

@@ -43,11 +43,11 @@ def cliques(names: Sequence[str], order: int, limit: int, seed: int = 0) -> tupl
     if total <= limit:
         return list(combinations(names, order)), True
     rng = np.random.default_rng(seed)
-    found: set[Clique] = set()
-    while len(found) < limit:
+    drawn: set[Clique] = set()
+    while len(drawn) < limit:
         picks = np.sort(np.argsort(rng.random((limit, len(names))), axis=1)[:, :order], axis=1)
-        found.update(tuple(names[i] for i in row) for row in picks[: limit - len(found)])
-    return sorted(found), False
+        drawn.update(tuple(names[i] for i in row) for row in picks[: limit - len(drawn)])
+    return sorted(drawn), False
 
 
 @dataclass(frozen=True)

@@ -80,11 +80,11 @@ def canary(name: str, cohort: "Cohort") -> Canary:
     """Return the canary of that name for a cohort; `InputError` if there is none."""
     if name not in CANARIES:
         raise InputError(f"canary {name!r}: is not known; expected one of {', '.join(CANARIES)}.")
-    made: Canary = CANARIES[name](cohort)
-    return made
+    planted_row: Canary = CANARIES[name](cohort)
+    return planted_row
 
 
-def planted(cohort: "Cohort", one: Canary) -> "Cohort":
+def planted(cohort: "Cohort", patient: Canary) -> "Cohort":
     """Return the cohort with the canary in it, all of its rows one patient's.
 
     Raises
@@ -92,7 +92,7 @@ def planted(cohort: "Cohort", one: Canary) -> "Cohort":
     InputError
         If the cohort is not public.
     """
-    return _with_rows(cohort, one.rows, [0] * len(one.rows))
+    return _with_rows(cohort, patient.rows, [0] * len(patient.rows))
 
 
 def strangers(cohort: "Cohort", size: int, rng: np.random.Generator) -> "pd.DataFrame":
@@ -149,7 +149,7 @@ def _rarest(column: Any, values: "pd.Series[Any]") -> Any:
     if isinstance(column, Numeric | Datetime):
         return _emptier_end(column, values)
     counts = values.map(str).value_counts()
-    return min(reversed(_known(column, values)), key=lambda one: int(counts.get(str(one), 0)))
+    return min(reversed(_known(column, values)), key=lambda value: int(counts.get(str(value), 0)))
 
 
 def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
@@ -168,12 +168,12 @@ def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
 
 def _known(column: Any, values: "pd.Series[Any]") -> list[Any]:
     """Return the values of a column that are no numbers: those of the schema, or where it names none, those there."""
-    known = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
+    listed = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
     if isinstance(column, Categorical) and column.discover:
-        known = sorted(values.dropna().unique(), key=str)
-    if not known:
+        listed = sorted(values.dropna().unique(), key=str)
+    if not listed:
         raise InputError("canary: a column has no value that a canary could take.")
-    return known
+    return listed
 
 
 def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
@@ -194,8 +194,8 @@ def _ends(column: Numeric | Datetime) -> tuple[Any, Any]:
 
 def _new_identifiers(values: "pd.Series[Any]", size: int) -> list[Any]:
     """Return so many identifiers that nobody has, of the column's own type."""
-    known = values.dropna()
-    if len(known) and isinstance(known.iloc[0], int | np.integer):
-        return list(range(int(known.max()) + 1, int(known.max()) + 1 + size))
-    taken = set(known.map(str))
+    present = values.dropna()
+    if len(present) and isinstance(present.iloc[0], int | np.integer):
+        return list(range(int(present.max()) + 1, int(present.max()) + 1 + size))
+    taken = set(present.map(str))
     return [name for name in (f"{NOBODY}{i}" for i in range(len(taken) + size)) if name not in taken][:size]

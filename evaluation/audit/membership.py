@@ -81,20 +81,20 @@ def features(reference: Table, synthetic: Table, patients: Table) -> Floats:
     return np.hstack([_log_distances(points, embed(reference, other)) for other in (synthetic, reference)])
 
 
-def density_ratio(found: Floats) -> Floats:
+def density_ratio(scores: Floats) -> Floats:
     """Return the score of the density-ratio attack (after van Breugel et al. 2023) from `features`.
 
     By nearest neighbours the logarithm of the ratio of densities is, up to a factor and a constant, the difference of
     log distances: higher where a synthetic row lies closer than one of the population.
     """
-    return np.asarray(found[:, len(NEIGHBOURS)] - found[:, 0])
+    return np.asarray(scores[:, len(NEIGHBOURS)] - scores[:, 0])
 
 
 def shadow_scores(
     draw: Callable[[Table], Table],
     population: Table,
     reference: Table,
-    found: Floats,
+    released_scores: Floats,
     *,
     shadows: int = 4,
     seed: int = 0,
@@ -131,11 +131,11 @@ def shadow_scores(
         labels.append(inside)
         if progress is not None:
             progress((shadow + 1) / shadows)
-    known, truth = np.vstack(rows), np.concatenate(labels)
-    scale = StandardScaler().fit(known)
+    examples, truth = np.vstack(rows), np.concatenate(labels)
+    scale = StandardScaler().fit(examples)
     with one_thread():
-        model = LogisticRegression(max_iter=1000).fit(scale.transform(known), truth)
-        scores: Floats = model.decision_function(scale.transform(found))
+        model = LogisticRegression(max_iter=1000).fit(scale.transform(examples), truth)
+        scores: Floats = model.decision_function(scale.transform(released_scores))
     return scores
 
 
@@ -160,12 +160,12 @@ Groups = Sequence[tuple[str, NDArray[Any]]]
 
 def groups_of(patients: Table, columns: Iterable[str | Sequence[str]]) -> Groups:
     """Return all patients, and the groups that columns make of them."""
-    found: list[tuple[str, NDArray[Any]]] = [("all", np.arange(len(patients)))]
+    groups: list[tuple[str, NDArray[Any]]] = [("all", np.arange(len(patients)))]
     for column in columns:
         rule = grouping(patients, column)
         codes = rule.codes(patients)
-        found += [(label, np.flatnonzero(codes == code)) for code, label in enumerate(rule.labels)]
-    return [(label, rows) for label, rows in found if len(rows)]
+        groups += [(label, np.flatnonzero(codes == code)) for code, label in enumerate(rule.labels)]
+    return [(label, rows) for label, rows in groups if len(rows)]
 
 
 def attribute_inference(
@@ -204,8 +204,8 @@ def attribute_inference(
     guess = fit_predict(synthetic, task, "gradient boosting", seed)
     hits = []
     for patients in (members, others):
-        known = task.known(patients)
-        hits.append((guess(known).guesses == np.asarray(task.truth(known)).astype(np.int64), known))
+        labelled = task.known(patients)
+        hits.append((guess(labelled).guesses == np.asarray(task.truth(labelled)).astype(np.int64), labelled))
     mine, theirs = (dict(groups_of(table, columns)) for _, table in hits)
     return [
         _gap(column, label, hits[0][0][rows], hits[1][0][theirs.get(label, np.array([], dtype=int))])
@@ -219,13 +219,13 @@ def _log_distances(points: Floats, others: Floats) -> Floats:
     if len(others) <= far:
         raise InputError(f"membership: found {len(others)} rows to compare with, expected more than {far}.")
     squares = (others**2).sum(axis=1)
-    found = []
+    logarithms = []
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]
         distances = np.maximum((block**2).sum(axis=1)[:, None] + squares[None] - 2 * block @ others.T, 0)
         nearest = np.partition(distances, [k - 1 for k in NEIGHBOURS], axis=1)
-        found.append(nearest[:, [k - 1 for k in NEIGHBOURS]])
-    return np.asarray(np.log(np.sqrt(np.vstack(found)) + 1e-3))
+        logarithms.append(nearest[:, [k - 1 for k in NEIGHBOURS]])
+    return np.asarray(np.log(np.sqrt(np.vstack(logarithms)) + 1e-3))
 
 
 def _auroc(attack: str, group: str, scores: Floats, is_member: NDArray[np.bool_]) -> Exposure:

@@ -182,9 +182,9 @@ class Audit:
 
 
 def _worst(parts: Sequence[Attack | Check]) -> AuditVerdict:
-    found = {attack.verdict for attack in parts}
+    verdicts = {attack.verdict for attack in parts}
     return next(
-        (v for v in (AuditVerdict.VIOLATION, AuditVerdict.NONE, AuditVerdict.CONSISTENT) if v in found),
+        (v for v in (AuditVerdict.VIOLATION, AuditVerdict.NONE, AuditVerdict.CONSISTENT) if v in verdicts),
         AuditVerdict.NOT_RUN,
     )
 

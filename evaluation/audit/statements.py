@@ -195,13 +195,13 @@ def _adds_up(statement: Mapping[str, Any]) -> list[Check]:
         if find_spec("opacus") is None:
             return [Check(name, AuditVerdict.NOT_RUN, NEEDS_OPACUS) for name in names]
         low, high = bracketed(events, delta)
-        found, wide = f"{low:.4g} to {high:.4g}", COARSE * (1 + epsilon)
+        composed, wide = f"{low:.4g} to {high:.4g}", COARSE * (1 + epsilon)
     else:
         low = high = recomposed(events, accounting, delta)
-        found, wide = f"{low:.6g}", TOLERANCE + 1e-4 * epsilon  # the accountant's own Renyi orders may cost so much
+        composed, wide = f"{low:.6g}", TOLERANCE + 1e-4 * epsilon  # the accountant's own Renyi orders may cost so much
     return [
-        Check(names[0], _verdict(not low <= epsilon + TOLERANCE), f"composed {found}, claimed {epsilon:g}"),
-        Check(names[1], _verdict(not low - wide <= stated <= high + wide), f"composed {found}, stated {stated:.6g}"),
+        Check(names[0], _verdict(not low <= epsilon + TOLERANCE), f"composed {composed}, claimed {epsilon:g}"),
+        Check(names[1], _verdict(not low - wide <= stated <= high + wide), f"composed {composed}, stated {stated:.6g}"),
     ]
 
 

@@ -91,7 +91,7 @@ def not_above_floor(real: Result | None, margin: float, *, chance: float | None 
 
 def repeated(results: Results) -> str:
     """Return that the cohort repeats real patients, in words, where it does beyond what these have in common."""
-    for one in results.select("copies", arm="synthetic"):
-        if one.ok and one.detail.get("beyond"):
-            return str(one.detail["words"])
+    for result in results.select("copies", arm="synthetic"):
+        if result.ok and result.detail.get("beyond"):
+            return str(result.detail["words"])
     return ""

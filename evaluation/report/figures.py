@@ -89,8 +89,8 @@ def forest(results: Sequence[Result], key: str, *, title: str, label: str, lines
         for line in lines:
             if line.value is not None:
                 axes.axvline(line.value, color=ARM_COLOUR.get(line.arm, INK), lw=0.8, ls=(0, (4, 3)))
-        for place, one in enumerate(results):
-            _line(axes, place, one, ARM_COLOUR.get(one.arm, INK), "s" if one.arm == "real" else "o")
+        for place, result in enumerate(results):
+            _line(axes, place, result, ARM_COLOUR.get(result.arm, INK), "s" if result.arm == "real" else "o")
         axes.set_yticks(range(len(results)), names)
         axes.set_ylim(len(results) - 0.4, -0.6)
         axes.set_xlabel(label)
@@ -109,8 +109,8 @@ def paired_forest(results: Sequence[Result], key: str, *, title: str, label: str
         axes.axvline(0, color=INK, lw=0.8)
         if margin is not None:
             axes.axvline(-margin, color=INK, lw=0.8, ls=(0, (4, 3)))
-        for place, one in enumerate(drawn):
-            _line(axes, place, one, SYNTHETIC, "o")
+        for place, result in enumerate(drawn):
+            _line(axes, place, result, SYNTHETIC, "o")
         names = [f"{short(result.group, 24)} (n {result.n:,})" for result in drawn]
         axes.set_yticks(range(len(drawn)), names)
         axes.set_ylim(len(drawn) - 0.4, -0.6)
@@ -129,9 +129,9 @@ def coefficients(real: Sequence[Result], synthetic: Sequence[Result], key: str) 
         axes = figure.subplots()
         axes.axvline(0, color=INK, lw=0.8)
         for place, pair in enumerate(pairs):
-            for offset, one in zip((-0.14, 0.14), pair, strict=True):
-                if one.ok:
-                    _line(axes, place + offset, one, ARM_COLOUR[one.arm], "s" if one.arm == "real" else "o")
+            for offset, result in zip((-0.14, 0.14), pair, strict=True):
+                if result.ok:
+                    _line(axes, place + offset, result, ARM_COLOUR[result.arm], "s" if result.arm == "real" else "o")
         axes.set_yticks(range(len(pairs)), [short(result.subject, 28) for result, _ in pairs])
         axes.set_ylim(len(pairs) - 0.4, -0.6)
         axes.set_xlabel("coefficient; square: real, circle: synthetic")
@@ -166,11 +166,11 @@ def scatter(results: Sequence[Result], key: str) -> str:
     with canvas(WIDTH, 3.0) as figure:
         axes = figure.subplots()
         axes.axhline(1, color=INK, lw=0.8)
-        for one in drawn:
-            size = one.detail["real_rows"]
-            assert one.interval is not None  # noqa: S101  (chosen above; for the type checker)
-            axes.plot([size, size], np.exp([one.interval.low, one.interval.high]), color=SYNTHETIC, lw=1.2)
-            axes.plot([size], [np.exp(one.number)], "o", color=SYNTHETIC, ms=4.5)
+        for result in drawn:
+            size = result.detail["real_rows"]
+            assert result.interval is not None  # noqa: S101  (chosen above; for the type checker)
+            axes.plot([size, size], np.exp([result.interval.low, result.interval.high]), color=SYNTHETIC, lw=1.2)
+            axes.plot([size], [np.exp(result.number)], "o", color=SYNTHETIC, ms=4.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
         sizes = [result.detail["real_rows"] for result in drawn]
@@ -194,12 +194,12 @@ def _name_extremes(axes: "Axes", drawn: Sequence[Result], count: int = 3) -> Non
         named = sorted(
             (result for result in extremes if (result.number > 0) is above), key=lambda result: -abs(result.number)
         )
-        for place, one in enumerate(named):
+        for place, result in enumerate(named):
             height = 0.98 - 0.075 * place if above else 0.02 + 0.075 * place
             line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.4, "color": INK}
             where: dict[str, Any] = {"xytext": (1.0, height), "textcoords": "axes fraction", "arrowprops": line}
-            point = (one.detail["real_rows"], float(np.exp(one.number)))
-            axes.annotate(short(one.group, 26), point, **where, ha="right", va="center", fontsize=8.5)
+            point = (result.detail["real_rows"], float(np.exp(result.number)))
+            axes.annotate(short(result.group, 26), point, **where, ha="right", va="center", fontsize=8.5)
 
 
 def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:

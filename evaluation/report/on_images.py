@@ -33,7 +33,7 @@ def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Se
     `about` says what classifiers were given.
     """
     mine = results.select(section="images")
-    samples = [_samples(one, place) for place, one in enumerate(mine.select("image_samples"))]
+    samples = [_samples(result, place) for place, result in enumerate(mine.select("image_samples"))]
     if len(mine) == len(mine.select("image_samples")):
         return Section("images", TITLE, [_ONLY_SAMPLES], kept(samples))
     learners = list(dict.fromkeys(result.subject for result in mine.select(_SCORES) if result.subject))
@@ -61,21 +61,23 @@ def _words(results: Results, target: str | None) -> str:
 
 def _disagreement(results: Results) -> list[str]:
     """Return a warning where two learners' losses have intervals that do not meet."""
-    found = [result for result in results.select(_CHANGE, arm="synthetic", group="all") if result.interval is not None]
-    ends = [result.interval for result in found if result.interval is not None]
-    if len(ends) < 2 or max(one.low for one in ends) <= min(one.high for one in ends):
+    changes = [
+        result for result in results.select(_CHANGE, arm="synthetic", group="all") if result.interval is not None
+    ]
+    ends = [result.interval for result in changes if result.interval is not None]
+    if len(ends) < 2 or max(interval.low for interval in ends) <= min(interval.high for interval in ends):
         return []
-    said = "; ".join(f"{result.subject} {with_interval(result.value, result.interval)}" for result in found)
+    said = "; ".join(f"{result.subject} {with_interval(result.value, result.interval)}" for result in changes)
     return [f"The learners disagree about what training on the cohort costs: {said}. Take the worse one."]
 
 
-def _samples(one: Result, place: int) -> Figure:
-    rows, across = one.detail["rows"], one.detail["columns"]
+def _samples(result: Result, place: int) -> Figure:
+    rows, across = result.detail["rows"], result.detail["columns"]
     order = f", in the order of the values of {across}" if across else ""
-    less = f" {one.detail['left_out']} groups are not shown." if one.detail["left_out"] else ""
-    slices = " Of each volume its middle slice." if len(one.detail["size"]) == 3 else ""
+    less = f" {result.detail['left_out']} groups are not shown." if result.detail["left_out"] else ""
+    slices = " Of each volume its middle slice." if len(result.detail["size"]) == 3 else ""
     caption = f"Drawn at random, up to ten of each group{order}. Every image is synthetic.{slices}{less}"
-    name = one.subject if one.subject != "all" else "the cohort"
+    name = result.subject if result.subject != "all" else "the cohort"
     table = TextTable(
         f"Synthetic images by {name}", ("Group", "Images"), [(row["label"], number(row["n"])) for row in rows]
     )
@@ -112,15 +114,15 @@ def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
     metric = _SCORES[0]
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = _ordered(results.select(metric, subject=learner, group="all"))
-        lines = [result for result in found if result.arm == "real"]
+        scores = _ordered(results.select(metric, subject=learner, group="all"))
+        lines = [result for result in scores if result.arm == "real"]
         title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
-        drawing = figures.forest(found, f"image-arms{place}", title=title, label=METRICS[metric].title, lines=lines)
+        drawing = figures.forest(scores, f"image-arms{place}", title=title, label=METRICS[metric].title, lines=lines)
         drawings.append((learner, drawing))
-        for one in found:
-            others = [results.select(name, subject=learner, group="all", arm=one.arm) for name in _SCORES[1:]]
+        for result in scores:
+            others = [results.select(name, subject=learner, group="all", arm=result.arm) for name in _SCORES[1:]]
             cells = [shown(next(iter(other))) if len(other) else "n/a" for other in others]
-            rows.append((f"{learner}: {ARMS[one.arm]}", shown(one), *cells, number(one.n)))
+            rows.append((f"{learner}: {ARMS[result.arm]}", shown(result), *cells, number(result.n)))
     drawings = [item for item in drawings if item[1]]
     if not drawings:
         return None
@@ -133,11 +135,11 @@ def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
 def _changes(results: Results) -> TextTable | None:
     names = [f"{metric}_change" for metric in _SCORES]
     rows = []
-    found = results.select(_CHANGE, group="all")
-    for one in found:
-        mine = [results.select(name, subject=one.subject, arm=one.arm, group="all") for name in names]
+    changes = results.select(_CHANGE, group="all")
+    for change in changes:
+        mine = [results.select(name, subject=change.subject, arm=change.arm, group="all") for name in names]
         cells = (shown(next(iter(each))) if len(each) else "n/a" for each in mine)
-        rows.append((f"{one.subject}: {ARMS[one.arm]}", *cells, number(one.n)))
+        rows.append((f"{change.subject}: {ARMS[change.arm]}", *cells, number(change.n)))
     caption = "Change against the network trained on real images, paired on the same test patients"
     head = ("Learner and arm", *(METRICS[name].title for name in names), "n patients")
     return TextTable(caption, head, rows) if rows else None
@@ -162,11 +164,11 @@ def _changed(
 ) -> Figure | None:
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = list(results.select(metric, subject=learner, arm="synthetic"))
+        changes = list(results.select(metric, subject=learner, arm="synthetic"))
         label = "synthetic-trained less real-trained"
-        drawing = figures.paired_forest(found, f"{key}{place}", title=f"{title}: {learner}", label=label)
+        drawing = figures.paired_forest(changes, f"{key}{place}", title=f"{title}: {learner}", label=label)
         drawings.append((learner, drawing))
-        rows += [(f"{learner}: {result.group}", number(result.n), shown(result)) for result in found]
+        rows += [(f"{learner}: {result.group}", number(result.n), shown(result)) for result in changes]
     drawings = [item for item in drawings if item[1]]
     table = TextTable(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
     return Figure(key, title, caption, drawings, table) if drawings else None
@@ -174,13 +176,13 @@ def _changed(
 
 def _distances(results: Results) -> TextTable | None:
     metrics = [key for key in METRICS if key in ("fid", "kid", "mmd") or key in _AMONG]
-    found = results.select(metrics)
-    arms = sorted(arms_of(found), key=lambda arm: arm != "synthetic")
+    distances = results.select(metrics)
+    arms = sorted(arms_of(distances), key=lambda arm: arm != "synthetic")
     names = ARMS | {"real": "other real patients (chance alone)"}
     rows = []
     for metric in metrics:
-        for extractor in dict.fromkeys(result.subject for result in found.select(metric)):
-            mine = {result.arm: result for result in found.select(metric, subject=extractor)}
+        for extractor in dict.fromkeys(result.subject for result in distances.select(metric)):
+            mine = {result.arm: result for result in distances.select(metric, subject=extractor)}
             cells = (shown(mine[arm], 4) if arm in mine else "not computed" for arm in arms)
             rows.append((f"{METRICS[metric].title}: {extractor}", *cells, number(next(iter(mine.values())).n)))
     caption = (
@@ -194,10 +196,10 @@ _AMONG = ("image_precision", "image_recall", "image_density", "image_coverage")
 
 
 def _consistency(results: Results) -> TextTable | None:
-    found = results.select("image_consistency")
+    agreement = results.select("image_consistency")
     rows = []
-    for subject, group in dict.fromkeys((result.subject, result.group) for result in found):
-        mine = {result.arm: result for result in found.select(subject=subject, group=group)}
+    for subject, group in dict.fromkeys((result.subject, result.group) for result in agreement):
+        mine = {result.arm: result for result in agreement.select(subject=subject, group=group)}
         guessing = [result.detail["guessing"] for result in mine.values() if "guessing" in result.detail]
         words = {result.reason for result in mine.values() if result.ok and result.reason}
         cells = [shown(mine[arm]) if arm in mine else "not computed" for arm in _SIDES]
@@ -224,13 +226,13 @@ def _table(
     results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str
 ) -> TextTable | None:
     """Return a row per group: the scores of the arms, and their changes."""
-    found = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
-    given = ["synthetic", *([DIRECT] if len(found.select(arm=DIRECT)) else [])]
-    columns = [(metric, arm) for metric in metrics for arm in ("real", *given)]
-    columns += [(f"{metric}_change", arm) for metric in changes for arm in given]
+    scores = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
+    arms = ["synthetic", *([DIRECT] if len(scores.select(arm=DIRECT)) else [])]
+    columns = [(metric, arm) for metric in metrics for arm in ("real", *arms)]
+    columns += [(f"{metric}_change", arm) for metric in changes for arm in arms]
     rows = []
-    for group in dict.fromkeys(result.group for result in found):
-        mine = {(result.metric, result.arm): result for result in found.select(group=group)}
+    for group in dict.fromkeys(result.group for result in scores):
+        mine = {(result.metric, result.arm): result for result in scores.select(group=group)}
         first = next(iter(mine.values()))
         positives = first.detail.get("positives", first.n)
         cells = (shown(mine[column]) if column in mine else "n/a" for column in columns)

@@ -33,8 +33,8 @@ def failures(results: Results, *, withheld: bool) -> Section:
     """Return the part on what could not be computed, and on what the cohort must not be used for."""
     grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
     for status, word in ((Status.FAILED, "failed"), (Status.NOT_ESTIMABLE, "not estimable")):
-        for one in results.select(status=status):
-            grouped.setdefault((_place(one), word), {}).setdefault(one.reason, []).append(one.title)
+        for result in results.select(status=status):
+            grouped.setdefault((_place(result), word), {}).setdefault(result.reason, []).append(result.title)
     rows = [(place, word, _reasons(reasons)) for (place, word), reasons in grouped.items()]
     head = ("Where", "Status", "What, and why")
     tables = [TextTable("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
@@ -51,8 +51,8 @@ def _reasons(reasons: Mapping[str, list[str]]) -> str:
     return ". ".join(f"{', '.join(dict.fromkeys(titles))}: {reason}" for reason, titles in reasons.items())
 
 
-def _place(one: Result) -> str:
-    return one.group if one.group != "all" else one.subject or ARMS[one.arm]
+def _place(result: Result) -> str:
+    return result.group if result.group != "all" else result.subject or ARMS[result.arm]
 
 
 def glossary(results: Results) -> TextTable:

@@ -54,10 +54,10 @@ def _impossible(results: Results, target: str) -> list[str]:
 
 
 def _rows(results: Results) -> str:
-    found = [
+    numbers = [
         result.detail["trained_rows"] for result in results.select(arm="synthetic") if "trained_rows" in result.detail
     ]
-    return f" ({number(found[0])})" if found else ""
+    return f" ({number(numbers[0])})" if numbers else ""
 
 
 def _floor(results: Results) -> str:
@@ -79,12 +79,12 @@ def _arms_figure(results: Results) -> Figure | None:
     learners = list(dict.fromkeys(result.subject for result in results.select(metric) if result.subject))
     prevalence = list(results.select(metric, arm="prevalence"))
     for place, learner in enumerate(learners):
-        found = _ordered([*results.select(metric, subject=learner), *prevalence])
-        ends = [result for result in found if result.arm in ("real", "floor")]
+        scores = _ordered([*results.select(metric, subject=learner), *prevalence])
+        ends = [result for result in scores if result.arm in ("real", "floor")]
         title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
-        drawing = figures.forest(found, f"arms{place}", title=title, label=METRICS[metric].title, lines=ends)
+        drawing = figures.forest(scores, f"arms{place}", title=title, label=METRICS[metric].title, lines=ends)
         drawings.append((learner, drawing))
-        rows += [(f"{learner}: {ARMS[result.arm]}", shown(result), number(result.n)) for result in found]
+        rows += [(f"{learner}: {ARMS[result.arm]}", shown(result), number(result.n)) for result in scores]
     if not rows:
         return None
     caption = (
@@ -98,17 +98,19 @@ def _arms_figure(results: Results) -> Figure | None:
 def _calibration_figure(results: Results, learners: list[str]) -> Figure | None:
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = [
+        slopes = [
             result
             for result in results.select("calibration_slope", subject=learner)
             if result.arm in ("real", "synthetic")
         ]
-        found = _ordered([result for result in found if result.ok])
-        drawings.append((learner, figures.calibration(found, f"calibration{place}", title=f"Calibration of {learner}")))
-        for one in found:
-            curve = one.detail["curve"]
+        slopes = _ordered([result for result in slopes if result.ok])
+        drawings.append(
+            (learner, figures.calibration(slopes, f"calibration{place}", title=f"Calibration of {learner}"))
+        )
+        for slope in slopes:
+            curve = slope.detail["curve"]
             triples = zip(curve["predicted"], curve["observed"], curve["n"], strict=True)
-            rows += [(f"{learner}, {one.arm}", number(p), number(o), number(n)) for p, o, n in triples]
+            rows += [(f"{learner}, {slope.arm}", number(p), number(o), number(n)) for p, o, n in triples]
     if not rows:
         return None
     head = ("Learner and arm", "Mean predicted risk", "Observed share", "n")

@@ -170,18 +170,18 @@ def _sentences(
     if copied:
         return [("It repeats real patients, so that nothing is good enough in", ["every group"])]
     learning = _LEARNING | ({Answer.UNKNOWN: _NOT_HERE} if withheld else {})
-    found = [
+    sentences = [
         (words, _names([group for group in groups if group.learning is answer], groups, named=answer is Answer.NO))
         for answer, words in learning.items()
     ]
     missed = [group for group in groups if group.share is Answer.NO]
     for words, larger in ((_TOO_FEW, False), (_TOO_MANY, True)):
-        found.append((words, _names([group for group in missed if group.larger is larger], groups, named=True)))
-    found += [
+        sentences.append((words, _names([group for group in missed if group.larger is larger], groups, named=True)))
+    sentences += [
         (words, _names([group for group in groups if group.share is answer], groups, named=False))
         for answer, words in _SHARE.items()
     ]
-    return [(words, names) for words, names in found if names]
+    return [(words, names) for words, names in sentences if names]
 
 
 def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: bool) -> list[str]:
@@ -213,7 +213,7 @@ def document(evaluation: "Evaluation") -> dict[str, Any]:
     """Return the JSON twin of the page, in the form of `json_schema`."""
     results, margins = evaluation.results, evaluation.terms.margins
     target = evaluation.about.get("target")
-    found = {
+    page = {
         "format": FORMAT,
         "version": VERSION,
         "audience": "public" if isinstance(results, PublicResults) else "internal",
@@ -221,12 +221,12 @@ def document(evaluation: "Evaluation") -> dict[str, Any]:
         "privacy": dict(evaluation.statement),
         "margins": {key: getattr(margins, key) for key in margins.__dataclass_fields__},
         "warnings": [words for words in (repeated(results),) if words],
-        "verdicts": [vars(one) for one in verdicts(results, margins, target, withheld=_withheld(evaluation))],
-        "groups": [vars(one) for one in group_verdicts(results, margins)],
+        "verdicts": [vars(item) for item in verdicts(results, margins, target, withheld=_withheld(evaluation))],
+        "groups": [vars(item) for item in group_verdicts(results, margins)],
         "results": results.to_dicts(),
-        "annex": [vars(one) for one in _annex(evaluation)],
+        "annex": [vars(item) for item in _annex(evaluation)],
     }
-    checked: dict[str, Any] = jsonable(found)
+    checked: dict[str, Any] = jsonable(page)
     return checked
 
 

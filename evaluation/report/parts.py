@@ -77,8 +77,8 @@ class Section:
 
 def arms_of(results: Results) -> list[str]:
     """Return the arms of these results in the catalogue's order."""
-    found = {result.arm for result in results}
-    return [arm for arm in ARMS if arm in found]
+    present = {result.arm for result in results}
+    return [arm for arm in ARMS if arm in present]
 
 
 def by_arm(
@@ -91,13 +91,13 @@ def by_arm(
     first: Sequence[str] = (),
 ) -> TextTable | None:
     """Return a table with a row per metric and a column per arm, those of `first` before the others."""
-    found = results.select([metric for metric in metrics if metric in METRICS])
-    arms = sorted(arms_of(found), key=lambda arm: arm not in first)
+    scores = results.select([metric for metric in metrics if metric in METRICS])
+    arms = sorted(arms_of(scores), key=lambda arm: arm not in first)
     rows = []
     for metric in metrics:
-        mine = {result.arm: shown(result) for result in found.select(metric)}
+        mine = {result.arm: shown(result) for result in scores.select(metric)}
         if mine:
-            n = next((result.n for result in found.select(metric) if result.n is not None), None)
+            n = next((result.n for result in scores.select(metric) if result.n is not None), None)
             rows.append((METRICS[metric].title, *(mine.get(arm, absent) for arm in arms), number(n)))
     return TextTable(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
@@ -123,13 +123,17 @@ def direct(results: Results, about: Mapping[str, Any]) -> str:
 
 def own_budget(about: Mapping[str, Any]) -> str:
     """Return what DP classifiers spent on the patients, beside what the cohort spent; empty where it is unknown."""
-    given = [one for one in about.get("classifiers", ()) if "epsilon" in one and "delta" in one]
-    if not given:
+    budgeted = [
+        classifier for classifier in about.get("classifiers", ()) if "epsilon" in classifier and "delta" in classifier
+    ]
+    if not budgeted:
         return ""
     if about.get("real_data") == "public":
         return "It was trained on public patients: no budget was spent on it."
-    budgets = "; ".join(dict.fromkeys(f"epsilon {one['epsilon']:g}, delta {one['delta']:g}" for one in given))
-    each = "It" if len(given) == 1 else f"Each of {len(given)} such classifiers"
+    budgets = "; ".join(
+        dict.fromkeys(f"epsilon {classifier['epsilon']:g}, delta {classifier['delta']:g}" for classifier in budgeted)
+    )
+    each = "It" if len(budgeted) == 1 else f"Each of {len(budgeted)} such classifiers"
     return (
         f"{each} spent a budget of its own ({budgets}), which the cohort's epsilon does not cover; the ledger of the "
         "patients adds up what was spent."

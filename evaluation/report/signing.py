@@ -31,13 +31,13 @@ def signable(
     unchecked = [f"{verdict.use}. {verdict.finding}" for verdict in said[Answer.NOTHING_CHECKED]]
     unclear = (Answer.NOT_SHOWN, Answer.UNKNOWN)
     still = [f"{verdict.use}." for answer in unclear for verdict in said[answer]] + _models(groups, unclear)
-    found = [
+    paragraphs = [
         ("Can be signed", [*_private(statement), *yes]),
         ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
         ("Nothing was checked: no evidence for or against", unchecked),
         ("Left open: needs other evidence", [*still, *_beyond(results)]),
     ]
-    return [(words, sentences) for words, sentences in found if sentences]
+    return [(words, sentences) for words, sentences in paragraphs if sentences]
 
 
 def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[str]:
@@ -73,11 +73,11 @@ def _beyond(results: Results) -> list[str]:
         "That the data were collected lawfully, that all earlier releases are in the ledger, and that the schema was "
         "written without looking at the data: ask the publisher."
     )
-    found = [
+    sentences = [
         "That the software does what its privacy statement says: ask for its audit.",
         people,
         "That another fit would do as well: no interval covers it.",
     ]
     if isinstance(results, PublicResults):
-        found.append("Everything that needs real patients: ask the publisher for the internal report.")
-    return found
+        sentences.append("Everything that needs real patients: ask the publisher for the internal report.")
+    return sentences

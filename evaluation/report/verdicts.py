@@ -38,10 +38,10 @@ class UseVerdict:
     finding: str
 
 
-def _title(one: Result) -> str:
+def _title(result: Result) -> str:
     """Return a result's title; of a change, with the score that changes."""
-    of = one.detail.get("of")
-    return f"{METRICS[of].title}, synthetic-trained less real-trained" if of in METRICS else one.title
+    of = result.detail.get("of")
+    return f"{METRICS[of].title}, synthetic-trained less real-trained" if of in METRICS else result.title
 
 
 def _said(results: Sequence[Result], *, withheld: bool) -> str:
@@ -66,7 +66,7 @@ def verdicts(results: Results, margins: Margins, target: str | None, *, withheld
     withheld : bool
         Whether there may be further results, which may not be shown; else nothing was checked where there is none.
     """
-    found = [
+    answers = [
         _rehearse(results, withheld=withheld),
         _tables(results, margins, 1, withheld=withheld),
         _tables(results, margins, 2, withheld=withheld),
@@ -74,14 +74,14 @@ def verdicts(results: Results, margins: Margins, target: str | None, *, withheld
         _learn(results, margins, target, withheld=withheld),
     ]
     if target is not None:
-        found.append(_risks(results, margins, target, withheld=withheld))
+        answers.append(_risks(results, margins, target, withheld=withheld))
         if len(results.select(section="images")):
-            found.append(_recognise(results, margins, target, withheld=withheld))
-    found += [_directions(results, withheld=withheld), *_groups(results)]
+            answers.append(_recognise(results, margins, target, withheld=withheld))
+    answers += [_directions(results, withheld=withheld), *_groups(results)]
     words = repeated(results)
     if words:
-        found = [replace(verdict, answer=Answer.NO, finding=f"{words} {verdict.finding}") for verdict in found]
-    return [*found, *_never()]
+        answers = [replace(verdict, answer=Answer.NO, finding=f"{words} {verdict.finding}") for verdict in answers]
+    return [*answers, *_never()]
 
 
 def _rehearse(results: Results, *, withheld: bool) -> UseVerdict:
@@ -112,12 +112,12 @@ def _kept(broken: Result, finding: str) -> tuple[Answer, str]:
 
 def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -> UseVerdict:
     use = {1: "Describing columns one at a time", 2: "Describing two columns together (cross tables)"}[order]
-    found = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
-    if not found and (withheld or len(results.select("released_tvd"))):
+    excesses = list(results.select(f"tvd_{order}way_excess", arm="synthetic"))
+    if not excesses and (withheld or len(results.select("released_tvd"))):
         return _paid_tables(results, margins, use, order, withheld=withheld)
     answer, finding = (
-        joint([at_most(result.interval, margins.tvd) for result in found]),
-        _said(found, withheld=withheld),
+        joint([at_most(result.interval, margins.tvd) for result in excesses]),
+        _said(excesses, withheld=withheld),
     )
     why = _nothing_described(results, order) if answer in (Answer.YES, Answer.UNKNOWN) else ""
     if why:
@@ -135,14 +135,14 @@ def _tables(results: Results, margins: Margins, order: int, *, withheld: bool) -
 
 def _differences(results: Results, margins: Margins, *, withheld: bool) -> list[UseVerdict]:
     """Return whether differences of ordered columns can be described, where there are such columns."""
-    found = list(results.select("order_difference_excess", arm="synthetic"))
+    excesses = list(results.select("order_difference_excess", arm="synthetic"))
     rule = (
         "Yes if, for every pair that the schema puts in order, the Kolmogorov-Smirnov distance exceeds that of two "
         f"samples of real patients by at most {margins.tvd:g}, with its whole interval; no if one is beyond it."
     )
-    answer = joint([at_most(result.interval, margins.tvd) for result in found], one_no=True)
+    answer = joint([at_most(result.interval, margins.tvd) for result in excesses], one_no=True)
     use = "Describing differences of columns in order, such as lengths of stay"
-    return [UseVerdict(use, answer, rule, _said(found, withheld=withheld))] if found else []
+    return [UseVerdict(use, answer, rule, _said(excesses, withheld=withheld))] if excesses else []
 
 
 def _nothing_described(results: Results, order: int) -> str:
@@ -154,12 +154,12 @@ def _nothing_described(results: Results, order: int) -> str:
         return f"Nothing was checked: among the real patients {few}."
     if not len(results.select(f"tvd_{order}way_excess", arm="synthetic")):
         return "Nothing was checked: the cohort has too few columns."
-    found = next(iter(results.select(f"tvd_{order}way_excess", arm="synthetic")))
-    floor = found.detail.get("independent")
-    if floor is None or found.interval is None or found.interval.high < floor["low"]:
+    excess = next(iter(results.select(f"tvd_{order}way_excess", arm="synthetic")))
+    floor = excess.detail.get("independent")
+    if floor is None or excess.interval is None or excess.interval.high < floor["low"]:
         return ""
     return (
-        f"Cannot be told: {shown(found)} is not clearly closer than columns without any relation, real ones that were "
+        f"Cannot be told: {shown(excess)} is not clearly closer than columns without any relation, real ones that were "
         f"shuffled, which come to {number(floor['value'])} ({number(floor['low'])} to {number(floor['high'])})."
     )
 
@@ -199,7 +199,7 @@ def _learn(results: Results, margins: Margins, target: str | None, *, withheld: 
 
 
 def _recognise(results: Results, margins: Margins, target: str, *, withheld: bool) -> UseVerdict:
-    found = list(results.select("image_balanced_accuracy_change", arm="synthetic", group="all"))
+    changes = list(results.select("image_balanced_accuracy_change", arm="synthetic", group="all"))
     answer, why = recognising(results, margins)
     return UseVerdict(
         f"Developing a model that recognises {target} in images",
@@ -208,7 +208,7 @@ def _recognise(results: Results, margins: Margins, target: str, *, withheld: boo
         "against training on real ones, on the same test patients, with the whole interval; no if every learner loses "
         "more. Learners count that learn clearly more from real images than chance and that margin. Test it on real "
         "images before use.",
-        why or _said(found, withheld=withheld),
+        why or _said(changes, withheld=withheld),
     )
 
 
@@ -240,12 +240,12 @@ def _no_risk(target: str, *, numeric: bool) -> str:
 
 
 def _directions(results: Results, *, withheld: bool) -> UseVerdict:
-    found = list(results.select(("sign_agreement", "interval_overlap")))
-    signs = [result for result in found if result.metric == "sign_agreement" and result.ok]
-    answer, finding = Answer.UNKNOWN, _said(found, withheld=withheld)
+    agreement = list(results.select(("sign_agreement", "interval_overlap")))
+    signs = [result for result in agreement if result.metric == "sign_agreement" and result.ok]
+    answer, finding = Answer.UNKNOWN, _said(agreement, withheld=withheld)
     if signs:
         answer, finding = (Answer.YES if signs[0].number == 1 else Answer.NO), _signs(results, signs[0])
-    elif not found and not withheld:
+    elif not agreement and not withheld:
         answer, finding = (
             Answer.NOTHING_CHECKED,
             "Nothing was checked: no regression was named.",
