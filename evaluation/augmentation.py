@@ -54,7 +54,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One draw from the model.
+    """The synthetic patients of one draw from the model, in the three ways in which arms use them.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class Drawn:
 
 @dataclass(frozen=True)
 class AugmentationExam:
-    """Real patients that no arm has seen.
+    """Real test patients, which no arm was trained on, and the group that is to gain.
 
     Parameters
     ----------

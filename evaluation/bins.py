@@ -64,7 +64,7 @@ def quantile_edges(variable: Variable, cells: int = CELLS) -> Floats:
 
 @dataclass(frozen=True)
 class Binned:
-    """A table as cells.
+    """A table whose values are replaced by the numbers of their cells.
 
     Parameters
     ----------

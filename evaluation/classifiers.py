@@ -75,7 +75,7 @@ class Classifier:
 
 @dataclass(frozen=True)
 class ClassifierAnswers:
-    """What one classifier says about all rows of the test and of the training cohort.
+    """The predictions of one classifier for all rows of the test and of the training cohort.
 
     Parameters
     ----------

@@ -39,7 +39,7 @@ TIMES, MORE = 2.0, 0.02
 
 @dataclass(frozen=True)
 class _Share:
-    """How many of some rows agree with another cohort's."""
+    """The count of rows that agree with rows of another cohort, out of how many."""
 
     count: int
     of: int
@@ -61,7 +61,7 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One way of agreeing: the synthetic rows with the real ones, and real ones with each other."""
+    """One way of counting copies: synthetic rows among real ones, beside what is usual among real ones."""
 
     how: str
     synthetic: _Share

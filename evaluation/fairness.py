@@ -67,7 +67,7 @@ def main_score(task: Task, truth: NDArray[Any], prediction: Prediction, times: W
 
 @dataclass(frozen=True)
 class Cell:
-    """One group of the test patients.
+    """One group of the test patients: its rows, and how many patients have the outcome.
 
     Parameters
     ----------

@@ -24,7 +24,7 @@ DRAWS = 500
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images of one evaluation.
+    """The images of one evaluation, with the learners that are trained on them once and used by all metrics.
 
     Parameters
     ----------

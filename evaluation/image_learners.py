@@ -56,7 +56,7 @@ HIDDEN = 128
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a learner is trained on.
+    """The images and labels that a learner is trained on.
 
     Parameters
     ----------

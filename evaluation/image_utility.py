@@ -138,7 +138,7 @@ def _of_learner(learner: str, gallery: Gallery, groupings: Sequence[Grouping]) -
 
 @dataclass(frozen=True)
 class _GroupScores:
-    """What every arm scores in a group.
+    """The scores of every arm in one group of test patients.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ K = 5
 
 @dataclass(frozen=True)
 class Prdc:
-    """What each row says; the metric is the mean.
+    """Precision, recall, density and coverage of each row by itself; the metric is the mean over rows.
 
     Parameters
     ----------

@@ -47,7 +47,7 @@ class Margins:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What holds for every metric of one evaluation.
+    """The settings that hold for every metric of one evaluation: seeds, sizes, levels and margins.
 
     Parameters
     ----------

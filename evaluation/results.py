@@ -36,7 +36,7 @@ __all__ = [
 
 
 class DisclosureError(DpsynthError, ValueError):
-    """A number that touched private data without noise was about to be published."""
+    """Raised where a number that touched private data without noise would be published."""
 
 
 class Status(StrEnum):

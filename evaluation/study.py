@@ -38,7 +38,7 @@ _FAIR = {
 
 @dataclass(frozen=True)
 class Study:
-    """The cohorts of one evaluation.
+    """The cohorts of one evaluation as tables, and the metrics of rows that are computed of them.
 
     Parameters
     ----------

@@ -31,7 +31,7 @@ ARMS = ("synthetic", "real", "floor", "dp_classifier")
 
 @dataclass(frozen=True)
 class SweepRun:
-    """One fit and what became of it.
+    """One fit of a sweep: its model and epsilon, and the results of judging what it drew.
 
     Parameters
     ----------

@@ -57,7 +57,7 @@ CLOPPER_PEARSON, CURVE, GAUSSIAN, ONE_RUN = "Clopper-Pearson", "trade-off curve"
 
 @dataclass(frozen=True)
 class Errors:
-    """How often a test was wrong in runs of each world.
+    """The counts of a test's errors in runs without and with the canary.
 
     Parameters
     ----------
@@ -242,10 +242,6 @@ def bound_of(method: str, errors: Errors, *, delta: float, confidence: float = 0
     delta, confidence : float
         As for `clopper_pearson`.
 
-    Returns
-    -------
-    Bound
-
     Raises
     ------
     InputError
@@ -310,10 +306,6 @@ def ceiling(method: str, out: int, inside: int = 0, *, delta: float, confidence:
         among ``inside`` canaries.
     delta, confidence : float
         As for the bound.
-
-    Returns
-    -------
-    float
 
     Examples
     --------

@@ -23,7 +23,7 @@ NOBODY = "canary"
 
 @dataclass(frozen=True, eq=False)
 class Canary:
-    """One patient to plant.
+    """A patient who is added to a cohort, or left out, to see whether a release tells the difference.
 
     Parameters
     ----------

@@ -30,7 +30,7 @@ class Game(Protocol):
 
 @dataclass
 class Seen:
-    """What the attacks saw, run by run.
+    """The scores that the attacks gave to each run of each world.
 
     Attributes
     ----------

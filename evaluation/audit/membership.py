@@ -29,7 +29,7 @@ LEVEL_95 = 1.959964
 
 @dataclass(frozen=True)
 class Exposure:
-    """What an attack gains on one group of patients.
+    """The success of an attack on one group of patients, with its interval.
 
     Parameters
     ----------

@@ -37,7 +37,7 @@ class AuditVerdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed of a mechanism.
+    """The guarantee that is claimed of a mechanism: epsilon at delta, or the Gaussian trade-off curve that gives it.
 
     Parameters
     ----------

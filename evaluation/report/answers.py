@@ -14,7 +14,7 @@ CHANCE = {"auroc": 0.5, "r2": 0.0, "group_auroc": 0.5, "group_r2": 0.0}
 
 
 class Answer(StrEnum):
-    """What the numbers say about one use."""
+    """The possible answers to the question whether the cohort is good enough for a use."""
 
     YES = "yes"
     NO = "no"

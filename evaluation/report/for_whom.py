@@ -14,7 +14,7 @@ __all__ = ["GroupVerdict", "group_verdicts"]
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """One group of patients.
+    """What a model of the cohort is worth for one group of patients, and whether the group has its share.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ PRIORS = (0.01, 0.1, 0.5)
 
 @dataclass(frozen=True)
 class Privacy:
-    """What the page says about privacy.
+    """The tables and figures of the page's section on privacy.
 
     Parameters
     ----------

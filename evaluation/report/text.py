@@ -11,7 +11,7 @@ __all__ = ["TextTable", "number", "percent", "short", "shown", "with_interval"]
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table.
+    """A table of texts, with a caption and the names of its columns.
 
     Parameters
     ----------

@@ -20,7 +20,7 @@ __all__ = ["Answer", "GroupVerdict", "UseVerdict", "group_verdicts", "verdicts"]
 
 @dataclass(frozen=True)
 class UseVerdict:
-    """One use of the cohort.
+    """Whether the cohort is good enough for one use, by which rule, and what that rests on.
 
     Parameters
     ----------
