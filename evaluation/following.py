@@ -116,18 +116,20 @@ def _learned(
     said: Sequence[ClassifierAnswers],
 ) -> list[Result]:
     """Return scores of every learner and arm, and what the groups gain or lose."""
-    rows = min(terms.rows, *(len(item) for item in arms.values()))
-    training = {arm: [item.at_most(rows, terms.seed)] for arm, item in arms.items()}
+    rows = min(terms.rows, *(len(table) for table in arms.values()))
+    training = {arm: [table.at_most(rows, terms.seed)] for arm, table in arms.items()}
     exam = Exam(task, task.known(test).at_most(terms.rows, terms.seed), tuple(training["synthetic"]), terms)
     trained = train_all(training, exam, lambda _phase, _share: None) + examined(said, arms["real"], exam)
     results = utility(trained, exam)
     floor = [
-        replace(item, arm="synthetic") if item.arm == "floor" else item for item in trained if item.arm != "synthetic"
+        replace(model, arm="synthetic") if model.arm == "floor" else model
+        for model in trained
+        if model.arm != "synthetic"
     ]
-    for item in groupings:
-        judged, fields = judge(item, trained, exam, LEARNER), {"group": item.name, "disclosure": terms.disclosure}
+    for groups in groupings:
+        judged, fields = judge(groups, trained, exam, LEARNER), {"group": groups.name, "disclosure": terms.disclosure}
         results += guarded("group_auroc", partial(group_results, judged), **fields)
         results += guarded("group_change", partial(changes, judged), **fields)
-        below = guarded("group_change", partial(changes, judge(item, floor, exam, LEARNER)), **fields)
+        below = guarded("group_change", partial(changes, judge(groups, floor, exam, LEARNER)), **fields)
         results += [replace(result, arm="floor") for result in below]
     return results

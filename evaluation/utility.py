@@ -66,24 +66,24 @@ def utility(trained: Sequence[Trained], exam: Exam) -> list[Result]:
     """
     if len(np.unique(exam.truth)) < 2:
         reason = f"the test patients have fewer than two different values of {exam.task.target!r}"
-        return [_none(metric, reason, item, exam) for item in trained for metric in scored_metrics(exam.task)]
+        return [_none(metric, reason, model, exam) for model in trained for metric in scored_metrics(exam.task)]
     draws = draws_for(len(exam.test), exam.terms.draws)
     times = weights(exam.strata, exam.test.patients, draws, exam.terms.seed)
     scores = {
-        (result.learner, result.arm): ArmScores.of(result.predictions, partial(score, exam.task, exam.truth), times)
-        for result in trained
-        if result.predictions
+        (model.learner, model.arm): ArmScores.of(model.predictions, partial(score, exam.task, exam.truth), times)
+        for model in trained
+        if model.predictions
     }
     results: list[Result] = []
-    for item in trained:
-        mine = scores.get((item.learner, item.arm))
+    for model in trained:
+        mine = scores.get((model.learner, model.arm))
         if mine is None:
-            results += [_none(metric, item.reason, item, exam) for metric in scored_metrics(exam.task)]
+            results += [_none(metric, model.reason, model, exam) for metric in scored_metrics(exam.task)]
             continue
-        results += _score_results(mine, item, exam)
-        results += _change(mine, scores.get((item.learner, "real")), item, exam)
-        results += _calibration(item, exam)
-        results += _trained_real_tested_synthetic(item, exam)
+        results += _score_results(mine, model, exam)
+        results += _change(mine, scores.get((model.learner, "real")), model, exam)
+        results += _calibration(model, exam)
+        results += _trained_real_tested_synthetic(model, exam)
     return results
 
 

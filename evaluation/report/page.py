@@ -188,7 +188,7 @@ def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: boo
     """Return the names of groups; combinations by their number, unless they are to be named."""
     if chosen and len(chosen) == len(groups):
         return ["every group"]
-    names = [result.group for result in chosen if named or not result.combined]
+    names = [group.group for group in chosen if named or not group.combined]
     many, of = sum(group.combined for group in chosen), sum(group.combined for group in groups)
     return names if named or not many else [*names, f"{many} of {of} combinations (see the table)"]
 
@@ -202,8 +202,7 @@ def _described(evaluation: "Evaluation", target: str | None) -> str:
 
 def _group_grid(groups: list[GroupVerdict]) -> TextTable | None:
     rows = [
-        (result.group, str(result.learning), result.change, str(result.share), result.representation)
-        for result in groups
+        (group.group, str(group.learning), group.change, str(group.share), group.representation) for group in groups
     ]
     head = ("Group", "Learning holds up?", "Change", "Has its share?", "Synthetic over real share")
     return TextTable("Groups of patients, one by one", head, rows) if rows else None

@@ -42,7 +42,7 @@ def signable(
 
 def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[str]:
     """Return that models hold up in the groups with one of these answers."""
-    names = [result.group for result in groups if result.learning in answers]
+    names = [group.group for group in groups if group.learning in answers]
     every = "every group" if len(names) == len(groups) else "; ".join(names)
     return [f"That models learned from the cohort hold up in: {every}."] if names else []
 

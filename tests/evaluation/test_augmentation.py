@@ -157,8 +157,8 @@ def test_too_few_test_patients() -> None:
     inside[:5] = True
     trainings = [arms_of(TRAIN, _inside(TRAIN), _drawn(5, 2), TASK, np.random.default_rng(0))]
     found = augmentation(trainings, _exam(inside), _silent)
-    assert all(not one.ok and "needs 10" in one.reason for one in found.select(group="black"))
-    assert all(one.ok for one in found.select("group_auroc", group="others"))
+    assert all(not result.ok and "needs 10" in result.reason for result in found.select(group="black"))
+    assert all(result.ok for result in found.select("group_auroc", group="others"))
 
 
 def test_a_group_without_training_patients() -> None:

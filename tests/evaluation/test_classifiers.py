@@ -55,7 +55,9 @@ def test_a_classifier_is_an_arm_on_the_same_test_patients(by_age: Evaluation) ->
 def test_a_classifier_changes_nothing_for_the_other_arms(by_age: Evaluation) -> None:
     """Every other result is what it is without it."""
     without = judged()
-    assert [one.to_dict() for one in by_age if one.arm != "dp_classifier"] == [one.to_dict() for one in without]
+    assert [result.to_dict() for result in by_age if result.arm != "dp_classifier"] == [
+        one.to_dict() for one in without
+    ]
 
 
 def test_the_page_shows_the_classifier_and_says_where_there_is_none(by_age: Evaluation, private: Evaluation) -> None:

@@ -191,9 +191,9 @@ def test_a_model_that_trains_is_attacked_by_its_gradients() -> None:
     order: list[str] = []
     auditor.run(progress=lambda name, _share: order.append(name))
     assert list(dict.fromkeys(order)) == ["one run", "gradients", "canary corner"]
-    found = {one.name: one for one in auditor.found().attacks}
+    found = {attack.name: attack for attack in auditor.found().attacks}
     assert list(found) == ["white-box", "black-box", *TRAINED]
-    assert [str(one.verdict) for one in found.values()] == ["not run", *["none found at this power"] * 3]
+    assert [str(attack.verdict) for attack in found.values()] == ["not run", *["none found at this power"] * 3]
     for name in TRAINED:
         (bound,) = found[name].bounds
         assert bound.epsilon <= bound.ceiling
@@ -205,7 +205,7 @@ def test_images_are_not_run_and_say_why(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Moments, "training", small_training)
     auditor = Auditor(scans(20), "moments", epsilon=2.0, runs=8, confidence=SURE)
     auditor.run()
-    found = {one.name: one for one in auditor.found().attacks}
+    found = {attack.name: attack for attack in auditor.found().attacks}
     assert found["gradients"].verdict is AuditVerdict.NONE
     for name in ("white-box", "black-box", "one run"):
         assert found[name].verdict is AuditVerdict.NOT_RUN
