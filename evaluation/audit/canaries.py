@@ -27,9 +27,9 @@ class Canary:
 
     Parameters
     ----------
-    name
+    name : str
         A key of `CANARIES`.
-    rows
+    rows : pandas.DataFrame
         The patient's rows over the modelled columns, all alike.
     """
 
@@ -77,7 +77,23 @@ CANARIES = {"corner": corner, "crowd": crowd, "rare": rare}
 
 
 def canary(name: str, cohort: "Cohort") -> Canary:
-    """Return the canary of that name for a cohort; `InputError` if there is none."""
+    """Return the canary of that name for a cohort.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CANARIES`.
+    cohort : Cohort
+
+    Returns
+    -------
+    Canary
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
     if name not in CANARIES:
         raise InputError(f"canary {name!r}: is not known; expected one of {', '.join(CANARIES)}.")
     planted_row: Canary = CANARIES[name](cohort)
@@ -86,6 +102,16 @@ def canary(name: str, cohort: "Cohort") -> Canary:
 
 def planted(cohort: "Cohort", patient: Canary) -> "Cohort":
     """Return the cohort with the canary in it, all of its rows one patient's.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Public patients.
+    patient : Canary
+
+    Returns
+    -------
+    Cohort
 
     Raises
     ------
@@ -133,6 +159,16 @@ def capped(cohort: "Cohort", patients: int | None = None) -> "Cohort":
     """Return at most so many patients, each with at most the capped number of rows.
 
     No row is then over the cap, so nothing is dropped at random and two worlds differ by the canary alone.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    patients : int, optional
+        Default: all.
+
+    Returns
+    -------
+    Cohort
     """
     people = cohort.patients()
     order = np.argsort(people, kind="stable")

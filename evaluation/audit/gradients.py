@@ -109,7 +109,7 @@ def _told(gradient: Tensor, released: Tensor, drawn: Floats, sigma: float) -> tu
 
     Parameters
     ----------
-    found
+    gradient
         (patients, parameters) gradients.
     released
         (parameters,) the sum of those that were drawn, plus noise of standard deviation `sigma`.

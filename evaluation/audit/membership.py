@@ -33,16 +33,16 @@ class Exposure:
 
     Parameters
     ----------
-    attack, group
+    attack, group : str
         Who attacked; ``all``, or a group such as ``sex=female``.
-    members, others
+    members, others : int
         Patients that the model was fitted on, and patients like them that it was not.
-    value
+    value : float or None
         AUROC of telling them apart (0.5 shows nothing); for attribute inference the hit rate on members minus that on
         others (0 shows nothing). None where the group is too small.
-    low, high
+    low, high : float or None
         95 % interval over patients.
-    detail
+    detail : dict of str to float, optional
         Hit rates of attribute inference.
     """
 
@@ -65,11 +65,11 @@ def features(reference: Table, synthetic: Table, patients: Table) -> Floats:
 
     Parameters
     ----------
-    reference
+    reference : Table
         Real rows of nobody who is judged: what is ordinary in the population.
-    synthetic
+    synthetic : Table
         The rows that were released.
-    patients
+    patients : Table
         Whose membership is guessed.
 
     Returns
@@ -86,6 +86,19 @@ def density_ratio(scores: Floats) -> Floats:
 
     By nearest neighbours the logarithm of the ratio of densities is, up to a factor and a constant, the difference of
     log distances: higher where a synthetic row lies closer than one of the population.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (patients, 6)
+
+    Returns
+    -------
+    ndarray, shape (patients,)
+
+    Examples
+    --------
+    >>> density_ratio(np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]])).tolist()
+    [3.0]
     """
     return np.asarray(scores[:, len(NEIGHBOURS)] - scores[:, 0])
 
@@ -104,20 +117,25 @@ def shadow_scores(
 
     Parameters
     ----------
-    draw
+    draw : callable
         Fits the audited model on some patients and returns synthetic rows.
-    population
+    population : Table
         Patients of the attacker's own; half of them, by turns, are in each shadow.
-    reference
+    reference : Table
         As for `features`.
-    found
+    released_scores : ndarray, shape (patients, 6)
         `features` of the patients that are judged.
-    shadows
+    shadows : int
         How many models to fit.
-    seed
+    seed : int
         Which patients are in which shadow.
-    progress
+    progress : callable, optional
         Called with the share of the shadows that are done.
+
+    Returns
+    -------
+    ndarray of float, shape (patients,)
+        Higher says member.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -144,12 +162,17 @@ def membership(attack: str, scores: Floats, is_member: NDArray[np.bool_], groups
 
     Parameters
     ----------
-    attack
+    attack : str
         A name.
-    scores, is_member
+    scores, is_member : ndarray
         Shape (patients,); higher says member.
-    groups
+    groups : sequence of (str, ndarray of int)
         Of `groups_of`, for the same patients.
+
+    Returns
+    -------
+    list of Exposure
+        One for each group.
     """
     return [_auroc(attack, label, scores[rows], is_member[rows]) for label, rows in groups]
 

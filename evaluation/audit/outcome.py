@@ -41,9 +41,9 @@ class Claim:
 
     Parameters
     ----------
-    epsilon, delta
+    epsilon, delta : float
         The whole budget.
-    gaussian
+    gaussian : bool
         Whether the claim is the Gaussian curve that gives this epsilon at delta, which says more.
     """
 
@@ -69,11 +69,11 @@ class Check:
 
     Parameters
     ----------
-    name
+    name : str
         What was checked, in words.
-    verdict
+    verdict : AuditVerdict
         `AuditVerdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
-    detail
+    detail : str
         What was found beside what was claimed, or why it was not run.
     """
 
@@ -88,17 +88,17 @@ class Attack:
 
     Parameters
     ----------
-    name, canary
+    name, canary : str
         Who attacked, and which patient was looked for.
-    runs
+    runs : int
         Fits in each world; 1 where all canaries stood in one.
-    bounds
+    bounds : tuple of Bound
         Lower bounds on epsilon, each at the attack's confidence.
-    p
+    p : float or None
         Probability of so few errors if the claimed curve held; None where nothing was run.
-    refuted
+    refuted : bool
         Whether p is below what the confidence leaves.
-    reason
+    reason : str
         Why it was not run.
     """
 
@@ -205,14 +205,18 @@ def attacked(
     ----------
     name, canary, runs
         See `Attack`.
-    scores
+    scores : pair of array_like of float, shape (runs,)
         Of runs without and with the canary; above 0 says inside.
-    claim
+    claim : Claim
         What is claimed.
-    confidence
+    confidence : float
         Of this attack.
-    curve
+    curve : callable, optional
         The trade-off curve that is claimed of what was attacked, where it says more than the claim of the whole.
+
+    Returns
+    -------
+    Attack
     """
     settings: dict[str, Any] = {"delta": claim.delta, "confidence": confidence, "threshold": 0.0}
     plain = curve_bound(*scores, **settings)
@@ -239,8 +243,12 @@ def attacked_once(
         As for `attacked`.
     scores, put_in
         (canaries,) higher where a canary looks as if it was in; the coins.
-    guesses
+    guesses : int
         How many canaries are guessed, fixed beforehand.
+
+    Returns
+    -------
+    Attack
     """
     right, canaries = guess(scores, put_in, guesses), len(put_in)
     bound = one_run(right, guesses, canaries, delta=claim.delta, confidence=confidence)

@@ -38,8 +38,12 @@ def check_release(folder: Path) -> list[Check]:
 
     Parameters
     ----------
-    folder
+    folder : path
         A folder that `dpsynth.release` wrote.
+
+    Returns
+    -------
+    list of Check
 
     Raises
     ------
@@ -59,6 +63,15 @@ def check_release(folder: Path) -> list[Check]:
 
 def check_statement(statement: Mapping[str, Any]) -> list[Check]:
     """Check a privacy statement against itself.
+
+    Parameters
+    ----------
+    statement : mapping
+        What ``privacy.json`` of a release holds.
+
+    Returns
+    -------
+    list of Check
 
     Raises
     ------
