@@ -84,11 +84,11 @@ def trained(name: str, epsilon: float, runs: int, code: str) -> list[tuple[objec
 
 def told(model: str, epsilon: float, code: str, patients: int = 200) -> dict[str, object]:
     """Fit once on all columns of SUPPORT2 with many canaries, and count the coins that the gradients tell."""
-    from dpsynth.evaluation.audit.gradients import Coins
+    from dpsynth.evaluation.audit.gradients import GradientCoins
 
     base, budget, rng = capped(load_support2(), patients), Budget(epsilon, default_delta()), np.random.default_rng()
     rows, put_in = strangers(base, COINS, rng), rng.random(COINS) < 0.5
-    coins = Coins(base, rows, put_in, 1)
+    coins = GradientCoins(base, rows, put_in, 1)
     if model == "logistic":
         plan = TrainingPlan.within(budget, sampling_rate=0.1, steps=200)
         with Session.open(base, budget, training=plan, answers=coins, cells=16) as session:

@@ -25,7 +25,7 @@ import pandas as pd
 import dpsynth
 from dpsynth import Cohort
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.bins import Bins
+from dpsynth.evaluation.bins import JudgingBins
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.learners import Prediction, fit_predict, task_of
 from dpsynth.evaluation.protocol import split
@@ -72,14 +72,14 @@ class Real:
                 yield label, {one.columns[0]: None if value == "missing" else value}, codes == code
 
 
-def distance(reference: Table, other: Table, rule: Bins, order: int) -> float:
+def distance(reference: Table, other: Table, rule: JudgingBins, order: int) -> float:
     """Return the mean total variation distance over all tables of `order` columns."""
     sets, _ = cliques(reference.names, order, 10**9)
     counters = [Counter(rule.apply(table), 0) for table in (reference, other)]
     return float(np.mean([tvd(*(counter.count(one).sum(axis=0) for counter in counters)) for one in sets]))
 
 
-def debiased(reference: Table, other: Table, rule: Bins) -> float:
+def debiased(reference: Table, other: Table, rule: JudgingBins) -> float:
     """Return the root mean square over columns of the distance of one-way tables, less what sampling makes of it."""
     sets, _ = cliques(reference.names, 1, 10**9)
     counters = [Counter(rule.apply(table), 0) for table in (reference, other)]
@@ -94,7 +94,7 @@ def debiased(reference: Table, other: Table, rule: Bins) -> float:
 
 def within(real: Real, model: Model, schema: Any, seed: int) -> dict[str, float]:
     """Return how far rows drawn for each large enough group are from its own training patients."""
-    rule = Bins.of(real.train, "quantile")
+    rule = JudgingBins.of(real.train, "quantile")
     found: dict[str, float] = {}
     for label, where, rows in real.members(real.train):
         if rows.sum() < SMALLEST:
@@ -152,7 +152,7 @@ def fitted(train: Cohort, real: Real, model: str, *, floor: float, epsilon: floa
     seconds = time.process_time() - start
     drawn = tables({"drawn": dataclasses.replace(learned.sample(ROWS, seed=seed), schema=train.schema)})["drawn"]
     target = str(train.schema.target)
-    rule = Bins.of(real.train, "quantile")
+    rule = JudgingBins.of(real.train, "quantile")
     return {
         "model": model,
         "policy": f"floor {floor:g}" if floor else "off",

@@ -120,7 +120,7 @@ def prepare(folder: Path) -> dict[str, dict[str, float]]:
     from dpsynth import Cohort
     from dpsynth.datasets import load_support2
     from dpsynth.evaluation import evaluate, split
-    from dpsynth.evaluation.bins import Bins
+    from dpsynth.evaluation.bins import JudgingBins
     from dpsynth.evaluation.table import tables
 
     cohort = load_support2()
@@ -131,7 +131,7 @@ def prepare(folder: Path) -> dict[str, dict[str, float]]:
     mixed = mixed.astype(frame.dtypes)
     shuffled = Cohort.from_pandas(mixed, train.schema, public=True)
     found = tables({"test": test, "real": train, "shuffled": shuffled})
-    rule = Bins.of(found["test"], "quantile")
+    rule = JudgingBins.of(found["test"], "quantile")
     ordered = rule.ordered(found["test"])
     names = found["test"].names
     for name, table in found.items():

@@ -28,7 +28,7 @@ import pandas as pd
 import dpsynth
 from dpsynth import Cohort, Schema
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.bins import BinKind, Bins
+from dpsynth.evaluation.bins import BinKind, JudgingBins
 from dpsynth.evaluation.learners import fit_predict, task_of
 from dpsynth.evaluation.protocol import split
 from dpsynth.evaluation.scores import ones
@@ -90,7 +90,7 @@ def tasks(dataset: str, data: Path | None) -> list[Task]:
 
 def distances(reference: Table, other: Table, kind: BinKind) -> dict[str, float]:
     """Return the mean TVD over all marginals of 1, 2 and 3 columns."""
-    rule = Bins.of(reference, kind)
+    rule = JudgingBins.of(reference, kind)
     counters = [Counter(rule.apply(table), 0) for table in (reference, other)]
     found = {}
     for order in (1, 2, 3):

@@ -26,7 +26,7 @@ from filelock import FileLock
 import dpsynth
 from dpsynth import Cohort, Schema
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation import Run, split
+from dpsynth.evaluation import SweepRun, split
 from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
 from dpsynth.evaluation.results import Result, Results
@@ -89,7 +89,7 @@ def drawn(train: Cohort, model: str, epsilon: float, fit: int) -> Cohort:
     return dpsynth.fit(train, model, epsilon=epsilon, delta=DELTA).sample(len(train))
 
 
-def rows(run: Run) -> Iterator[tuple[object, ...]]:
+def rows(run: SweepRun) -> Iterator[tuple[object, ...]]:
     """Yield measures of one fit, overall or of a group, of the cohort or of an arm (``auroc:real``)."""
     found = Results(run.results)
     for one in found.select(["auroc", "group_auroc"]):
@@ -290,7 +290,7 @@ def main() -> None:
         if ((frame["model"] == model) & (frame["epsilon"] == epsilon) & (frame["fit"] == fit)).any():
             continue
         results = follow(test, train, drawn(train, model, epsilon, fit), subgroups=GROUPS[asked.dataset])
-        run = Run(model, epsilon, fit, results)
+        run = SweepRun(model, epsilon, fit, results)
         new = pd.DataFrame([(model, epsilon, fit, asked.code, *row) for row in rows(run)], columns=COLUMNS)
         with FileLock(Path(tempfile.gettempdir()) / f"{path.name}.lock"):
             frame = there(path)

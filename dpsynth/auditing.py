@@ -271,11 +271,11 @@ def _fitted_once(
 ) -> "tuple[Floats, NDArray[np.bool_]]":
     """Fit once with many canaries, each in or not by its coin; return their scores and the coins."""
     from dpsynth.evaluation.audit.canaries import strangers
-    from dpsynth.evaluation.audit.gradients import Coins
+    from dpsynth.evaluation.audit.gradients import GradientCoins
 
     rng = np.random.default_rng()
     rows, put_in = strangers(base, COINS, rng), rng.random(COINS) < 0.5
-    coins = Coins(base, rows, put_in, _cap(base))
+    coins = GradientCoins(base, rows, put_in, _cap(base))
     with Session.open(base, budget, accounting=maker.accounting, training=training, answers=coins) as session:
         maker.fit(session)
     return coins.scores, put_in

@@ -439,7 +439,7 @@ def _rows(model: Model) -> int:
 
 def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) -> "Results":
     """Train all arms on each draw and test them on real patients."""
-    from dpsynth.evaluation.augmentation import Drawn, Exam, arms_of, augmentation, binary_task
+    from dpsynth.evaluation.augmentation import AugmentationExam, Drawn, arms_of, augmentation, binary_task
     from dpsynth.evaluation.protocol import Protocol
     from dpsynth.evaluation.results import Disclosure
     from dpsynth.evaluation.table import tables
@@ -457,7 +457,7 @@ def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) 
     public = train.public and exam.public
     terms = Protocol(seed=task.seed, disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL)
     known = np.flatnonzero(~found["test"][task.target].missing)
-    judged = Exam(problem, found["test"].take(known), task.members(exam)[known], task.label, terms)
+    judged = AugmentationExam(problem, found["test"].take(known), task.members(exam)[known], task.label, terms)
     rng = np.random.default_rng(task.seed)
     trainings = []
     for place in range(DRAWS):

@@ -18,7 +18,7 @@ from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, check_model, fi
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.classifiers import Classifier
-    from dpsynth.evaluation.sweep import Run, Sweep
+    from dpsynth.evaluation.sweep import Sweep, SweepRun
 
 T = TypeVar("T")
 
@@ -42,7 +42,7 @@ def sweep(
     classifier: "Callable[[Cohort, Budget], Classifier] | None" = None,
     seed: int = 0,
     progress: Progress | None = None,
-) -> "Iterator[Run]":
+) -> "Iterator[SweepRun]":
     """Fit each model at each epsilon several times on a training part and judge each fit on the other patients.
 
     One repetition of everything comes before the next, so that what is there early is balanced.
@@ -71,7 +71,7 @@ def sweep(
 
     Yields
     ------
-    Run
+    SweepRun
         As each fit is judged.
 
     Raises
@@ -158,10 +158,10 @@ def _runs(
     asked: dict[str, Any],
     classifier: "Callable[[Cohort, Budget], Classifier] | None",
     say: Progress,
-) -> "Iterator[Run]":
+) -> "Iterator[SweepRun]":
     from dpsynth.evaluation.following import follow
     from dpsynth.evaluation.protocol import split
-    from dpsynth.evaluation.sweep import Run
+    from dpsynth.evaluation.sweep import SweepRun
 
     train, test = split(cohort, TEST, key=f"sweep {asked['seed']}")  # public patients: whoever repeats it agrees
     beside: dict[tuple[int, float], dict[str, Any]] = {}
@@ -175,7 +175,7 @@ def _runs(
         synthetic = floor if model == FLOOR and floor is not None else _drawn(train, model, budget)
         results = follow(test, train, synthetic, **beside[key], **asked)
         say(f"repetition {repetition + 1}", (place % each + 1) / each)
-        yield Run(model, budget.epsilon, repetition, results)
+        yield SweepRun(model, budget.epsilon, repetition, results)
 
 
 def _beside(

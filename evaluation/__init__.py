@@ -12,7 +12,7 @@ from dpsynth.evaluation.judge import Evaluation, describe, evaluate
 from dpsynth.evaluation.protocol import Margins, split
 from dpsynth.evaluation.released import ReleasedCounts, count_intervals
 from dpsynth.evaluation.results import Disclosure, DisclosureError, Interval, PublicResults, Result, Results, Status
-from dpsynth.evaluation.sweep import Run, Sweep
+from dpsynth.evaluation.sweep import Sweep, SweepRun
 
 __all__ = [
     "Classifier",
@@ -27,9 +27,9 @@ __all__ = [
     "ReleasedCounts",
     "Result",
     "Results",
-    "Run",
     "Status",
     "Sweep",
+    "SweepRun",
     "count_intervals",
     "describe",
     "evaluate",

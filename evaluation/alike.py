@@ -28,17 +28,17 @@ def under_one_schema(test: "Cohort", train: "Cohort", drawn: Drawn) -> "tuple[Co
         Cohorts by arm.
     """
     others = {
-        Path(f"{arm} {place}"): one
+        Path(f"{arm} {place}"): draw
         for arm, draws in drawn.items()
-        for place, one in enumerate(draws)
-        if _spelled_otherwise(test.schema, one)
+        for place, draw in enumerate(draws)
+        if _spelled_otherwise(test.schema, draw)
     }
     kept = {arm: list(draws) for arm, draws in drawn.items()}
     if not others:
         return test, train, kept
     from dpsynth.respelling import respelled, texts_of
 
-    alike = respelled(test.schema, {path: texts_of(one.table) for path, one in others.items()})
+    alike = respelled(test.schema, {path: texts_of(cohort.table) for path, cohort in others.items()})
     for path in others:
         arm, _, place = path.name.rpartition(" ")
         kept[arm][int(place)] = alike.cohort(path)
@@ -53,10 +53,10 @@ def _spelled_otherwise(schema: "Schema", cohort: "Cohort") -> bool:
     return any(_differ(schema.columns[name], cohort.schema.columns[name]) for name in columns)
 
 
-def _differ(one: object, two: object) -> bool:
-    if type(one) is not type(two):
+def _differ(left: object, right: object) -> bool:
+    if type(left) is not type(right):
         return True
-    if isinstance(one, Boolean | Categorical) and isinstance(two, Boolean | Categorical):
-        mine, others = (set(map(canonical_text, each.categories)) for each in (one, two))
+    if isinstance(left, Boolean | Categorical) and isinstance(right, Boolean | Categorical):
+        mine, others = (set(map(canonical_text, each.categories)) for each in (left, right))
         return bool(mine) and not others <= mine
-    return isinstance(one, Datetime) and isinstance(two, Datetime) and one.clock != two.clock
+    return isinstance(left, Datetime) and isinstance(right, Datetime) and left.clock != right.clock

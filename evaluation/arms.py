@@ -123,14 +123,14 @@ class ArmScores:
         times: Weights,
     ) -> "ArmScores":
         """Score each prediction with weights of one and with bootstrap weights, and take means."""
-        points = [score(one, ones(times.shape[1])) for one in predictions]
-        drawn = [score(one, times) for one in predictions]
+        points = [score(prediction, ones(times.shape[1])) for prediction in predictions]
+        drawn = [score(prediction, times) for prediction in predictions]
         values = {metric: np.array([float(point[metric][0]) for point in points]) for metric in points[0]}
         count = len(points)
         return cls(
-            {metric: float(found.mean()) for metric, found in values.items()},
+            {metric: float(of_draws.mean()) for metric, of_draws in values.items()},
             {metric: np.mean([draw[metric] for draw in drawn], axis=0) for metric in values},
-            {metric: float(found.var(ddof=1)) / count if count > 1 else 0.0 for metric, found in values.items()},
+            {metric: float(of_draws.var(ddof=1)) / count if count > 1 else 0.0 for metric, of_draws in values.items()},
             count,
         )
 
@@ -141,22 +141,22 @@ class ArmScores:
 
     def interval(self, metric: str, level: float) -> Interval | None:
         """Return the interval of one score; that of a share or a chance stays within 0 and 1."""
-        found = percentile(self.draws[metric], self.covers, level, extra=self.between[metric])
-        if found is None or metric not in SHARES:
-            return found
-        return replace(found, low=max(found.low, 0.0), high=min(found.high, 1.0))
+        ends = percentile(self.draws[metric], self.covers, level, extra=self.between[metric])
+        if ends is None or metric not in SHARES:
+            return ends
+        return replace(ends, low=max(ends.low, 0.0), high=min(ends.high, 1.0))
 
 
-def join(one: Table, two: Table) -> Table:
+def join(first: Table, second: Table) -> Table:
     """Return the rows of two cohorts together; no patient of one is a patient of the other."""
-    variables = {name: _joined(variable, two[name]) for name, variable in one.variables.items()}
-    patients = np.concatenate([one.patients, two.patients + int(one.patients.max()) + 1])
-    return Table(variables, patients, one.public and two.public)
+    variables = {name: _joined(variable, second[name]) for name, variable in first.variables.items()}
+    patients = np.concatenate([first.patients, second.patients + int(first.patients.max()) + 1])
+    return Table(variables, patients, first.public and second.public)
 
 
-def _joined(one: Variable, two: Variable) -> Variable:
-    public = {key: item for key, item in one.__dict__.items() if key in one.__dataclass_fields__}
-    return Variable(**{**public, "values": np.concatenate([one.values, two.values])})
+def _joined(first: Variable, second: Variable) -> Variable:
+    public = {key: item for key, item in first.__dict__.items() if key in first.__dataclass_fields__}
+    return Variable(**{**public, "values": np.concatenate([first.values, second.values])})
 
 
 def train_all(arms: Mapping[str, Sequence[Table]], exam: Exam, progress: Progress) -> list[Trained]:
@@ -170,11 +170,11 @@ def train_all(arms: Mapping[str, Sequence[Table]], exam: Exam, progress: Progres
     progress : callable
     """
     jobs = [(learner, arm) for learner in LEARNERS for arm in arms]
-    found = []
+    trained = []
     for place, (learner, arm) in enumerate(jobs):
         progress(f"training {learner} on {arm}", place / len(jobs))
-        found.append(_train(arm, arms[arm], learner, exam))
-    return found
+        trained.append(_train(arm, arms[arm], learner, exam))
+    return trained
 
 
 def _train(arm: str, draws: Sequence[Table], learner: str, exam: Exam) -> Trained:
@@ -193,11 +193,11 @@ def prevalence(train: Table, exam: Exam) -> Trained:
     truth = task.truth(task.known(train))
     if task.kind == "numeric":
         guesses = np.full(rows, float(truth.mean()))
-        found = Prediction(guesses, guesses)
+        prediction = Prediction(guesses, guesses)
     elif task.kind == "binary":
         share = float(truth.mean())
-        found = Prediction(np.full(rows, share), np.full(rows, int(share > 0.5)))
+        prediction = Prediction(np.full(rows, share), np.full(rows, int(share > 0.5)))
     else:
         shares = np.bincount(truth, minlength=len(task.classes)) / len(truth)
-        found = Prediction(np.tile(shares, (rows, 1)), np.full(rows, int(shares.argmax())))
-    return Trained("prevalence", "", (found,), len(train))
+        prediction = Prediction(np.tile(shares, (rows, 1)), np.full(rows, int(shares.argmax())))
+    return Trained("prevalence", "", (prediction,), len(train))

@@ -46,8 +46,8 @@ def cramers_v(tables: Floats) -> Floats:
     phi2 = np.maximum(0, phi2 - (r - 1) * (c - 1) / n1)
     r, c = r - (r - 1) ** 2 / n1, c - (c - 1) ** 2 / n1
     least = np.minimum(r, c) - 1
-    found: Floats = np.sqrt(ratio(phi2, np.where(least > 1e-12, least, 0.0)))
-    return np.minimum(found, 1.0)
+    association: Floats = np.sqrt(ratio(phi2, np.where(least > 1e-12, least, 0.0)))
+    return np.minimum(association, 1.0)
 
 
 def spearman(tables: Floats) -> Floats:
@@ -115,15 +115,15 @@ def associations(
     """
     counter = Counter(data, seed)
     v, rho = np.full((len(pairs), GROUPS + 1), np.nan), np.full((len(pairs), GROUPS + 1), np.nan)
-    for place, (one, two) in enumerate(pairs):
-        by_group = counter.count((one, two))
+    for place, (left, right) in enumerate(pairs):
+        by_group = counter.count((left, right))
         if len(by_group) != GROUPS:
             continue
         tables = np.concatenate([by_group.sum(axis=0)[None], leave_out(by_group)])
-        tables = tables.reshape(GROUPS + 1, data.sizes[one], data.sizes[two])
-        v[place] = cramers_v(tables[:, cells[one]][:, :, cells[two]])
-        if one in ordered and two in ordered:
-            rho[place] = spearman(tables[:, : ordered[one], : ordered[two]])
+        tables = tables.reshape(GROUPS + 1, data.sizes[left], data.sizes[right])
+        v[place] = cramers_v(tables[:, cells[left]][:, :, cells[right]])
+        if left in ordered and right in ordered:
+            rho[place] = spearman(tables[:, : ordered[left], : ordered[right]])
     return Associations(v, rho)
 
 
@@ -157,8 +157,8 @@ def association_error(reference: Floats, others: Sequence[Floats]) -> Associatio
     if not kept.any():
         return None
     base = reference[kept]
-    found = [np.nan_to_num(other[kept], nan=0.0) for other in others]
-    value = float(np.mean([np.abs(base[:, 0] - other[:, 0]).mean() for other in found]))
-    mine = np.mean([np.abs(base[:, 1:] - other[:, :1]).mean(axis=0) for other in found], axis=0)
-    theirs = [float(variance(np.abs(base[:, :1] - other[:, 1:]).mean(axis=0))) for other in found]
-    return AssociationError(value, float(variance(mine)) + sum(theirs) / len(found) ** 2, kept)
+    filled = [np.nan_to_num(other[kept], nan=0.0) for other in others]
+    value = float(np.mean([np.abs(base[:, 0] - other[:, 0]).mean() for other in filled]))
+    mine = np.mean([np.abs(base[:, 1:] - other[:, :1]).mean(axis=0) for other in filled], axis=0)
+    theirs = [float(variance(np.abs(base[:, :1] - other[:, 1:]).mean(axis=0))) for other in filled]
+    return AssociationError(value, float(variance(mine)) + sum(theirs) / len(filled) ** 2, kept)

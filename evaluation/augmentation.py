@@ -24,7 +24,17 @@ from dpsynth.evaluation.results import Result, Results, estimate, not_estimable
 from dpsynth.evaluation.scores import Ranking, Weights
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["ARMS", "REAL", "WITH_SYNTHETIC", "Drawn", "Exam", "arms_of", "augmentation", "binary_task", "smote"]
+__all__ = [
+    "ARMS",
+    "REAL",
+    "WITH_SYNTHETIC",
+    "AugmentationExam",
+    "Drawn",
+    "arms_of",
+    "augmentation",
+    "binary_task",
+    "smote",
+]
 
 REAL = "real only"
 WITH_SYNTHETIC = "real + synthetic"
@@ -44,7 +54,7 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Drawn:
-    """One draw from the model.
+    """The synthetic patients of one draw from the model, in the three ways in which arms use them.
 
     Parameters
     ----------
@@ -62,8 +72,8 @@ class Drawn:
 
 
 @dataclass(frozen=True)
-class Exam:
-    """Real patients that no arm has seen.
+class AugmentationExam:
+    """Real test patients, which no arm was trained on, and the group that is to gain.
 
     Parameters
     ----------
@@ -143,8 +153,8 @@ def arms_of(train: Table, inside: Mask, drawn: Drawn, task: Task, rng: np.random
     }
 
 
-def _joined(one: Table, two: Table) -> Table:
-    return join(one, two) if len(two) else one
+def _joined(first: Table, second: Table) -> Table:
+    return join(first, second) if len(second) else first
 
 
 def smote(table: Table, task: Task, count: int, rng: np.random.Generator) -> Table:
@@ -177,8 +187,8 @@ def _nearest(features: Floats) -> Ints:
     others = min(NEIGHBOURS, len(features) - 1)
     if others == 0:
         return np.zeros((len(features), NEIGHBOURS), dtype=np.int64)
-    found = NearestNeighbors(n_neighbors=others).fit(features).kneighbors(return_distance=False)
-    return np.asarray(np.resize(found.T, (NEIGHBOURS, len(features))).T, dtype=np.int64)
+    neighbours = NearestNeighbors(n_neighbors=others).fit(features).kneighbors(return_distance=False)
+    return np.asarray(np.resize(neighbours.T, (NEIGHBOURS, len(features))).T, dtype=np.int64)
 
 
 def _between(variable: Variable, base: Ints, chosen: Ints, near: Ints, share: Floats) -> Variable:
@@ -198,14 +208,14 @@ def _most_frequent(codes: Ints) -> Ints:
     return np.asarray(codes[np.arange(len(codes)), times.argmax(axis=1)])
 
 
-def augmentation(trainings: Sequence[Mapping[str, Training]], exam: Exam, progress: Progress) -> Results:
+def augmentation(trainings: Sequence[Mapping[str, Training]], exam: AugmentationExam, progress: Progress) -> Results:
     """Train every arm of every draw and test it.
 
     Parameters
     ----------
     trainings : sequence of mapping
         For each draw what each arm trains on (`arms_of`).
-    exam : Exam
+    exam : AugmentationExam
     progress : callable
 
     Returns
@@ -224,25 +234,25 @@ def augmentation(trainings: Sequence[Mapping[str, Training]], exam: Exam, progre
         progress(f"training {learner} on {arm}", place / len(jobs))
         # Arms without a draw of their own would train the same model each time.
         once = trainings[:1] if arm in (REAL, "real, weighted") else trainings
-        predicted[learner, arm] = [_trained(*one[arm], exam, learner) for one in once]
-    found: list[Result] = []
+        predicted[learner, arm] = [_trained(*training[arm], exam, learner) for training in once]
+    results: list[Result] = []
     for learner in LEARNERS:
         for label, rows in exam.parts().items():
             arms = {arm: predicted[learner, arm] for arm in trainings[0]}
-            found += _part(arms, rows, exam, {"group": label, "subject": learner}, times)
-    return Results(found)
+            results += _part(arms, rows, exam, {"group": label, "subject": learner}, times)
+    return Results(results)
 
 
-def _trained(table: Table, heavier: Floats | None, exam: Exam, learner: str) -> Prediction:
+def _trained(table: Table, heavier: Floats | None, exam: AugmentationExam, learner: str) -> Prediction:
     return fit_predict(table, exam.task, learner, exam.terms.seed, weights=heavier)(exam.test)
 
 
-def _auroc(truth: Mask, found: Prediction, times: Weights) -> dict[str, Floats]:
-    return {"auroc": Ranking(truth, found.scores).auroc(times)}
+def _auroc(truth: Mask, prediction: Prediction, times: Weights) -> dict[str, Floats]:
+    return {"auroc": Ranking(truth, prediction.scores).auroc(times)}
 
 
 def _part(
-    arms: Mapping[str, Sequence[Prediction]], rows: Ints, exam: Exam, fields: dict[str, Any], times: Weights
+    arms: Mapping[str, Sequence[Prediction]], rows: Ints, exam: AugmentationExam, fields: dict[str, Any], times: Weights
 ) -> list[Result]:
     """Return the scores of all arms among some rows."""
     truth, terms = exam.task.truth(exam.test)[rows], exam.terms

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
-__all__ = ["BinKind", "Binned", "Bins", "public_edges", "quantile_edges"]
+__all__ = ["BinKind", "Binned", "JudgingBins", "public_edges", "quantile_edges"]
 
 BinKind = Literal["public", "quantile"]
 
@@ -64,7 +64,7 @@ def quantile_edges(variable: Variable, cells: int = CELLS) -> Floats:
 
 @dataclass(frozen=True)
 class Binned:
-    """A table as cells.
+    """A table whose values are replaced by the numbers of their cells.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Binned:
 
 
 @dataclass(frozen=True)
-class Bins:
+class JudgingBins:
     """A rule from values to cells for every column.
 
     Parameters
@@ -104,7 +104,7 @@ class Bins:
     most: int = MOST
 
     @classmethod
-    def of(cls, reference: Table, kind: BinKind, cells: int = CELLS) -> "Bins":
+    def of(cls, reference: Table, kind: BinKind, cells: int = CELLS) -> "JudgingBins":
         """Return the rule for the columns of `reference`; only ``quantile`` looks at its values."""
         cut = quantile_edges if kind == "quantile" else public_edges
         numbers = {name: variable for name, variable in reference.variables.items() if variable.numeric}
@@ -140,11 +140,11 @@ class Bins:
 
     def ordered(self, table: Table) -> dict[str, int]:
         """Return for each column whose cells are in order how many cells these are (special and missing left out)."""
-        found = {name: len(edges) + 1 for name, edges in self.edges.items()}
+        sizes = {name: len(edges) + 1 for name, edges in self.edges.items()}
         for name, variable in table.variables.items():
             if variable.categories is not None and (variable.ordered or len(variable.categories) == 2):
-                found[name] = min(len(variable.categories), self.most)
-        return found
+                sizes[name] = min(len(variable.categories), self.most)
+        return sizes
 
     def labels(self, variable: Variable) -> list[str]:
         """Return a name for each cell of a column, missing last."""

@@ -25,9 +25,9 @@ def draws_for(rows: int, wanted: int = 1000) -> int:
 
 def _per_patient(strata: Ints, patients: Ints) -> Ints:
     """Return the stratum of each patient: the largest among their rows."""
-    found = np.zeros(int(patients.max()) + 1, dtype=np.int64)
-    np.maximum.at(found, patients, strata)
-    return found
+    strata_of_patients = np.zeros(int(patients.max()) + 1, dtype=np.int64)
+    np.maximum.at(strata_of_patients, patients, strata)
+    return strata_of_patients
 
 
 def weights(strata: Ints, patients: Ints, draws: int, seed: int) -> NDArray[np.floating]:
@@ -50,8 +50,8 @@ def weights(strata: Ints, patients: Ints, draws: int, seed: int) -> NDArray[np.f
         size = (draws, len(members))
         picks = rng.integers(0, len(members), size=size) + np.arange(draws)[:, None] * len(members)
         times[:, members] = np.bincount(picks.ravel(), minlength=picks.size).reshape(size)
-    found: NDArray[np.floating] = times[:, patients]
-    return found
+    times_of_rows: NDArray[np.floating] = times[:, patients]
+    return times_of_rows
 
 
 def percentile(

@@ -60,7 +60,9 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
 
 def _idle(cohort: "Cohort") -> list[str]:
     """Return the constraints that speak of no row of a cohort, so that none could break them."""
-    return [describe(one) for one in cohort.schema.constraints if not _spoken_of(cohort, one).any()]
+    return [
+        describe(constraint) for constraint in cohort.schema.constraints if not _spoken_of(cohort, constraint).any()
+    ]
 
 
 def _spoken_of(cohort: "Cohort", constraint: Any) -> NDArray[np.bool_]:
@@ -75,7 +77,7 @@ def row_hashes(table: Table) -> NDArray[np.uint64]:
     """Return a 64-bit hash of each row's values; equal rows have equal hashes."""
     import pandas as pd
 
-    frame = pd.DataFrame({str(place): one.values for place, one in enumerate(table.variables.values())})  # noqa: PD011  (not a pandas object)
+    frame = pd.DataFrame({str(place): variable.values for place, variable in enumerate(table.variables.values())})  # noqa: PD011  (not a pandas object)
     return np.asarray(pd.util.hash_pandas_object(frame, index=False), dtype=np.uint64)
 
 
@@ -84,10 +86,10 @@ def duplicate_results(reference: Table, arms: Mapping[str, Sequence[Table]], ter
 
     A count and nothing more: few columns make equal rows by chance, and a cohort without any can still leak.
     """
-    known = row_hashes(reference)
+    hashes = row_hashes(reference)
     results = []
     for arm, draws in arms.items():
-        count = int(np.isin(row_hashes(draws[0]), known).sum())
+        count = int(np.isin(row_hashes(draws[0]), hashes).sum())
         detail = {"reference_rows": len(reference)}
         results.append(
             estimate("duplicates", count, n=len(draws[0]), arm=arm, disclosure=terms.disclosure, detail=detail)

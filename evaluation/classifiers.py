@@ -21,7 +21,7 @@ from dpsynth.evaluation.table import Floats, Table
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
-__all__ = ["ARM", "Answers", "Classifier", "answers", "examined", "image_answers"]
+__all__ = ["ARM", "Classifier", "ClassifierAnswers", "answers", "examined", "image_answers"]
 
 ARM = "dp_classifier"
 
@@ -58,9 +58,9 @@ class Classifier:
     statement: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        known = LEARNERS if self.beside in LEARNERS else [*LEARNERS, *image_learners()]
-        if self.beside not in known:
-            raise InputError(f"classifier: beside is {self.beside!r}, expected {' or '.join(map(repr, known))}.")
+        learners = LEARNERS if self.beside in LEARNERS else [*LEARNERS, *image_learners()]
+        if self.beside not in learners:
+            raise InputError(f"classifier: beside is {self.beside!r}, expected {' or '.join(map(repr, learners))}.")
 
     @property
     def of_images(self) -> bool:
@@ -74,8 +74,8 @@ class Classifier:
 
 
 @dataclass(frozen=True)
-class Answers:
-    """What one classifier says about all rows of the test and of the training cohort.
+class ClassifierAnswers:
+    """The predictions of one classifier for all rows of the test and of the training cohort.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ class Answers:
     train: Floats
 
 
-def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> Answers:
+def answers(classifier: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: int) -> ClassifierAnswers:
     """Ask a classifier about the rows of test and training patients.
 
     Raises
@@ -97,22 +97,24 @@ def answers(one: Classifier, test: "Cohort", train: "Cohort", task: Task, seed: 
         If an answer has the wrong shape, is not finite, or is no probability where one is expected; or if it answers
         for images.
     """
-    if one.of_images:
+    if classifier.of_images:
         raise InputError(
-            f"classifier: {one.beside!r} is a learner of images; beside rows it is {' or '.join(LEARNERS)}."
+            f"classifier: {classifier.beside!r} is a learner of images; beside rows it is {' or '.join(LEARNERS)}."
         )
     width = (len(task.classes),) if task.kind == "multiclass" else ()
-    return Answers(one.beside, *(_asked(one, cohort, task, (len(cohort), *width), seed) for cohort in (test, train)))
+    return ClassifierAnswers(
+        classifier.beside, *(_asked(classifier, cohort, task, (len(cohort), *width), seed) for cohort in (test, train))
+    )
 
 
 def image_answers(
-    given: Sequence[Classifier], test: "Cohort", train: "Cohort", task: Task, seed: int
+    classifiers: Sequence[Classifier], test: "Cohort", train: "Cohort", task: Task, seed: int
 ) -> dict[str, list[Floats]]:
     """Ask classifiers about the images of test patients; return for each learner what those beside it say.
 
     Parameters
     ----------
-    given : sequence of Classifier
+    classifiers : sequence of Classifier
         Of images.
     test, train : Cohort
         Both with images.
@@ -128,26 +130,28 @@ def image_answers(
     InputError
         As for `answers`; or if there are no images, or no classes.
     """
-    found: dict[str, list[Floats]] = {}
-    for one in given:
+    scores: dict[str, list[Floats]] = {}
+    for classifier in classifiers:
         if task.kind == "numeric":
-            raise InputError(f"classifier: {one.beside!r} tells classes; the outcome {task.target!r} is a number.")
+            raise InputError(
+                f"classifier: {classifier.beside!r} tells classes; the outcome {task.target!r} is a number."
+            )
         if test.images is None or train.images is None:
-            raise InputError(f"classifier: {one.beside!r} is a learner of images; the real cohorts have none.")
+            raise InputError(f"classifier: {classifier.beside!r} is a learner of images; the real cohorts have none.")
         shape = (len(test.images), len(task.classes))
-        found.setdefault(one.beside, []).append(_asked(one, test, task, shape, seed))
-    return found
+        scores.setdefault(classifier.beside, []).append(_asked(classifier, test, task, shape, seed))
+    return scores
 
 
-def _asked(one: Classifier, cohort: "Cohort", task: Task, shape: tuple[int, ...], seed: int) -> Floats:
-    found = np.asarray(one.predict(_shuffled(cohort, task.target, seed)), dtype=np.float64)
-    if found.shape != shape:
-        raise InputError(f"classifier: predicts an array of shape {found.shape}, expected {shape}.")
-    if not np.isfinite(found).all():
+def _asked(classifier: Classifier, cohort: "Cohort", task: Task, shape: tuple[int, ...], seed: int) -> Floats:
+    scores = np.asarray(classifier.predict(_shuffled(cohort, task.target, seed)), dtype=np.float64)
+    if scores.shape != shape:
+        raise InputError(f"classifier: predicts an array of shape {scores.shape}, expected {shape}.")
+    if not np.isfinite(scores).all():
         raise InputError("classifier: a prediction is not finite; expected numbers only.")
-    if task.kind != "numeric" and not ((found >= 0) & (found <= 1)).all():
+    if task.kind != "numeric" and not ((scores >= 0) & (scores <= 1)).all():
         raise InputError("classifier: a prediction lies outside 0 to 1; expected probabilities.")
-    return found
+    return scores
 
 
 def _shuffled(cohort: "Cohort", target: str, seed: int) -> "Cohort":
@@ -158,29 +162,34 @@ def _shuffled(cohort: "Cohort", target: str, seed: int) -> "Cohort":
     return replace(cohort, table=cohort.table.set_column(place, cohort.table.field(place), mixed))
 
 
-def examined(found: Sequence[Answers], train: Table, exam: Exam) -> list[Trained]:
+def examined(answered: Sequence[ClassifierAnswers], train: Table, exam: Exam) -> list[Trained]:
     """Return an arm for each learner that classifiers stand beside, several fits of one being its draws.
 
     Parameters
     ----------
-    found : sequence of Answers
+    answered : sequence of ClassifierAnswers
     train : Table
         All real training patients: their risks set the threshold of an alarm as for learners trained here.
     exam : Exam
     """
     return [
-        Trained(ARM, named(beside, exam.task), tuple(_prediction(one, train, exam) for one in mine), len(train))
-        for beside in dict.fromkeys(one.beside for one in found)
-        if (mine := [one for one in found if one.beside == beside])
+        Trained(
+            ARM,
+            named(beside, exam.task),
+            tuple(_prediction(answers_of, train, exam) for answers_of in mine),
+            len(train),
+        )
+        for beside in dict.fromkeys(classifier.beside for classifier in answered)
+        if (mine := [classifier for classifier in answered if classifier.beside == beside])
     ]
 
 
-def _prediction(one: Answers, train: Table, exam: Exam) -> Prediction:
-    task, scores = exam.task, one.test[exam.test.places]
+def _prediction(answered: ClassifierAnswers, train: Table, exam: Exam) -> Prediction:
+    task, scores = exam.task, answered.test[exam.test.places]
     if task.kind == "numeric":
         return Prediction(scores, scores)
     if task.kind == "multiclass":
         return Prediction(scores, scores.argmax(axis=1))
-    known = task.known(train)
-    limit = threshold(one.train[known.places], float(task.truth(known).mean()))
+    labelled = task.known(train)
+    limit = threshold(answered.train[labelled.places], float(task.truth(labelled).mean()))
     return Prediction(scores, (scores > limit).astype(np.int64))

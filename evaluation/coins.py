@@ -32,7 +32,9 @@ ROW = "row"
 
 @dataclass(frozen=True)
 class Coins:
-    """Coins of patients, each a number in [0, 1) that depends on the secret and this patient only.
+    """Secret random numbers that say on which side of a split each patient is.
+
+    Each is in [0, 1) and depends on the secret and this patient only.
 
     Make some with `Coins.draw`, or take those of an earlier run with `Coins.read`.
 
@@ -41,7 +43,7 @@ class Coins:
     secret : bytes
         32 bytes from the operating system.
     share : float or None
-        Expected share of test patients; None where it was not decided.
+        Expected share of test patients, in (0, 1); None where it was not decided.
     unit : str or None
         Column of the patient that they were drawn for, or ``row`` where there is none; None where they are new.
     check : str
@@ -50,6 +52,11 @@ class Coins:
     Notes
     -----
     Privacy contract: whoever knows the secret knows on which side each patient is. It goes into no release.
+
+    Examples
+    --------
+    >>> Coins.draw() == Coins.draw(), Coins.draw()
+    (False, Coins(share=None, unit=None))
     """
 
     secret: bytes = field(repr=False)
@@ -59,16 +66,32 @@ class Coins:
 
     @classmethod
     def draw(cls) -> "Coins":
-        """Return new coins, from the operating system."""
+        """Return new coins, whose secret is 32 bytes from the operating system."""
         return cls(secrets.token_bytes(SECRET))
 
     @classmethod
     def of_text(cls, text: str) -> "Coins":
-        """Return coins that everybody can repeat who knows the text: no secret, for public data."""
+        """Return coins that everybody can repeat who knows the text: no secret, for public data.
+
+        Examples
+        --------
+        >>> Coins.of_text("week 1") == Coins.of_text("week 1")
+        True
+        """
         return cls(hashlib.sha256(b"dpsynth public split\0" + text.encode()).digest())
 
     def toss(self, cohort: "Cohort") -> Floats:
-        """Return (rows,) the coin of each row's patient, or of each row where there is no patient column."""
+        """Return the coin of each row's patient, or of each row where there is no patient column.
+
+        Parameters
+        ----------
+        cohort : Cohort
+
+        Returns
+        -------
+        ndarray of float, shape (rows,)
+            In [0, 1), in steps of 2**-56; rows of one patient have the same.
+        """
         patient = cohort.schema.patient
         if patient in cohort.columns:
             names = cohort.table[patient].to_pylist()
@@ -90,6 +113,17 @@ class Coins:
 
     def bound(self, cohort: "Cohort", share: float) -> "Coins":
         """Return the coins with what is to be kept of the run: the share, and whose coins they are.
+
+        Parameters
+        ----------
+        cohort : Cohort
+            The cohort that is divided.
+        share : float
+            Expected share of test patients, in (0, 1).
+
+        Returns
+        -------
+        Coins
 
         Raises
         ------
@@ -122,6 +156,10 @@ class Coins:
     def write(self, path: str | Path) -> None:
         """Keep the coins in a file that only its owner can read.
 
+        Parameters
+        ----------
+        path : path
+
         Raises
         ------
         InputError
@@ -140,6 +178,15 @@ class Coins:
     @classmethod
     def read(cls, path: str | Path) -> "Coins":
         """Return coins that were kept.
+
+        Parameters
+        ----------
+        path : path
+            A file that `write` wrote, such as ``internal/split.json`` of a run.
+
+        Returns
+        -------
+        Coins
 
         Raises
         ------

@@ -39,7 +39,7 @@ TIMES, MORE = 2.0, 0.02
 
 @dataclass(frozen=True)
 class _Share:
-    """How many of some rows agree with another cohort's."""
+    """The count of rows that agree with rows of another cohort, out of how many."""
 
     count: int
     of: int
@@ -61,7 +61,7 @@ class _Share:
 
 @dataclass(frozen=True)
 class _Comparison:
-    """One way of agreeing: the synthetic rows with the real ones, and real ones with each other."""
+    """One way of counting copies: synthetic rows among real ones, beside what is usual among real ones."""
 
     how: str
     synthetic: _Share
@@ -90,8 +90,8 @@ def copy_results(train: Table, test: Table, synthetic: Sequence[Table], terms: P
         Draws; the one that repeats most is reported.
     terms : Protocol
     """
-    compared = [one for draw in synthetic for one in _compared(train, test, draw, terms.seed)]
-    worst = max(compared, key=lambda one: (one.beyond, one.synthetic.value - one.usual))
+    compared = [comparison for draw in synthetic for comparison in _compared(train, test, draw, terms.seed)]
+    worst = max(compared, key=lambda comparison: (comparison.beyond, comparison.synthetic.value - comparison.usual))
     alpha = (1 - terms.level) / 2
     ends = Interval(
         worst.synthetic.end(-1, alpha),
@@ -108,30 +108,30 @@ def copy_results(train: Table, test: Table, synthetic: Sequence[Table], terms: P
     fields: dict[str, Any] = {"disclosure": terms.disclosure, "reason": worst.how}
     return [
         estimate("copies", worst.synthetic.value, interval=ends, n=worst.synthetic.of, detail=detail, **fields),
-        estimate("copies", worst.usual, n=sum(one.of for one in worst.natural), arm="real", **fields),
+        estimate("copies", worst.usual, n=sum(comparison.of for comparison in worst.natural), arm="real", **fields),
     ]
 
 
 def _compared(train: Table, test: Table, synthetic: Table, seed: int) -> list[_Comparison]:
-    found = [_exactly(train, test, synthetic)]
+    comparisons = [_exactly(train, test, synthetic)]
     columns = len(train.names)
     if columns >= WIDE:
         allowed = sorted({1, max(1, columns // 8)})
-        sides = [one.at_most(AMONG // 2, seed) for one in (train, test)]
+        sides = [table.at_most(AMONG // 2, seed) for table in (train, test)]
         asked = max(1, min(ASKED, VALUES // (columns * sum(map(len, sides)))))
-        rows = [_different(one, asked, seed) for one in (synthetic, test, train)]
+        rows = [_different(table, asked, seed) for table in (synthetic, test, train)]
         each = [_agreeing(rows[0], join(*sides)), _agreeing(rows[1], sides[0]), _agreeing(rows[2], sides[1])]
         for less in allowed:
             shares = [_Share(int((most >= columns - less).sum()), len(most)) for most in each]
             how = f"in all columns but {'one' if less == 1 else less}, numbers within half a percent of the ranks"
-            found.append(_Comparison(how, shares[0], (shares[1], shares[2])))
-    return found
+            comparisons.append(_Comparison(how, shares[0], (shares[1], shares[2])))
+    return comparisons
 
 
 def _exactly(train: Table, test: Table, synthetic: Table) -> _Comparison:
     """Compare rows in every column; real rows that are not the only one of their kind are nobody's."""
-    hashes = [row_hashes(one) for one in (synthetic, train, test)]
-    rows, mine, others = (np.unique(one) for one in hashes)
+    hashes = [row_hashes(table) for table in (synthetic, train, test)]
+    rows, mine, others = (np.unique(table) for table in hashes)
     kinds, counts = np.unique(np.concatenate(hashes[1:]), return_counts=True)
     shares = (
         _Share(int(np.isin(rows, kinds[counts == 1]).sum()), len(rows)),
@@ -169,9 +169,9 @@ def _codes(asked: Any, among: Any, *, numeric: bool) -> tuple[NDArray[np.float32
     """Return values as ranks among those of the other cohort (missing: -1), or as codes."""
     if not numeric:
         return asked.astype(np.float32), among.astype(np.float32)
-    known = np.sort(among[~np.isnan(among)])
+    present = np.sort(among[~np.isnan(among)])
     ranks = []
     for values in (asked, among):
-        places = np.searchsorted(known, values, "left") + np.searchsorted(known, values, "right")
-        ranks.append(np.where(np.isnan(values), -1.0, places / (2 * max(len(known), 1))).astype(np.float32))
+        places = np.searchsorted(present, values, "left") + np.searchsorted(present, values, "right")
+        ranks.append(np.where(np.isnan(values), -1.0, places / (2 * max(len(present), 1))).astype(np.float32))
     return ranks[0], ranks[1]

@@ -31,18 +31,18 @@ FEW = 30
 SMALLEST = 10
 
 
-def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
+def group_score(task: Task, truth: NDArray[Any], prediction: Prediction, times: Weights) -> dict[str, Floats]:
     """Return the scores of one group for each draw of weights, each of shape (draws,); NaN where there is none."""
     if task.kind == "numeric":
-        mae = ratio(times @ np.abs(truth - found.scores), times.sum(axis=1))
-        return {"group_r2": weighted_r2(truth, found.scores, times), "group_mae": mae}
+        mae = ratio(times @ np.abs(truth - prediction.scores), times.sum(axis=1))
+        return {"group_r2": weighted_r2(truth, prediction.scores, times), "group_mae": mae}
     if task.kind == "multiclass":
         return {
-            **main_score(task, truth, found, times),
-            "group_balanced_accuracy": balanced_accuracy(truth, found.guesses, times),
-            "group_accuracy": ratio(times @ (truth == found.guesses).astype(float), times.sum(axis=1)),
+            **main_score(task, truth, prediction, times),
+            "group_balanced_accuracy": balanced_accuracy(truth, prediction.guesses, times),
+            "group_accuracy": ratio(times @ (truth == prediction.guesses).astype(float), times.sum(axis=1)),
         }
-    ranking, labels, alarms = Ranking(truth, found.scores), truth.astype(float), found.guesses.astype(float)
+    ranking, labels, alarms = Ranking(truth, prediction.scores), truth.astype(float), prediction.guesses.astype(float)
     both, total = times @ (labels * alarms), times.sum(axis=1)
     positives, alarmed = times @ labels, times @ alarms
     return {
@@ -51,23 +51,23 @@ def group_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weigh
         "tpr": ratio(both, positives),
         "fpr": ratio(alarmed - both, total - positives),
         "ppv": ratio(both, alarmed),
-        "calibration_error": ratio(times @ (labels - found.scores), total),
+        "calibration_error": ratio(times @ (labels - prediction.scores), total),
         "selected": ratio(alarmed, total),
     }
 
 
-def main_score(task: Task, truth: NDArray[Any], found: Prediction, times: Weights) -> dict[str, Floats]:
+def main_score(task: Task, truth: NDArray[Any], prediction: Prediction, times: Weights) -> dict[str, Floats]:
     """Return only the score by which groups are compared: `group_score` would compute the others too."""
     if task.kind == "numeric":
-        return {"group_r2": weighted_r2(truth, found.scores, times)}
+        return {"group_r2": weighted_r2(truth, prediction.scores, times)}
     if task.kind == "multiclass":
-        return {"group_auroc": macro_auroc(truth, found.scores, times, SMALLEST)}
-    return {"group_auroc": Ranking(truth, found.scores).auroc(times)}
+        return {"group_auroc": macro_auroc(truth, prediction.scores, times, SMALLEST)}
+    return {"group_auroc": Ranking(truth, prediction.scores).auroc(times)}
 
 
 @dataclass(frozen=True)
 class Cell:
-    """One group of the test patients.
+    """One group of the test patients: its rows, and how many patients have the outcome.
 
     Parameters
     ----------
@@ -151,11 +151,11 @@ class Judged:
     @cached_property
     def scores(self) -> dict[str, list[ArmScores]]:
         """Scores of each arm in each group."""
-        return {arm: [self.score(one, cell.rows) for cell in self.cells] for arm, one in self.trained.items()}
+        return {arm: [self.score(trained, cell.rows) for cell in self.cells] for arm, trained in self.trained.items()}
 
-    def score(self, one: Trained, rows: Ints, *, only_main: bool = False) -> ArmScores:
+    def score(self, trained: Trained, rows: Ints, *, only_main: bool = False) -> ArmScores:
         """Return an arm's scores among these rows."""
-        parts = [Prediction(found.scores[rows], found.guesses[rows]) for found in one.predictions]
+        parts = [Prediction(prediction.scores[rows], prediction.guesses[rows]) for prediction in trained.predictions]
         scored = partial(main_score if only_main else group_score, self.exam.task, self.exam.truth[rows])
         return ArmScores.of(parts, scored, self.times[:, rows])
 
@@ -166,27 +166,29 @@ class Judged:
             place
             for place, cell in enumerate(self.cells)
             if not cell.lacks(metric, smallest)
-            and all(np.isfinite(found[place].value.get(metric, 0.0)) for found in self.scores.values())
+            and all(np.isfinite(scores[place].value.get(metric, 0.0)) for scores in self.scores.values())
         ]
 
 
-def judge(one: Grouping, trained: Sequence[Trained], exam: Exam, learner: str) -> Judged:
+def judge(grouping: Grouping, trained: Sequence[Trained], exam: Exam, learner: str) -> Judged:
     """Return a grouping with what is needed to judge one learner's arms in each group, and a DP classifier's."""
-    codes = one.codes(exam.test)
-    cells = tuple(Cell.of(one.labels[code], np.flatnonzero(codes == code), exam) for code in np.unique(codes))
+    codes = grouping.codes(exam.test)
+    cells = tuple(Cell.of(grouping.labels[code], np.flatnonzero(codes == code), exam) for code in np.unique(codes))
     ranked = sorted((item for item in trained if item.predictions), key=lambda item: item.learner != learner)
     arms: dict[str, Trained] = {}
     for item in ranked:
         if item.learner == learner or item.arm == "dp_classifier":
             arms.setdefault(item.arm, item)
-    return Judged(one, exam, cells, {arm: arms[arm] for arm in ("real", "synthetic", "dp_classifier") if arm in arms})
+    return Judged(
+        grouping, exam, cells, {arm: arms[arm] for arm in ("real", "synthetic", "dp_classifier") if arm in arms}
+    )
 
 
 def group_results(judged: Judged) -> list[Result]:
     """Return every score of every arm in every group."""
     results: list[Result] = []
-    for arm, found in judged.scores.items():
-        for cell, scores in zip(judged.cells, found, strict=True):
+    for arm, scores_of_cells in judged.scores.items():
+        for cell, scores in zip(judged.cells, scores_of_cells, strict=True):
             metrics = [metric for metric in scores.value if metric != "selected"]
             results += [_group_result(metric, arm, cell, scores, judged) for metric in metrics]
     return results
@@ -209,8 +211,8 @@ def _group_result(metric: str, arm: str, cell: Cell, scores: ArmScores, judged: 
     )
 
 
-def _few_alarms(cell: Cell, one: Trained, exam: Exam) -> str:
+def _few_alarms(cell: Cell, trained: Trained, exam: Exam) -> str:
     """Return why there is no positive predictive value: fewer than the smallest number of patients are alarmed."""
     patients = exam.test.patients[cell.rows]
-    alarmed = min(len(np.unique(patients[found.guesses[cell.rows] > 0])) for found in one.predictions)
+    alarmed = min(len(np.unique(patients[prediction.guesses[cell.rows] > 0])) for prediction in trained.predictions)
     return f"{alarmed} patients alarmed; needs {exam.terms.smallest}" if alarmed < exam.terms.smallest else ""

@@ -6,7 +6,7 @@ patients and shows what chance alone makes of each distance.
 
 from collections.abc import Mapping, Sequence
 
-from dpsynth.evaluation.bins import BinKind, Bins
+from dpsynth.evaluation.bins import BinKind, JudgingBins
 from dpsynth.evaluation.marginals import tvd_results
 from dpsynth.evaluation.pairs import pair_results
 from dpsynth.evaluation.protocol import Protocol
@@ -35,7 +35,7 @@ def fidelity(
     rows = min([terms.rows_counted, *(len(draw) for draws in arms.values() for draw in draws)])
     reference = reference.at_most(terms.rows_counted, terms.seed)
     same = {arm: [draw.at_most(rows, terms.seed) for draw in draws] for arm, draws in arms.items()}
-    rule = Bins.of(reference, bins)
+    rule = JudgingBins.of(reference, bins)
     binned = {arm: [rule.apply(draw) for draw in draws] for arm, draws in same.items()}
     cells = rule.apply(reference)
     return [

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arms import Exam, train_all
-from dpsynth.evaluation.bins import Bins
-from dpsynth.evaluation.classifiers import Answers, Classifier, answers, examined
+from dpsynth.evaluation.bins import JudgingBins
+from dpsynth.evaluation.classifiers import Classifier, ClassifierAnswers, answers, examined
 from dpsynth.evaluation.fairness import group_results, judge
 from dpsynth.evaluation.gaps import changes
 from dpsynth.evaluation.groups import Grouping, grouping
@@ -42,7 +42,7 @@ def follow(
     subgroups: Sequence[str | Sequence[str]] | None = None,
     seed: int = 0,
 ) -> Results:
-    """Return the results that a `Run` needs: TVD of pairs, utility, groups and their sizes.
+    """Return the results that a `SweepRun` needs: TVD of pairs, utility, groups and their sizes.
 
     Parameters
     ----------
@@ -70,40 +70,40 @@ def follow(
     disclosure = Disclosure.PUBLIC if public else Disclosure.INTERNAL
     terms = Protocol(seed=seed, disclosure=disclosure, draws=DRAWS)
     arms = {"real": real_train, "synthetic": synthetic} | ({} if floor is None else {"floor": floor})
-    found = tables({"test": real_test, **arms})
-    test = found.pop("test")
+    cohorts = tables({"test": real_test, **arms})
+    test = cohorts.pop("test")
     task = task_of(test, target)
-    said = [answers(one, real_test, real_train, task, seed) for one in classifiers]
+    said = [answers(classifier, real_test, real_train, task, seed) for classifier in classifiers]
     schema = real_test.schema
     wanted = (*schema.subgroups, *schema.intersections) if subgroups is None else subgroups
     groupings = [grouping(test, columns) for columns in wanted]
     return Results(
         [
-            *_pairs(test, found, terms),
-            *_shares(found, groupings, terms),
-            *_learned(test, found, task, groupings, terms, said=said),
+            *_pairs(test, cohorts, terms),
+            *_shares(cohorts, groupings, terms),
+            *_learned(test, cohorts, task, groupings, terms, said=said),
         ]
     )
 
 
 def _pairs(test: Table, arms: dict[str, Table], terms: Protocol) -> list[Result]:
     """Return the mean TVD of pairs of columns for each arm."""
-    rows = min(terms.rows_counted, *(len(one) for one in arms.values()))
-    rule = Bins.of(test, "quantile")
+    rows = min(terms.rows_counted, *(len(table) for table in arms.values()))
+    rule = JudgingBins.of(test, "quantile")
     reference = rule.apply(test.at_most(terms.rows_counted, terms.seed))
     return [
-        mean_tvd(reference, rule.apply(one.at_most(rows, terms.seed)), 2, terms, arm=arm, words=rule.words)
-        for arm, one in arms.items()
+        mean_tvd(reference, rule.apply(table.at_most(rows, terms.seed)), 2, terms, arm=arm, words=rule.words)
+        for arm, table in arms.items()
     ]
 
 
 def _shares(arms: dict[str, Table], groupings: Sequence[Grouping], terms: Protocol) -> list[Result]:
     """Return how large each group is in the synthetic cohort and in the floor."""
     return [
-        replace(one, arm=arm)
+        replace(result, arm=arm)
         for arm in ("synthetic", "floor")
         if arm in arms
-        for one in representation(arms["real"], [arms[arm]], groupings, terms)
+        for result in representation(arms["real"], [arms[arm]], groupings, terms)
     ]
 
 
@@ -114,19 +114,23 @@ def _learned(
     groupings: Sequence[Grouping],
     terms: Protocol,
     *,
-    said: Sequence[Answers],
+    said: Sequence[ClassifierAnswers],
 ) -> list[Result]:
     """Return scores of every learner and arm, and what the groups gain or lose."""
-    rows = min(terms.rows, *(len(one) for one in arms.values()))
-    training = {arm: [one.at_most(rows, terms.seed)] for arm, one in arms.items()}
+    rows = min(terms.rows, *(len(table) for table in arms.values()))
+    training = {arm: [table.at_most(rows, terms.seed)] for arm, table in arms.items()}
     exam = Exam(task, task.known(test).at_most(terms.rows, terms.seed), tuple(training["synthetic"]), terms)
     trained = train_all(training, exam, silent) + examined(said, arms["real"], exam)
     results = utility(trained, exam)
-    floor = [replace(one, arm="synthetic") if one.arm == "floor" else one for one in trained if one.arm != "synthetic"]
-    for one in groupings:
-        judged, fields = judge(one, trained, exam, LEARNER), {"group": one.name, "disclosure": terms.disclosure}
+    floor = [
+        replace(model, arm="synthetic") if model.arm == "floor" else model
+        for model in trained
+        if model.arm != "synthetic"
+    ]
+    for groups in groupings:
+        judged, fields = judge(groups, trained, exam, LEARNER), {"group": groups.name, "disclosure": terms.disclosure}
         results += guarded("group_auroc", partial(group_results, judged), **fields)
         results += guarded("group_change", partial(changes, judged), **fields)
-        below = guarded("group_change", partial(changes, judge(one, floor, exam, LEARNER)), **fields)
+        below = guarded("group_change", partial(changes, judge(groups, floor, exam, LEARNER)), **fields)
         results += [replace(result, arm="floor") for result in below]
     return results

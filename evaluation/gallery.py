@@ -24,7 +24,7 @@ DRAWS = 500
 
 @dataclass(frozen=True)
 class Gallery:
-    """The images of one evaluation.
+    """The images of one evaluation, with the learners that are trained on them once and used by all metrics.
 
     Parameters
     ----------
@@ -77,9 +77,9 @@ class Gallery:
     def training(self) -> dict[str, list[Pictures]]:
         """The images that learners are trained on: of each arm about as many."""
         arms = {"real": [self.train], **self.drawn}
-        known = {arm: [draw.known(self.classes) for draw in draws] for arm, draws in arms.items()}
-        images = min([IMAGES, *(len(draw) for draws in known.values() for draw in draws)])
-        return {arm: [draw.at_most(images, self.terms.seed) for draw in draws] for arm, draws in known.items()}
+        labelled = {arm: [draw.known(self.classes) for draw in draws] for arm, draws in arms.items()}
+        images = min([IMAGES, *(len(draw) for draws in labelled.values() for draw in draws)])
+        return {arm: [draw.at_most(images, self.terms.seed) for draw in draws] for arm, draws in labelled.items()}
 
     def fitted(self, learner: str, arm: str) -> list[Fitted]:
         """Return a learner that was trained on each draw of an arm; trained once.
@@ -101,7 +101,7 @@ class Gallery:
         InputError
             As for `fitted`.
         """
-        scores = [one.scores(self.examined.pixels)[0] for one in self.fitted(learner, arm)]
+        scores = [prediction.scores(self.examined.pixels)[0] for prediction in self.fitted(learner, arm)]
         return [Prediction(each, each.argmax(axis=1)) for each in scores]
 
     def answered(self, learner: str) -> list[Prediction]:
@@ -123,9 +123,9 @@ class Gallery:
 
     def encoder(self) -> Network:
         """Return the network that was trained on the first synthetic draw."""
-        found = self.fitted(CNN, "synthetic")[0]
-        assert isinstance(found, Network)  # noqa: S101  (the CNN is one)
-        return found
+        learner = self.fitted(CNN, "synthetic")[0]
+        assert isinstance(learner, Network)  # noqa: S101  (the CNN is one)
+        return learner
 
 
 def codes_of(pictures: Pictures, task: Task) -> Ints:

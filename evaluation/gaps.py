@@ -1,6 +1,6 @@
 """Differences between groups: changes against the real-trained model, their differences, and gaps of rates."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -49,7 +49,7 @@ def changes(judged: Judged) -> list[Result]:
     """Return the same without the test of the largest, which takes time."""
     if not set(PAIR) <= set(judged.trained):
         return []
-    return [one for place in range(len(judged.cells)) for one in _changes(judged, place)]
+    return [result for place in range(len(judged.cells)) for result in _changes(judged, place)]
 
 
 def _changes(judged: Judged, place: int) -> list[Result]:
@@ -94,11 +94,11 @@ def _p_value(value: float, drawn: Floats, extra: float) -> float:
 
 def with_holm(results: Sequence[Result]) -> list[Result]:
     """Return results with the p values of all differences in differences adjusted together (`p_holm`)."""
-    places = [place for place, one in enumerate(results) if one.metric == "did" and one.ok]
+    places = [place for place, result in enumerate(results) if result.metric == "did" and result.ok]
     adjusted = dict(zip(places, holm([results[place].detail["p"] for place in places]), strict=True))
     return [
-        replace(one, detail={**one.detail, "p_holm": adjusted[place]}) if place in adjusted else one
-        for place, one in enumerate(results)
+        replace(result, detail={**result.detail, "p_holm": adjusted[place]}) if place in adjusted else result
+        for place, result in enumerate(results)
     ]
 
 
@@ -110,15 +110,15 @@ def _largest(judged: Judged, results: Sequence[Result]) -> Result:
     terms = judged.exam.terms
     fields: dict[str, Any] = {"group": judged.grouping.name, "disclosure": terms.disclosure}
     fields |= {"subject": judged.trained["real"].learner}
-    found = [one for one in results if one.metric == "did" and one.ok]
-    if len(found) < 2:
-        return not_estimable("largest_did", "needs two groups that can be estimated", n=len(found), **fields)
-    worst = max(found, key=lambda one: abs(one.number))
+    differences = [result for result in results if result.metric == "did" and result.ok]
+    if len(differences) < 2:
+        return not_estimable("largest_did", "needs two groups that can be estimated", n=len(differences), **fields)
+    worst = max(differences, key=lambda result: abs(result.number))
     rounds = int(np.clip(PERMUTED // len(judged.exam.test), 99, 999))
-    null = _null(judged, [one.group for one in found], rounds)
+    null = _null(judged, [result.group for result in differences], rounds)
     p = (1 + int((null >= abs(worst.number) - 1e-12).sum())) / (rounds + 1)
     detail = {"grouping": judged.grouping.name, "worst": worst.group, "p_permutation": p, "permutations": rounds}
-    return estimate("largest_did", worst.number, interval=worst.interval, n=len(found), detail=detail, **fields)
+    return estimate("largest_did", worst.number, interval=worst.interval, n=len(differences), detail=detail, **fields)
 
 
 def _null(judged: Judged, labels: list[str], rounds: int) -> Floats:
@@ -137,11 +137,11 @@ def _null(judged: Judged, labels: list[str], rounds: int) -> Floats:
 def _change(judged: Judged, metric: str, times: NDArray[np.float32]) -> Floats:
     """Return the change of the main score of the mean over draws, for weights that pick patients."""
     exam = judged.exam
-    found: dict[str, Floats] = {}
+    scores: dict[str, Floats] = {}
     for arm in PAIR:
         draws: list[Prediction] = list(judged.trained[arm].predictions)
-        found[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
-    change: Floats = found["synthetic"] - found["real"]
+        scores[arm] = np.mean([main_score(exam.task, exam.truth, part, times)[metric] for part in draws], axis=0)
+    change: Floats = scores["synthetic"] - scores["real"]
     return change
 
 
@@ -164,19 +164,18 @@ def gap_results(judged: Judged) -> list[Result]:
     metric, terms = GROUP_MAIN[judged.exam.task.kind], judged.exam.terms
     places = judged.estimable(metric)
     results: list[Result] = []
-    for arm, found in judged.scores.items():
-        fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
-        fields |= {"disclosure": terms.disclosure, "subject": judged.trained[arm].learner}
+    for arm, scores in judged.scores.items():
+        fields = _fields_of_arm(judged, arm, places)
         if not places:
             results.append(not_estimable("worst_group", "no group is large enough", **fields))
         if len(places) < 2:
             results.append(not_estimable("gap", "fewer than two groups are large enough", **fields))
             continue
-        values = np.array([found[place].value[metric] for place in places])
-        drawn = np.array([found[place].draws[metric] for place in places])
+        values = np.array([scores[place].value[metric] for place in places])
+        drawn = np.array([scores[place].draws[metric] for place in places])
         lowest, ends = np.argmin(values), np.min(drawn, axis=0)
         detail = {"of": metric, "worst": judged.cells[places[int(lowest)]].label}
-        covers = found[0].covers
+        covers = scores[0].covers
         interval = percentile(ends, covers, terms.level)
         results.append(estimate("worst_group", values[lowest], interval=interval, detail=detail, **fields))
         gap = percentile(np.ptp(drawn, axis=0), covers, terms.level)
@@ -184,42 +183,44 @@ def gap_results(judged: Judged) -> list[Result]:
     return results
 
 
-Difference = Callable[..., float]
-
-
 def parity_results(judged: Judged) -> list[Result]:
-    """Return equalised odds and demographic parity differences of each arm (fairlearn's definitions), binary targets.
+    """Return equalised odds and demographic parity differences of each arm, of a binary target.
 
-    Groups in which a rate is not estimable are left out; `n` is the number of groups. The interval is that of the
-    largest difference in each bootstrap draw: it lies high where groups are small.
+    The first is the larger of the ranges of true and of false positive rates over groups (Hardt et al. 2016), the
+    second the range of the shares that are alarmed. Groups in which a rate is not estimable are left out; `n` is the
+    number of groups. The interval is that of the largest difference in each bootstrap draw: it lies high where groups
+    are small.
     """
-    from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
-
     if judged.exam.task.kind != "binary":
         return []
-    results = _parity(judged, "equalized_odds", ("tpr", "fpr"), equalized_odds_difference)
-    return results + _parity(judged, "demographic_parity", ("selected",), demographic_parity_difference)
+    results = _parity(judged, "equalized_odds", ("tpr", "fpr"))
+    return results + _parity(judged, "demographic_parity", ("selected",))
 
 
-def _parity(judged: Judged, metric: str, rates: tuple[str, ...], difference: Difference) -> list[Result]:
-    exam = judged.exam
+def _parity(judged: Judged, metric: str, rates: tuple[str, ...]) -> list[Result]:
     places = judged.estimable(metric)
     results: list[Result] = []
-    for arm, found in judged.scores.items():
-        fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
-        fields |= {"disclosure": exam.terms.disclosure, "subject": judged.trained[arm].learner}
+    for arm, scores in judged.scores.items():
+        fields = _fields_of_arm(judged, arm, places)
         if len(places) < 2:
             results.append(not_estimable(metric, "fewer than two groups are large enough", **fields))
             continue
-        rows = np.concatenate([judged.cells[place].rows for place in places])
-        names = np.concatenate([np.full(len(judged.cells[place].rows), place) for place in places])
-        value = np.mean(
-            [
-                difference(exam.truth[rows].astype(int), part.guesses[rows], sensitive_features=names)
-                for part in judged.trained[arm].predictions
-            ]
-        )
-        spread = [np.ptp([found[place].draws[rate] for place in places], axis=0) for rate in rates]
-        interval = percentile(np.max(spread, axis=0), found[0].covers, exam.terms.level)
+        groups = [judged.cells[place].rows for place in places]
+        value = np.mean([_range(judged.exam.truth, part, groups, rates) for part in judged.trained[arm].predictions])
+        spread = [np.ptp([scores[place].draws[rate] for place in places], axis=0) for rate in rates]
+        interval = percentile(np.max(spread, axis=0), scores[0].covers, judged.exam.terms.level)
         results.append(estimate(metric, float(value), interval=interval, **fields))
     return results
+
+
+def _range(truth: NDArray[np.bool_], prediction: Prediction, groups: Sequence[Ints], rates: Sequence[str]) -> float:
+    """Return the largest range over groups of a share of alarms: among those with, without the outcome, or all."""
+    counted = {"tpr": truth, "fpr": ~truth, "selected": np.ones(len(truth), dtype=bool)}
+    alarms = [[prediction.guesses[rows][counted[rate][rows]].mean() for rows in groups] for rate in rates]
+    return float(np.ptp(alarms, axis=1).max())
+
+
+def _fields_of_arm(judged: Judged, arm: str, places: Sequence[int]) -> dict[str, Any]:
+    """Return what a result that compares groups of one arm says of itself."""
+    fields: dict[str, Any] = {"n": len(places), "arm": arm, "group": judged.grouping.name}
+    return fields | {"disclosure": judged.exam.terms.disclosure, "subject": judged.trained[arm].learner}

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.evaluation.bins import BinKind, Bins
+from dpsynth.evaluation.bins import BinKind, JudgingBins
 from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
 from dpsynth.evaluation.learners import LEARNERS, Task, fit_predict, task_of
 from dpsynth.evaluation.marginals import mean_tvd
@@ -57,10 +57,10 @@ def first_look(
         Public where both real cohorts are, internal else. Both training arms have the same number of rows. Of more
         than 50,000 rows a random subset of patients is used, which `n` shows.
     """
-    found = tables({"train": real_train, "test": real_test, "synthetic": synthetic})
-    public = found["train"].public and found["test"].public
+    arrays = tables({"train": real_train, "test": real_test, "synthetic": synthetic})
+    public = arrays["train"].public and arrays["test"].public
     terms = Protocol(seed=seed, disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL)
-    arms = {name: table.at_most(ROWS, seed) for name, table in found.items()}
+    arms = {name: table.at_most(ROWS, seed) for name, table in arrays.items()}
     results = _tables(arms, bins, terms)
     if target is not None:
         results += _classifiers(arms, target, terms)
@@ -68,7 +68,7 @@ def first_look(
 
 
 def _tables(arms: dict[str, Table], bins: BinKind, terms: Protocol) -> list[Result]:
-    rule = Bins.of(arms["train"], bins)
+    rule = JudgingBins.of(arms["train"], bins)
     binned = {name: rule.apply(table) for name, table in arms.items()}
     results = []
     for order in range(1, min(3, len(arms["train"].names)) + 1):

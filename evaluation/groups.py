@@ -7,7 +7,7 @@ from itertools import product
 import numpy as np
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.bins import Bins, public_edges
+from dpsynth.evaluation.bins import JudgingBins, public_edges
 from dpsynth.evaluation.table import Floats, Ints, Table, Variable
 
 __all__ = ["Grouping", "grouping"]
@@ -40,7 +40,7 @@ class Grouping:
     def codes(self, table: Table) -> Ints:
         """Return the group of each row, shape (rows,): a place in `labels`."""
         part = Table({name: table[name] for name in self.columns}, table.patients)
-        cells = Bins("public", self.edges, most=MOST).apply(part)
+        cells = JudgingBins("public", self.edges, most=MOST).apply(part)
         code = np.zeros(len(table), dtype=np.int64)
         for name in self.columns:
             code = code * cells.sizes[name] + cells.codes[name]
@@ -71,7 +71,7 @@ def grouping(table: Table, columns: str | Sequence[str]) -> Grouping:
         if name not in table.variables:
             raise InputError(f"subgroup {name!r}: is not a modelled column; the columns are {', '.join(table.names)}.")
     edges = {name: _edges(table[name]) for name in names if table[name].numeric}
-    rule = Bins("public", edges, most=MOST)
+    rule = JudgingBins("public", edges, most=MOST)
     parts = [[_label(name, label, table[name]) for label in rule.labels(table[name])] for name in names]
     labels = tuple(" & ".join(combination) for combination in product(*parts))
     if len(labels) > MOST:

@@ -61,7 +61,11 @@ def consistency_results(gallery: Gallery, groupings: Sequence[Grouping]) -> list
         compute = partial(_of_target, gallery, groupings)
         results += guarded("image_consistency", compute, subject=gallery.task.target, **fields)
     target = gallery.task.target if gallery.task is not None else ""
-    others = [one for one in groupings if len(one.columns) == 1 and one.name != target and len(one.labels) > 1]
+    others = [
+        grouping
+        for grouping in groupings
+        if len(grouping.columns) == 1 and grouping.name != target and len(grouping.labels) > 1
+    ]
     if others:
         gallery.say("training on images, to recognise groups", 0.6)
         results += guarded("image_consistency", partial(_of_groups, gallery, others), **fields)
@@ -75,13 +79,13 @@ def _of_target(gallery: Gallery, groupings: Sequence[Grouping]) -> list[Result]:
     except InputError:
         fitted = gallery.fitted(_without_networks(), "real")[0]
     sides = []
-    for arm, found in zip(SIDES, (gallery.examined, _synthetic(gallery).known(task)), strict=True):
-        guesses = fitted.scores(found.pixels)[0].argmax(axis=1)
+    for arm, pictures in zip(SIDES, (gallery.examined, _synthetic(gallery).known(task)), strict=True):
+        guesses = fitted.scores(pictures.pixels)[0].argmax(axis=1)
         inside: dict[str, Any] = {}
-        for one in groupings:
-            codes = one.codes(found.table)
-            inside |= {label: codes == place for place, label in enumerate(one.labels) if (codes == place).any()}
-        sides.append(_Side(arm, found.patients, codes_of(found, task), guesses, inside))
+        for grouping in groupings:
+            codes = grouping.codes(pictures.table)
+            inside |= {label: codes == place for place, label in enumerate(grouping.labels) if (codes == place).any()}
+        sides.append(_Side(arm, pictures.patients, codes_of(pictures, task), guesses, inside))
     return _results(task.target, [f"{task.target}={name}" for name in task.classes], sides, gallery)
 
 
@@ -96,17 +100,17 @@ def _without_networks() -> str:
 def _of_groups(gallery: Gallery, groupings: Sequence[Grouping]) -> list[Result]:
     """Train one network with a head for each column, and tell how often each is right."""
     train = gallery.train.at_most(LEARNED, gallery.terms.seed)
-    codes = np.stack([one.codes(train.table) for one in groupings], axis=1)
-    fitted = _fitted(train, codes, tuple(len(one.labels) for one in groupings), gallery.terms.seed)
-    found = dict(zip(SIDES, (gallery.test.at_most(TESTED, gallery.terms.seed), _synthetic(gallery)), strict=True))
-    scores = {arm: fitted.scores(part.pixels) for arm, part in found.items()}
+    codes = np.stack([grouping.codes(train.table) for grouping in groupings], axis=1)
+    fitted = _fitted(train, codes, tuple(len(grouping.labels) for grouping in groupings), gallery.terms.seed)
+    pictures = dict(zip(SIDES, (gallery.test.at_most(TESTED, gallery.terms.seed), _synthetic(gallery)), strict=True))
+    scores = {arm: fitted.scores(part.pixels) for arm, part in pictures.items()}
     results: list[Result] = []
-    for place, one in enumerate(groupings):
+    for place, grouping in enumerate(groupings):
         sides = [
-            _Side(arm, part.patients, one.codes(part.table), scores[arm][place].argmax(axis=1), {})
-            for arm, part in found.items()
+            _Side(arm, part.patients, grouping.codes(part.table), scores[arm][place].argmax(axis=1), {})
+            for arm, part in pictures.items()
         ]
-        results += _results(one.name, list(one.labels), sides, gallery)
+        results += _results(grouping.name, list(grouping.labels), sides, gallery)
     return results
 
 

@@ -133,10 +133,10 @@ def _among(real: Cloud, other: Cloud, gallery: Gallery, fields: dict[str, Any]) 
     sides = [_fewer(cloud, rng) for cloud in (real, other)]
     if min(len(side.points) for side in sides) <= K:
         return [not_estimable(metric, f"needs more than {K} images", **fields) for metric in AMONG]
-    found = prdc(sides[0].points, sides[1].points)
+    scores = prdc(sides[0].points, sides[1].points)
     results = []
     for metric in AMONG:
-        values = getattr(found, metric.removeprefix("image_"))
+        values = getattr(scores, metric.removeprefix("image_"))
         patients = (sides[1] if metric in ("image_precision", "image_density") else sides[0]).patients
         drawn = _resampled(values, patients, gallery.terms.seed)
         covers = percentile(drawn, ("images counted",), gallery.terms.level)

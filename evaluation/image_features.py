@@ -114,9 +114,9 @@ def _moments(parts: list[Floats]) -> list[Moments]:
 
 def _normal(moments: list[Moments]) -> tuple[Floats, Floats]:
     """Return mean and unbiased covariance of what several groups hold together."""
-    number = sum(one[0] for one in moments)
-    mean = np.sum([one[1] for one in moments], axis=0) / number
-    products = np.sum([one[2] for one in moments], axis=0)
+    number = sum(moment[0] for moment in moments)
+    mean = np.sum([moment[1] for moment in moments], axis=0) / number
+    products = np.sum([moment[2] for moment in moments], axis=0)
     return mean, (products - number * np.outer(mean, mean)) / (number - 1)
 
 
@@ -128,21 +128,21 @@ def jackknifed_fid(left: Cloud, right: Cloud, seed: int) -> tuple[float, float]:
     ]
     whole = [_normal(side) for side in sides]
 
-    def distance(one: tuple[Floats, Floats], two: tuple[Floats, Floats]) -> float:
-        return frechet((one[0], two[0]), (one[1], two[1]))
+    def distance(first: tuple[Floats, Floats], second: tuple[Floats, Floats]) -> float:
+        return frechet((first[0], second[0]), (first[1], second[1]))
 
     spread = 0.0
     for place in (0, 1):
         other = whole[1 - place]
         less = [_normal(sides[place][:group] + sides[place][group + 1 :]) for group in range(GROUPS)]
-        spread += float(variance(np.array([distance(one, other) for one in less])))
+        spread += float(variance(np.array([distance(first, other) for first in less])))
     return distance(*whole), spread
 
 
 def cubic(left: Floats, right: Floats) -> Floats:
     """Return the kernel of the kernel inception distance, ``(x·y / features + 1)³``."""
-    found: Floats = (left @ right.T / left.shape[1] + 1) ** 3
-    return found
+    kernel: Floats = (left @ right.T / left.shape[1] + 1) ** 3
+    return kernel
 
 
 def gaussian(scale: float) -> Kernel:
@@ -150,8 +150,8 @@ def gaussian(scale: float) -> Kernel:
 
     def kernel(left: Floats, right: Floats) -> Floats:
         squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
-        found: Floats = np.exp(-np.maximum(squares, 0) / (2 * scale**2))
-        return found
+        similarities: Floats = np.exp(-np.maximum(squares, 0) / (2 * scale**2))
+        return similarities
 
     return kernel
 
@@ -160,22 +160,22 @@ def scale_of(points: Floats) -> float:
     """Return the median distance between two of the first thousand points."""
     few = points[:1000]
     squares = (few**2).sum(axis=1)[:, None] + (few**2).sum(axis=1)[None] - 2 * few @ few.T
-    found = float(np.sqrt(np.median(np.maximum(squares[np.triu_indices(len(few), 1)], 0))))
-    return found or 1.0
+    scale = float(np.sqrt(np.median(np.maximum(squares[np.triu_indices(len(few), 1)], 0))))
+    return scale or 1.0
 
 
 def _blocks(left: list[Floats], right: list[Floats], kernel: Kernel) -> Floats:
     """Return sums of the kernel over pairs of groups, shape (groups, groups); of a group with itself without twins."""
     same = left is right
-    found = np.zeros((len(left), len(right)))
-    for i, one in enumerate(left):
+    sums = np.zeros((len(left), len(right)))
+    for i, block in enumerate(left):
         for j, two in enumerate(right):
             if same and j < i:
-                found[i, j] = found[j, i]
+                sums[i, j] = sums[j, i]
                 continue
-            values = kernel(one, two)
-            found[i, j] = values.sum(dtype=np.float64) - (np.trace(values) if same and i == j else 0.0)
-    return found
+            values = kernel(block, two)
+            sums[i, j] = values.sum(dtype=np.float64) - (np.trace(values) if same and i == j else 0.0)
+    return sums
 
 
 @dataclass(frozen=True)
@@ -205,6 +205,6 @@ def jackknifed_mmd(left: Cloud, right: Cloud, kernel: Kernel, seed: int) -> tupl
     spread = 0.0
     for place in (0, 1):
         less = [np.delete(every, group) for group in range(GROUPS)]
-        values = [sums.mmd((one, every) if place == 0 else (every, one)) for one in less]
+        values = [sums.mmd((without, every) if place == 0 else (every, without)) for without in less]
         spread += float(variance(np.array(values)))
     return sums.mmd((every, every)), spread

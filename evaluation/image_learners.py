@@ -56,7 +56,7 @@ HIDDEN = 128
 
 @dataclass(frozen=True)
 class Lesson:
-    """What a learner is trained on.
+    """The images and labels that a learner is trained on.
 
     Parameters
     ----------
@@ -90,15 +90,15 @@ class Fitted(Protocol):
         ...
 
 
-Fit = Callable[[Lesson, int], Fitted]
+ImageFit = Callable[[Lesson, int], Fitted]
 
 
-def image_learners() -> Mapping[str, Fit]:
+def image_learners() -> Mapping[str, ImageFit]:
     """Return the learners by name; a DenseNet too where there are a GPU and MONAI."""
-    found: dict[str, Fit] = {CNN: fit_cnn, MLP: fit_mlp}
+    learners: dict[str, ImageFit] = {CNN: fit_cnn, MLP: fit_mlp}
     if _gpu() and importlib.util.find_spec("monai") is not None:
-        found["DenseNet121"] = lambda lesson, seed: fit_cnn(lesson, seed, densenet)
-    return found
+        learners["DenseNet121"] = lambda lesson, seed: fit_cnn(lesson, seed, densenet)
+    return learners
 
 
 def _torch() -> Any:
@@ -121,16 +121,16 @@ def unit(pixels: Pixels, span: tuple[float, float], positions: int | None = None
     >>> unit(np.arange(16, dtype=np.uint8).reshape(1, 1, 4, 4), (0, 16), positions=4)[0, 0].tolist()
     [[0.15625, 0.28125], [0.65625, 0.78125]]
     """
-    found = (pixels.astype(np.float32) - np.float32(span[0])) / np.float32(span[1] - span[0])
+    scaled = (pixels.astype(np.float32) - np.float32(span[0])) / np.float32(span[1] - span[0])
     sides = _shrunk_sides(pixels.shape[2:], positions)
     for axis, side in enumerate(sides, start=2):
-        before = found.shape[axis]
+        before = scaled.shape[axis]
         if side < before:
             edges = np.arange(side) * before // side
             counts = np.diff([*edges, before])
-            sums = np.add.reduceat(found, edges, axis=axis)
-            found = sums / counts.reshape([-1 if a == axis else 1 for a in range(found.ndim)]).astype(np.float32)
-    return found
+            sums = np.add.reduceat(scaled, edges, axis=axis)
+            scaled = sums / counts.reshape([-1 if a == axis else 1 for a in range(scaled.ndim)]).astype(np.float32)
+    return scaled
 
 
 def _shrunk_sides(sides: tuple[int, ...], positions: int | None = None) -> tuple[int, ...]:
@@ -207,8 +207,8 @@ class Network:
 
         def heads(batch: "Tensor") -> "Tensor":
             parts = self.net(batch).double().split(self.sizes, dim=1)
-            found: Tensor = torch.cat([part.softmax(dim=1) for part in parts], dim=1)
-            return found
+            probabilities: Tensor = torch.cat([part.softmax(dim=1) for part in parts], dim=1)
+            return probabilities
 
         return np.split(self._through(heads, pixels), np.cumsum(self.sizes)[:-1], axis=1)
 
@@ -220,11 +220,11 @@ class Network:
         torch = _torch()
         device = next(self.net.parameters()).device
         with torch.inference_mode():
-            found = [
+            features = [
                 part(torch.from_numpy(unit(pixels[at : at + 512], self.span)).to(device)).double().cpu().numpy()
                 for at in range(0, len(pixels), 512)
             ]
-        return np.concatenate(found)
+        return np.concatenate(features)
 
 
 def fit_cnn(lesson: Lesson, seed: int, build: "Callable[..., Sequential]" = small_cnn) -> Network:
@@ -294,9 +294,9 @@ def _loss(heads: "tuple[Tensor, ...]", codes: "Tensor") -> "Tensor":
     functional = _torch().nn.functional
     total = heads[0].sum() * 0
     for place, head in enumerate(heads):
-        known = codes[:, place] >= 0
-        if known.any():
-            total = total + functional.cross_entropy(head[known], codes[known, place])
+        labelled = codes[:, place] >= 0
+        if labelled.any():
+            total = total + functional.cross_entropy(head[labelled], codes[labelled, place])
     return total
 
 
@@ -316,15 +316,15 @@ class _Perceptrons:
 
     def scores(self, pixels: Pixels) -> list[Floats]:
         """Return for each head the probabilities of its codes, shape (images, codes)."""
-        found = [np.zeros((len(pixels), size)) for size in self.sizes]
+        probabilities = [np.zeros((len(pixels), size)) for size in self.sizes]
         flat = _flat(pixels, self.span)
-        for scores, model in zip(found, self.models, strict=True):
+        for scores, model in zip(probabilities, self.models, strict=True):
             if isinstance(model, int):
                 scores[:, model] = 1.0
                 continue
             with one_thread():
                 scores[:, model.classes_.astype(int)] = model.predict_proba(flat)
-        return found
+        return probabilities
 
 
 def _flat(pixels: Pixels, span: tuple[float, float]) -> NDArray[np.float32]:
@@ -350,13 +350,13 @@ def _perceptron(flat: NDArray[np.float32], codes: Ints, epochs: int, seed: int) 
     from sklearn.exceptions import ConvergenceWarning
     from sklearn.neural_network import MLPClassifier
 
-    known = codes >= 0
-    values = np.unique(codes[known])
+    labelled = codes >= 0
+    values = np.unique(codes[labelled])
     if len(values) < 2:
         if len(values) == 0:
             raise InputError("the training arm has no image with a known value")
         return int(values[0])
-    model = MLPClassifier((HIDDEN,), max_iter=epochs, batch_size=min(BATCH, int(known.sum())), random_state=seed)
+    model = MLPClassifier((HIDDEN,), max_iter=epochs, batch_size=min(BATCH, int(labelled.sum())), random_state=seed)
     with one_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # the number of epochs is the rule
-        return model.fit(flat[known], codes[known])
+        return model.fit(flat[labelled], codes[labelled])

@@ -1,9 +1,8 @@
 """A few synthetic images of each class and group, to be looked at. Never beside a real image."""
 
 import base64
-import struct
-import zlib
 from collections.abc import Sequence
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -35,20 +34,11 @@ def png(pixels: Pixels) -> bytes:
     >>> png(np.zeros((2, 3), np.uint8))[1:4]
     b'PNG'
     """
-    height, width = pixels.shape[:2]
-    colour = 2 if pixels.ndim == 3 else 0
-    lines = np.concatenate([np.zeros((height, 1), np.uint8), pixels.reshape(height, -1)], axis=1)  # filter 0: as it is
-    header = struct.pack(">IIBBBBB", width, height, 8, colour, 0, 0, 0)
-    return (
-        b"\x89PNG\r\n\x1a\n"
-        + _chunk(b"IHDR", header)
-        + _chunk(b"IDAT", zlib.compress(lines.tobytes(), 9))
-        + _chunk(b"IEND", b"")
-    )
+    from PIL import Image
 
-
-def _chunk(kind: bytes, content: bytes) -> bytes:
-    return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+    file = BytesIO()
+    Image.fromarray(pixels).save(file, "PNG", optimize=True)
+    return file.getvalue()
 
 
 def sample_results(
@@ -62,9 +52,9 @@ def sample_results(
     if synthetic is None or not synthetic.table.public:
         return []
     classes = _classes(synthetic.table, target)
-    rows = [one for one in (classes, *groupings) if one is not None and len(one.labels) > 1]
+    rows = [division for division in (classes, *groupings) if division is not None and len(division.labels) > 1]
     rows = rows or [Grouping("all", (), ("all images",), {})]
-    return [_grid(synthetic, one, classes if one is not classes else None, terms) for one in rows]
+    return [_grid(synthetic, division, classes if division is not classes else None, terms) for division in rows]
 
 
 def _classes(table: Table, target: str | None) -> Grouping | None:
@@ -76,16 +66,16 @@ def _grid(synthetic: Pictures, rows: Grouping, columns: Grouping | None, terms: 
     rng = np.random.default_rng(terms.seed)
     codes = rows.codes(synthetic.table)
     of_column = columns.codes(synthetic.table) if columns is not None else np.zeros(len(codes), dtype=np.int64)
-    found = []
+    strips = []
     shown = 0
     for code in np.unique(codes)[:ROWS]:
         chosen = _chosen(np.flatnonzero(codes == code), of_column, rng)
         shown += len(chosen)
         strip = _strip(synthetic, chosen)
         image = base64.b64encode(png(strip)).decode("ascii")
-        found.append({"label": rows.labels[code], "png": image, "width": strip.shape[1], "height": strip.shape[0]})
-        found[-1]["n"] = int((codes == code).sum())
-    detail: dict[str, Any] = {"grouping": rows.name, "rows": found, "columns": columns.name if columns else ""}
+        strips.append({"label": rows.labels[code], "png": image, "width": strip.shape[1], "height": strip.shape[0]})
+        strips[-1]["n"] = int((codes == code).sum())
+    detail: dict[str, Any] = {"grouping": rows.name, "rows": strips, "columns": columns.name if columns else ""}
     detail |= {"left_out": max(0, len(np.unique(codes)) - ROWS), "size": list(synthetic.store.shape[2:])}
     return estimate(
         "image_samples", shown, n=len(synthetic), subject=rows.name, disclosure=Disclosure.PUBLIC, detail=detail
@@ -111,6 +101,6 @@ def _strip(synthetic: Pictures, chosen: Ints) -> Pixels:
         pixels = pixels[:, :, pixels.shape[2] // 2]
     pixels = pixels[:, :3] if pixels.shape[1] >= 3 else pixels[:, :1]
     shown = np.rint(255 * np.clip(unit(pixels, synthetic.span, SIDE * SIDE), 0, 1)).astype(np.uint8)
-    images = [np.moveaxis(np.pad(one, ((0, 0), (0, 0), (0, 1)), constant_values=255), 0, -1) for one in shown]
+    images = [np.moveaxis(np.pad(image, ((0, 0), (0, 0), (0, 1)), constant_values=255), 0, -1) for image in shown]
     strip = np.concatenate(images, axis=1)[:, :-1]
     return strip if strip.shape[2] == 3 else strip[:, :, 0]

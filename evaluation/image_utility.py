@@ -93,16 +93,16 @@ class _Group:
         return f"without {left} classes that have too few patients" if left and metric in OVERALL[1:] else ""
 
 
-def image_scores(group: _Group, found: Prediction, times: Weights) -> dict[str, Floats]:
+def image_scores(group: _Group, prediction: Prediction, times: Weights) -> dict[str, Floats]:
     """Return scores for each draw of weights, each of shape (draws,); those of a class have its code in their name."""
     codes = group.codes
-    right = (codes == found.guesses).astype(np.float64)
+    right = (codes == prediction.guesses).astype(np.float64)
     scores: dict[str, Floats] = {"image_accuracy": ratio(times @ right, times.sum(axis=1))}
     for code in group.classes:
         own = (codes == code).astype(np.float64)
         scores[f"class_recall {code}"] = ratio(times @ (right * own), times @ own)
     for code in group.ranked:
-        scores[f"class_auroc {code}"] = Ranking(codes == code, found.scores[:, code]).auroc(times)
+        scores[f"class_auroc {code}"] = Ranking(codes == code, prediction.scores[:, code]).auroc(times)
     for mean, part in (("image_balanced_accuracy", "class_recall"), ("image_auroc", "class_auroc")):
         each = [values for name, values in scores.items() if name.startswith(f"{part} ")]
         if each:
@@ -112,33 +112,33 @@ def image_scores(group: _Group, found: Prediction, times: Weights) -> dict[str, 
 
 def _of_learner(learner: str, gallery: Gallery, groupings: Sequence[Grouping]) -> list[Result]:
     fields: dict[str, Any] = {"subject": learner, "disclosure": gallery.terms.disclosure}
-    found: dict[str, list[Prediction]] = {}
+    predictions: dict[str, list[Prediction]] = {}
     results: list[Result] = []
     for arm in gallery.training:
         try:
-            found[arm] = gallery.predictions(learner, arm)
+            predictions[arm] = gallery.predictions(learner, arm)
         except InputError as error:
             results += [not_estimable(metric, str(error), arm=arm, **fields) for metric in OVERALL]
     if direct := gallery.answered(learner):
-        found[ARM] = direct
-    if not found:
+        predictions[ARM] = direct
+    if not predictions:
         return results
     patients, seed = gallery.examined.patients, gallery.terms.seed
     draws = draws_for(len(patients), DRAWS)
     everyone = _Group.of("all", np.arange(len(patients)), gallery)
-    results += _of_group(everyone, found, weights(gallery.truth, patients, draws, seed), gallery, fields)
-    for one in groupings:
-        codes = one.codes(gallery.examined.table)
+    results += _of_group(everyone, predictions, weights(gallery.truth, patients, draws, seed), gallery, fields)
+    for grouping in groupings:
+        codes = grouping.codes(gallery.examined.table)
         times = weights(codes * len(gallery.classes.classes) + gallery.truth, patients, draws, seed)
         for code in np.unique(codes):
-            group = _Group.of(one.labels[code], np.flatnonzero(codes == code), gallery)
-            results += _of_group(group, found, times, gallery, fields | {"detail": {"grouping": one.name}})
+            group = _Group.of(grouping.labels[code], np.flatnonzero(codes == code), gallery)
+            results += _of_group(group, predictions, times, gallery, fields | {"detail": {"grouping": grouping.name}})
     return results
 
 
 @dataclass(frozen=True)
-class _Judged:
-    """What every arm scores in a group.
+class _GroupScores:
+    """The scores of every arm in one group of test patients.
 
     Parameters
     ----------
@@ -159,41 +159,45 @@ class _Judged:
         names = [metric] if real is None else [metric, f"{metric}_change"]
         if lacks:
             return [not_estimable(name, lacks, **fields) for name in names]
-        found = [estimate(metric, mine.value[key], interval=mine.interval(key, self.level), **fields)]
+        results = [estimate(metric, mine.value[key], interval=mine.interval(key, self.level), **fields)]
         if real is not None:
             drawn = mine.draws[key] - real.draws[key]
             interval = percentile(drawn, mine.covers, self.level, extra=mine.between[key])
-            found.append(estimate(names[1], mine.value[key] - real.value[key], interval=interval, **fields))
-        return found
+            results.append(estimate(names[1], mine.value[key] - real.value[key], interval=interval, **fields))
+        return results
 
 
 def _of_group(
-    group: _Group, found: Mapping[str, list[Prediction]], times: Weights, gallery: Gallery, fields: dict[str, Any]
+    group: _Group, predictions: Mapping[str, list[Prediction]], times: Weights, gallery: Gallery, fields: dict[str, Any]
 ) -> list[Result]:
     """Return the scores of each arm in a group, and their changes against the real-trained arm."""
     least = gallery.terms.smallest
     detail = {**fields.get("detail", {}), "images": len(group.rows)}
     fields = {**fields, "group": group.label, "n": group.number, "detail": detail}
     if group.number < least:
-        return [not_estimable(one, group.lacks(one, least), arm=arm, **fields) for arm in found for one in OVERALL]
-    judged = _Judged({arm: _scored(draws, group, times) for arm, draws in found.items()}, gallery.terms.level, fields)
+        return [
+            not_estimable(name, group.lacks(name, least), arm=arm, **fields) for arm in predictions for name in OVERALL
+        ]
+    judged = _GroupScores(
+        {arm: _scored(draws, group, times) for arm, draws in predictions.items()}, gallery.terms.level, fields
+    )
     results: list[Result] = []
     for arm, scores in judged.scored.items():
         more = {"trained_images": gallery.trained_images(arm), "draws": scores.count}
         for metric in OVERALL:
             scored = judged.results(arm, metric, metric, group.lacks(metric, least), **more)
-            results += [replace(one, reason=one.reason or group.warns(metric)) for one in scored]
+            results += [replace(result, reason=result.reason or group.warns(metric)) for result in scored]
         if group.label == "all":
             results += _of_classes(group, arm, judged, gallery)
     return results
 
 
 def _scored(draws: Sequence[Prediction], group: _Group, times: Weights) -> ArmScores:
-    parts = [Prediction(one.scores[group.rows], one.guesses[group.rows]) for one in draws]
+    parts = [Prediction(prediction.scores[group.rows], prediction.guesses[group.rows]) for prediction in draws]
     return ArmScores.of(parts, partial(image_scores, group), times[:, group.rows])
 
 
-def _of_classes(group: _Group, arm: str, judged: _Judged, gallery: Gallery) -> list[Result]:
+def _of_classes(group: _Group, arm: str, judged: _GroupScores, gallery: Gallery) -> list[Result]:
     """Return what is recognised of each class."""
     task, least = gallery.classes, gallery.terms.smallest
     results: list[Result] = []

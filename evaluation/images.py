@@ -47,11 +47,11 @@ def image_results(
     answers : mapping of str to sequence of ndarray
         For a learner of images what classifiers beside it say of the test images.
     """
-    found = {
-        arm: [pictures(one, table) for one, table in zip(given, tables[arm], strict=True)]
-        for arm, given in cohorts.items()
+    of_arms = {
+        arm: [pictures(images, table) for images, table in zip(draws, tables[arm], strict=True)]
+        for arm, draws in cohorts.items()
     }
-    there = {arm: [one for one in each if one is not None] for arm, each in found.items()}
+    there = {arm: [images for images in each if images is not None] for arm, each in of_arms.items()}
     if not there["test"] or not there["train"]:
         return []
     if not there["synthetic"]:
@@ -73,5 +73,5 @@ def shown_images(
     synthetic: "Cohort", table: Table, target: str | None, groupings: Sequence[Grouping], terms: Protocol
 ) -> list[Result]:
     """Return the grids of a synthetic cohort's images: what may be said of them without any real patient."""
-    found: Pictures | None = pictures(synthetic, table)
-    return sample_results(found, target, groupings, terms)
+    images: Pictures | None = pictures(synthetic, table)
+    return sample_results(images, target, groupings, terms)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.regression import Fit, linear, logistic
+from dpsynth.evaluation.regression import RegressionFit, linear, logistic
 from dpsynth.evaluation.results import Interval, Result, estimate, not_estimable
 from dpsynth.evaluation.table import Floats, Table
 
@@ -98,12 +98,12 @@ def _design(table: Table, regression: Regression, scales: Scales) -> _Design:
 
 
 def _scales(table: Table, regression: Regression) -> Scales:
-    found = {}
+    scales = {}
     for name in regression.predictors:
         if table[name].numeric:
             values = table[name].values[~table[name].blank]
-            found[name] = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
-    return found
+            scales[name] = (float(values.mean()), float(values.std()) or 1.0) if len(values) else (0.0, 1.0)
+    return scales
 
 
 def _independent(features: Floats) -> NDArray[np.bool_]:
@@ -120,7 +120,7 @@ def _independent(features: Floats) -> NDArray[np.bool_]:
     return kept
 
 
-def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], Fit]:
+def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], RegressionFit]:
     """Fit the regression on the columns that are kept."""
     if not kept.any():
         raise InputError("no row is complete in all predictors")
@@ -134,10 +134,10 @@ def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[li
     return names, logistic(design.features[:, kept], design.outcome, design.patients)
 
 
-def overlap(one: Interval, two: Interval) -> float:
+def overlap(left: Interval, right: Interval) -> float:
     """Return the mean share of two intervals that lies in both (Karr et al. 2006); 0 where they are apart."""
-    common = min(one.high, two.high) - max(one.low, two.low)
-    widths = one.high - one.low, two.high - two.low
+    common = min(left.high, right.high) - max(left.low, right.low)
+    widths = left.high - left.low, right.high - right.low
     return max(0.0, 0.5 * sum(common / width if width > 0 else float(common >= 0) for width in widths))
 
 
@@ -148,21 +148,21 @@ def _coefficients(
     from scipy.stats import norm
 
     reach = float(norm.ppf(0.5 + terms.level / 2))
-    found: dict[str, tuple[float, float]] = {}
+    estimates: dict[str, tuple[float, float]] = {}
     reason = "no row has this category, or the predictors before it determine it"
     try:
         names, fit = _fit(design, kept & _independent(design.features), classes=classes)
-        found = dict(zip(names, zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True), strict=True))
+        estimates = dict(zip(names, zip(fit.coefficients.tolist(), fit.errors.tolist(), strict=True), strict=True))
     except InputError as fault:
         reason = str(fault)
     covers = ("patients",) if arm == "real" else ("rows, as if they were patients",)
     results = []
     for name in design.names[1:]:
         fields: dict[str, Any] = {"arm": arm, "subject": name, "disclosure": terms.disclosure, "n": len(design.outcome)}
-        if name not in found:
+        if name not in estimates:
             results.append(not_estimable("coefficient", reason, **fields))
             continue
-        value, error = found[name]
+        value, error = estimates[name]
         interval = Interval(value - reach * error, value + reach * error, terms.level, covers, "Wald, robust sandwich")
         results.append(estimate("coefficient", value, interval=interval, **fields))
     return results
@@ -197,7 +197,7 @@ def inference(real: Table, synthetic: Sequence[Table], regression: Regression, t
     kept, of_classes = _independent(design.features), classes is not None
     base = _coefficients(design, kept, "real", terms, classes=of_classes)
     designs = [_design(table, regression, scales) for table in synthetic]
-    drawn = [_coefficients(one, kept, "synthetic", terms, classes=of_classes) for one in designs]
+    drawn = [_coefficients(drawn_design, kept, "synthetic", terms, classes=of_classes) for drawn_design in designs]
     return [*base, *drawn[0], *_agreement(base, drawn, regression, terms)]
 
 
@@ -206,19 +206,21 @@ def _agreement(
 ) -> list[Result]:
     """Return sign agreement, interval overlap and standardised difference over coefficients that both sides have."""
     pairs = [
-        (one, two, one.interval, two.interval)
+        (result, two, result.interval, two.interval)
         for results in drawn
-        for one, two in zip(base, results, strict=True)
-        if one.interval is not None and two.interval is not None
+        for result, two in zip(base, results, strict=True)
+        if result.interval is not None and two.interval is not None
     ]
     fields: dict[str, Any] = {"disclosure": terms.disclosure, "detail": {"regression": regression.words}}
     metrics = ("sign_agreement", "interval_overlap", "standardised_difference")
     if not pairs:
-        reason = next((one.reason for one in (*base, *drawn[0]) if one.reason), "no coefficient is estimable")
+        reason = next((result.reason for result in (*base, *drawn[0]) if result.reason), "no coefficient is estimable")
         return [not_estimable(metric, reason, **fields) for metric in metrics]
     fields["n"] = len(pairs) // len(drawn)
     clear = [
-        np.sign(one.number) == np.sign(two.number) for one, two, mine, _ in pairs if not mine.low <= 0 <= mine.high
+        np.sign(result.number) == np.sign(two.number)
+        for result, two, mine, _ in pairs
+        if not mine.low <= 0 <= mine.high
     ]
     results = [
         estimate("sign_agreement", float(np.mean(clear)), **fields | {"n": len(clear) // len(drawn) or 1})
@@ -226,7 +228,7 @@ def _agreement(
         else not_estimable("sign_agreement", "no coefficient of the real patients is clearly off 0", **fields)
     ]
     overlaps = [overlap(mine, theirs) for _, _, mine, theirs in pairs]
-    gaps = [abs(one.number - two.number) / _error(mine) for one, two, mine, _ in pairs if mine.high > mine.low]
+    gaps = [abs(result.number - two.number) / _error(mine) for result, two, mine, _ in pairs if mine.high > mine.low]
     results.append(estimate("interval_overlap", float(np.mean(overlaps)), **fields))
     results.append(estimate("standardised_difference", float(np.mean(gaps)), **fields))
     return results

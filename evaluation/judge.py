@@ -10,7 +10,7 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation.alike import under_one_schema
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import size_results, violation_results
-from dpsynth.evaluation.classifiers import Answers, Classifier, answers, image_answers
+from dpsynth.evaluation.classifiers import Classifier, ClassifierAnswers, answers, image_answers
 from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.groups import Grouping, grouping
 from dpsynth.evaluation.images import image_results, shown_images
@@ -37,11 +37,13 @@ Groups = Sequence[str | Sequence[str]]
 
 #: Share of the progress that is shown for the table where there are images too.
 TABLE = 0.3
+#: The cohorts of real patients, of which there is one each; of other arms there may be several draws.
+REAL = ("test", "train")
 
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Everything that was found about a synthetic cohort.
+    """The results of judging a synthetic cohort, which show themselves as a page, as JSON or as a table.
 
     Parameters
     ----------
@@ -53,6 +55,13 @@ class Evaluation:
         The privacy statement of the release; empty where there is none.
     about : mapping
         What was compared: rows, draws, bins, target, regression; JSON-able and public.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> evaluation = describe(load_support2())
+    >>> evaluation.results.one("rows").number == len(load_support2())
+    True
     """
 
     results: Results
@@ -72,7 +81,7 @@ class Evaluation:
         return replace(self, results=self.results.public())
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per result."""
+        """Return one row per result, as `Results.to_frame` does."""
         return self.results.to_frame()
 
     def to_dict(self) -> dict[str, Any]:
@@ -86,7 +95,17 @@ class Evaluation:
         return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
 
     def html(self, *, public: bool = False) -> str:
-        """Return the report as one HTML page; see `write_html`."""
+        """Return the report as one HTML page.
+
+        Parameters
+        ----------
+        public : bool
+            As for `write_html`.
+
+        Returns
+        -------
+        str
+        """
         from dpsynth.evaluation.report import render_internal, render_public
 
         return render_public(self.public()) if public else render_internal(self)
@@ -210,41 +229,28 @@ def evaluate(
     say = progress or silent
     real_train, real_test = _sides(real_test, real_train, coins, seed)
     real_test, real_train, drawn = under_one_schema(real_test, real_train, _drawn(synthetic, arms))
-    public = real_test.public and real_train.public
-    terms = Protocol(
-        seed=seed,
-        disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL,
-        margins=margins or Margins(),
-    )
-    schema = real_test.schema
+    schema, public = real_test.schema, real_test.public and real_train.public
+    disclosure = Disclosure.PUBLIC if public else Disclosure.INTERNAL
+    terms = Protocol(seed=seed, disclosure=disclosure, margins=margins or Margins())
     target = target or schema.target
-    say("reading", 0.0)
-    found = _tables(real_test, real_train, drawn)
-    others = {arm: [found[f"{arm} {place}"] for place in range(len(given))] for arm, given in drawn.items()}
-    cohorts = {"real": real_test, "synthetic": drawn["synthetic"][0]}
-    groupings = _groupings(found["test"], schema, subgroups)
-    said, shown = _answers(classifiers, real_test, real_train, found["test"], target=target, seed=seed)
-    quiet: Progress = (lambda phase, share: say(phase, TABLE * share)) if schema.images is not None else say
-    study = Study(found["test"], found["train"], others, terms, quiet, said)
     regression = regression or default_regression(schema)
+    say("reading", 0.0)
+    cohorts = {"test": [real_test], "train": [real_train], **drawn}
+    arrays = _tables(cohorts)
+    test, train = arrays["test"][0], arrays["train"][0]
+    groupings = _groupings(test, schema, subgroups)
+    of_rows, of_images = _answers(classifiers, real_test, real_train, test, target=target, seed=seed)
+    of_table = _stage(say, 0.0, TABLE if schema.images is not None else 1.0)
+    study = Study(test, train, {arm: arrays[arm] for arm in drawn}, terms, of_table, of_rows)
     results = [
-        *size_results(cohorts, terms),
-        *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
+        *_checks({"real": real_test, "synthetic": drawn["synthetic"][0]}, terms),
         *released_results(released, terms),
         *study.fidelity(bins),
         *study.ordered(order_pairs(schema)),
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
         *study.inferred(regression),
-        *image_results(
-            {"test": [real_test], "train": [real_train], **drawn},
-            {"test": [found["test"]], "train": [found["train"]], **others},
-            target,
-            groupings,
-            terms=terms,
-            say=lambda phase, share: say(phase, TABLE + (1 - TABLE) * share),
-            answers=shown,
-        ),
+        *image_results(cohorts, arrays, target, groupings, terms=terms, say=_stage(say, TABLE, 1.0), answers=of_images),
     ]
     say("done", 1.0)
     about = {
@@ -253,9 +259,22 @@ def evaluate(
         "bins": bins,
         "regression": regression and regression.words,
         "real_data": "public" if public else "private",
-        **({"classifiers": [one.about() for one in classifiers]} if classifiers else {}),
+        **({"classifiers": [classifier.about() for classifier in classifiers]} if classifiers else {}),
     }
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _stage(say: Progress, start: float, end: float) -> Progress:
+    """Return a listener for one stage, whose share of 0 is `start` of the whole and whose share of 1 is `end`."""
+    return lambda phase, share: say(phase, start + (end - start) * share)
+
+
+def _checks(cohorts: "Mapping[str, Cohort]", terms: Protocol) -> list[Result]:
+    """Return how large cohorts are, and how often they break the schema's constraints."""
+    return [
+        *size_results(cohorts, terms),
+        *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
+    ]
 
 
 def _sides(real: "Cohort", train: "Cohort | None", coins: Coins | None, seed: int) -> "tuple[Cohort, Cohort]":
@@ -295,41 +314,45 @@ def check(
         As for `evaluate`.
     """
     drawn = _drawn(synthetic, arms)
-    found = _tables(real, train, drawn)
-    task_of(found["test"], target)
-    _groupings(found["test"], real.schema, subgroups)
-    for name, one in {"real": real, "training": train, "synthetic": drawn["synthetic"][0]}.items():
-        if images and not one.images:
+    test = _tables({"test": [real], "train": [train], **drawn})["test"][0]
+    task_of(test, target)
+    _groupings(test, real.schema, subgroups)
+    for name, cohort in {"real": real, "training": train, "synthetic": drawn["synthetic"][0]}.items():
+        if images and not cohort.images:
             raise InputError(f"images: the {name} cohort has none, so that a classifier of images cannot be judged.")
 
 
 def _drawn(
     synthetic: "Cohort | Sequence[Cohort]", arms: "Mapping[str, Cohort | Sequence[Cohort]] | None"
 ) -> "dict[str, list[Cohort]]":
-    drawn = {"synthetic": _listed(synthetic)} | {arm: _listed(given) for arm, given in (arms or {}).items()}
+    drawn = {"synthetic": _listed(synthetic)} | {arm: _listed(draws) for arm, draws in (arms or {}).items()}
     unknown = sorted(set(drawn) - {"synthetic", "floor", "noiseless"})
     if unknown:
         raise InputError(f"arms: {unknown[0]!r} is unknown; expected floor or noiseless.")
     return drawn
 
 
-def _tables(test: "Cohort", train: "Cohort", drawn: "Mapping[str, Sequence[Cohort]]") -> dict[str, Table]:
-    """Return all cohorts as tables with common codes; draws have their number in their name."""
-    flat = {"test": test, "train": train}
-    return tables(flat | {f"{arm} {place}": one for arm, given in drawn.items() for place, one in enumerate(given)})
+def _tables(cohorts: "Mapping[str, Sequence[Cohort]]") -> dict[str, list[Table]]:
+    """Return all draws of all cohorts as tables with common codes."""
+    names = {arm: [arm] if arm in REAL else [f"{arm} {place}" for place in range(len(cohorts[arm]))] for arm in cohorts}
+    flat = {name: draw for arm, draws in cohorts.items() for name, draw in zip(names[arm], draws, strict=True)}
+    arrays = tables(flat)
+    return {arm: [arrays[name] for name in names[arm]] for arm in cohorts}
 
 
 def _answers(
     classifiers: Sequence[Classifier], test: "Cohort", train: "Cohort", table: Table, *, target: str | None, seed: int
-) -> tuple[list[Answers], dict[str, list[Floats]]]:
+) -> tuple[list[ClassifierAnswers], dict[str, list[Floats]]]:
     """Return what classifiers say of rows, and what they say of images."""
     if not classifiers:
         return [], {}
     if target is None:
         raise InputError("classifiers: there is no outcome for them to predict; name a target.")
     task = task_of(table, target)
-    of_rows = [answers(one, test, train, task, seed) for one in classifiers if not one.of_images]
-    return of_rows, image_answers([one for one in classifiers if one.of_images], test, train, task, seed)
+    of_rows = [answers(classifier, test, train, task, seed) for classifier in classifiers if not classifier.of_images]
+    return of_rows, image_answers(
+        [classifier for classifier in classifiers if classifier.of_images], test, train, task, seed
+    )
 
 
 def _groupings(table: Table, schema: "Schema", subgroups: Groups | None) -> list[Grouping]:
@@ -350,8 +373,18 @@ def describe(
     Parameters
     ----------
     synthetic : Cohort
+        One draw of a synthetic cohort.
     released, statement, subgroups, margins
         As for `evaluate`.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    InputError
+        If a subgroup is not of modelled columns.
 
     Notes
     -----
@@ -362,8 +395,7 @@ def describe(
     table = tables(cohorts)["synthetic"]
     groupings = _groupings(table, schema, subgroups)
     results = [
-        *size_results(cohorts, terms),
-        *guarded("constraint_violations", lambda: violation_results(cohorts, terms), disclosure=terms.disclosure),
+        *_checks(cohorts, terms),
         *released_results(released, terms),
         *synthetic_shares(table, groupings),
         *released_shares(released, groupings, terms),

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.table import Floats, Ints, Table, Variable
+from dpsynth.evaluation.table import Floats, Ints, Table
 
 __all__ = [
     "LEARNERS",
@@ -85,16 +85,8 @@ def task_of(table: Table, target: str) -> Task:
 
 def _frequent(values: Ints) -> Ints:
     """Return the codes of the most frequent categories of the training arm."""
-    found, counts = np.unique(values[values >= 0], return_counts=True)
-    return np.sort(found[np.argsort(-counts, kind="stable")[:CATEGORIES]])
-
-
-def _positions(values: Ints, known: Ints) -> Ints:
-    """Return the place of each value in `known` (ascending), -1 where it is not one of them."""
-    if len(known) == 0:
-        return np.full(len(values), -1)
-    places = np.minimum(np.searchsorted(known, values), len(known) - 1)
-    return np.where(known[places] == values, places, -1)
+    codes, counts = np.unique(values[values >= 0], return_counts=True)
+    return np.sort(codes[np.argsort(-counts, kind="stable")[:CATEGORIES]])
 
 
 Encoder = Callable[[Table], Floats]
@@ -103,67 +95,101 @@ Encoder = Callable[[Table], Floats]
 def tree_features(train: Table, target: str) -> tuple[Encoder, list[bool]]:
     """Return an encoder for trees (NaN is missing, categories are codes) and which features are categories.
 
-    Columns without any value in the training arm are left out.
+    Columns without any value in the training arm are left out. A category that is rare there, or never seen, has a
+    code after all others.
     """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.preprocessing import OrdinalEncoder
+
     names = [name for name in train.names if name != target and not train[name].missing.all()]
-    known = {name: _frequent(train[name].values) for name in names if not train[name].numeric}
+    if not names:
+        return _nothing, [False]
+    numbers, categories = _places(train, names)
+    frequent = [_frequent(train[names[place]].values) for place in categories]
+    codes = OrdinalEncoder(
+        categories=[_or_missing(values) for values in frequent],
+        handle_unknown="use_encoded_value",
+        unknown_value=max(map(len, frequent), default=0),
+        encoded_missing_value=np.nan,
+    )
+    steps = [("numbers", "passthrough", numbers), ("categories", codes, categories)]
+    transformer = ColumnTransformer(steps).fit(_values(train, names))
+    order = np.argsort([*numbers, *categories])
 
     def encode(table: Table) -> Floats:
-        columns = []
-        for name in names:
-            values = table[name].values
-            if name in known:
-                places = _positions(values, known[name])
-                values = np.where(places < 0, np.where(values < 0, np.nan, len(known[name])), places)
-            columns.append(values.astype(np.float64))
-        return np.column_stack(columns) if columns else np.zeros((len(table), 1))
+        features: Floats = transformer.transform(_values(table, names))[:, order]
+        return features
 
-    return encode, [name in known for name in names] or [False]
-
-
-def _dense_number(variable: Variable) -> Callable[[Variable], Floats]:
-    """Return a rule from a number to (standardised value, is it missing, is it each of the states written as text).
-
-    Where there is no magnitude the value is the training median; of a state such as "<5" it is the limit.
-    """
-    states = variable.states
-    present = variable.values[~variable.blank]
-    middle = float(np.median(present)) if len(present) else 0.0
-    spread = float(present.std()) if len(present) else 0.0
-
-    def encode(other: Variable) -> Floats:
-        filled = np.where(other.blank, middle, other.values)
-        flags = [other.missing, *(other.values == state for state in states)]
-        return np.column_stack([(filled - middle) / (spread or 1.0), *(flag.astype(np.float64) for flag in flags)])
-
-    return encode
-
-
-def _dense_category(variable: Variable) -> Callable[[Variable], Floats]:
-    """Return a rule from a category to one indicator for each category that the training arm has, and for missing."""
-    known = _frequent(variable.values)
-
-    def encode(other: Variable) -> Floats:
-        places = _positions(other.values, known)
-        indicators = np.zeros((len(places), len(known) + 1))
-        rows = np.flatnonzero(places >= 0)
-        indicators[rows, places[rows]] = 1.0
-        indicators[other.missing, -1] = 1.0
-        return indicators
-
-    return encode
+    return encode, [not train[name].numeric for name in names]
 
 
 def dense_features(train: Table, target: str) -> Encoder:
-    """Return an encoder for linear models: standardised numbers, indicators for categories and for missing."""
+    """Return an encoder for linear models: standardised numbers, indicators for categories and for missing.
+
+    Where a number has no magnitude its value is the training median; of a state such as "<5" it is the limit.
+    Indicators say whether it is missing and in which of the states written as text it is.
+    """
+    from sklearn.compose import ColumnTransformer
+    from sklearn.impute import SimpleImputer
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import OneHotEncoder, RobustScaler, StandardScaler
+
     names = [name for name in train.names if name != target]
-    rules = {name: (_dense_number if train[name].numeric else _dense_category)(train[name]) for name in names}
+    if not names:
+        return _nothing
+    numbers, categories = _places(train, names)
+    middle, spread = RobustScaler(with_scaling=False), StandardScaler(with_mean=False)
+    scaled = make_pipeline(middle, spread, SimpleImputer(strategy="constant", fill_value=0.0))  # 0 is the median
+    states = [np.arange(1.0 + len(train[names[place]].states)) for place in numbers]
+    frequent = [_or_missing(_frequent(train[names[place]].values)) for place in categories]
+    steps = [
+        ("magnitudes", scaled, [len(names) + place for place in numbers if not train[names[place]].blank.all()]),
+        ("states", OneHotEncoder(categories=states, handle_unknown="ignore"), [2 * len(names) + p for p in numbers]),
+        ("categories", OneHotEncoder(categories=frequent, handle_unknown="ignore"), categories),
+    ]
+    transformer = ColumnTransformer(steps, sparse_threshold=0).fit(_parts(train, names))
 
     def encode(table: Table) -> Floats:
-        blocks = [rule(table[name]) for name, rule in rules.items()]
-        return np.hstack(blocks) if blocks else np.zeros((len(table), 1))
+        features: Floats = transformer.transform(_parts(table, names))
+        return features
 
     return encode
+
+
+def _nothing(table: Table) -> Floats:
+    """Return the one feature of a table that has no column to learn from."""
+    return np.zeros((len(table), 1))
+
+
+def _places(table: Table, names: list[str]) -> tuple[list[int], list[int]]:
+    """Return the places of numbers and those of categories."""
+    places = range(len(names))
+    return [p for p in places if table[names[p]].numeric], [p for p in places if not table[names[p]].numeric]
+
+
+def _or_missing(codes: Ints) -> Floats:
+    """Return codes of categories, and NaN for missing after them."""
+    return np.append(codes.astype(np.float64), np.nan)
+
+
+def _values(table: Table, names: list[str]) -> Floats:
+    """Return numbers, and codes of categories, with NaN for missing, shape (rows, columns)."""
+    variables = [table[name] for name in names]
+    return np.column_stack([np.where(variable.missing, np.nan, variable.values) for variable in variables])
+
+
+def _parts(table: Table, names: list[str]) -> Floats:
+    """Return for each column its value, its magnitude, and what else it is, shape (rows, 3 * columns).
+
+    The magnitude is NaN in a state that says nothing of it. What else: 0 missing, from 1 on the states written as text
+    in their order, -1 none of these.
+    """
+    magnitudes, others = [], []
+    for variable in (table[name] for name in names):
+        magnitudes.append(np.where(variable.blank, np.nan, variable.values))
+        is_state = [variable.values == state for state in variable.states]
+        others.append(np.select([variable.missing, *is_state], range(1 + len(is_state)), -1))
+    return np.hstack([_values(table, names), np.column_stack(magnitudes), np.column_stack(others)])
 
 
 @dataclass(frozen=True)
@@ -278,9 +304,9 @@ def _predict(model: Any, encode: Encoder, task: Task, limit: float, table: Table
         risks = _risks(model, features)
         return Prediction(risks, (risks > limit).astype(np.int64))
     with one_thread():
-        found = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
+        values = model.predict(features) if task.kind == "numeric" else model.predict_proba(features)
     if task.kind == "numeric":
-        return Prediction(found, found)
+        return Prediction(values, values)
     scores = np.zeros((len(table), len(task.classes)))
-    scores[:, model.classes_.astype(int)] = found
+    scores[:, model.classes_.astype(int)] = values
     return Prediction(scores, scores.argmax(axis=1))

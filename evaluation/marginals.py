@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.evaluation.bins import Binned, Bins
+from dpsynth.evaluation.bins import Binned, JudgingBins
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Result, estimate
 from dpsynth.evaluation.table import Floats, Table
-from dpsynth.evaluation.tvd import Clique, Distance, cliques, distance
+from dpsynth.evaluation.tvd import Clique, MeanTVD, cliques, distance
 
 __all__ = ["Draws", "mean_tvd", "tvd_results"]
 
@@ -31,8 +31,8 @@ def mean_tvd(reference: Binned, other: Binned, order: int, terms: Protocol, *, a
         How the bins were made.
     """
     sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
-    found = distance(reference, [other], sets, terms.seed)
-    return _tvd_result(found, order, terms, arm, _about(reference, [other], sets, whole=whole) | {"bins": words})
+    mean = distance(reference, [other], sets, terms.seed)
+    return _tvd_result(mean, order, terms, arm, _about(reference, [other], sets, whole=whole) | {"bins": words})
 
 
 def _about(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], *, whole: bool) -> dict[str, Any]:
@@ -40,19 +40,19 @@ def _about(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], 
     return {"marginals": which, "reference_rows": len(reference), "rows": len(others[0]), "draws": len(others)}
 
 
-def _tvd_result(found: Distance, order: int, terms: Protocol, arm: str, detail: Mapping[str, Any]) -> Result:
+def _tvd_result(mean: MeanTVD, order: int, terms: Protocol, arm: str, detail: Mapping[str, Any]) -> Result:
     return estimate(
         f"tvd_{order}way",
-        found.value,
-        interval=found.interval(terms.level),
-        n=len(found.each),
+        mean.value,
+        interval=mean.interval(terms.level),
+        n=len(mean.each),
         arm=arm,
         disclosure=terms.disclosure,
         detail=detail,
     )
 
 
-def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms: Protocol) -> list[Result]:
+def tvd_results(reference: Binned, arms: Draws, bins: JudgingBins, shown: Table, terms: Protocol) -> list[Result]:
     """Return mean TVD of one, two and three columns for each arm, its excess over ``real``, and TVD column by column.
 
     Parameters
@@ -60,7 +60,7 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     reference : Binned
     arms : mapping of str to sequence of Binned
         ``real`` (other real patients) and at least one other arm; draws of each.
-    bins : Bins
+    bins : JudgingBins
     shown : Table
         The reference before binning, for labels.
     terms : Protocol
@@ -68,23 +68,23 @@ def tvd_results(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms:
     results: list[Result] = []
     for order in range(1, min(3, len(reference.codes)) + 1):
         sets, whole = cliques(list(reference.codes), order, terms.marginals_for(len(reference)), terms.seed)
-        found = {arm: distance(reference, draws, sets, terms.seed) for arm, draws in arms.items()}
+        means = {arm: distance(reference, draws, sets, terms.seed) for arm, draws in arms.items()}
         shuffled = _independent(arms["real"][0], terms.seed)
         floor = distance(reference, [shuffled], sets, terms.seed) if order == 2 else None
-        for arm, one in found.items():
+        for arm, mean in means.items():
             detail = _about(reference, arms[arm], sets, whole=whole) | {"bins": bins.words}
-            results.append(_tvd_result(one, order, terms, arm, detail | _worst(one, found["real"], sets)))
+            results.append(_tvd_result(mean, order, terms, arm, detail | _worst(mean, means["real"], sets)))
             if arm != "real":
-                results.append(_excess(one, found["real"], order, terms, arm, floor=floor))
+                results.append(_excess(mean, means["real"], order, terms, arm, floor=floor))
     return results + _columns(reference, arms, bins, shown, terms)
 
 
-def _worst(found: Distance, real: Distance, sets: Sequence[Clique], count: int = 15) -> dict[str, Any]:
+def _worst(mean: MeanTVD, real: MeanTVD, sets: Sequence[Clique], count: int = 15) -> dict[str, Any]:
     """Return the marginals in which the cohort differs most from the reference beyond what real patients do."""
-    places = np.argsort(-(found.each - real.each), kind="stable")[:count]
+    places = np.argsort(-(mean.each - real.each), kind="stable")[:count]
     return {
         "worst": [
-            {"columns": list(sets[i]), "tvd": round(float(found.each[i]), 5), "real": round(float(real.each[i]), 5)}
+            {"columns": list(sets[i]), "tvd": round(float(mean.each[i]), 5), "real": round(float(real.each[i]), 5)}
             for i in places
         ]
     }
@@ -97,27 +97,27 @@ def _independent(real: Binned, seed: int) -> Binned:
 
 
 def _excess(
-    found: Distance, real: Distance, order: int, terms: Protocol, arm: str, *, floor: Distance | None = None
+    mean: MeanTVD, real: MeanTVD, order: int, terms: Protocol, arm: str, *, floor: MeanTVD | None = None
 ) -> Result:
     """Return by how much a distance exceeds that of real patients; `detail` has the same of independent columns."""
-    value, interval = found.less(real, terms.level)
-    fields: dict[str, Any] = {"n": len(found.each), "arm": arm, "disclosure": terms.disclosure}
+    value, interval = mean.less(real, terms.level)
+    fields: dict[str, Any] = {"n": len(mean.each), "arm": arm, "disclosure": terms.disclosure}
     if floor is not None:
         lowest, ends = floor.less(real, terms.level)
         fields["detail"] = {"independent": {"value": lowest, "low": ends.low, "high": ends.high}}
     return estimate(f"tvd_{order}way_excess", value, interval=interval, **fields)
 
 
-def _columns(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms: Protocol) -> list[Result]:
+def _columns(reference: Binned, arms: Draws, bins: JudgingBins, shown: Table, terms: Protocol) -> list[Result]:
     """Return the TVD of each column of the synthetic arm, with both histograms."""
     results = []
     for name in reference.codes:
-        found, real = (distance(reference, arms[arm], [(name,)], terms.seed) for arm in ("synthetic", "real"))
+        synthetic, real = (distance(reference, arms[arm], [(name,)], terms.seed) for arm in ("synthetic", "real"))
         results.append(
             estimate(
                 "tvd_column",
-                found.value,
-                interval=found.interval(terms.level),
+                synthetic.value,
+                interval=synthetic.interval(terms.level),
                 n=len(reference),
                 subject=name,
                 disclosure=terms.disclosure,
@@ -136,5 +136,5 @@ def _columns(reference: Binned, arms: Draws, bins: Bins, shown: Table, terms: Pr
 def _histogram(draws: Sequence[Binned], name: str) -> Floats:
     """Return the share of rows in each cell, the mean over draws."""
     counts = [np.bincount(draw.codes[name], minlength=draw.sizes[name]) / len(draw) for draw in draws]
-    found: Floats = np.mean(counts, axis=0)
-    return found
+    average: Floats = np.mean(counts, axis=0)
+    return average

@@ -16,7 +16,7 @@ K = 5
 
 @dataclass(frozen=True)
 class Prdc:
-    """What each row says; the metric is the mean.
+    """Precision, recall, density and coverage of each row by itself; the metric is the mean over rows.
 
     Parameters
     ----------
@@ -40,9 +40,9 @@ def embed(reference: Table, table: Table) -> Floats:
     blocks = []
     for name, variable in table.variables.items():
         if variable.categories is None:
-            known = np.sort(reference[name].values[~reference[name].missing])
-            rank = np.searchsorted(known, variable.values, "left") + np.searchsorted(known, variable.values, "right")
-            scaled = rank / (2 * max(len(known), 1))
+            ranked = np.sort(reference[name].values[~reference[name].missing])
+            rank = np.searchsorted(ranked, variable.values, "left") + np.searchsorted(ranked, variable.values, "right")
+            scaled = rank / (2 * max(len(ranked), 1))
             blocks += [np.where(variable.missing, 0.5, scaled), variable.missing.astype(np.float64)]
         else:
             codes = np.arange(-1, len(variable.categories))
@@ -53,16 +53,16 @@ def embed(reference: Table, table: Table) -> Floats:
 def _distances(left: Floats, right: Floats) -> Floats:
     """Return squared Euclidean distances, shape (left rows, right rows)."""
     squares = (left**2).sum(axis=1)[:, None] + (right**2).sum(axis=1)[None] - 2 * left @ right.T
-    found: Floats = np.maximum(squares, 0)
-    return found
+    positive: Floats = np.maximum(squares, 0)
+    return positive
 
 
 def _radii(points: Floats, k: int) -> Floats:
     """Return the squared distance of each point to its k-th neighbour among the others."""
     among = _distances(points, points)
     np.fill_diagonal(among, -1.0)  # itself comes first, also where rounding or twins give 0
-    found: Floats = np.partition(among, k, axis=1)[:, k]
-    return found
+    radii: Floats = np.partition(among, k, axis=1)[:, k]
+    return radii
 
 
 def prdc(real: Floats, synthetic: Floats, k: int = K) -> Prdc:

@@ -57,7 +57,7 @@ def order_results(reference: Table, arms: Arms, pairs: Sequence[Pair], terms: Pr
     for pair in pairs:
         if not all(name in reference.variables for name in pair):
             continue
-        judged = _Judged(reference, less["real"][0], pair, terms)
+        judged = _OrderedPair(reference, less["real"][0], pair, terms)
         for arm, draws in less.items():
             fields = {"arm": arm, "subject": " to ".join(pair), "disclosure": terms.disclosure}
             results += guarded(_wanted(arm), partial(judged.results, draws, fields), **fields)
@@ -77,7 +77,7 @@ def _differences(table: Table, pair: Pair) -> Floats:
 
 
 @dataclass(frozen=True)
-class _Judged:
+class _OrderedPair:
     """One pair among the test patients, beside other real patients."""
 
     reference: Table
@@ -88,14 +88,14 @@ class _Judged:
     def results(self, draws: Sequence[Table], fields: Mapping[str, Any]) -> list[Result]:
         """Return the distance of an arm's differences, and by how much it exceeds that of other real patients."""
         wanted = _wanted(fields["arm"])
-        sizes = [len(_differences(one, self.pair)) for one in (self.reference, self.real, *draws)]
+        sizes = [len(_differences(table, self.pair)) for table in (self.reference, self.real, *draws)]
         if min(sizes) < SMALLEST:
             reason = f"{min(sizes)} rows of a cohort have both values; needs {SMALLEST}"
             return [not_estimable(metric, reason, **fields) for metric in wanted]
         level, seed = self.terms.level, self.terms.seed
         value, spread = jackknife.two_sample(self.reference, draws, self.distances, seed)
         ends = jackknife.interval(value[0], spread[0], level, low=0.0, high=1.0)
-        quartiles = [self.quartiles(one) for one in (self.reference, draws[0])]
+        quartiles = [self.quartiles(table) for table in (self.reference, draws[0])]
         facts = {**fields, "n": sizes[0], "detail": dict(zip(("real", "drawn"), quartiles, strict=True))}
         results = [estimate(METRICS[0], value[0], interval=ends, **facts)]
         if len(wanted) > 1:
@@ -107,10 +107,10 @@ class _Judged:
     def distances(self, left: Table, right: Table) -> Floats:
         """Return the distance of two cohorts' differences, and by how much it exceeds that of other real patients."""
         base = _differences(left, self.pair)
-        mine, others = (kolmogorov_smirnov(base, _differences(one, self.pair)) for one in (right, self.real))
+        mine, others = (kolmogorov_smirnov(base, _differences(table, self.pair)) for table in (right, self.real))
         return np.array([mine, mine - others])
 
     def quartiles(self, table: Table) -> list[float]:
         """Return the quartiles of a cohort's differences."""
-        found: list[float] = np.quantile(_differences(table, self.pair), [0.25, 0.5, 0.75]).tolist()
-        return found
+        ends: list[float] = np.quantile(_differences(table, self.pair), [0.25, 0.5, 0.75]).tolist()
+        return ends

@@ -39,11 +39,17 @@ def pair_results(reference: Binned, arms: Draws, ordered: dict[str, int], terms:
     base = associations(reference, pairs, ordered, cells, terms.seed)
     results = []
     for arm, draws in arms.items():
-        found = [associations(draw, pairs, ordered, cells, terms.seed + 1 + place) for place, draw in enumerate(draws)]
-        detail = _matrices(list(reference.codes), base, found) if arm == "synthetic" else {}
+        synthetic = [
+            associations(draw, pairs, ordered, cells, terms.seed + 1 + place) for place, draw in enumerate(draws)
+        ]
+        detail = _matrices(list(reference.codes), base, synthetic) if arm == "synthetic" else {}
         results += [
-            _error("association_error", association_error(base.v, [one.v for one in found]), terms, arm, detail),
-            _error("spearman_error", association_error(base.rho, [one.rho for one in found]), terms, arm, {}),
+            _error(
+                "association_error", association_error(base.v, [draw_of.v for draw_of in synthetic]), terms, arm, detail
+            ),
+            _error(
+                "spearman_error", association_error(base.rho, [draw_of.rho for draw_of in synthetic]), terms, arm, {}
+            ),
         ]
     return results
 
@@ -56,7 +62,7 @@ def _error(metric: str, error: AssociationError | None, terms: Protocol, arm: st
     return estimate(metric, error.value, interval=interval, n=int(error.pairs.sum()), detail=detail, **fields)
 
 
-def _matrices(names: list[str], base: Associations, found: Sequence[Associations]) -> dict[str, Any]:
+def _matrices(names: list[str], base: Associations, draws: Sequence[Associations]) -> dict[str, Any]:
     """Return V of every pair, real and synthetic (mean of draws), as lists for the upper triangle."""
-    synthetic = np.mean([np.nan_to_num(one.v[:, 0]) for one in found], axis=0)
+    synthetic = np.mean([np.nan_to_num(draw.v[:, 0]) for draw in draws], axis=0)
     return {"columns": names, "real": np.round(base.v[:, 0], 4), "synthetic": np.round(synthetic, 4)}

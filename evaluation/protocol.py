@@ -44,7 +44,7 @@ class Margins:
 
 @dataclass(frozen=True)
 class Protocol:
-    """What holds for every metric of one evaluation.
+    """The settings that hold for every metric of one evaluation: seeds, sizes, levels and margins.
 
     Parameters
     ----------
@@ -108,6 +108,13 @@ def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | Non
     ------
     InputError
         If `test` is not in (0, 1), one side would be empty, or coins were kept for other rows or another share.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> train, test = split(load_support2(), 0.3, key="public data")
+    >>> round(len(test) / (len(train) + len(test)), 1)
+    0.3
     """
     coins = Coins.of_text(key) if isinstance(key, str) else key or Coins.draw()
     share = test if test is not None else coins.share or 0.3

@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from dpsynth.errors import InputError
 from dpsynth.evaluation.table import Floats, Ints
 
-__all__ = ["Fit", "linear", "logistic"]
+__all__ = ["RegressionFit", "linear", "logistic"]
 
 #: A linear predictor beyond this (odds of 1 to 10^13) means that the data separate the outcome.
 SEPARATED = 30.0
 
 
 @dataclass(frozen=True)
-class Fit:
+class RegressionFit:
     """A fitted regression.
 
     Parameters
@@ -38,16 +38,16 @@ class Fit:
     @property
     def errors(self) -> Floats:
         """Standard errors, shape (features,)."""
-        found: Floats = np.sqrt(np.diag(self.covariance))
-        return found
+        errors: Floats = np.sqrt(np.diag(self.covariance))
+        return errors
 
 
 def _solve(matrix: Floats, right: Floats) -> Floats:
     """Solve a symmetric system, or say which kind of data makes it singular."""
     if np.linalg.matrix_rank(matrix, hermitian=True) < len(matrix):
         raise InputError("the regression's columns depend on each other or one of them is constant")
-    found: NDArray[Any] = np.linalg.solve(matrix, right)
-    return found
+    solution: NDArray[Any] = np.linalg.solve(matrix, right)
+    return solution
 
 
 def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
@@ -55,11 +55,11 @@ def _sandwich(information: Floats, scores: Floats, patients: Ints) -> Floats:
     count = int(patients.max()) + 1
     by_patient = np.column_stack([np.bincount(patients, weights=column, minlength=count) for column in scores.T])
     bread = _solve(information, np.eye(len(information)))
-    found: Floats = bread @ (by_patient.T @ by_patient) @ bread * (count / max(count - 1, 1))
-    return found
+    covariance: Floats = bread @ (by_patient.T @ by_patient) @ bread * (count / max(count - 1, 1))
+    return covariance
 
 
-def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | float = 0.0) -> Fit:
+def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | float = 0.0) -> RegressionFit:
     """Fit the log odds of `labels` as `offset` + `features` @ coefficients.
 
     Parameters
@@ -95,24 +95,24 @@ def logistic(features: Floats, labels: Floats, patients: Ints, offset: Floats | 
     risks = _risk(offset + features @ coefficients)
     information = (features * (risks * (1 - risks))[:, None]).T @ features
     covariance = _sandwich(information, features * (labels - risks)[:, None], patients)
-    return Fit(coefficients, covariance, len(labels), int(patients.max()) + 1)
+    return RegressionFit(coefficients, covariance, len(labels), int(patients.max()) + 1)
 
 
 def _risk(predictor: Floats) -> Floats:
     from scipy.special import expit
 
-    found: Floats = expit(predictor)
-    return found
+    risks: Floats = expit(predictor)
+    return risks
 
 
 def _loss(predictor: Floats, labels: Floats) -> float:
     return float(np.sum(np.logaddexp(0, predictor) - labels * predictor))
 
 
-def linear(features: Floats, values: Floats, patients: Ints) -> Fit:
+def linear(features: Floats, values: Floats, patients: Ints) -> RegressionFit:
     """Fit `values` as `features` @ coefficients by least squares; see `logistic` for parameters and errors."""
     gram = features.T @ features
     coefficients = _solve(gram, features.T @ values)
     residuals = values - features @ coefficients
     covariance = _sandwich(gram, features * residuals[:, None], patients)
-    return Fit(coefficients, covariance, len(values), int(patients.max()) + 1)
+    return RegressionFit(coefficients, covariance, len(values), int(patients.max()) + 1)

@@ -57,26 +57,26 @@ def representation(
 ) -> list[Result]:
     """Return shares, log ratios and slopes for each grouping; counts of several synthetic draws are added up."""
     results: list[Result] = []
-    for one in groupings:
-        size = len(one.labels)
-        counts: Floats = np.bincount(one.codes(real), minlength=size).astype(np.float64)
-        each = [np.bincount(one.codes(table), minlength=size).astype(np.float64) for table in synthetic]
+    for grouping in groupings:
+        size = len(grouping.labels)
+        counts: Floats = np.bincount(grouping.codes(real), minlength=size).astype(np.float64)
+        each = [np.bincount(grouping.codes(table), minlength=size).astype(np.float64) for table in synthetic]
         drawn: Floats = np.stack(each).sum(axis=0)
         kept = np.flatnonzero(counts + drawn)
-        labels = [one.labels[place] for place in kept]
-        results += _ratios(one.name, labels, counts[kept], drawn[kept], terms)
-        results.append(_slope(one.name, labels, counts[kept], drawn[kept], terms))
+        labels = [grouping.labels[place] for place in kept]
+        results += _ratios(grouping.name, labels, counts[kept], drawn[kept], terms)
+        results.append(_slope(grouping.name, labels, counts[kept], drawn[kept], terms))
     return results
 
 
 def synthetic_shares(synthetic: Table, groupings: Sequence[Grouping]) -> list[Result]:
     """Return the share of each group in a synthetic cohort: it touches nothing else, so it may be published."""
     results: list[Result] = []
-    for one in groupings:
-        counts = np.bincount(one.codes(synthetic), minlength=len(one.labels))
+    for grouping in groupings:
+        counts = np.bincount(grouping.codes(synthetic), minlength=len(grouping.labels))
         for place in np.flatnonzero(counts):
-            fields: dict[str, Any] = {"n": int(counts[place]), "group": one.labels[place]}
-            fields |= {"disclosure": Disclosure.PUBLIC, "detail": {"grouping": one.name}}
+            fields: dict[str, Any] = {"n": int(counts[place]), "group": grouping.labels[place]}
+            fields |= {"disclosure": Disclosure.PUBLIC, "detail": {"grouping": grouping.name}}
             results.append(estimate("share", counts[place] / len(synthetic), **fields))
     return results
 
@@ -90,14 +90,14 @@ def released_shares(released: Sequence[ReleasedCounts], groupings: Sequence[Grou
     """
     tables = {table.columns: table for table in released if table.labels}
     results: list[Result] = []
-    for one in groupings:
-        table = tables.get(one.columns)
-        if table is not None and not one.edges and float(table.counts.sum()) > 0 and table.synthetic.sum() > 0:
-            results += _released_ratios(one, table, terms)
+    for grouping in groupings:
+        table = tables.get(grouping.columns)
+        if table is not None and not grouping.edges and float(table.counts.sum()) > 0 and table.synthetic.sum() > 0:
+            results += _released_ratios(grouping, table, terms)
     return results
 
 
-def _released_ratios(one: Grouping, table: ReleasedCounts, terms: Protocol) -> list[Result]:
+def _released_ratios(grouping: Grouping, table: ReleasedCounts, terms: Protocol) -> list[Result]:
     """Compare shares of the release with noisy shares.
 
     With independent noise of standard deviation sigma on each of k counts that add up to C, the share p of a cell has
@@ -109,7 +109,7 @@ def _released_ratios(one: Grouping, table: ReleasedCounts, terms: Protocol) -> l
     noisy, mine = (np.asarray(side, dtype=np.float64).ravel() for side in (table.counts, table.synthetic))
     results: list[Result] = []
     for label, count, own in zip(table.labels, noisy, mine, strict=True):
-        fields: dict[str, Any] = {"group": _named(one, label), "n": max(0, round(count))}
+        fields: dict[str, Any] = {"group": _named(grouping, label), "n": max(0, round(count))}
         fields["disclosure"] = Disclosure.PUBLIC
         if count <= reach * table.sigma or own == 0:
             reason = "the released count is within its noise of 0" if own else "no synthetic patient is in this group"
@@ -121,16 +121,21 @@ def _released_ratios(one: Grouping, table: ReleasedCounts, terms: Protocol) -> l
         interval = Interval(
             value - reach * error, value + reach * error, terms.level, ("noise of the counts",), "delta"
         )
-        detail = {"grouping": one.name, "source": "released counts", "real_rows": round(count), "real_share": share}
+        detail = {
+            "grouping": grouping.name,
+            "source": "released counts",
+            "real_rows": round(count),
+            "real_share": share,
+        }
         detail |= {"synthetic_rows": int(own), "synthetic_share": own / mine.sum()}
         results.append(estimate("representation", value, interval=interval, detail=detail, **fields))
     return results
 
 
-def _named(one: Grouping, label: str) -> str:
+def _named(grouping: Grouping, label: str) -> str:
     """Return the name that a grouping gives the cell that a released table calls `label`."""
-    joined = " & ".join(f"{name}={part}" for name, part in zip(one.columns, label.split(", "), strict=False))
-    return joined if joined in one.labels else label
+    joined = " & ".join(f"{name}={part}" for name, part in zip(grouping.columns, label.split(", "), strict=False))
+    return joined if joined in grouping.labels else label
 
 
 def _ratios(name: str, labels: list[str], real: Floats, synthetic: Floats, terms: Protocol) -> list[Result]:

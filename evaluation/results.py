@@ -36,7 +36,7 @@ __all__ = [
 
 
 class DisclosureError(DpsynthError, ValueError):
-    """A number that touched private data without noise was about to be published."""
+    """Raised where a number that touched private data without noise would be published."""
 
 
 class Status(StrEnum):
@@ -60,7 +60,7 @@ class Disclosure(StrEnum):
 
 @dataclass(frozen=True)
 class Interval:
-    """An interval and which randomness it covers.
+    """A confidence interval and which randomness it covers.
 
     Parameters
     ----------
@@ -71,7 +71,17 @@ class Interval:
     covers : tuple of str
         The sources of randomness that it takes into account, such as ``test patients``.
     method : str
-        How it was found.
+        How it was computed.
+
+    Raises
+    ------
+    ValueError
+        If the ends are not finite or not in order, or the level is not in (0, 1).
+
+    Examples
+    --------
+    >>> Interval(0.75, 0.85, covers=("test patients",)).level
+    0.95
     """
 
     low: float
@@ -127,6 +137,19 @@ class Result:
         Why there is no number, or what to bear in mind; holds no patient's value.
     detail : mapping
         What a table or figure behind the number needs; JSON-able. Shares the result's disclosure.
+
+    Raises
+    ------
+    ValueError
+        If the metric is unknown, or the value does not go with the status.
+
+    Examples
+    --------
+    >>> result = estimate("auroc", 0.8, n=100, interval=Interval(0.75, 0.85))
+    >>> result.number, result.direction, str(result.disclosure)
+    (0.8, 'higher', 'internal')
+    >>> not_estimable("auroc", "no patient died").ok
+    False
     """
 
     metric: str
@@ -208,6 +231,15 @@ def estimate(metric: str, value: float, **fields: Any) -> Result:
     value : float
     **fields
         Further fields of `Result`, such as ``interval``, ``n``, ``group``, ``arm``, ``subject`` and ``disclosure``.
+
+    Returns
+    -------
+    Result
+
+    Examples
+    --------
+    >>> estimate("auroc", 0.8).status, estimate("auroc", float("nan")).status
+    (<Status.OK: 'ok'>, <Status.FAILED: 'failed'>)
     """
     value = float(value)
     if not math.isfinite(value):
@@ -236,8 +268,8 @@ def guarded(
     The reason names the kind of error only: a library's message may hold a patient's value.
     """
     try:
-        found = compute()
-        return [found] if isinstance(found, Result) else list(found)
+        results = compute()
+        return [results] if isinstance(results, Result) else list(results)
     except Exception as error:  # any fault of one metric: it is shown as failed, and the others go on
         reason = str(error) if isinstance(error, DpsynthError) else f"the computation stopped ({type(error).__name__})"
         return [failed(name, reason, **fields) for name in ([metrics] if isinstance(metrics, str) else metrics)]
@@ -292,7 +324,19 @@ class Results(Sequence[Result]):
         return f"<{type(self).__name__}: " + ", ".join(f"{n} {status}" for status, n in counts.items() if n) + ">"
 
     def select(self, metric: str | Sequence[str] | None = None, **fields: Any) -> "Results":
-        """Return the results of these metrics whose fields equal `fields` (``arm=``, ``group=``, ``section=`` ...)."""
+        """Return the results of these metrics whose fields equal `fields`.
+
+        Parameters
+        ----------
+        metric : str or sequence of str, optional
+            Default: all metrics.
+        **fields
+            Fields or properties of `Result`, such as ``arm``, ``group`` and ``section``, with the value they must have.
+
+        Returns
+        -------
+        Results
+        """
         names = None if metric is None else {metric} if isinstance(metric, str) else set(metric)
         return Results(
             item
@@ -304,22 +348,38 @@ class Results(Sequence[Result]):
     def one(self, metric: str, **fields: Any) -> Result:
         """Return the only result of `metric` whose fields equal `fields`.
 
+        Parameters
+        ----------
+        metric : str
+        **fields
+            As for `select`.
+
+        Returns
+        -------
+        Result
+
         Raises
         ------
         KeyError
             If there is none or more than one.
         """
-        found = list(self.select(metric, **fields))
-        if len(found) != 1:
-            raise KeyError(f"{len(found)} results of {metric} match {fields}")
-        return found[0]
+        matches = list(self.select(metric, **fields))
+        if len(matches) != 1:
+            raise KeyError(f"{len(matches)} results of {metric} match {fields}")
+        return matches[0]
 
     def public(self) -> "PublicResults":
         """Return those results that may be published; the others are left out, not changed."""
         return PublicResults(item for item in self if item.disclosure is Disclosure.PUBLIC)
 
     def to_frame(self) -> "pd.DataFrame":
-        """Return one row per result, without `detail`."""
+        """Return one row per result, without `detail`.
+
+        Returns
+        -------
+        pandas.DataFrame
+            An interval is in the columns ``low``, ``high``, ``level`` and ``covers``.
+        """
         import pandas as pd
 
         rows = []
@@ -365,10 +425,20 @@ class Results(Sequence[Result]):
 class PublicResults(Results):
     """Results that may be published; cannot be made from anything else.
 
+    Parameters
+    ----------
+    items : iterable of Result
+
     Raises
     ------
     DisclosureError
         If one of the items is internal.
+
+    Examples
+    --------
+    >>> PublicResults([estimate("auroc", 0.8)])  # doctest: +ELLIPSIS
+    Traceback (most recent call last):
+    dpsynth.evaluation.results.DisclosureError: auroc: touched private data without noise and cannot be published. ...
     """
 
     def __init__(self, items: Iterable[Result] = ()) -> None:

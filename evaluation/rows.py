@@ -30,13 +30,13 @@ TWO_SAMPLE = 10_000
 
 def _numbers(reference: Table, other: Table) -> Floats:
     """Return Wasserstein and KS distances of every number, shape (2 * numbers,); NaN where a side has no value."""
-    found = np.full((2, len(reference.variables)), np.nan)
+    distances = np.full((2, len(reference.variables)), np.nan)
     for place, (name, variable) in enumerate(reference.variables.items()):
         left, right = variable.values[variable.measured], other[name].values[other[name].measured]
         if variable.numeric and len(left) and len(right):
             span = (variable.high - variable.low) or 1.0
-            found[:, place] = columns.wasserstein(left, right) / span, columns.kolmogorov_smirnov(left, right)
-    return found.ravel()
+            distances[:, place] = columns.wasserstein(left, right) / span, columns.kolmogorov_smirnov(left, right)
+    return distances.ravel()
 
 
 def number_results(reference: Table, arms: Arms, terms: Protocol) -> list[Result]:
@@ -127,10 +127,10 @@ def neighbour_results(reference: Table, arms: Arms, terms: Protocol) -> list[Res
 
 
 def _neighbours(reference: Table, real: Table, other: Table, terms: Protocol, arm: str) -> list[Result]:
-    found = prdc(embed(reference, real), embed(reference, other))
+    scores = prdc(embed(reference, real), embed(reference, other))
     results = []
     for metric in ("precision", "recall", "density", "coverage"):
-        values = getattr(found, metric)
+        values = getattr(scores, metric)
         high = np.inf if metric == "density" else 1.0
         interval = _mean_interval(values, terms.level, high)
         results.append(

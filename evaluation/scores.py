@@ -23,8 +23,8 @@ def ones(rows: int) -> Floats:
 
 def ratio(top: Weights, bottom: Weights) -> Floats:
     """Return `top` / `bottom`, NaN where `bottom` is 0."""
-    found: Floats = np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
-    return found
+    ratios: Floats = np.divide(top, bottom, out=np.full(np.broadcast(top, bottom).shape, np.nan), where=bottom != 0)
+    return ratios
 
 
 class Ranking:
@@ -63,9 +63,11 @@ class Ranking:
         total = positive.sum(axis=1, dtype=np.float64)
         running = np.zeros((len(weights), positive.shape[1] + 1))
         np.cumsum(positive, axis=1, out=running[:, 1:])
-        found = total[:, None] - running[:, self._positives_below]
+        ranked_above = total[:, None] - running[:, self._positives_below]
         false = negative[:, -1:] - negative[:, self._below]
-        precision = np.divide(found, found + false, out=np.zeros_like(found), where=found > 0)
+        precision = np.divide(
+            ranked_above, ranked_above + false, out=np.zeros_like(ranked_above), where=ranked_above > 0
+        )
         return ratio((positive * precision).sum(axis=1), total)
 
 
@@ -92,8 +94,8 @@ def macro_auroc(labels: NDArray[np.int64], risks: Floats, weights: Weights, leas
 def balanced_accuracy(labels: NDArray[np.int64], guesses: NDArray[np.int64], weights: Weights) -> Floats:
     """Return the mean over the classes that occur of the share that is guessed rightly."""
     right = (labels == guesses).astype(np.float64)
-    found: Floats = np.mean([ratio(weights @ (right * own), weights @ own) for own in _indicators(labels)], axis=0)
-    return found
+    recalls: Floats = np.mean([ratio(weights @ (right * own), weights @ own) for own in _indicators(labels)], axis=0)
+    return recalls
 
 
 def _indicators(labels: NDArray[np.int64]) -> Sequence[Floats]:

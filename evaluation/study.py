@@ -8,7 +8,7 @@ from typing import Any
 from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
 from dpsynth.evaluation.bins import BinKind
 from dpsynth.evaluation.checks import duplicate_results
-from dpsynth.evaluation.classifiers import Answers, examined
+from dpsynth.evaluation.classifiers import ClassifierAnswers, examined
 from dpsynth.evaluation.copies import copy_results
 from dpsynth.evaluation.fairness import Judged, group_results, judge
 from dpsynth.evaluation.fidelity import fidelity
@@ -38,7 +38,7 @@ _FAIR = {
 
 @dataclass(frozen=True)
 class Study:
-    """The cohorts of one evaluation.
+    """The cohorts of one evaluation as tables, and the metrics of rows that are computed of them.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ class Study:
     terms : Protocol
     say : callable
         Told of each phase.
-    answers : sequence of Answers
+    answers : sequence of ClassifierAnswers
         What classifiers that were fitted elsewhere say about the rows of `test` and `train`.
     """
 
@@ -58,7 +58,7 @@ class Study:
     drawn: dict[str, list[Table]]
     terms: Protocol
     say: Progress
-    answers: Sequence[Answers] = ()
+    answers: Sequence[ClassifierAnswers] = ()
 
     @cached_property
     def real(self) -> Table:
@@ -92,10 +92,10 @@ class Study:
     def learned(self, target: str, groupings: Sequence[Grouping]) -> list[Result]:
         """Return results on classifiers (or regressors): overall, and group by group."""
         task, terms = task_of(self.test, target), self.terms
-        rows = min([terms.rows, len(self.train), *(len(one) for draws in self.drawn.values() for one in draws)])
+        rows = min([terms.rows, len(self.train), *(len(draw) for draws in self.drawn.values() for draw in draws)])
         training = {"real": [self.train.at_most(rows, terms.seed)]}
-        training |= {arm: [one.at_most(rows, terms.seed) for one in draws] for arm, draws in self.drawn.items()}
-        training["real+synthetic"] = [join(training["real"][0], one) for one in training["synthetic"]]
+        training |= {arm: [draw.at_most(rows, terms.seed) for draw in draws] for arm, draws in self.drawn.items()}
+        training["real+synthetic"] = [join(training["real"][0], draw) for draw in training["synthetic"]]
         test = task.known(self.test).at_most(terms.rows, terms.seed)
         exam = Exam(task, test, tuple(training["synthetic"]), terms)
         trained = train_all(training, exam, lambda phase, share: self.say(phase, 0.35 + 0.35 * share))
@@ -105,11 +105,11 @@ class Study:
 
     def _groups(self, groupings: Sequence[Grouping], trained: list[Trained], exam: Exam) -> list[Result]:
         results: list[Result] = []
-        for place, one in enumerate(groupings):
-            self.say(f"judging groups of {one.name}", 0.75 + 0.2 * place / len(groupings))
-            judged: Judged = judge(one, trained, exam, LEARNER)
+        for place, grouping in enumerate(groupings):
+            self.say(f"judging groups of {grouping.name}", 0.75 + 0.2 * place / len(groupings))
+            judged: Judged = judge(grouping, trained, exam, LEARNER)
             for metric, step in _FAIR.items():
-                results += guarded(metric, partial(step, judged), group=one.name, disclosure=self.terms.disclosure)
+                results += guarded(metric, partial(step, judged), group=grouping.name, disclosure=self.terms.disclosure)
         return with_holm(results)
 
     def inferred(self, regression: Regression | None) -> list[Result]:

@@ -16,7 +16,7 @@ from dpsynth.evaluation.results import Disclosure, DisclosureError, Result, Resu
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MEASURES", "Run", "Sweep"]
+__all__ = ["MEASURES", "Sweep", "SweepRun"]
 
 MEASURES: Mapping[str, str] = {
     "auroc": "TSTR score (AUROC, or R²)",
@@ -30,8 +30,8 @@ ARMS = ("synthetic", "real", "floor", "dp_classifier")
 
 
 @dataclass(frozen=True)
-class Run:
-    """One fit and what became of it.
+class SweepRun:
+    """One fit of a sweep: its model and epsilon, and the results of judging what it drew.
 
     Parameters
     ----------
@@ -50,26 +50,26 @@ class Run:
 
     def measures(self) -> dict[str, float]:
         """Return what is followed over epsilon, by arm where there are arms; what is not estimable is left out."""
-        found = Results(self.results)
-        values = dict(_scores(found))
+        results = Results(self.results)
+        values = dict(_scores(results))
         for arm in ("synthetic", "floor"):
-            changes = [one.number for one in found.select("group_change", arm=arm) if one.ok]
-            slopes = [one.number for one in found.select("representation_slope", arm=arm) if one.ok]
+            changes = [result.number for result in results.select("group_change", arm=arm) if result.ok]
+            slopes = [result.number for result in results.select("representation_slope", arm=arm) if result.ok]
             if changes:
                 values[_key("worst_change", arm)] = min(changes)
             if slopes:
                 values[_key("representation_slope", arm)] = max(slopes, key=abs)
-        for one in found.select("tvd_2way"):
-            if one.ok and one.arm in ARMS:
-                values[_key("tvd_2way", one.arm)] = one.number
+        for result in results.select("tvd_2way"):
+            if result.ok and result.arm in ARMS:
+                values[_key("tvd_2way", result.arm)] = result.number
         return values
 
 
-def _scores(found: Results) -> Iterable[tuple[str, float]]:
+def _scores(results: Results) -> Iterable[tuple[str, float]]:
     """Return the mean over learners of the main score of each arm."""
-    metric = "auroc" if len(found.select("auroc")) else "r2"
+    metric = "auroc" if len(results.select("auroc")) else "r2"
     for arm in ARMS:
-        scores = [one.number for one in found.select(metric, arm=arm) if one.ok]
+        scores = [result.number for result in results.select(metric, arm=arm) if result.ok]
         if scores:
             yield _key("auroc", arm), sum(scores) / len(scores)
 
@@ -83,7 +83,7 @@ class Sweep:
 
     Parameters
     ----------
-    runs : iterable of Run
+    runs : iterable of SweepRun
 
     Raises
     ------
@@ -91,7 +91,7 @@ class Sweep:
         If there is no run.
     """
 
-    def __init__(self, runs: Iterable[Run]) -> None:
+    def __init__(self, runs: Iterable[SweepRun]) -> None:
         self.runs = tuple(runs)
         if not self.runs:
             raise InputError("sweep: there is no run; give at least one epsilon and one seed.")
@@ -99,7 +99,7 @@ class Sweep:
     @property
     def public(self) -> bool:
         """Whether every result of every run may be published."""
-        return all(one.disclosure is Disclosure.PUBLIC for run in self.runs for one in run.results)
+        return all(result.disclosure is Disclosure.PUBLIC for run in self.runs for result in run.results)
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per run and measure: model, epsilon, seed, measure, value."""

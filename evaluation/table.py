@@ -196,12 +196,12 @@ def _variables(name: str, spec: Any, arrays: Mapping[str, "pa.ChunkedArray"]) ->
         return {key: _number(name, spec, array) for key, array in arrays.items()}
     if isinstance(spec, Datetime):
         return {key: _date(name, spec, array) for key, array in arrays.items()}
-    found = {key: positions(array) for key, array in arrays.items()}
-    labels = tuple(dict.fromkeys(canonical_text(value) for _, values in found.values() for value in values))
+    coded = {key: positions(array) for key, array in arrays.items()}
+    labels = tuple(dict.fromkeys(canonical_text(value) for _, values in coded.values() for value in values))
     ordered = spec.type == "categorical" and spec.ordered
     return {
         key: Variable(name, _codes(places, [labels.index(canonical_text(value)) for value in values]), labels, ordered)
-        for key, (places, values) in found.items()
+        for key, (places, values) in coded.items()
     }
 
 
@@ -212,14 +212,14 @@ def _codes(places: NDArray[Any], common: Sequence[int]) -> Ints:
 
 
 def _number(name: str, spec: Numeric, array: "pa.ChunkedArray") -> Variable:
-    found, missing = steps(spec, array)
+    step_numbers, missing = steps(spec, array)
     unit = float(10**spec.decimals)
     numbers = tuple(float(value) for value in spec.numbers)
     places = _state_values(spec)
-    atoms = np.isin(found / unit, numbers) if numbers else np.zeros(len(found), dtype=bool)
-    values = np.where(atoms, found, np.clip(found, spec.first, spec.last)) / unit
+    atoms = np.isin(step_numbers / unit, numbers) if numbers else np.zeros(len(step_numbers), dtype=bool)
+    values = np.where(atoms, step_numbers, np.clip(step_numbers, spec.first, spec.last)) / unit
     for place, value in enumerate(places):
-        values[found == FIRST_STATE + place] = value
+        values[step_numbers == FIRST_STATE + place] = value
     texts = [state.text for state in spec.states]
     return Variable(
         name,
@@ -252,7 +252,7 @@ def _state_values(spec: Numeric) -> list[float]:
 
 
 def _date(name: str, spec: Datetime, array: "pa.ChunkedArray") -> Variable:
-    found, missing = steps(spec, array)
+    step_numbers, missing = steps(spec, array)
     a_day = 86_400.0 if spec.clock else 1.0
-    days = np.where(missing, np.nan, np.clip(found, spec.first, spec.last) / a_day)
+    days = np.where(missing, np.nan, np.clip(step_numbers, spec.first, spec.last) / a_day)
     return Variable(name, days, ordered=True, low=spec.first / a_day, high=spec.last / a_day)

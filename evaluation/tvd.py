@@ -18,7 +18,7 @@ from dpsynth.evaluation.jackknife import GROUPS
 from dpsynth.evaluation.results import Interval
 from dpsynth.evaluation.table import Floats
 
-__all__ = ["Clique", "Counter", "Distance", "cliques", "distance", "tvd"]
+__all__ = ["Clique", "Counter", "MeanTVD", "cliques", "distance", "tvd"]
 
 Clique = tuple[str, ...]
 
@@ -43,15 +43,15 @@ def cliques(names: Sequence[str], order: int, limit: int, seed: int = 0) -> tupl
     if total <= limit:
         return list(combinations(names, order)), True
     rng = np.random.default_rng(seed)
-    found: set[Clique] = set()
-    while len(found) < limit:
+    drawn: set[Clique] = set()
+    while len(drawn) < limit:
         picks = np.sort(np.argsort(rng.random((limit, len(names))), axis=1)[:, :order], axis=1)
-        found.update(tuple(names[i] for i in row) for row in picks[: limit - len(found)])
-    return sorted(found), False
+        drawn.update(tuple(names[i] for i in row) for row in picks[: limit - len(drawn)])
+    return sorted(drawn), False
 
 
 @dataclass(frozen=True)
-class Distance:
+class MeanTVD:
     """A mean distance of one cohort (or several draws of it) from a reference.
 
     Parameters
@@ -76,7 +76,7 @@ class Distance:
         spread = float(jackknife.variance(self.reference)) + self.other
         return jackknife.interval(self.value, spread, level, low=0.0, high=1.0)
 
-    def less(self, rival: "Distance", level: float = 0.95) -> tuple[float, Interval]:
+    def less(self, rival: "MeanTVD", level: float = 0.95) -> tuple[float, Interval]:
         """Return by how much this distance exceeds a rival's from the same reference, with its interval."""
         value = self.value - rival.value
         spread = float(jackknife.variance(self.reference - rival.reference)) + self.other + rival.other
@@ -118,7 +118,7 @@ def _shares(counts: Floats) -> Floats:
     return shares
 
 
-def distance(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], seed: int = 0) -> Distance:
+def distance(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique], seed: int = 0) -> MeanTVD:
     """Return the mean TVD of a cohort from a reference over marginals.
 
     Parameters
@@ -146,4 +146,4 @@ def distance(reference: Binned, others: Sequence[Binned], sets: Sequence[Clique]
                 left[1, draw] += 0.5 * np.abs(_shares(jackknife.leave_out(tables[draw + 1])) - whole[0]).sum(axis=1)
     left /= max(counted, 1)
     other = float(jackknife.variance(left[1]).sum()) / len(others) ** 2
-    return Distance(float(each.mean()), left[0].mean(axis=0), other, each.mean(axis=0))
+    return MeanTVD(float(each.mean()), left[0].mean(axis=0), other, each.mean(axis=0))

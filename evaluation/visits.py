@@ -53,18 +53,18 @@ def visit_results(cohorts: "Mapping[str, Cohort]", *, seed: int = 0) -> Results:
     if schema.visits is None:
         raise InputError("visits: the schema declares none; say which column numbers the visits of a patient.")
     flat = tables({arm: flatten(cohort) for arm, cohort in cohorts.items()})
-    found: list[Result] = []
+    results: list[Result] = []
     for arm, cohort in cohorts.items():
         public = cohort.synthetic or cohort.public
         fields: dict[str, Any] = {"arm": arm, "disclosure": Disclosure.PUBLIC if public else Disclosure.INTERNAL}
-        found += _within(flat[arm], schema.visits, fields, seed)
-        found += constant_results(cohort, schema.visits, fields)
-    return Results(found)
+        results += _within(flat[arm], schema.visits, fields, seed)
+        results += constant_results(cohort, schema.visits, fields)
+    return Results(results)
 
 
 def _within(table: Table, visits: Visits, fields: Mapping[str, Any], seed: int) -> list[Result]:
     numbers = dict.fromkeys(name.rpartition("@")[0] for name in table.names if "@" in name and table[name].numeric)
-    found = []
+    results = []
     for column in numbers:
         for first, second in combinations(range(len(visits.values)), 2):
             names = [at_visit(column, visits.values[place]) for place in (first, second)]
@@ -72,14 +72,14 @@ def _within(table: Table, visits: Visits, fields: Mapping[str, Any], seed: int) 
                 continue
             values = [table[name].values for name in names]
             both = np.logical_and.reduce([table[name].measured for name in names])
-            pair = np.stack([one[both] for one in values])
+            pair = np.stack([value[both] for value in values])
             label = f"{column}: {visits.values[first]} and {visits.values[second]}"
-            found.append(_correlation("visit_correlation", pair, {**fields, "subject": label}, seed))
-            ranks = np.stack([_ranks(one) for one in pair])
-            found.append(_correlation("visit_rank_correlation", ranks, {**fields, "subject": label}, seed))
+            results.append(_correlation("visit_correlation", pair, {**fields, "subject": label}, seed))
+            ranks = np.stack([_ranks(side) for side in pair])
+            results.append(_correlation("visit_rank_correlation", ranks, {**fields, "subject": label}, seed))
             if second == first + 1:
-                found.append(_change(pair, {**fields, "subject": label}, seed))
-    return found
+                results.append(_change(pair, {**fields, "subject": label}, seed))
+    return results
 
 
 def _times(patients: int, seed: int) -> NDArray[np.float64]:
@@ -91,8 +91,8 @@ def _times(patients: int, seed: int) -> NDArray[np.float64]:
 def correlation(pair: Floats, times: Floats) -> Floats:
     """Return Pearson's correlation of two rows of values for each row of weights; NaN where one does not vary."""
     total = times.sum(axis=1)
-    means = [times @ one / total for one in pair]
-    spreads = [times @ one**2 / total - mean**2 for one, mean in zip(pair, means, strict=True)]
+    means = [times @ column / total for column in pair]
+    spreads = [times @ column**2 / total - mean**2 for column, mean in zip(pair, means, strict=True)]
     shared = times @ (pair[0] * pair[1]) / total - means[0] * means[1]
     product = np.sqrt(np.maximum(spreads[0], 0) * np.maximum(spreads[1], 0))
     return np.asarray(np.divide(shared, product, out=np.full(len(times), np.nan), where=product > 1e-12))
@@ -133,7 +133,7 @@ def constant_results(cohort: "Cohort", visits: Visits, fields: Mapping[str, Any]
     """Return for each static column the share of patients in whose rows it has one value (missing is a value)."""
     table = tables({"one": cohort})["one"]
     patients = int(table.patients.max()) + 1
-    found = []
+    results = []
     for name in visits.static:
         values = np.nan_to_num(table[name].values.astype(np.float64), nan=np.inf)
         _, codes = np.unique(values, return_inverse=True)
@@ -141,5 +141,5 @@ def constant_results(cohort: "Cohort", visits: Visits, fields: Mapping[str, Any]
         np.minimum.at(low, table.patients, codes)
         np.maximum.at(high, table.patients, codes)
         share = float((low == high).mean())
-        found.append(estimate("constant_share", share, n=patients, **{**fields, "subject": name}))
-    return found
+        results.append(estimate("constant_share", share, n=patients, **{**fields, "subject": name}))
+    return results

@@ -14,7 +14,7 @@ from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.drafting import draft_schema
 from dpsynth.evaluation.alike import under_one_schema
-from dpsynth.evaluation.bins import Bins
+from dpsynth.evaluation.bins import JudgingBins
 from dpsynth.evaluation.marginals import mean_tvd
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.table import tables
@@ -74,7 +74,7 @@ def distance(real: pd.DataFrame, fake: pd.DataFrame, folder: Path) -> tuple[floa
         data.to_csv(path, index=False)
     alike = read_alike(paths[:1], paths[1:])
     found = tables({"real": Cohort.read(paths[0], alike.schema), "fake": alike.cohort(paths[1])})
-    rule = Bins.of(found["real"], "quantile")
+    rule = JudgingBins.of(found["real"], "quantile")
     one, two = (rule.apply(found[name]) for name in ("real", "fake"))
     return float(mean_tvd(one, two, 1, Protocol(), arm="synthetic", words="").number), alike.remarks
 
@@ -100,7 +100,7 @@ def test_a_cohort_that_was_drafted_by_itself_is_read_under_the_real_schema(tmp_p
     assert cohorts[0].schema.columns["admit"] != cohorts[1].schema.columns["admit"]
     test, train, drawn = under_one_schema(cohorts[0], cohorts[0], {"synthetic": [cohorts[1]]})
     found = tables({"test": test, "train": train, "fake": drawn["synthetic"][0]})
-    rule = Bins.of(found["test"], "quantile")
+    rule = JudgingBins.of(found["test"], "quantile")
     one, two = (rule.apply(found[name]) for name in ("test", "fake"))
     assert mean_tvd(one, two, 1, Protocol(), arm="synthetic", words="").number == 0.0
 

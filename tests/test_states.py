@@ -15,7 +15,7 @@ from dpsynth.conditions import broken_rows, rows_where
 from dpsynth.croissant import _data_type
 from dpsynth.drafting import draft
 from dpsynth.errors import DataError, InputError, SchemaError
-from dpsynth.evaluation.bins import Bins
+from dpsynth.evaluation.bins import JudgingBins
 from dpsynth.evaluation.learners import Task, dense_features, tree_features
 from dpsynth.evaluation.table import tables
 from dpsynth.schema import Schema
@@ -180,7 +180,7 @@ def test_the_judge_keeps_states_apart() -> None:
     table = tables({"real": _cohort()})["real"]
     variable = table["crp"]
     assert variable.measured.tolist() == [False] * 4 + [True] * 2 + [False] * 3 + [True]
-    bins = Bins.of(table, "public")
+    bins = JudgingBins.of(table, "public")
     cells, labels = bins.apply(table).codes["crp"], bins.labels(variable)
     assert [labels[cell] for cell in cells[:4]] == ["= <5", "= <0.3", "= ≥ 300", "= not done"]
     assert variable.special[1] == pytest.approx(4.9)

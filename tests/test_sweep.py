@@ -206,13 +206,13 @@ def test_json_is_the_summary(place: Path) -> None:
 
 def test_following_agrees_with_the_whole_evaluation(place: Path) -> None:
     """The quick way to the followed measures gives what `evaluate` gives."""
-    from dpsynth.evaluation import Run, evaluate, split
+    from dpsynth.evaluation import SweepRun, evaluate, split
     from dpsynth.evaluation.following import follow
 
     train, test = split(_cohort(place), 0.3)
     synthetic = dpsynth.fit(train, "double", epsilon=5.0).sample(len(train), seed=1)
-    quick = Run("double", 5.0, 0, follow(test, train, synthetic)).measures()
-    whole = Run("double", 5.0, 0, evaluate(test, synthetic, real_train=train)).measures()
+    quick = SweepRun("double", 5.0, 0, follow(test, train, synthetic)).measures()
+    whole = SweepRun("double", 5.0, 0, evaluate(test, synthetic, real_train=train)).measures()
     assert quick == pytest.approx(whole)
 
 

@@ -12,7 +12,7 @@ from dpsynth.cli.outcome import check_page
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.sweep import Run, Sweep
+    from dpsynth.evaluation.sweep import Sweep, SweepRun
 
 __all__ = ["swept"]
 
@@ -51,7 +51,7 @@ def swept(
         raise InputError(f"--direct {direct}: learns from images, and a sweep follows tables; name logistic or mlp.")
     given["classifier"] = None if direct is None else dp_classifier(direct, given["target"])
     check_page(out, ".csv", ".json", force=force, public=public)
-    runs: list[Run] = []
+    runs: list[SweepRun] = []
     try:
         with progress(quiet=json) as report:
             facts = formatted(Schema.load(schema), form)
@@ -90,7 +90,7 @@ def parse_epsilons(text: str) -> list[float]:
     return found
 
 
-def _written(runs: "list[Run]", out: Path) -> "Sweep | None":
+def _written(runs: "list[SweepRun]", out: Path) -> "Sweep | None":
     """Write what there is; nothing where no fit was finished."""
     from dpsynth.evaluation.sweep import Sweep
     from dpsynth.sweeping import write_sweep

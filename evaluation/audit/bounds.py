@@ -57,7 +57,7 @@ CLOPPER_PEARSON, CURVE, GAUSSIAN, ONE_RUN = "Clopper-Pearson", "trade-off curve"
 
 @dataclass(frozen=True)
 class Errors:
-    """How often a test was wrong in runs of each world.
+    """The counts of a test's errors in runs without and with the canary.
 
     Parameters
     ----------
@@ -169,8 +169,8 @@ def _gaussian_log_delta(epsilon: float, mu: float) -> float:
     """Return ``log(Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu))``."""
     from scipy.special import log_ndtr
 
-    one, other = float(log_ndtr(mu / 2 - epsilon / mu)), epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
-    return one + math.log(-math.expm1(other - one)) if other < one else -math.inf
+    positive, negative = float(log_ndtr(mu / 2 - epsilon / mu)), epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
+    return positive + math.log(-math.expm1(negative - positive)) if negative < positive else -math.inf
 
 
 # -- two worlds -------------------------------------------------------------------------------------------------------
@@ -183,12 +183,16 @@ def clopper_pearson(out: ArrayLike, inside: ArrayLike, *, delta: float, confiden
 
     Parameters
     ----------
-    out, inside
+    out, inside : array_like of float, shape (runs,)
         Scores of independent runs, in the order in which they were made; at least 2 of each.
-    delta
+    delta : float
         The claim's delta.
-    confidence
+    confidence : float
         Each rate gets half of what is left.
+
+    Returns
+    -------
+    Bound
     """
     errors = _held_out(*_scores(out, inside), _sure_epsilon(delta, confidence))
     return bound_of(CLOPPER_PEARSON, errors, delta=delta, confidence=confidence)
@@ -203,8 +207,12 @@ def curve_bound(
     ----------
     out, inside, delta, confidence
         As for `clopper_pearson`.
-    threshold
+    threshold : float, optional
         A threshold that was fixed before the runs were made: all runs are then counted. Else as `clopper_pearson`.
+
+    Returns
+    -------
+    Bound
     """
     errors = _errors(out, inside, threshold, _sure_epsilon(delta, confidence))
     return bound_of(CURVE, errors, delta=delta, confidence=confidence)
@@ -227,11 +235,11 @@ def bound_of(method: str, errors: Errors, *, delta: float, confidence: float = 0
 
     Parameters
     ----------
-    method
+    method : str
         ``"Clopper-Pearson"``, ``"trade-off curve"`` or ``"Gaussian curve"``.
-    errors
+    errors : Errors
         Of a test that was fixed before these runs were made.
-    delta, confidence
+    delta, confidence : float
         As for `clopper_pearson`.
 
     Raises
@@ -258,12 +266,17 @@ def p_value(errors: Errors, curve: Curve, *, unsure: float = UNSURE) -> float:
 
     Parameters
     ----------
-    errors
+    errors : Errors
         Of a test that was fixed before these runs were made.
-    curve
+    curve : callable
         What is claimed.
-    unsure
+    unsure : float
         The false positive rate is looked for in its interval of this error, which is added to p (Berger & Boos 1994).
+
+    Returns
+    -------
+    float
+        In [0, 1].
     """
     from scipy.special import bdtr, ndtr, ndtri
     from scipy.stats import binom
@@ -286,12 +299,12 @@ def ceiling(method: str, out: int, inside: int = 0, *, delta: float, confidence:
 
     Parameters
     ----------
-    method
+    method : str
         ``"Clopper-Pearson"``, ``"trade-off curve"``, ``"Gaussian curve"`` or ``"one run"``.
-    out, inside
+    out, inside : int
         Counted runs of each world (without the half on which a threshold was chosen). For one run: ``out`` guesses
         among ``inside`` canaries.
-    delta, confidence
+    delta, confidence : float
         As for the bound.
 
     Examples
@@ -375,9 +388,9 @@ def _interval(count: int, n: int, error: float) -> tuple[float, float]:
 def _ratio(fpr: Floats, fnr: Floats, delta: float) -> Floats:
     """Return the epsilon that two error rates refute, by the better of the two sides of the curve."""
     with np.errstate(divide="ignore"):
-        one = np.log(np.maximum(1 - fnr - delta, 0) / fpr)
+        from_alarms = np.log(np.maximum(1 - fnr - delta, 0) / fpr)
         other = np.log(np.maximum(1 - fpr - delta, 0) / fnr)
-    return np.maximum(one, other)
+    return np.maximum(from_alarms, other)
 
 
 def _clopper_pearson(errors: Errors, delta: float, confidence: float) -> float:
@@ -422,8 +435,12 @@ def one_run(right: int, guesses: int, canaries: int, *, delta: float, confidence
         Guesses that were right.
     guesses, canaries
         How many were guessed, of how many.
-    delta, confidence
+    delta, confidence : float
         As for `clopper_pearson`.
+
+    Returns
+    -------
+    Bound
 
     Raises
     ------

@@ -23,13 +23,13 @@ NOBODY = "canary"
 
 @dataclass(frozen=True, eq=False)
 class Canary:
-    """One patient to plant.
+    """A patient who is added to a cohort, or left out, to see whether a release tells the difference.
 
     Parameters
     ----------
-    name
+    name : str
         A key of `CANARIES`.
-    rows
+    rows : pandas.DataFrame
         The patient's rows over the modelled columns, all alike.
     """
 
@@ -77,22 +77,48 @@ CANARIES = {"corner": corner, "crowd": crowd, "rare": rare}
 
 
 def canary(name: str, cohort: "Cohort") -> Canary:
-    """Return the canary of that name for a cohort; `InputError` if there is none."""
+    """Return the canary of that name for a cohort.
+
+    Parameters
+    ----------
+    name : str
+        A key of `CANARIES`.
+    cohort : Cohort
+
+    Returns
+    -------
+    Canary
+
+    Raises
+    ------
+    InputError
+        If there is none of that name.
+    """
     if name not in CANARIES:
         raise InputError(f"canary {name!r}: is not known; expected one of {', '.join(CANARIES)}.")
-    made: Canary = CANARIES[name](cohort)
-    return made
+    planted_row: Canary = CANARIES[name](cohort)
+    return planted_row
 
 
-def planted(cohort: "Cohort", one: Canary) -> "Cohort":
+def planted(cohort: "Cohort", patient: Canary) -> "Cohort":
     """Return the cohort with the canary in it, all of its rows one patient's.
+
+    Parameters
+    ----------
+    cohort : Cohort
+        Public patients.
+    patient : Canary
+
+    Returns
+    -------
+    Cohort
 
     Raises
     ------
     InputError
         If the cohort is not public.
     """
-    return _with_rows(cohort, one.rows, [0] * len(one.rows))
+    return _with_rows(cohort, patient.rows, [0] * len(patient.rows))
 
 
 def strangers(cohort: "Cohort", size: int, rng: np.random.Generator) -> "pd.DataFrame":
@@ -133,6 +159,16 @@ def capped(cohort: "Cohort", patients: int | None = None) -> "Cohort":
     """Return at most so many patients, each with at most the capped number of rows.
 
     No row is then over the cap, so nothing is dropped at random and two worlds differ by the canary alone.
+
+    Parameters
+    ----------
+    cohort : Cohort
+    patients : int, optional
+        Default: all.
+
+    Returns
+    -------
+    Cohort
     """
     people = cohort.patients()
     order = np.argsort(people, kind="stable")
@@ -149,7 +185,7 @@ def _rarest(column: Any, values: "pd.Series[Any]") -> Any:
     if isinstance(column, Numeric | Datetime):
         return _emptier_end(column, values)
     counts = values.map(str).value_counts()
-    return min(reversed(_known(column, values)), key=lambda one: int(counts.get(str(one), 0)))
+    return min(reversed(_known(column, values)), key=lambda value: int(counts.get(str(value), 0)))
 
 
 def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
@@ -168,12 +204,12 @@ def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
 
 def _known(column: Any, values: "pd.Series[Any]") -> list[Any]:
     """Return the values of a column that are no numbers: those of the schema, or where it names none, those there."""
-    known = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
+    listed = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
     if column.is_discovered:
-        known = sorted(values.dropna().unique(), key=str)
-    if not known:
+        listed = sorted(values.dropna().unique(), key=str)
+    if not listed:
         raise InputError("canary: a column has no value that a canary could take.")
-    return known
+    return listed
 
 
 def _emptier_end(column: Numeric | Datetime, values: "pd.Series[Any]") -> Any:
@@ -194,8 +230,8 @@ def _ends(column: Numeric | Datetime) -> tuple[Any, Any]:
 
 def _new_identifiers(values: "pd.Series[Any]", size: int) -> list[Any]:
     """Return so many identifiers that nobody has, of the column's own type."""
-    known = values.dropna()
-    if len(known) and isinstance(known.iloc[0], int | np.integer):
-        return list(range(int(known.max()) + 1, int(known.max()) + 1 + size))
-    taken = set(known.map(str))
+    present = values.dropna()
+    if len(present) and isinstance(present.iloc[0], int | np.integer):
+        return list(range(int(present.max()) + 1, int(present.max()) + 1 + size))
+    taken = set(present.map(str))
     return [name for name in (f"{NOBODY}{i}" for i in range(len(taken) + size)) if name not in taken][:size]

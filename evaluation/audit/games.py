@@ -30,7 +30,7 @@ class Game(Protocol):
 
 @dataclass
 class Seen:
-    """What the attacks saw, run by run.
+    """The scores that the attacks gave to each run of each world.
 
     Attributes
     ----------
@@ -41,10 +41,10 @@ class Seen:
     out: dict[str, list[Floats]] = field(default_factory=dict)
     inside: dict[str, list[Floats]] = field(default_factory=dict)
 
-    def add(self, found: Mapping[str, ArrayLike], *, inside: bool) -> None:
+    def add(self, scores: Mapping[str, ArrayLike], *, inside: bool) -> None:
         """Keep what one run showed."""
         world = self.inside if inside else self.out
-        for name, value in found.items():
+        for name, value in scores.items():
             world.setdefault(name, []).append(np.asarray(value, dtype=np.float64))
 
     @property
@@ -64,14 +64,19 @@ def play(game: Game, runs: int, *, workers: int = 1, progress: Callable[[float],
 
     Parameters
     ----------
-    game
+    game : Game
         What to play.
-    runs
+    runs : int
         Fits in each world.
-    workers
+    workers : int
         Processes; with 1 the game is played here.
-    progress
+    progress : callable, optional
         Called with the share of the runs that are done.
+
+    Yields
+    ------
+    Seen
+        The same object each time, with what all runs so far showed.
 
     Raises
     ------
@@ -83,8 +88,8 @@ def play(game: Game, runs: int, *, workers: int = 1, progress: Callable[[float],
     seen, say = Seen(), progress or (lambda _share: None)
     sizes = [min(BATCH, runs - start) for start in range(0, runs, BATCH)]
     for batch in _batches(game, sizes, workers):
-        for inside, found in batch:
-            seen.add(found, inside=inside)
+        for inside, scores in batch:
+            seen.add(scores, inside=inside)
         say(seen.runs / runs)
         yield seen
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.privacy.training import TrainingPlan
 
-__all__ = ["Coins", "GradientGame", "Lone", "plan_curve", "ratio"]
+__all__ = ["GradientCoins", "GradientGame", "Lone", "plan_curve", "ratio"]
 
 Floats = NDArray[np.float64]
 TABLES_ONLY = "audit: the attack on gradients reads trainings on rows; this model trains on images."
@@ -42,7 +42,7 @@ EPSILONS = np.concatenate([[0.0], np.geomspace(1e-3, 30.0, 120)])
 """Where a plan's privacy curve is read."""
 
 
-class Coins(PrivateAnswers):
+class GradientCoins(PrivateAnswers):
     """Answers of a cohort in which each canary stands by its own coin, and what the gradients say of the coins.
 
     A step releases ``S = sum of z_i g_i`` plus noise, where ``g_i`` is the clipped gradient of patient i and ``z_i``
@@ -91,25 +91,25 @@ class Coins(PrivateAnswers):
         """Pass the noisy gradients on and note what they say of the coins."""
         if records != "rows":
             raise InputError(TABLES_ONLY)
-        everybody, made = of_rows(next(iter(self._everybody))), torch.Generator().manual_seed(0)
+        everybody, generator = of_rows(next(iter(self._everybody))), torch.Generator().manual_seed(0)
         canaries = np.arange(len(everybody)) >= len(everybody) - len(self.scores)
         drawn = np.where(canaries, 0.5, 1.0) * plan.sampling_rate
         for _ in super().gradients(objective, plan, records=records, expected=expected, backend=backend):
             grads = [p.grad for p in trainable(objective).values() if p.grad is not None]
             released = torch.cat([g.flatten() for g in grads]) * plan.sampling_rate * expected
-            found = clipped(objective, everybody, plan.clipping_norm, made)
-            told, precision = _told(found, released, drawn, plan.noise_multiplier * plan.clipping_norm)
+            norms = clipped(objective, everybody, plan.clipping_norm, generator)
+            told, precision = _told(norms, released, drawn, plan.noise_multiplier * plan.clipping_norm)
             self.scores += _mixed((told - precision / 2)[canaries], plan.sampling_rate)
             self.steps += 1
             yield
 
 
-def _told(found: Tensor, released: Tensor, drawn: Floats, sigma: float) -> tuple[Floats, Floats]:
+def _told(gradient: Tensor, released: Tensor, drawn: Floats, sigma: float) -> tuple[Floats, Floats]:
     """Return what a noisy sum says of each patient's part in it: precision times mean, and precision.
 
     Parameters
     ----------
-    found
+    gradient
         (patients, parameters) gradients.
     released
         (parameters,) the sum of those that were drawn, plus noise of standard deviation `sigma`.
@@ -117,9 +117,9 @@ def _told(found: Tensor, released: Tensor, drawn: Floats, sigma: float) -> tuple
         (patients,) the chance of each to be drawn.
     """
     variance = np.maximum(drawn * (1 - drawn), 1e-6)
-    products = (found @ found.T).double().numpy() / sigma**2
+    products = (gradient @ gradient.T).double().numpy() / sigma**2
     covariance = np.linalg.inv(products + np.diag(1 / variance))
-    mean = covariance @ (drawn / variance + (found @ released).double().numpy() / sigma**2)
+    mean = covariance @ (drawn / variance + (gradient @ released).double().numpy() / sigma**2)
     own = np.diag(covariance)
     return mean / own - drawn / variance, 1 / own - 1 / variance
 
@@ -138,10 +138,10 @@ def clipped(objective: Objective, patients: Patients, clipping_norm: float, gene
 
     weights = {name: p.detach() for name, p in trainable(objective).items()}
 
-    def loss(given: Mapping[str, Tensor], one: Batch) -> Tensor:
-        alone = {name: value.unsqueeze(0) for name, value in one.items()}
-        found: Tensor = functional_call(objective, dict(given), (alone,))
-        return found.sum()
+    def loss(parameters: Mapping[str, Tensor], patient: Batch) -> Tensor:
+        alone = {name: value.unsqueeze(0) for name, value in patient.items()}
+        loss_of_patient: Tensor = functional_call(objective, dict(parameters), (alone,))
+        return loss_of_patient.sum()
 
     batch = objective.prepare(patients.batch(np.arange(len(patients))))
     batch |= objective.randomness(len(patients), generator)
@@ -172,8 +172,8 @@ class Lone(Objective):
 
     def prepare(self, batch: Batch) -> Batch:
         """Return scaled one-hot codes."""
-        found = torch.nn.functional.one_hot(batch["codes"][..., 0], self.layer.in_features).float() * self._scale
-        return {"x": found, "weights": batch["weights"]}
+        indicators = torch.nn.functional.one_hot(batch["codes"][..., 0], self.layer.in_features).float() * self._scale
+        return {"x": indicators, "weights": batch["weights"]}
 
     def forward(self, batch: Batch) -> Tensor:
         """Return the loss of calling everybody a case."""

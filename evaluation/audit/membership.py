@@ -29,20 +29,20 @@ LEVEL_95 = 1.959964
 
 @dataclass(frozen=True)
 class Exposure:
-    """What an attack gains on one group of patients.
+    """The success of an attack on one group of patients, with its interval.
 
     Parameters
     ----------
-    attack, group
+    attack, group : str
         Who attacked; ``all``, or a group such as ``sex=female``.
-    members, others
+    members, others : int
         Patients that the model was fitted on, and patients like them that it was not.
-    value
+    value : float or None
         AUROC of telling them apart (0.5 shows nothing); for attribute inference the hit rate on members minus that on
         others (0 shows nothing). None where the group is too small.
-    low, high
+    low, high : float or None
         95 % interval over patients.
-    detail
+    detail : dict of str to float, optional
         Hit rates of attribute inference.
     """
 
@@ -65,11 +65,11 @@ def features(reference: Table, synthetic: Table, patients: Table) -> Floats:
 
     Parameters
     ----------
-    reference
+    reference : Table
         Real rows of nobody who is judged: what is ordinary in the population.
-    synthetic
+    synthetic : Table
         The rows that were released.
-    patients
+    patients : Table
         Whose membership is guessed.
 
     Returns
@@ -81,20 +81,33 @@ def features(reference: Table, synthetic: Table, patients: Table) -> Floats:
     return np.hstack([_log_distances(points, embed(reference, other)) for other in (synthetic, reference)])
 
 
-def density_ratio(found: Floats) -> Floats:
+def density_ratio(scores: Floats) -> Floats:
     """Return the score of the density-ratio attack (after van Breugel et al. 2023) from `features`.
 
     By nearest neighbours the logarithm of the ratio of densities is, up to a factor and a constant, the difference of
     log distances: higher where a synthetic row lies closer than one of the population.
+
+    Parameters
+    ----------
+    scores : ndarray, shape (patients, 6)
+
+    Returns
+    -------
+    ndarray, shape (patients,)
+
+    Examples
+    --------
+    >>> density_ratio(np.array([[0.0, 1.0, 2.0, 3.0, 4.0, 5.0]])).tolist()
+    [3.0]
     """
-    return np.asarray(found[:, len(NEIGHBOURS)] - found[:, 0])
+    return np.asarray(scores[:, len(NEIGHBOURS)] - scores[:, 0])
 
 
 def shadow_scores(
     draw: Callable[[Table], Table],
     population: Table,
     reference: Table,
-    found: Floats,
+    released_scores: Floats,
     *,
     shadows: int = 4,
     seed: int = 0,
@@ -104,20 +117,25 @@ def shadow_scores(
 
     Parameters
     ----------
-    draw
+    draw : callable
         Fits the audited model on some patients and returns synthetic rows.
-    population
+    population : Table
         Patients of the attacker's own; half of them, by turns, are in each shadow.
-    reference
+    reference : Table
         As for `features`.
-    found
+    released_scores : ndarray, shape (patients, 6)
         `features` of the patients that are judged.
-    shadows
+    shadows : int
         How many models to fit.
-    seed
+    seed : int
         Which patients are in which shadow.
-    progress
+    progress : callable, optional
         Called with the share of the shadows that are done.
+
+    Returns
+    -------
+    ndarray of float, shape (patients,)
+        Higher says member.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.preprocessing import StandardScaler
@@ -131,11 +149,11 @@ def shadow_scores(
         labels.append(inside)
         if progress is not None:
             progress((shadow + 1) / shadows)
-    known, truth = np.vstack(rows), np.concatenate(labels)
-    scale = StandardScaler().fit(known)
+    examples, truth = np.vstack(rows), np.concatenate(labels)
+    scale = StandardScaler().fit(examples)
     with one_thread():
-        model = LogisticRegression(max_iter=1000).fit(scale.transform(known), truth)
-        scores: Floats = model.decision_function(scale.transform(found))
+        model = LogisticRegression(max_iter=1000).fit(scale.transform(examples), truth)
+        scores: Floats = model.decision_function(scale.transform(released_scores))
     return scores
 
 
@@ -144,12 +162,17 @@ def membership(attack: str, scores: Floats, is_member: NDArray[np.bool_], groups
 
     Parameters
     ----------
-    attack
+    attack : str
         A name.
-    scores, is_member
+    scores, is_member : ndarray
         Shape (patients,); higher says member.
-    groups
+    groups : sequence of (str, ndarray of int)
         Of `groups_of`, for the same patients.
+
+    Returns
+    -------
+    list of Exposure
+        One for each group.
     """
     return [_auroc(attack, label, scores[rows], is_member[rows]) for label, rows in groups]
 
@@ -160,12 +183,12 @@ Groups = Sequence[tuple[str, NDArray[Any]]]
 
 def groups_of(patients: Table, columns: Iterable[str | Sequence[str]]) -> Groups:
     """Return all patients, and the groups that columns make of them."""
-    found: list[tuple[str, NDArray[Any]]] = [("all", np.arange(len(patients)))]
+    groups: list[tuple[str, NDArray[Any]]] = [("all", np.arange(len(patients)))]
     for column in columns:
         rule = grouping(patients, column)
         codes = rule.codes(patients)
-        found += [(label, np.flatnonzero(codes == code)) for code, label in enumerate(rule.labels)]
-    return [(label, rows) for label, rows in found if len(rows)]
+        groups += [(label, np.flatnonzero(codes == code)) for code, label in enumerate(rule.labels)]
+    return [(label, rows) for label, rows in groups if len(rows)]
 
 
 def attribute_inference(
@@ -204,8 +227,8 @@ def attribute_inference(
     guess = fit_predict(synthetic, task, "gradient boosting", seed)
     hits = []
     for patients in (members, others):
-        known = task.known(patients)
-        hits.append((guess(known).guesses == np.asarray(task.truth(known)).astype(np.int64), known))
+        labelled = task.known(patients)
+        hits.append((guess(labelled).guesses == np.asarray(task.truth(labelled)).astype(np.int64), labelled))
     mine, theirs = (dict(groups_of(table, columns)) for _, table in hits)
     return [
         _gap(column, label, hits[0][0][rows], hits[1][0][theirs.get(label, np.array([], dtype=int))])
@@ -219,13 +242,13 @@ def _log_distances(points: Floats, others: Floats) -> Floats:
     if len(others) <= far:
         raise InputError(f"membership: found {len(others)} rows to compare with, expected more than {far}.")
     squares = (others**2).sum(axis=1)
-    found = []
+    logarithms = []
     for start in range(0, len(points), BLOCK):
         block = points[start : start + BLOCK]
         distances = np.maximum((block**2).sum(axis=1)[:, None] + squares[None] - 2 * block @ others.T, 0)
         nearest = np.partition(distances, [k - 1 for k in NEIGHBOURS], axis=1)
-        found.append(nearest[:, [k - 1 for k in NEIGHBOURS]])
-    return np.asarray(np.log(np.sqrt(np.vstack(found)) + 1e-3))
+        logarithms.append(nearest[:, [k - 1 for k in NEIGHBOURS]])
+    return np.asarray(np.log(np.sqrt(np.vstack(logarithms)) + 1e-3))
 
 
 def _auroc(attack: str, group: str, scores: Floats, is_member: NDArray[np.bool_]) -> Exposure:

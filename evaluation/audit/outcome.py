@@ -23,10 +23,10 @@ from dpsynth.evaluation.audit.bounds import (
     p_value,
 )
 
-__all__ = ["Attack", "Audit", "Check", "Claim", "Verdict", "attacked", "attacked_once"]
+__all__ = ["Attack", "Audit", "AuditVerdict", "Check", "Claim", "attacked", "attacked_once"]
 
 
-class Verdict(StrEnum):
+class AuditVerdict(StrEnum):
     """What an audit may say: of an attack, never that the claim holds; of files, that they do not contradict it."""
 
     VIOLATION = "violation found"
@@ -37,13 +37,13 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True)
 class Claim:
-    """What is claimed of a mechanism.
+    """The guarantee that is claimed of a mechanism: epsilon at delta, or the Gaussian trade-off curve that gives it.
 
     Parameters
     ----------
-    epsilon, delta
+    epsilon, delta : float
         The whole budget.
-    gaussian
+    gaussian : bool
         Whether the claim is the Gaussian curve that gives this epsilon at delta, which says more.
     """
 
@@ -69,16 +69,16 @@ class Check:
 
     Parameters
     ----------
-    name
+    name : str
         What was checked, in words.
-    verdict
-        `Verdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
-    detail
+    verdict : AuditVerdict
+        `AuditVerdict.CONSISTENT` where nothing contradicts it: an exact check has no power to speak of.
+    detail : str
         What was found beside what was claimed, or why it was not run.
     """
 
     name: str
-    verdict: Verdict
+    verdict: AuditVerdict
     detail: str
 
 
@@ -88,17 +88,17 @@ class Attack:
 
     Parameters
     ----------
-    name, canary
+    name, canary : str
         Who attacked, and which patient was looked for.
-    runs
+    runs : int
         Fits in each world; 1 where all canaries stood in one.
-    bounds
+    bounds : tuple of Bound
         Lower bounds on epsilon, each at the attack's confidence.
-    p
+    p : float or None
         Probability of so few errors if the claimed curve held; None where nothing was run.
-    refuted
+    refuted : bool
         Whether p is below what the confidence leaves.
-    reason
+    reason : str
         Why it was not run.
     """
 
@@ -111,11 +111,11 @@ class Attack:
     reason: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """What this attack says of the claim."""
         if self.p is None:
-            return Verdict.NOT_RUN
-        return Verdict.VIOLATION if self.refuted else Verdict.NONE
+            return AuditVerdict.NOT_RUN
+        return AuditVerdict.VIOLATION if self.refuted else AuditVerdict.NONE
 
 
 @dataclass(frozen=True)
@@ -145,17 +145,17 @@ class Audit:
     facts: dict[str, Any] = field(default_factory=dict)
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> AuditVerdict:
         """A violation if anything found one; else what the attacks say, not what files say of themselves."""
-        return Verdict.VIOLATION if self.of_checks is Verdict.VIOLATION else self.of_attacks
+        return AuditVerdict.VIOLATION if self.of_checks is AuditVerdict.VIOLATION else self.of_attacks
 
     @property
-    def of_attacks(self) -> Verdict:
+    def of_attacks(self) -> AuditVerdict:
         """What the attacks say together."""
         return _worst(self.attacks)
 
     @property
-    def of_checks(self) -> Verdict:
+    def of_checks(self) -> AuditVerdict:
         """What the checks of a release's files say together."""
         return _worst(self.checks)
 
@@ -169,17 +169,24 @@ class Audit:
             "claim": {**asdict(self.claim), "mu": self.claim.mu},
             "confidence": self.confidence,
             "attacks": [
-                {**asdict(one), "verdict": str(one.verdict), "bounds": [bound.to_dict() for bound in one.bounds]}
-                for one in self.attacks
+                {
+                    **asdict(attack),
+                    "verdict": str(attack.verdict),
+                    "bounds": [bound.to_dict() for bound in attack.bounds],
+                }
+                for attack in self.attacks
             ],
             "checks": [{"name": c.name, "verdict": str(c.verdict), "detail": c.detail} for c in self.checks],
             **self.facts,
         }
 
 
-def _worst(parts: Sequence[Attack | Check]) -> Verdict:
-    found = {one.verdict for one in parts}
-    return next((v for v in (Verdict.VIOLATION, Verdict.NONE, Verdict.CONSISTENT) if v in found), Verdict.NOT_RUN)
+def _worst(parts: Sequence[Attack | Check]) -> AuditVerdict:
+    verdicts = {attack.verdict for attack in parts}
+    return next(
+        (v for v in (AuditVerdict.VIOLATION, AuditVerdict.NONE, AuditVerdict.CONSISTENT) if v in verdicts),
+        AuditVerdict.NOT_RUN,
+    )
 
 
 def attacked(
@@ -198,14 +205,18 @@ def attacked(
     ----------
     name, canary, runs
         See `Attack`.
-    scores
+    scores : pair of array_like of float, shape (runs,)
         Of runs without and with the canary; above 0 says inside.
-    claim
+    claim : Claim
         What is claimed.
-    confidence
+    confidence : float
         Of this attack.
-    curve
+    curve : callable, optional
         The trade-off curve that is claimed of what was attacked, where it says more than the claim of the whole.
+
+    Returns
+    -------
+    Attack
     """
     settings: dict[str, Any] = {"delta": claim.delta, "confidence": confidence, "threshold": 0.0}
     plain = curve_bound(*scores, **settings)
@@ -232,8 +243,12 @@ def attacked_once(
         As for `attacked`.
     scores, put_in
         (canaries,) higher where a canary looks as if it was in; the coins.
-    guesses
+    guesses : int
         How many canaries are guessed, fixed beforehand.
+
+    Returns
+    -------
+    Attack
     """
     right, canaries = guess(scores, put_in, guesses), len(put_in)
     bound = one_run(right, guesses, canaries, delta=claim.delta, confidence=confidence)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.coders import OTHER
 from dpsynth.errors import DataError, ModelFormatError
 from dpsynth.evaluation.audit.bounds import gaussian_curve, gaussian_epsilon
-from dpsynth.evaluation.audit.outcome import Check, Claim, Verdict
+from dpsynth.evaluation.audit.outcome import AuditVerdict, Check, Claim
 from dpsynth.privacy.budget import Budget
 
 if TYPE_CHECKING:
@@ -38,8 +38,12 @@ def check_release(folder: Path) -> list[Check]:
 
     Parameters
     ----------
-    folder
+    folder : path
         A folder that `dpsynth.release` wrote.
+
+    Returns
+    -------
+    list of Check
 
     Raises
     ------
@@ -59,6 +63,15 @@ def check_release(folder: Path) -> list[Check]:
 
 def check_statement(statement: Mapping[str, Any]) -> list[Check]:
     """Check a privacy statement against itself.
+
+    Parameters
+    ----------
+    statement : mapping
+        What ``privacy.json`` of a release holds.
+
+    Returns
+    -------
+    list of Check
 
     Raises
     ------
@@ -174,8 +187,8 @@ def _renyi_epsilon(rho: float, delta: float) -> float:
     return max(0.0, float(minimize_scalar(bound, bounds=(-8, 20), method="bounded", options={"xatol": 1e-9}).fun))
 
 
-def _verdict(refuted: bool) -> Verdict:
-    return Verdict.VIOLATION if refuted else Verdict.CONSISTENT
+def _verdict(refuted: bool) -> AuditVerdict:
+    return AuditVerdict.VIOLATION if refuted else AuditVerdict.CONSISTENT
 
 
 def _noise_is_real(statement: Mapping[str, Any]) -> Check:
@@ -193,15 +206,15 @@ def _adds_up(statement: Mapping[str, Any]) -> list[Check]:
     stated, accounting = float(statement["epsilon_spent"]), str(statement["accountant"]["accounting"])
     if any(e["kind"] == "sampled_gaussian" for e in events):
         if find_spec("opacus") is None:
-            return [Check(name, Verdict.NOT_RUN, NEEDS_OPACUS) for name in names]
+            return [Check(name, AuditVerdict.NOT_RUN, NEEDS_OPACUS) for name in names]
         low, high = bracketed(events, delta)
-        found, wide = f"{low:.4g} to {high:.4g}", COARSE * (1 + epsilon)
+        composed, wide = f"{low:.4g} to {high:.4g}", COARSE * (1 + epsilon)
     else:
         low = high = recomposed(events, accounting, delta)
-        found, wide = f"{low:.6g}", TOLERANCE + 1e-4 * epsilon  # the accountant's own Renyi orders may cost so much
+        composed, wide = f"{low:.6g}", TOLERANCE + 1e-4 * epsilon  # the accountant's own Renyi orders may cost so much
     return [
-        Check(names[0], _verdict(not low <= epsilon + TOLERANCE), f"composed {found}, claimed {epsilon:g}"),
-        Check(names[1], _verdict(not low - wide <= stated <= high + wide), f"composed {found}, stated {stated:.6g}"),
+        Check(names[0], _verdict(not low <= epsilon + TOLERANCE), f"composed {composed}, claimed {epsilon:g}"),
+        Check(names[1], _verdict(not low - wide <= stated <= high + wide), f"composed {composed}, stated {stated:.6g}"),
     ]
 
 
@@ -214,7 +227,7 @@ def _curve_is_kept(statement: Mapping[str, Any]) -> Check:
         statement["delta_for_discovery"]
     )
     if str(statement["accountant"]["accounting"]) != "gaussian" or not simple:
-        return Check(name, Verdict.NOT_RUN, "the events have no Gaussian curve")
+        return Check(name, AuditVerdict.NOT_RUN, "the events have no Gaussian curve")
     curve = gaussian_curve(math.sqrt(math.fsum(int(e["count"]) * _mu(e) ** 2 for e in events)))
     points = [(float(p["false_positive_rate"]), float(p["min_false_negative_rate"])) for p in statement["trade_off"]]
     above = [a for a, b in points if b > float(curve(np.array([a]))[0]) + TOLERANCE]
@@ -236,7 +249,7 @@ def _model_says_the_same(folder: Path, statement: Mapping[str, Any]) -> Check:
     name = "the model states the same as the release"
     inside = folder / "model" / "ledger.json"
     if not inside.is_file():
-        return Check(name, Verdict.NOT_RUN, "the release holds no model")
+        return Check(name, AuditVerdict.NOT_RUN, "the release holds no model")
     theirs = read_json(inside)
     ours = {key: value for key, value in statement.items() if key != "release"}
     same = json.dumps(theirs, sort_keys=True) == json.dumps(ours, sort_keys=True)
@@ -248,11 +261,11 @@ def _rows_keep_the_schema(folder: Path) -> Check:
     name = "the rows hold only values that are public or paid for"
     try:
         schema = _schema_with_discovered(folder)
-        return Check(name, Verdict.CONSISTENT, f"read under the schema: {len(_rows(folder, schema)):,} rows")
+        return Check(name, AuditVerdict.CONSISTENT, f"read under the schema: {len(_rows(folder, schema)):,} rows")
     except FileNotFoundError as lost:
-        return Check(name, Verdict.NOT_RUN, f"{Path(str(lost)).name} is not there")
+        return Check(name, AuditVerdict.NOT_RUN, f"{Path(str(lost)).name} is not there")
     except DataError as error:
-        return Check(name, Verdict.VIOLATION, str(error))
+        return Check(name, AuditVerdict.VIOLATION, str(error))
 
 
 def _rows(folder: Path, schema: "Schema") -> Any:

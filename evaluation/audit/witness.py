@@ -156,8 +156,10 @@ class Witness:
     def _gaussian(self, seen: Sequence[Any], exact: Sequence[Sequence[Any]], sigmas: Sequence[float]) -> None:
         """Add ``((seen - out)^2 - (seen - inside)^2) / (2 sigma^2)`` for every number."""
         for answer, out, inside, sigma in zip(seen, *exact, sigmas, strict=True):
-            one, two = np.asarray(out, dtype=np.float64), np.asarray(inside, dtype=np.float64)
-            self.log_ratio += float(((two - one) * (np.asarray(answer) - (one + two) / 2)).sum()) / sigma**2
+            outside, within = np.asarray(out, dtype=np.float64), np.asarray(inside, dtype=np.float64)
+            self.log_ratio += (
+                float(((within - outside) * (np.asarray(answer) - (outside + within) / 2)).sum()) / sigma**2
+            )
 
 
 def _log_chance(logits: "Floats", picks: Sequence[int]) -> float:

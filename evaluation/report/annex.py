@@ -16,7 +16,7 @@ Statement = Mapping[str, Any]
 
 @dataclass(frozen=True)
 class Item:
-    """One question of a checklist.
+    """One question of a checklist for risk assessments, with the answer that the page gives.
 
     Parameters
     ----------

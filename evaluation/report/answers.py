@@ -14,7 +14,7 @@ CHANCE = {"auroc": 0.5, "r2": 0.0, "group_auroc": 0.5, "group_r2": 0.0}
 
 
 class Answer(StrEnum):
-    """What the numbers say about one use."""
+    """The possible answers to the question whether the cohort is good enough for a use."""
 
     YES = "yes"
     NO = "no"
@@ -79,7 +79,7 @@ def not_above_floor(real: Result | None, margin: float, *, chance: float | None 
     if real is None or real.interval is None:
         return "what is learned from real patients has no score here"
     lowest = CHANCE[real.metric] if chance is None else chance
-    lowest = max([lowest, *(one.number for one in floor if one.ok)])
+    lowest = max([lowest, *(result.number for result in floor if result.ok)])
     if real.interval.low > lowest + margin:
         return ""
     learner = f" of {real.subject}" if real.subject else ""
@@ -91,7 +91,7 @@ def not_above_floor(real: Result | None, margin: float, *, chance: float | None 
 
 def repeated(results: Results) -> str:
     """Return that the cohort repeats real patients, in words, where it does beyond what these have in common."""
-    for one in results.select("copies", arm="synthetic"):
-        if one.ok and one.detail.get("beyond"):
-            return str(one.detail["words"])
+    for result in results.select("copies", arm="synthetic"):
+        if result.ok and result.detail.get("beyond"):
+            return str(result.detail["words"])
     return ""

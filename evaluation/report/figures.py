@@ -81,27 +81,27 @@ def _line(axes: "Axes", place: float, result: Result, colour: str, marker: str) 
 
 def forest(results: Sequence[Result], key: str, *, title: str, label: str, lines: Sequence[Result] = ()) -> str:
     """Return a row per arm with its interval; `lines` are drawn through all rows (ceiling and floor)."""
-    if not any(one.ok for one in results):
+    if not any(result.ok for result in results):
         return ""
-    names = [SHORT[one.arm] for one in results]
+    names = [SHORT[result.arm] for result in results]
     with canvas(WIDTH, 0.75 + 0.27 * len(results)) as figure:
         axes = figure.subplots()
         for line in lines:
             if line.value is not None:
                 axes.axvline(line.value, color=ARM_COLOUR.get(line.arm, INK), lw=0.8, ls=(0, (4, 3)))
-        for place, one in enumerate(results):
-            _line(axes, place, one, ARM_COLOUR.get(one.arm, INK), "s" if one.arm == "real" else "o")
+        for place, result in enumerate(results):
+            _line(axes, place, result, ARM_COLOUR.get(result.arm, INK), "s" if result.arm == "real" else "o")
         axes.set_yticks(range(len(results)), names)
         axes.set_ylim(len(results) - 0.4, -0.6)
         axes.set_xlabel(label)
         axes.tick_params(axis="y", length=0)
-        text = "; ".join(f"{SHORT[one.arm]} {one.value:.3f}" for one in results if one.value is not None)
+        text = "; ".join(f"{SHORT[result.arm]} {result.value:.3f}" for result in results if result.value is not None)
         return to_svg(figure, key, title, text)
 
 
 def paired_forest(results: Sequence[Result], key: str, *, title: str, label: str, margin: float | None = None) -> str:
     """Return a row per group with its change and interval; a line at 0, and one at the margin."""
-    drawn = [one for one in results if one.ok]
+    drawn = [result for result in results if result.ok]
     if not drawn:
         return ""
     with canvas(WIDTH, 0.75 + 0.25 * len(drawn)) as figure:
@@ -109,30 +109,30 @@ def paired_forest(results: Sequence[Result], key: str, *, title: str, label: str
         axes.axvline(0, color=INK, lw=0.8)
         if margin is not None:
             axes.axvline(-margin, color=INK, lw=0.8, ls=(0, (4, 3)))
-        for place, one in enumerate(drawn):
-            _line(axes, place, one, SYNTHETIC, "o")
-        names = [f"{short(one.group, 24)} (n {one.n:,})" for one in drawn]
+        for place, result in enumerate(drawn):
+            _line(axes, place, result, SYNTHETIC, "o")
+        names = [f"{short(result.group, 24)} (n {result.n:,})" for result in drawn]
         axes.set_yticks(range(len(drawn)), names)
         axes.set_ylim(len(drawn) - 0.4, -0.6)
         axes.set_xlabel(label)
         axes.tick_params(axis="y", length=0)
-        text = "; ".join(f"{one.group} {one.value:+.3f}" for one in drawn)
+        text = "; ".join(f"{result.group} {result.value:+.3f}" for result in drawn)
         return to_svg(figure, key, title, text)
 
 
 def coefficients(real: Sequence[Result], synthetic: Sequence[Result], key: str) -> str:
     """Return the coefficients of the pre-specified regression, real and synthetic, with their intervals."""
-    pairs = [(one, two) for one, two in zip(real, synthetic, strict=True) if one.ok or two.ok]
+    pairs = [(result, two) for result, two in zip(real, synthetic, strict=True) if result.ok or two.ok]
     if not pairs:
         return ""
     with canvas(WIDTH, 0.95 + 0.3 * len(pairs)) as figure:
         axes = figure.subplots()
         axes.axvline(0, color=INK, lw=0.8)
         for place, pair in enumerate(pairs):
-            for offset, one in zip((-0.14, 0.14), pair, strict=True):
-                if one.ok:
-                    _line(axes, place + offset, one, ARM_COLOUR[one.arm], "s" if one.arm == "real" else "o")
-        axes.set_yticks(range(len(pairs)), [short(one.subject, 28) for one, _ in pairs])
+            for offset, result in zip((-0.14, 0.14), pair, strict=True):
+                if result.ok:
+                    _line(axes, place + offset, result, ARM_COLOUR[result.arm], "s" if result.arm == "real" else "o")
+        axes.set_yticks(range(len(pairs)), [short(result.subject, 28) for result, _ in pairs])
         axes.set_ylim(len(pairs) - 0.4, -0.6)
         axes.set_xlabel("coefficient; square: real, circle: synthetic")
         axes.tick_params(axis="y", length=0)
@@ -141,7 +141,7 @@ def coefficients(real: Sequence[Result], synthetic: Sequence[Result], key: str) 
 
 def calibration(results: Sequence[Result], key: str, *, title: str) -> str:
     """Return observed against predicted risk in groups of equal size, a line per arm."""
-    curves = [(one.arm, one.detail["curve"]) for one in results if one.detail.get("curve")]
+    curves = [(result.arm, result.detail["curve"]) for result in results if result.detail.get("curve")]
     if not curves:
         return ""
     with canvas(3.4, 3.3) as figure:
@@ -160,24 +160,24 @@ def calibration(results: Sequence[Result], key: str, *, title: str) -> str:
 
 def scatter(results: Sequence[Result], key: str) -> str:
     """Return each group's ratio of shares against its real size, both on a logarithmic scale."""
-    drawn = [one for one in results if one.ok and one.interval is not None]
+    drawn = [result for result in results if result.ok and result.interval is not None]
     if not drawn:
         return ""
     with canvas(WIDTH, 3.0) as figure:
         axes = figure.subplots()
         axes.axhline(1, color=INK, lw=0.8)
-        for one in drawn:
-            size = one.detail["real_rows"]
-            assert one.interval is not None  # noqa: S101  (chosen above; for the type checker)
-            axes.plot([size, size], np.exp([one.interval.low, one.interval.high]), color=SYNTHETIC, lw=1.2)
-            axes.plot([size], [np.exp(one.number)], "o", color=SYNTHETIC, ms=4.5)
+        for result in drawn:
+            size = result.detail["real_rows"]
+            assert result.interval is not None  # noqa: S101  (chosen above; for the type checker)
+            axes.plot([size, size], np.exp([result.interval.low, result.interval.high]), color=SYNTHETIC, lw=1.2)
+            axes.plot([size], [np.exp(result.number)], "o", color=SYNTHETIC, ms=4.5)
         axes.set_xscale("log")
         axes.set_yscale("log")
-        sizes = [one.detail["real_rows"] for one in drawn]
+        sizes = [result.detail["real_rows"] for result in drawn]
         axes.set_xlim(min(sizes) / 1.5, max(sizes) * 1.5)
         axes.xaxis.set_major_formatter(lambda value, _place: f"{value:,.0f}")
-        low = min(np.exp(one.interval.low) for one in drawn if one.interval is not None)
-        high = max(np.exp(one.interval.high) for one in drawn if one.interval is not None)
+        low = min(np.exp(result.interval.low) for result in drawn if result.interval is not None)
+        high = max(np.exp(result.interval.high) for result in drawn if result.interval is not None)
         ticks = [tick for tick in (0.1, 0.2, 0.5, 0.8, 1, 1.25, 2, 5, 10) if 0.8 * low <= tick <= 1.25 * high]
         axes.set_yticks(ticks, [f"{tick:g}" for tick in ticks])
         axes.set_yticks([], minor=True)
@@ -189,15 +189,17 @@ def scatter(results: Sequence[Result], key: str) -> str:
 
 def _name_extremes(axes: "Axes", drawn: Sequence[Result], count: int = 3) -> None:
     """Name the groups that are furthest from 1 in the corners at the right, where the largest groups are near 1."""
-    extremes = sorted(drawn, key=lambda one: -abs(one.number))[:count]
+    extremes = sorted(drawn, key=lambda result: -abs(result.number))[:count]
     for above in (True, False):
-        named = sorted((one for one in extremes if (one.number > 0) is above), key=lambda one: -abs(one.number))
-        for place, one in enumerate(named):
+        named = sorted(
+            (result for result in extremes if (result.number > 0) is above), key=lambda result: -abs(result.number)
+        )
+        for place, result in enumerate(named):
             height = 0.98 - 0.075 * place if above else 0.02 + 0.075 * place
             line: dict[str, Any] = {"arrowstyle": "-", "lw": 0.4, "color": INK}
             where: dict[str, Any] = {"xytext": (1.0, height), "textcoords": "axes fraction", "arrowprops": line}
-            point = (one.detail["real_rows"], float(np.exp(one.number)))
-            axes.annotate(short(one.group, 26), point, **where, ha="right", va="center", fontsize=8.5)
+            point = (result.detail["real_rows"], float(np.exp(result.number)))
+            axes.annotate(short(result.group, 26), point, **where, ha="right", va="center", fontsize=8.5)
 
 
 def power_curve(rows: Sequence[tuple[float, float]], key: str) -> str:

@@ -14,7 +14,7 @@ __all__ = ["GroupVerdict", "group_verdicts"]
 
 @dataclass(frozen=True)
 class GroupVerdict:
-    """One group of patients.
+    """What a model of the cohort is worth for one group of patients, and whether the group has its share.
 
     Parameters
     ----------
@@ -47,8 +47,8 @@ def group_verdicts(results: Results, margins: Margins) -> list[GroupVerdict]:
     No group holds up where the whole does not, where a model of real patients is not clearly better than knowing
     nothing, or where the cohort repeats real patients.
     """
-    changes = {one.group: one for one in results.select("group_change")}
-    shares = {one.group: one for one in results.select("representation")}
+    changes = {result.group: result for result in results.select("group_change")}
+    shares = {result.group: result for result in results.select("representation")}
     overall, _ = learning(results, margins)
     copied = bool(repeated(results))
     verdicts = []
@@ -65,7 +65,9 @@ def group_verdicts(results: Results, margins: Margins) -> list[GroupVerdict]:
                 "n/a" if ratio is None else _as_ratio(ratio),
                 None if change is None else change.n,
                 larger=ratio is not None and ratio.ok and ratio.number > 0,
-                combined=any(" & " in one.detail.get("grouping", "") for one in (change, ratio) if one is not None),
+                combined=any(
+                    " & " in result.detail.get("grouping", "") for result in (change, ratio) if result is not None
+                ),
             )
         )
     return verdicts

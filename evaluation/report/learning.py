@@ -17,14 +17,14 @@ def learning(results: Results, margins: Margins) -> tuple[Answer, str]:
     A learner that finds nothing in real patients either can lose nothing: it says no more than a no.
     """
     scores = results.select(("auroc", "r2"), section="utility")
-    if len(scores) and all(one.detail.get("features") == 0 for one in scores.select(arm="real")):
+    if len(scores) and all(result.detail.get("features") == 0 for result in scores.select(arm="real")):
         return Answer.NOTHING_CHECKED, "Nothing was checked: there is no other column to learn from."
     answers: list[Answer] = []
     reasons: list[str] = []
-    for one in results.select("change", arm="synthetic"):
-        mine = scores.select(one.detail.get("of", ("auroc", "r2")), subject=one.subject)
+    for result in results.select("change", arm="synthetic"):
+        mine = scores.select(result.detail.get("of", ("auroc", "r2")), subject=result.subject)
         floor = mine.select(arm="floor")
-        _note(one, not_above_floor(_real(mine), margins.loss, floor=floor), margins, answers, reasons)
+        _note(result, not_above_floor(_real(mine), margins.loss, floor=floor), margins, answers, reasons)
     return _told(answers, reasons)
 
 
@@ -32,11 +32,11 @@ def recognising(results: Results, margins: Margins) -> tuple[Answer, str]:
     """Return the same of networks that learn from images, by balanced accuracy."""
     answers: list[Answer] = []
     reasons: list[str] = []
-    for one in results.select("image_balanced_accuracy_change", arm="synthetic", group="all"):
-        classes = {item.group for item in results.select("class_recall", subject=one.subject, arm="real") if item.ok}
-        mine = results.select("image_balanced_accuracy", subject=one.subject, group="all")
+    for result in results.select("image_balanced_accuracy_change", arm="synthetic", group="all"):
+        classes = {item.group for item in results.select("class_recall", subject=result.subject, arm="real") if item.ok}
+        mine = results.select("image_balanced_accuracy", subject=result.subject, group="all")
         chance, floor = 1 / max(len(classes), 2), mine.select(arm="floor")
-        _note(one, not_above_floor(_real(mine), margins.loss, chance=chance, floor=floor), margins, answers, reasons)
+        _note(result, not_above_floor(_real(mine), margins.loss, chance=chance, floor=floor), margins, answers, reasons)
     return _told(answers, reasons)
 
 

@@ -6,7 +6,7 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, percent, shown
+from dpsynth.evaluation.report.text import TextTable, number, percent, shown
 from dpsynth.evaluation.results import Result, Results, Status
 
 __all__ = ["fairness"]
@@ -52,112 +52,128 @@ def fairness(results: Results, margins: Margins, *, withheld: bool = True) -> Se
     return Section("fairness", "For whom?", words, drawn, tables, more)
 
 
-def _shares(results: Results) -> Grid | None:
-    known = {one.group for one in results.select("representation")}
-    others = [one for one in results.select("share") if one.ok and one.group not in known]
-    rows = [(one.group, number(one.n), percent(one.number)) for one in others]
-    caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if known else "")
-    return Grid(caption, ("Group", "Rows", "Share"), rows) if rows else None
+def _shares(results: Results) -> TextTable | None:
+    counted = {result.group for result in results.select("representation")}
+    others = [result for result in results.select("share") if result.ok and result.group not in counted]
+    rows = [(result.group, number(result.n), percent(result.number)) for result in others]
+    caption = "Groups in the synthetic cohort" + (" whose real counts were not paid for" if counted else "")
+    return TextTable(caption, ("Group", "Rows", "Share"), rows) if rows else None
 
 
-def _ratio(one: Result) -> str:
+def _ratio(result: Result) -> str:
     """Return a log ratio of shares as a ratio."""
-    if not one.ok or one.interval is None:
-        return shown(one)
-    value, low, high = (number(math.exp(each), 2) for each in (one.number, one.interval.low, one.interval.high))
+    if not result.ok or result.interval is None:
+        return shown(result)
+    value, low, high = (
+        number(math.exp(each), 2) for each in (result.number, result.interval.low, result.interval.high)
+    )
     return f"{value} ({low} to {high})"
 
 
-def _sizes(one: Result) -> tuple[str, str, str, str]:
-    if "real_rows" not in one.detail:
-        return number(one.n), "n/a", "n/a", "n/a"
-    real, synthetic = number(one.detail["real_rows"]), number(one.detail["synthetic_rows"])
-    return real, percent(one.detail["real_share"]), synthetic, percent(one.detail["synthetic_share"])
+def _sizes(result: Result) -> tuple[str, str, str, str]:
+    if "real_rows" not in result.detail:
+        return number(result.n), "n/a", "n/a", "n/a"
+    real, synthetic = number(result.detail["real_rows"]), number(result.detail["synthetic_rows"])
+    return real, percent(result.detail["real_share"]), synthetic, percent(result.detail["synthetic_share"])
 
 
 def _representation(results: Results) -> Figure | None:
-    found = list(results.select("representation"))
-    if not found:
+    ratios = list(results.select("representation"))
+    if not ratios:
         return None
-    rows = [(one.group, *_sizes(one), _ratio(one)) for one in found]
+    rows = [(result.group, *_sizes(result), _ratio(result)) for result in ratios]
     rows += [
-        (f"slope of the log ratio over groups of {one.group}", "", "", "", "", shown(one))
-        for one in results.select("representation_slope")
+        (f"slope of the log ratio over groups of {result.group}", "", "", "", "", shown(result))
+        for result in results.select("representation_slope")
     ]
     head = ("Group", "Real rows", "Real share", "Synthetic rows", "Synthetic share", "Synthetic over real share")
     caption = "Above 1: the group is larger in the cohort than among real patients."
     if len(results.select("representation_slope")):
         caption += " A slope below 0 means that small groups grow, above 0 that they shrink."
-    if any(one.detail.get("source") for one in found):
+    if any(result.detail.get("source") for result in ratios):
         caption += " Real rows are the noisy counts that the budget paid for; the intervals are those of their noise."
-    drawing = figures.scatter(found, "representation")
-    return Figure("representation", "Does each group have its share?", caption, [("", drawing)], Grid("", head, rows))
+    drawing = figures.scatter(ratios, "representation")
+    return Figure(
+        "representation", "Does each group have its share?", caption, [("", drawing)], TextTable("", head, rows)
+    )
 
 
 def _group_changes(results: Results, margins: Margins) -> Figure | None:
-    found = list(results.select("group_change"))
-    if not found:
+    changes = list(results.select("group_change"))
+    if not changes:
         return None
-    others = {one.group: one for one in results.select("did")}
+    others = {result.group: result for result in results.select("did")}
     rows = []
-    for one in found:
-        did = others.get(one.group)
+    for change in changes:
+        did = others.get(change.group)
         p = "n/a" if did is None or not did.ok else number(did.detail.get("p_holm"))
-        positives = number(one.detail.get("positives")) if one.ok else "n/a"
-        rows.append((one.group, number(one.n), positives, shown(one), "n/a" if did is None else shown(did), p))
+        positives = number(change.detail.get("positives")) if change.ok else "n/a"
+        rows.append((change.group, number(change.n), positives, shown(change), "n/a" if did is None else shown(did), p))
     head = ("Group", "n", "with outcome", "Change", "Difference from all other patients", "p (Holm)")
     drawing = figures.paired_forest(
-        found, "changes", title="Change in each group", label="synthetic-trained less real-trained", margin=margins.loss
+        changes,
+        "changes",
+        title="Change in each group",
+        label="synthetic-trained less real-trained",
+        margin=margins.loss,
     )
-    missing = sum(one.status is Status.NOT_ESTIMABLE for one in found)
+    missing = sum(result.status is Status.NOT_ESTIMABLE for result in changes)
     caption = (
         "How much worse (left) or better (right) a model trained on the cohort does in each group than one trained on "
-        f"real patients. {missing} of {len(found)} groups cannot be estimated; the table says why."
+        f"real patients. {missing} of {len(changes)} groups cannot be estimated; the table says why."
     )
-    table = Grid("Change against the real-trained model, by group", head, rows)
+    table = TextTable("Change against the real-trained model, by group", head, rows)
     return Figure("changes", "What training on the cohort costs each group", caption, [("", drawing)], table)
 
 
-def _tests(results: Results) -> Grid | None:
+def _tests(results: Results) -> TextTable | None:
     rows = []
-    for one in results.select("largest_did"):
-        p = number(one.detail.get("p_permutation")) if one.ok else "n/a"
-        rows.append((one.group, one.detail.get("worst", "n/a") if one.ok else "n/a", shown(one), p, number(one.n)))
+    for result in results.select("largest_did"):
+        p = number(result.detail.get("p_permutation")) if result.ok else "n/a"
+        rows.append(
+            (
+                result.group,
+                result.detail.get("worst", "n/a") if result.ok else "n/a",
+                shown(result),
+                p,
+                number(result.n),
+            )
+        )
     head = ("Grouping", "Group", "Difference in differences", "p (permutation)", "Groups")
     caption = "The group that loses or gains most against all others, tested by shuffling groups among patients"
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _gaps(results: Results) -> Grid | None:
+def _gaps(results: Results) -> TextTable | None:
     rows = []
     direct = ["dp_classifier"] if len(results.select("gap", arm="dp_classifier")) else []
     more = [SHORT[arm] for arm in direct]
     for metric in ("worst_group", "gap", "equalized_odds", "demographic_parity"):
-        for grouping in dict.fromkeys(one.group for one in results.select(metric)):
-            found = {one.arm: one for one in results.select(metric, group=grouping)}
-            cells = [_gap(found.get(arm)) for arm in ("real", "synthetic", *direct)]
-            first = next(iter(found.values()))
+        for grouping in dict.fromkeys(result.group for result in results.select(metric)):
+            gaps = {result.arm: result for result in results.select(metric, group=grouping)}
+            cells = [_gap(gaps.get(arm)) for arm in ("real", "synthetic", *direct)]
+            first = next(iter(gaps.values()))
             rows.append((f"{METRICS[metric].title}, {grouping}", *cells, number(first.n)))
     head = ("Metric, grouping", "Trained on real patients", "Trained on the cohort", *more, "Groups")
     caption = "Gaps between groups. Intervals of a largest gap lie high where groups are small."
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _gap(one: Result | None) -> str:
-    if one is None:
+def _gap(result: Result | None) -> str:
+    if result is None:
         return "not computed"
-    worst = f"; {one.detail['worst']}" if one.ok and one.metric == "worst_group" else ""
-    return f"{shown(one)}{worst}"
+    worst = f"; {result.detail['worst']}" if result.ok and result.metric == "worst_group" else ""
+    return f"{shown(result)}{worst}"
 
 
-def _group_table(results: Results, arm: str) -> Grid | None:
-    found = results.select(_GROUP_SCORES, arm=arm)
-    metrics = [metric for metric in _GROUP_SCORES if len(found.select(metric))]
+def _group_table(results: Results, arm: str) -> TextTable | None:
+    scores = results.select(_GROUP_SCORES, arm=arm)
+    metrics = [metric for metric in _GROUP_SCORES if len(scores.select(metric))]
     rows = []
-    for group in dict.fromkeys(one.group for one in found):
-        mine = {one.metric: one for one in found.select(group=group)}
+    for group in dict.fromkeys(result.group for result in scores):
+        mine = {result.metric: result for result in scores.select(group=group)}
         first = next(iter(mine.values()))
         sizes = (number(first.n), number(first.detail.get("positives")))
         rows.append((group, *sizes, *(shown(mine[metric]) if metric in mine else "n/a" for metric in metrics)))
     head = ("Group", "n", "with outcome", *(METRICS[metric].title for metric in metrics))
-    return Grid(f"Scores by group: {ARMS[arm]}", head, rows) if rows else None
+    return TextTable(f"Scores by group: {ARMS[arm]}", head, rows) if rows else None

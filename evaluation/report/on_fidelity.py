@@ -4,7 +4,7 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.on_released import released, released_cells
 from dpsynth.evaluation.report.parts import PAID, Figure, Section, by_arm, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, percent, shown
+from dpsynth.evaluation.report.text import TextTable, number, percent, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["fidelity"]
@@ -41,26 +41,26 @@ _NAMES = ARMS | {"real": "other real patients (chance alone)"}
 _REAL = {"synthetic": ARMS["synthetic"], "real": "real patients"}
 
 
-def _distances(results: Results) -> Grid | None:
+def _distances(results: Results) -> TextTable | None:
     metrics = [key for key in METRICS if METRICS[key].section == "fidelity" and key not in _ELSEWHERE]
     caption = "Distances from the reference patients"
     return by_arm(results, metrics, caption, _NAMES, absent="the yardstick", first=("synthetic",))
 
 
-def _orders(results: Results) -> Grid | None:
+def _orders(results: Results) -> TextTable | None:
     """Return how the differences of ordered columns are distributed, such as lengths of stay."""
     rows = []
-    for one in results.select("order_difference", arm="synthetic"):
-        chance = next(iter(results.select("order_difference", arm="real", subject=one.subject)), None)
-        excess = next(iter(results.select("order_difference_excess", arm="synthetic", subject=one.subject)), None)
-        cells = (shown(each) if each is not None else "n/a" for each in (one, chance, excess))
-        rows.append((one.subject, *cells, *(_quartiles(one.detail.get(key)) for key in ("real", "drawn"))))
+    for result in results.select("order_difference", arm="synthetic"):
+        chance = next(iter(results.select("order_difference", arm="real", subject=result.subject)), None)
+        excess = next(iter(results.select("order_difference_excess", arm="synthetic", subject=result.subject)), None)
+        cells = (shown(each) if each is not None else "n/a" for each in (result, chance, excess))
+        rows.append((result.subject, *cells, *(_quartiles(result.detail.get(key)) for key in ("real", "drawn"))))
     head = ("Pair", "Distance, synthetic", "Other real patients", "Beyond chance", "Real patients", "Synthetic cohort")
     caption = (
         "Differences of columns that the schema puts in order (of dates in days): Kolmogorov-Smirnov distance; median "
         "and quartiles"
     )
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _quartiles(ends: list[float] | None) -> str:
@@ -70,36 +70,42 @@ def _quartiles(ends: list[float] | None) -> str:
     return f"{middle} ({low} to {high})"
 
 
-def _checks(results: Results) -> Grid | None:
-    found: dict[str, dict[str, str]] = {}
+def _checks(results: Results) -> TextTable | None:
+    of_arms: dict[str, dict[str, str]] = {}
     arms = [arm for arm in _REAL if len(results.select(arm=arm))]
-    for one in results:
-        what, of = METRICS[one.metric].title, f" of {number(one.n)}"
-        if one.metric == "constraint_violations" and one.detail.get("constraints"):
-            for words, count in one.detail["constraints"].items():
-                found.setdefault(f"{what}: {words}", {})[one.arm] = f"{number(count)}{of}"
+    for result in results:
+        what, of = METRICS[result.metric].title, f" of {number(result.n)}"
+        if result.metric == "constraint_violations" and result.detail.get("constraints"):
+            for words, count in result.detail["constraints"].items():
+                of_arms.setdefault(f"{what}: {words}", {})[result.arm] = f"{number(count)}{of}"
             continue
-        if one.metric == "copies" and one.ok:
-            found.setdefault(f"{what} ({one.reason})", {})[one.arm] = f"{percent(one.number)}{of} different rows"
+        if result.metric == "copies" and result.ok:
+            of_arms.setdefault(f"{what} ({result.reason})", {})[result.arm] = (
+                f"{percent(result.number)}{of} different rows"
+            )
             continue
-        remark = f" ({one.reason})" if one.reason and one.ok else ""
-        of = "" if one.metric == "rows" or not one.ok else of
-        found.setdefault(what, {})[one.arm] = f"{shown(one)}{of}{remark}"
-    rows = [(what, *(cells.get(arm, "n/a") for arm in arms)) for what, cells in found.items()]
+        remark = f" ({result.reason})" if result.reason and result.ok else ""
+        of = "" if result.metric == "rows" or not result.ok else of
+        of_arms.setdefault(what, {})[result.arm] = f"{shown(result)}{of}{remark}"
+    rows = [(what, *(cells.get(arm, "n/a") for arm in arms)) for what, cells in of_arms.items()]
     head = ("Check", *(_REAL[arm] for arm in arms))
     caption = "Plain facts about the rows. Rows equal to a real row are a count, not a measure of privacy."
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _overlays(results: Results) -> Figure | None:
     columns = list(results.select("tvd_column"))
-    found = sorted((one for one in columns if one.ok), key=lambda one: -one.number)
-    if not found:
+    worst = sorted((result for result in columns if result.ok), key=lambda result: -result.number)
+    if not worst:
         return None
-    drawings = [(one.subject, figures.overlay(one, f"column{place}")) for place, one in enumerate(found[:WORST])]
-    rows = [(one.subject, shown(one), number(one.detail["real_halves"])) for one in found]
-    rows += [(one.subject, shown(one), "n/a") for one in columns if not one.ok]
-    table = Grid("TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows)
+    drawings = [
+        (result.subject, figures.overlay(result, f"column{place}")) for place, result in enumerate(worst[:WORST])
+    ]
+    rows = [(result.subject, shown(result), number(result.detail["real_halves"])) for result in worst]
+    rows += [(result.subject, shown(result), "n/a") for result in columns if not result.ok]
+    table = TextTable(
+        "TVD of every column, worst first", ("Column", "TVD, synthetic", "TVD, other real patients"), rows
+    )
     caption = (
         f"The {len(drawings)} columns that differ most. Solid: real patients. Hatched: the synthetic cohort. Bars are "
         "shares of rows."
@@ -107,33 +113,33 @@ def _overlays(results: Results) -> Figure | None:
     return Figure("columns", "Worst columns", caption, drawings, table, small=True)
 
 
-def _pairs(results: Results) -> Grid | None:
+def _pairs(results: Results) -> TextTable | None:
     rows = []
     for metric in ("tvd_2way", "tvd_3way"):
-        for one in results.select(metric, arm="synthetic"):
+        for result in results.select(metric, arm="synthetic"):
             rows += [
                 (" and ".join(item["columns"]), number(item["tvd"]), number(item["real"]))
-                for item in one.detail.get("worst", [])
+                for item in result.detail.get("worst", [])
             ]
     head = ("Columns", "TVD, synthetic", "TVD, other real patients")
-    return Grid("Pairs and triples of columns that differ most beyond chance", head, rows) if rows else None
+    return TextTable("Pairs and triples of columns that differ most beyond chance", head, rows) if rows else None
 
 
 def _heat(results: Results) -> Figure | None:
-    found = [one for one in results.select("association_error", arm="synthetic") if one.ok]
-    if not found or len(found[0].detail.get("columns", [])) < 2:
+    errors = [result for result in results.select("association_error", arm="synthetic") if result.ok]
+    if not errors or len(errors[0].detail.get("columns", [])) < 2:
         return None
-    one = found[0]
-    names = one.detail["columns"]
+    error = errors[0]
+    names = error.detail["columns"]
     pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
     both = [
         (pair, real, synthetic)
-        for pair, real, synthetic in zip(pairs, one.detail["real"], one.detail["synthetic"], strict=True)
+        for pair, real, synthetic in zip(pairs, error.detail["real"], error.detail["synthetic"], strict=True)
         if real is not None and real == real  # noqa: PLR0124  (NaN: the pair has no association)
     ]
     both.sort(key=lambda item: -abs(item[2] - item[1]))
     rows = [(" and ".join(pair), number(real), number(synthetic)) for pair, real, synthetic in both[:60]]
-    table = Grid("Cramér's V of the 60 pairs that differ most", ("Columns", "real", "synthetic"), rows)
+    table = TextTable("Cramér's V of the 60 pairs that differ most", ("Columns", "real", "synthetic"), rows)
     caption = "Brown: two columns go together more strongly in the cohort than in real patients. Purple: less."
-    drawing = figures.heat_map(one, "association")
+    drawing = figures.heat_map(error, "association")
     return Figure("association", "Associations between columns", caption, [("", drawing)], table)

@@ -9,7 +9,7 @@ from dpsynth.evaluation.classifiers import ARM as DIRECT
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, arms_of, direct, kept
 from dpsynth.evaluation.report.svg import INK
-from dpsynth.evaluation.report.text import Grid, number, short, shown, with_interval
+from dpsynth.evaluation.report.text import TextTable, number, short, shown, with_interval
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["images", "sample_grid"]
@@ -33,10 +33,10 @@ def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Se
     `about` says what classifiers were given.
     """
     mine = results.select(section="images")
-    samples = [_samples(one, place) for place, one in enumerate(mine.select("image_samples"))]
+    samples = [_samples(result, place) for place, result in enumerate(mine.select("image_samples"))]
     if len(mine) == len(mine.select("image_samples")):
         return Section("images", TITLE, [_ONLY_SAMPLES], kept(samples))
-    learners = list(dict.fromkeys(one.subject for one in mine.select(_SCORES) if one.subject))
+    learners = list(dict.fromkeys(result.subject for result in mine.select(_SCORES) if result.subject))
     drawn = kept([*samples, _arms(mine, learners), _classes(mine, learners), _groups(mine, learners)])
     words = [_words(mine, target), *filter(None, [direct(mine, about)]), *_disagreement(mine)]
     tables = kept([_changes(mine), _distances(mine), _consistency(mine)])
@@ -45,11 +45,11 @@ def images(results: Results, target: str | None, about: Mapping[str, Any]) -> Se
 
 
 def _words(results: Results, target: str | None) -> str:
-    scores = [one for one in results.select(_SCORES) if one.arm != DIRECT]
-    trained = [one.detail["trained_images"] for one in scores if "trained_images" in one.detail]
+    scores = [result for result in results.select(_SCORES) if result.arm != DIRECT]
+    trained = [result.detail["trained_images"] for result in scores if "trained_images" in result.detail]
     if not trained:
         return "No network was trained: see what is missing below. Distances need none, but for one extractor."
-    tested = [one.detail["images"] for one in results.select(_SCORES, group="all") if one.ok]
+    tested = [result.detail["images"] for result in results.select(_SCORES, group="all") if result.ok]
     return (
         f"Networks that recognise {target} learn from {number(max(trained))} images of each arm and are tested on the "
         f"same {number(max(tested, default=0))} images of real patients; trained on real images is the ceiling. "
@@ -61,22 +61,26 @@ def _words(results: Results, target: str | None) -> str:
 
 def _disagreement(results: Results) -> list[str]:
     """Return a warning where two learners' losses have intervals that do not meet."""
-    found = [one for one in results.select(_CHANGE, arm="synthetic", group="all") if one.interval is not None]
-    ends = [one.interval for one in found if one.interval is not None]
-    if len(ends) < 2 or max(one.low for one in ends) <= min(one.high for one in ends):
+    changes = [
+        result for result in results.select(_CHANGE, arm="synthetic", group="all") if result.interval is not None
+    ]
+    ends = [result.interval for result in changes if result.interval is not None]
+    if len(ends) < 2 or max(interval.low for interval in ends) <= min(interval.high for interval in ends):
         return []
-    said = "; ".join(f"{one.subject} {with_interval(one.value, one.interval)}" for one in found)
+    said = "; ".join(f"{result.subject} {with_interval(result.value, result.interval)}" for result in changes)
     return [f"The learners disagree about what training on the cohort costs: {said}. Take the worse one."]
 
 
-def _samples(one: Result, place: int) -> Figure:
-    rows, across = one.detail["rows"], one.detail["columns"]
+def _samples(result: Result, place: int) -> Figure:
+    rows, across = result.detail["rows"], result.detail["columns"]
     order = f", in the order of the values of {across}" if across else ""
-    less = f" {one.detail['left_out']} groups are not shown." if one.detail["left_out"] else ""
-    slices = " Of each volume its middle slice." if len(one.detail["size"]) == 3 else ""
+    less = f" {result.detail['left_out']} groups are not shown." if result.detail["left_out"] else ""
+    slices = " Of each volume its middle slice." if len(result.detail["size"]) == 3 else ""
     caption = f"Drawn at random, up to ten of each group{order}. Every image is synthetic.{slices}{less}"
-    name = one.subject if one.subject != "all" else "the cohort"
-    table = Grid(f"Synthetic images by {name}", ("Group", "Images"), [(row["label"], number(row["n"])) for row in rows])
+    name = result.subject if result.subject != "all" else "the cohort"
+    table = TextTable(
+        f"Synthetic images by {name}", ("Group", "Images"), [(row["label"], number(row["n"])) for row in rows]
+    )
     drawing = sample_grid(rows, f"samples{place}", f"Synthetic images by {name}")
     return Figure(f"samples{place}-figure", f"Synthetic images by {name}", caption, [("", drawing)], table)
 
@@ -103,40 +107,42 @@ def sample_grid(rows: Sequence[dict[str, Any]], key: str, title: str) -> str:
 
 
 def _ordered(results: Results) -> list[Result]:
-    return sorted(results, key=lambda one: list(ARMS).index(one.arm))
+    return sorted(results, key=lambda result: list(ARMS).index(result.arm))
 
 
 def _arms(results: Results, learners: Sequence[str]) -> Figure | None:
     metric = _SCORES[0]
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = _ordered(results.select(metric, subject=learner, group="all"))
-        lines = [one for one in found if one.arm == "real"]
+        scores = _ordered(results.select(metric, subject=learner, group="all"))
+        lines = [result for result in scores if result.arm == "real"]
         title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
-        drawing = figures.forest(found, f"image-arms{place}", title=title, label=METRICS[metric].title, lines=lines)
+        drawing = figures.forest(scores, f"image-arms{place}", title=title, label=METRICS[metric].title, lines=lines)
         drawings.append((learner, drawing))
-        for one in found:
-            others = [results.select(name, subject=learner, group="all", arm=one.arm) for name in _SCORES[1:]]
+        for result in scores:
+            others = [results.select(name, subject=learner, group="all", arm=result.arm) for name in _SCORES[1:]]
             cells = [shown(next(iter(other))) if len(other) else "n/a" for other in others]
-            rows.append((f"{learner}: {ARMS[one.arm]}", shown(one), *cells, number(one.n)))
+            rows.append((f"{learner}: {ARMS[result.arm]}", shown(result), *cells, number(result.n)))
     drawings = [item for item in drawings if item[1]]
     if not drawings:
         return None
-    table = Grid("Scores by arm", ("Learner and arm", *(METRICS[name].title for name in _SCORES), "n patients"), rows)
+    table = TextTable(
+        "Scores by arm", ("Learner and arm", *(METRICS[name].title for name in _SCORES), "n patients"), rows
+    )
     return Figure("image-arms", "Real and synthetic images to learn from", "Dashed: the ceiling.", drawings, table)
 
 
-def _changes(results: Results) -> Grid | None:
+def _changes(results: Results) -> TextTable | None:
     names = [f"{metric}_change" for metric in _SCORES]
     rows = []
-    found = results.select(_CHANGE, group="all")
-    for one in found:
-        mine = [results.select(name, subject=one.subject, arm=one.arm, group="all") for name in names]
+    changes = results.select(_CHANGE, group="all")
+    for change in changes:
+        mine = [results.select(name, subject=change.subject, arm=change.arm, group="all") for name in names]
         cells = (shown(next(iter(each))) if len(each) else "n/a" for each in mine)
-        rows.append((f"{one.subject}: {ARMS[one.arm]}", *cells, number(one.n)))
+        rows.append((f"{change.subject}: {ARMS[change.arm]}", *cells, number(change.n)))
     caption = "Change against the network trained on real images, paired on the same test patients"
     head = ("Learner and arm", *(METRICS[name].title for name in names), "n patients")
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _classes(results: Results, learners: Sequence[str]) -> Figure | None:
@@ -146,8 +152,8 @@ def _classes(results: Results, learners: Sequence[str]) -> Figure | None:
 
 
 def _groups(results: Results, learners: Sequence[str]) -> Figure | None:
-    several = Results(one for one in results.select((_CHANGE, "image_accuracy_change")) if one.group != "all")
-    metric = _CHANGE if any(one.ok for one in several.select(_CHANGE)) else "image_accuracy_change"
+    several = Results(result for result in results.select((_CHANGE, "image_accuracy_change")) if result.group != "all")
+    metric = _CHANGE if any(result.ok for result in several.select(_CHANGE)) else "image_accuracy_change"
     caption = f"{METRICS[metric].title} in each group; left: worse when learned from synthetic images."
     title = "What it costs each group of patients"
     return _changed(several, learners, metric, key="image-groups", title=title, caption=caption)
@@ -158,44 +164,44 @@ def _changed(
 ) -> Figure | None:
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = list(results.select(metric, subject=learner, arm="synthetic"))
+        changes = list(results.select(metric, subject=learner, arm="synthetic"))
         label = "synthetic-trained less real-trained"
-        drawing = figures.paired_forest(found, f"{key}{place}", title=f"{title}: {learner}", label=label)
+        drawing = figures.paired_forest(changes, f"{key}{place}", title=f"{title}: {learner}", label=label)
         drawings.append((learner, drawing))
-        rows += [(f"{learner}: {one.group}", number(one.n), shown(one)) for one in found]
+        rows += [(f"{learner}: {result.group}", number(result.n), shown(result)) for result in changes]
     drawings = [item for item in drawings if item[1]]
-    table = Grid(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
+    table = TextTable(METRICS[metric].title, ("Learner and group", "n patients", "Change"), rows)
     return Figure(key, title, caption, drawings, table) if drawings else None
 
 
-def _distances(results: Results) -> Grid | None:
+def _distances(results: Results) -> TextTable | None:
     metrics = [key for key in METRICS if key in ("fid", "kid", "mmd") or key in _AMONG]
-    found = results.select(metrics)
-    arms = sorted(arms_of(found), key=lambda arm: arm != "synthetic")
+    distances = results.select(metrics)
+    arms = sorted(arms_of(distances), key=lambda arm: arm != "synthetic")
     names = ARMS | {"real": "other real patients (chance alone)"}
     rows = []
     for metric in metrics:
-        for extractor in dict.fromkeys(one.subject for one in found.select(metric)):
-            mine = {one.arm: one for one in found.select(metric, subject=extractor)}
+        for extractor in dict.fromkeys(result.subject for result in distances.select(metric)):
+            mine = {result.arm: result for result in distances.select(metric, subject=extractor)}
             cells = (shown(mine[arm], 4) if arm in mine else "not computed" for arm in arms)
             rows.append((f"{METRICS[metric].title}: {extractor}", *cells, number(next(iter(mine.values())).n)))
     caption = (
         "Distances from images of the test patients, by what looked at the images. Features are in units of the "
         "synthetic images' spread; such numbers cannot be compared with those of another cohort or paper."
     )
-    return Grid(caption, ("Distance and extractor", *(names[arm] for arm in arms), "n"), rows) if rows else None
+    return TextTable(caption, ("Distance and extractor", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
 
 _AMONG = ("image_precision", "image_recall", "image_density", "image_coverage")
 
 
-def _consistency(results: Results) -> Grid | None:
-    found = results.select("image_consistency")
+def _consistency(results: Results) -> TextTable | None:
+    agreement = results.select("image_consistency")
     rows = []
-    for subject, group in dict.fromkeys((one.subject, one.group) for one in found):
-        mine = {one.arm: one for one in found.select(subject=subject, group=group)}
-        guessing = [one.detail["guessing"] for one in mine.values() if "guessing" in one.detail]
-        words = {one.reason for one in mine.values() if one.ok and one.reason}
+    for subject, group in dict.fromkeys((result.subject, result.group) for result in agreement):
+        mine = {result.arm: result for result in agreement.select(subject=subject, group=group)}
+        guessing = [result.detail["guessing"] for result in mine.values() if "guessing" in result.detail]
+        words = {result.reason for result in mine.values() if result.ok and result.reason}
         cells = [shown(mine[arm]) if arm in mine else "not computed" for arm in _SIDES]
         counts = [number(mine[arm].n) if arm in mine else "n/a" for arm in _SIDES]
         name = f"{subject}, mean of its values" if group == "all" else f"{subject} where {group}"
@@ -203,34 +209,36 @@ def _consistency(results: Results) -> Grid | None:
         rows.append((name, *cells, number(guessing[0]) if guessing else "", *counts, *(words or {""})))
     caption = "Do images show what their row says? Share recognised by a classifier trained on real images"
     head = ("Column", *_SIDES.values(), "Guessing", "n real", "n synthetic", "Remark")
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _by_class(results: Results, learner: str) -> Grid | None:
+def _by_class(results: Results, learner: str) -> TextTable | None:
     caption = f"{learner}: scores by class"
     return _table(results, learner, ("class_recall", "class_auroc"), ("class_recall", "class_auroc"), caption)
 
 
-def _by_group(results: Results, learner: str) -> Grid | None:
-    several = Results(one for one in results if one.group != "all")
+def _by_group(results: Results, learner: str) -> TextTable | None:
+    several = Results(result for result in results if result.group != "all")
     return _table(several, learner, _SCORES, (_SCORES[1],), f"{learner}: scores by group of patients")
 
 
-def _table(results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str) -> Grid | None:
+def _table(
+    results: Results, learner: str, metrics: Sequence[str], changes: Sequence[str], caption: str
+) -> TextTable | None:
     """Return a row per group: the scores of the arms, and their changes."""
-    found = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
-    given = ["synthetic", *([DIRECT] if len(found.select(arm=DIRECT)) else [])]
-    columns = [(metric, arm) for metric in metrics for arm in ("real", *given)]
-    columns += [(f"{metric}_change", arm) for metric in changes for arm in given]
+    scores = results.select([*metrics, *(f"{name}_change" for name in changes)], subject=learner)
+    arms = ["synthetic", *([DIRECT] if len(scores.select(arm=DIRECT)) else [])]
+    columns = [(metric, arm) for metric in metrics for arm in ("real", *arms)]
+    columns += [(f"{metric}_change", arm) for metric in changes for arm in arms]
     rows = []
-    for group in dict.fromkeys(one.group for one in found):
-        mine = {(one.metric, one.arm): one for one in found.select(group=group)}
+    for group in dict.fromkeys(result.group for result in scores):
+        mine = {(result.metric, result.arm): result for result in scores.select(group=group)}
         first = next(iter(mine.values()))
         positives = first.detail.get("positives", first.n)
         cells = (shown(mine[column]) if column in mine else "n/a" for column in columns)
         rows.append((group, number(positives), number(first.detail.get("images")), *cells))
     head = ("Group", "n patients", "images", *(_column(metric, arm) for metric, arm in columns))
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
 def _column(metric: str, arm: str) -> str:

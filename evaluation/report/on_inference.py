@@ -2,7 +2,7 @@
 
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, nothing
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["inference"]
@@ -20,15 +20,15 @@ def inference(results: Results, *, withheld: bool = True) -> Section:
             "Intervals from the cohort take its rows for patients. They leave out the noise that privacy costs, so a "
             "test in the cohort finds effects that are not there too often: do not use them."
         )
-        rows = [(one.subject, shown(one), shown(two)) for one, two in zip(real, synthetic, strict=True)]
-        table = Grid("Coefficients", ("Coefficient", "Real patients", "Synthetic (interval too narrow)"), rows)
+        rows = [(result.subject, shown(result), shown(two)) for result, two in zip(real, synthetic, strict=True)]
+        table = TextTable("Coefficients", ("Coefficient", "Real patients", "Synthetic (interval too narrow)"), rows)
         drawing = figures.coefficients(real, synthetic, "coefficients")
         caption = "Square: real patients. Circle: the cohort. Numbers enter per standard deviation of real patients."
         drawn.append(Figure("coefficients", "The same regression in both", caption, [("", drawing)], table))
     tables = []
     if agreement:
-        rows = [(one.title, shown(one), number(one.n)) for one in agreement]
-        tables.append(Grid("Agreement of the regressions", ("Metric", "Value", "n"), rows))
+        rows = [(result.title, shown(result), number(result.n)) for result in agreement]
+        tables.append(TextTable("Agreement of the regressions", ("Metric", "Value", "n"), rows))
     if not words and not tables:
         words = [nothing("no regression was named, and the schema's outcome gives none", withheld=withheld)]
     return Section("inference", "Do conclusions agree?", words, drawn, tables)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.parts import Section
-from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.results import Result, Results, Status
 
 __all__ = ["failures", "glossary", "unsupported"]
@@ -33,11 +33,11 @@ def failures(results: Results, *, withheld: bool) -> Section:
     """Return the part on what could not be computed, and on what the cohort must not be used for."""
     grouped: dict[tuple[str, str], dict[str, list[str]]] = {}
     for status, word in ((Status.FAILED, "failed"), (Status.NOT_ESTIMABLE, "not estimable")):
-        for one in results.select(status=status):
-            grouped.setdefault((_place(one), word), {}).setdefault(one.reason, []).append(one.title)
+        for result in results.select(status=status):
+            grouped.setdefault((_place(result), word), {}).setdefault(result.reason, []).append(result.title)
     rows = [(place, word, _reasons(reasons)) for (place, word), reasons in grouped.items()]
     head = ("Where", "Status", "What, and why")
-    tables = [Grid("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
+    tables = [TextTable("Numbers that are not there, and why", head, rows, wide=True)] if rows else []
     words = [] if rows or withheld else ["Every metric that was asked for has a number."]
     if withheld:
         words.append(
@@ -51,12 +51,12 @@ def _reasons(reasons: Mapping[str, list[str]]) -> str:
     return ". ".join(f"{', '.join(dict.fromkeys(titles))}: {reason}" for reason, titles in reasons.items())
 
 
-def _place(one: Result) -> str:
-    return one.group if one.group != "all" else one.subject or ARMS[one.arm]
+def _place(result: Result) -> str:
+    return result.group if result.group != "all" else result.subject or ARMS[result.arm]
 
 
-def glossary(results: Results) -> Grid:
+def glossary(results: Results) -> TextTable:
     """Return what each metric on the page says, and which way is better."""
-    used = {one.metric for one in results}
+    used = {result.metric for result in results}
     rows = [(item.title, item.about, _BETTER[item.direction]) for key, item in METRICS.items() if key in used]
-    return Grid("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)
+    return TextTable("What the metrics say", ("Metric", "What it says", "Direction"), rows, wide=True)

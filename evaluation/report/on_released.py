@@ -1,19 +1,19 @@
 """The tables of the page on counts that the budget paid for."""
 
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["released", "released_cells"]
 
 
-def released(results: Results) -> Grid | None:
+def released(results: Results) -> TextTable | None:
     """Return how far the cohort is from each released table."""
     rows = []
-    for one in results.select("released_tvd"):
-        inside = [_cells(item) for item in results.select("within_noise", subject=one.subject)]
-        alone, bound = (number(one.detail.get(key)) for key in ("noise_alone", "at_most"))
-        gap = f"{one.number:.3f}" if one.ok else shown(one)
-        rows.append((one.subject, gap, alone, bound, inside[0] if inside else "n/a"))
+    for result in results.select("released_tvd"):
+        inside = [_cells(item) for item in results.select("within_noise", subject=result.subject)]
+        alone, bound = (number(result.detail.get(key)) for key in ("noise_alone", "at_most"))
+        gap = f"{result.number:.3f}" if result.ok else shown(result)
+        rows.append((result.subject, gap, alone, bound, inside[0] if inside else "n/a"))
     caption = "The cohort against the counts that the budget paid for: post-processing, so it may be published"
     head = (
         "Table",
@@ -22,28 +22,28 @@ def released(results: Results) -> Grid | None:
         "TVD to the patients, at most",
         "Cells within noise",
     )
-    return Grid(caption, head, rows) if rows else None
+    return TextTable(caption, head, rows) if rows else None
 
 
-def _cells(one: Result) -> str:
+def _cells(result: Result) -> str:
     """Return how many cells of a released table the cohort agrees with."""
-    return f"{round(one.number * one.n)} of {one.n}" if one.ok and one.n else shown(one)
+    return f"{round(result.number * result.n)} of {result.n}" if result.ok and result.n else shown(result)
 
 
-def released_cells(results: Results) -> Grid | None:
+def released_cells(results: Results) -> TextTable | None:
     """Return the cells of all released tables with the intervals that their noise gives."""
     rows = []
-    for one in results.select("released_tvd"):
-        if not one.ok or not one.detail.get("labels"):
+    for result in results.select("released_tvd"):
+        if not result.ok or not result.detail.get("labels"):
             continue
-        detail = one.detail
+        detail = result.detail
         cells = zip(detail["labels"], detail["counts"], detail["low"], detail["high"], detail["synthetic"], strict=True)
         rows += [
-            (f"{one.subject}: {label}", f"{_rows(count)} ({_rows(low)} to {_rows(high)})", _rows(mine))
+            (f"{result.subject}: {label}", f"{_rows(count)} ({_rows(low)} to {_rows(high)})", _rows(mine))
             for label, count, low, high, mine in cells
         ]
     caption = "Released counts, with the interval of the exact count that their known noise gives"
-    return Grid(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None
+    return TextTable(caption, ("Cell", "Released count", "Synthetic, scaled to the same total"), rows) if rows else None
 
 
 def _rows(count: float) -> str:

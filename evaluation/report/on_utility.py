@@ -6,7 +6,7 @@ from typing import Any
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, by_arm, direct, kept, nothing
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Result, Results
 
 __all__ = ["utility"]
@@ -28,7 +28,7 @@ def utility(results: Results, target: str | None, about: Mapping[str, Any], *, w
         f"on the same real patients. Trained on real patients is the ceiling. {_floor(mine)} {direct(mine, about)}"
     )
     paragraphs = [words, *_impossible(mine, target)]
-    learners = list(dict.fromkeys(one.subject for one in mine if one.subject))
+    learners = list(dict.fromkeys(result.subject for result in mine if result.subject))
     drawn = kept([_arms_figure(mine), _calibration_figure(mine, learners)])
     tables = kept([_changes(mine)])
     more = kept([_scores(mine, learner) for learner in learners])
@@ -37,7 +37,7 @@ def utility(results: Results, target: str | None, about: Mapping[str, Any], *, w
 
 def _impossible(results: Results, target: str) -> list[str]:
     """Return which of the usual scores the kind of the outcome rules out."""
-    kinds = {one.detail.get("task") for one in results if one.ok}
+    kinds = {result.detail.get("task") for result in results if result.ok}
     if "numeric" in kinds:
         words = (
             f"AUROC, balanced accuracy and calibration of risks do not exist for a numeric outcome: {target} is judged "
@@ -54,8 +54,10 @@ def _impossible(results: Results, target: str) -> list[str]:
 
 
 def _rows(results: Results) -> str:
-    found = [one.detail["trained_rows"] for one in results.select(arm="synthetic") if "trained_rows" in one.detail]
-    return f" ({number(found[0])})" if found else ""
+    numbers = [
+        result.detail["trained_rows"] for result in results.select(arm="synthetic") if "trained_rows" in result.detail
+    ]
+    return f" ({number(numbers[0])})" if numbers else ""
 
 
 def _floor(results: Results) -> str:
@@ -68,58 +70,67 @@ def _floor(results: Results) -> str:
 
 
 def _ordered(results: Sequence[Result]) -> list[Result]:
-    return sorted(results, key=lambda one: list(ARMS).index(one.arm))
+    return sorted(results, key=lambda result: list(ARMS).index(result.arm))
 
 
 def _arms_figure(results: Results) -> Figure | None:
     metric = "auroc" if len(results.select("auroc")) else "r2"
     drawings, rows = [], []
-    learners = list(dict.fromkeys(one.subject for one in results.select(metric) if one.subject))
+    learners = list(dict.fromkeys(result.subject for result in results.select(metric) if result.subject))
     prevalence = list(results.select(metric, arm="prevalence"))
     for place, learner in enumerate(learners):
-        found = _ordered([*results.select(metric, subject=learner), *prevalence])
-        ends = [one for one in found if one.arm in ("real", "floor")]
+        scores = _ordered([*results.select(metric, subject=learner), *prevalence])
+        ends = [result for result in scores if result.arm in ("real", "floor")]
         title = f"{METRICS[metric].title} of {learner}, by what it was trained on"
-        drawing = figures.forest(found, f"arms{place}", title=title, label=METRICS[metric].title, lines=ends)
+        drawing = figures.forest(scores, f"arms{place}", title=title, label=METRICS[metric].title, lines=ends)
         drawings.append((learner, drawing))
-        rows += [(f"{learner}: {ARMS[one.arm]}", shown(one), number(one.n)) for one in found]
+        rows += [(f"{learner}: {ARMS[result.arm]}", shown(result), number(result.n)) for result in scores]
     if not rows:
         return None
     caption = (
         "Intervals cover the drawing of test patients (and of synthetic rows, where several cohorts were drawn), not "
         "another fit. Dashed: ceiling and floor."
     )
-    table = Grid(f"{METRICS[metric].title} by arm", ("Learner and arm", METRICS[metric].title, "n tested"), rows)
+    table = TextTable(f"{METRICS[metric].title} by arm", ("Learner and arm", METRICS[metric].title, "n tested"), rows)
     return Figure("arms", "Ceiling, cohort and floor", caption, [item for item in drawings if item[1]], table)
 
 
 def _calibration_figure(results: Results, learners: list[str]) -> Figure | None:
     drawings, rows = [], []
     for place, learner in enumerate(learners):
-        found = [
-            one for one in results.select("calibration_slope", subject=learner) if one.arm in ("real", "synthetic")
+        slopes = [
+            result
+            for result in results.select("calibration_slope", subject=learner)
+            if result.arm in ("real", "synthetic")
         ]
-        found = _ordered([one for one in found if one.ok])
-        drawings.append((learner, figures.calibration(found, f"calibration{place}", title=f"Calibration of {learner}")))
-        for one in found:
-            curve = one.detail["curve"]
+        slopes = _ordered([result for result in slopes if result.ok])
+        drawings.append(
+            (learner, figures.calibration(slopes, f"calibration{place}", title=f"Calibration of {learner}"))
+        )
+        for slope in slopes:
+            curve = slope.detail["curve"]
             triples = zip(curve["predicted"], curve["observed"], curve["n"], strict=True)
-            rows += [(f"{learner}, {one.arm}", number(p), number(o), number(n)) for p, o, n in triples]
+            rows += [(f"{learner}, {slope.arm}", number(p), number(o), number(n)) for p, o, n in triples]
     if not rows:
         return None
     head = ("Learner and arm", "Mean predicted risk", "Observed share", "n")
     caption = "Tenths of the test patients in order of predicted risk. On the dashed line risks are right."
     drawings = [item for item in drawings if item[1]]
-    return Figure("calibration", "Calibration on real patients", caption, drawings, Grid("Calibration", head, rows))
+    return Figure(
+        "calibration", "Calibration on real patients", caption, drawings, TextTable("Calibration", head, rows)
+    )
 
 
-def _changes(results: Results) -> Grid | None:
-    rows = [(f"{one.subject}: {ARMS[one.arm]}", shown(one), number(one.n)) for one in results.select("change")]
-    of = next((METRICS[one.detail["of"]].title for one in results.select("change") if one.ok), "score")
+def _changes(results: Results) -> TextTable | None:
+    rows = [
+        (f"{result.subject}: {ARMS[result.arm]}", shown(result), number(result.n))
+        for result in results.select("change")
+    ]
+    of = next((METRICS[result.detail["of"]].title for result in results.select("change") if result.ok), "score")
     caption = f"Change of {of} against the real-trained model, paired on the same test patients"
-    return Grid(caption, ("Learner and arm", "Change", "n tested"), rows) if rows else None
+    return TextTable(caption, ("Learner and arm", "Change", "n tested"), rows) if rows else None
 
 
-def _scores(results: Results, learner: str) -> Grid | None:
+def _scores(results: Results, learner: str) -> TextTable | None:
     mine = Results([*results.select(subject=learner), *results.select(arm="prevalence")])
     return by_arm(mine, _SCORES, f"All scores of {learner}")

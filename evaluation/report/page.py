@@ -17,7 +17,7 @@ from dpsynth.evaluation.report.on_utility import utility
 from dpsynth.evaluation.report.parts import own_budget
 from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
 from dpsynth.evaluation.report.signing import signable
-from dpsynth.evaluation.report.text import Grid
+from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
 from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
 
@@ -129,7 +129,7 @@ def _version() -> str:
     return version("dpsynth")
 
 
-def _power(grid: Grid | None) -> str:
+def _power(grid: TextTable | None) -> str:
     if grid is None:
         return ""
     points = [(float(a.rstrip(" %")) / 100, float(b.rstrip(" %")) / 100) for a, b in grid.rows]
@@ -141,7 +141,7 @@ def _named(evaluation: "Evaluation") -> dict[str, Any]:
 
 
 def _has_fairness(evaluation: "Evaluation") -> bool:
-    return any(one.ok for one in evaluation.results.select("group_change"))
+    return any(result.ok for result in evaluation.results.select("group_change"))
 
 
 _LEARNING = {
@@ -170,26 +170,26 @@ def _sentences(
     if copied:
         return [("It repeats real patients, so that nothing is good enough in", ["every group"])]
     learning = _LEARNING | ({Answer.UNKNOWN: _NOT_HERE} if withheld else {})
-    found = [
-        (words, _names([one for one in groups if one.learning is answer], groups, named=answer is Answer.NO))
+    sentences = [
+        (words, _names([group for group in groups if group.learning is answer], groups, named=answer is Answer.NO))
         for answer, words in learning.items()
     ]
-    missed = [one for one in groups if one.share is Answer.NO]
+    missed = [group for group in groups if group.share is Answer.NO]
     for words, larger in ((_TOO_FEW, False), (_TOO_MANY, True)):
-        found.append((words, _names([one for one in missed if one.larger is larger], groups, named=True)))
-    found += [
-        (words, _names([one for one in groups if one.share is answer], groups, named=False))
+        sentences.append((words, _names([group for group in missed if group.larger is larger], groups, named=True)))
+    sentences += [
+        (words, _names([group for group in groups if group.share is answer], groups, named=False))
         for answer, words in _SHARE.items()
     ]
-    return [(words, names) for words, names in found if names]
+    return [(words, names) for words, names in sentences if names]
 
 
 def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: bool) -> list[str]:
     """Return the names of groups; combinations by their number, unless they are to be named."""
     if chosen and len(chosen) == len(groups):
         return ["every group"]
-    names = [one.group for one in chosen if named or not one.combined]
-    many, of = sum(one.combined for one in chosen), sum(one.combined for one in groups)
+    names = [group.group for group in chosen if named or not group.combined]
+    many, of = sum(group.combined for group in chosen), sum(group.combined for group in groups)
     return names if named or not many else [*names, f"{many} of {of} combinations (see the table)"]
 
 
@@ -200,17 +200,19 @@ def _described(evaluation: "Evaluation", target: str | None) -> str:
     return f"{target} ({words})" if words else target or ""
 
 
-def _group_grid(groups: list[GroupVerdict]) -> Grid | None:
-    rows = [(one.group, str(one.learning), one.change, str(one.share), one.representation) for one in groups]
+def _group_grid(groups: list[GroupVerdict]) -> TextTable | None:
+    rows = [
+        (group.group, str(group.learning), group.change, str(group.share), group.representation) for group in groups
+    ]
     head = ("Group", "Learning holds up?", "Change", "Has its share?", "Synthetic over real share")
-    return Grid("Groups of patients, one by one", head, rows) if rows else None
+    return TextTable("Groups of patients, one by one", head, rows) if rows else None
 
 
 def document(evaluation: "Evaluation") -> dict[str, Any]:
     """Return the JSON twin of the page, in the form of `json_schema`."""
     results, margins = evaluation.results, evaluation.terms.margins
     target = evaluation.about.get("target")
-    found = {
+    page = {
         "format": FORMAT,
         "version": VERSION,
         "audience": "public" if isinstance(results, PublicResults) else "internal",
@@ -218,12 +220,12 @@ def document(evaluation: "Evaluation") -> dict[str, Any]:
         "privacy": dict(evaluation.statement),
         "margins": {key: getattr(margins, key) for key in margins.__dataclass_fields__},
         "warnings": [words for words in (repeated(results),) if words],
-        "verdicts": [vars(one) for one in verdicts(results, margins, target, withheld=_withheld(evaluation))],
-        "groups": [vars(one) for one in group_verdicts(results, margins)],
+        "verdicts": [vars(item) for item in verdicts(results, margins, target, withheld=_withheld(evaluation))],
+        "groups": [vars(item) for item in group_verdicts(results, margins)],
         "results": results.to_dicts(),
-        "annex": [vars(one) for one in _annex(evaluation)],
+        "annex": [vars(item) for item in _annex(evaluation)],
     }
-    checked: dict[str, Any] = jsonable(found)
+    checked: dict[str, Any] = jsonable(page)
     return checked
 
 

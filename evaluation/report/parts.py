@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.classifiers import ARM
-from dpsynth.evaluation.report.text import Grid, number, shown
+from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Results
 
 __all__ = ["PAID", "Figure", "Section", "arms_of", "by_arm", "direct", "kept", "nothing", "own_budget"]
@@ -38,7 +38,7 @@ class Figure:
         Unique on the page.
     title, caption : str
     drawings : list of (heading, SVG)
-    table : Grid
+    table : TextTable
     small : bool
         Whether the drawings are small and stand side by side.
     """
@@ -47,7 +47,7 @@ class Figure:
     title: str
     caption: str
     drawings: list[tuple[str, str]]
-    table: Grid
+    table: TextTable
     small: bool = False
 
 
@@ -61,9 +61,9 @@ class Section:
     words : list of str
         Paragraphs.
     figures : list of Figure
-    tables : list of Grid
+    tables : list of TextTable
         Tables that stand open.
-    more : list of Grid
+    more : list of TextTable
         Tables that are folded away.
     """
 
@@ -71,14 +71,14 @@ class Section:
     title: str
     words: list[str] = field(default_factory=list)
     figures: list[Figure] = field(default_factory=list)
-    tables: list[Grid] = field(default_factory=list)
-    more: list[Grid] = field(default_factory=list)
+    tables: list[TextTable] = field(default_factory=list)
+    more: list[TextTable] = field(default_factory=list)
 
 
 def arms_of(results: Results) -> list[str]:
     """Return the arms of these results in the catalogue's order."""
-    found = {one.arm for one in results}
-    return [arm for arm in ARMS if arm in found]
+    present = {result.arm for result in results}
+    return [arm for arm in ARMS if arm in present]
 
 
 def by_arm(
@@ -89,17 +89,17 @@ def by_arm(
     *,
     absent: str = "not computed",
     first: Sequence[str] = (),
-) -> Grid | None:
+) -> TextTable | None:
     """Return a table with a row per metric and a column per arm, those of `first` before the others."""
-    found = results.select([metric for metric in metrics if metric in METRICS])
-    arms = sorted(arms_of(found), key=lambda arm: arm not in first)
+    scores = results.select([metric for metric in metrics if metric in METRICS])
+    arms = sorted(arms_of(scores), key=lambda arm: arm not in first)
     rows = []
     for metric in metrics:
-        mine = {one.arm: shown(one) for one in found.select(metric)}
+        mine = {result.arm: shown(result) for result in scores.select(metric)}
         if mine:
-            n = next((one.n for one in found.select(metric) if one.n is not None), None)
+            n = next((result.n for result in scores.select(metric) if result.n is not None), None)
             rows.append((METRICS[metric].title, *(mine.get(arm, absent) for arm in arms), number(n)))
-    return Grid(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
+    return TextTable(caption, ("Metric", *(names[arm] for arm in arms), "n"), rows) if rows else None
 
 
 T = TypeVar("T")
@@ -123,13 +123,17 @@ def direct(results: Results, about: Mapping[str, Any]) -> str:
 
 def own_budget(about: Mapping[str, Any]) -> str:
     """Return what DP classifiers spent on the patients, beside what the cohort spent; empty where it is unknown."""
-    given = [one for one in about.get("classifiers", ()) if "epsilon" in one and "delta" in one]
-    if not given:
+    budgeted = [
+        classifier for classifier in about.get("classifiers", ()) if "epsilon" in classifier and "delta" in classifier
+    ]
+    if not budgeted:
         return ""
     if about.get("real_data") == "public":
         return "It was trained on public patients: no budget was spent on it."
-    budgets = "; ".join(dict.fromkeys(f"epsilon {one['epsilon']:g}, delta {one['delta']:g}" for one in given))
-    each = "It" if len(given) == 1 else f"Each of {len(given)} such classifiers"
+    budgets = "; ".join(
+        dict.fromkeys(f"epsilon {classifier['epsilon']:g}, delta {classifier['delta']:g}" for classifier in budgeted)
+    )
+    each = "It" if len(budgeted) == 1 else f"Each of {len(budgeted)} such classifiers"
     return (
         f"{each} spent a budget of its own ({budgets}), which the cohort's epsilon does not cover; the ledger of the "
         "patients adds up what was spent."

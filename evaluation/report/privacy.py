@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dpsynth.evaluation.report.text import Grid, number, percent
+from dpsynth.evaluation.report.text import TextTable, number, percent
 from dpsynth.privacy.statement import discovered_in_words, unit_in_words
 
 __all__ = ["Privacy", "ledger_grid", "ledger_summary", "posterior", "privacy"]
@@ -16,7 +16,7 @@ PRIORS = (0.01, 0.1, 0.5)
 
 @dataclass(frozen=True)
 class Privacy:
-    """What the page says about privacy.
+    """The tables and figures of the page's section on privacy.
 
     Parameters
     ----------
@@ -26,7 +26,7 @@ class Privacy:
         Where the release protects nobody, why.
     words : list of str
         Paragraphs.
-    facts, gains, power : Grid or None
+    facts, gains, power : TextTable or None
         The terms of the guarantee; what an attacker may come to believe; what an attacker finds at a false alarm rate.
     not_protected : list of str
     """
@@ -34,9 +34,9 @@ class Privacy:
     stated: bool
     warning: str
     words: list[str]
-    facts: Grid | None
-    gains: Grid | None
-    power: Grid | None
+    facts: TextTable | None
+    gains: TextTable | None
+    power: TextTable | None
     not_protected: list[str]
 
 
@@ -122,7 +122,7 @@ def _one_in(probability: float) -> str:
     return f"one in {1 / probability:,.0f}" if 0 < probability < 1 else "none"
 
 
-def _facts(statement: Statement) -> Grid:
+def _facts(statement: Statement) -> TextTable:
     accountant = statement.get("accountant") or {}
     earlier = statement.get("earlier_releases") or {}
     model = statement.get("model") or {}
@@ -146,7 +146,7 @@ def _facts(statement: Statement) -> Grid:
         *(("warning", str(warning)) for warning in statement.get("warnings", ())),
         ("versions", ", ".join(f"{name} {version}" for name, version in libraries.items()) or "unknown"),
     ]
-    return Grid("The terms of the guarantee", ("", "As stated"), rows, wide=True)
+    return TextTable("The terms of the guarantee", ("", "As stated"), rows, wide=True)
 
 
 def _maybe(value: Any) -> str:
@@ -167,13 +167,13 @@ def _earlier(earlier: Mapping[str, Any]) -> str:
     return f"{earlier['runs']}, together {spent}{note}"
 
 
-def _gains(epsilon: float) -> Grid:
+def _gains(epsilon: float) -> TextTable:
     rows = [(percent(prior, 0), percent(posterior(prior, epsilon))) for prior in PRIORS]
     head = ("Believed before seeing the release", "Believed after it, at most")
-    return Grid("How sure somebody can become that one given patient is in the data", head, rows)
+    return TextTable("How sure somebody can become that one given patient is in the data", head, rows)
 
 
-def _power(points: Any) -> Grid | None:
+def _power(points: Any) -> TextTable | None:
     """Return how many members an attacker finds at most, for shares of wrongly accused others."""
     if not isinstance(points, list):
         return None
@@ -183,10 +183,10 @@ def _power(points: Any) -> Grid | None:
         if alarm is not None and missed is not None:
             rows.append((percent(alarm, 2), percent(1 - missed, 2)))
     head = ("Wrongly taken for patients", "Rightly taken for patients, at most")
-    return Grid("The best possible membership test", head, rows) if rows else None
+    return TextTable("The best possible membership test", head, rows) if rows else None
 
 
-def ledger_grid(statement: Statement) -> Grid | None:
+def ledger_grid(statement: Statement) -> TextTable | None:
     """Return every question that was asked of the private data, those of one kind and price in one row."""
     events = statement.get("events")
     if not isinstance(events, list) or not events:
@@ -203,10 +203,10 @@ def ledger_grid(statement: Statement) -> Grid | None:
         what = "; ".join(f"{columns} ({times} times)" if times != "1" else columns for columns, times in asked)
         rows.append((f"{kind} of {what}" if what else kind, noise, sensitivity, scale, str(len(asked)), rho))
     head = ("Questions", "Noise", "Sensitivity", "Scale", "How many", "Price each (rho)")
-    return Grid("Everything that was asked of the private data", head, rows, wide=True)
+    return TextTable("Everything that was asked of the private data", head, rows, wide=True)
 
 
-def ledger_summary(statement: Statement) -> Grid | None:
+def ledger_summary(statement: Statement) -> TextTable | None:
     """Return how many questions of each kind were asked, and their price together."""
     events = statement.get("events")
     if not isinstance(events, list) or not events:
@@ -221,4 +221,4 @@ def ledger_summary(statement: Statement) -> Grid | None:
     if len(rows) > 1:
         count, price = (sum(side) for side in zip(*sums.values(), strict=True))
         rows.append(("all", number(count), f"{price:.4g}"))
-    return Grid("Questions by kind of noise", ("Noise", "Questions", "Price together (rho)"), rows)
+    return TextTable("Questions by kind of noise", ("Noise", "Questions", "Price together (rho)"), rows)

@@ -5,44 +5,44 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpsynth.evaluation.report.text import number
-from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, Verdict
+from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, UseVerdict
 from dpsynth.evaluation.results import PublicResults, Results
 
 __all__ = ["signable"]
 
 
 def signable(
-    verdicts: Sequence[Verdict], groups: Sequence[GroupVerdict], statement: Mapping[str, Any], results: Results
+    verdicts: Sequence[UseVerdict], groups: Sequence[GroupVerdict], statement: Mapping[str, Any], results: Results
 ) -> list[tuple[str, list[str]]]:
     """Return headings, each with its sentences; a heading without sentences is left out.
 
     Parameters
     ----------
-    verdicts : sequence of Verdict
+    verdicts : sequence of UseVerdict
     groups : sequence of GroupVerdict
     statement : mapping
         ``privacy.json``; empty where there is none.
     results : Results
         The page's; public ones make a page that can be published.
     """
-    said = {answer: [one for one in verdicts if one.answer is answer] for answer in Answer}
-    yes = [f"Good enough for: {one.use}." for one in said[Answer.YES]] + _models(groups, (Answer.YES,))
-    no = [*_not_stated(statement), *(f"{one.use}." for one in said[Answer.NO]), *_models(groups, (Answer.NO,))]
-    unchecked = [f"{one.use}. {one.finding}" for one in said[Answer.NOTHING_CHECKED]]
+    said = {answer: [verdict for verdict in verdicts if verdict.answer is answer] for answer in Answer}
+    yes = [f"Good enough for: {verdict.use}." for verdict in said[Answer.YES]] + _models(groups, (Answer.YES,))
+    no = [*_not_stated(statement), *(f"{verdict.use}." for verdict in said[Answer.NO]), *_models(groups, (Answer.NO,))]
+    unchecked = [f"{verdict.use}. {verdict.finding}" for verdict in said[Answer.NOTHING_CHECKED]]
     unclear = (Answer.NOT_SHOWN, Answer.UNKNOWN)
-    still = [f"{one.use}." for answer in unclear for one in said[answer]] + _models(groups, unclear)
-    found = [
+    still = [f"{verdict.use}." for answer in unclear for verdict in said[answer]] + _models(groups, unclear)
+    paragraphs = [
         ("Can be signed", [*_private(statement), *yes]),
         ("Cannot be signed: the numbers, or the nature of the rows, are against it", no),
         ("Nothing was checked: no evidence for or against", unchecked),
         ("Left open: needs other evidence", [*still, *_beyond(results)]),
     ]
-    return [(words, sentences) for words, sentences in found if sentences]
+    return [(words, sentences) for words, sentences in paragraphs if sentences]
 
 
 def _models(groups: Sequence[GroupVerdict], answers: Sequence[Answer]) -> list[str]:
     """Return that models hold up in the groups with one of these answers."""
-    names = [one.group for one in groups if one.learning in answers]
+    names = [group.group for group in groups if group.learning in answers]
     every = "every group" if len(names) == len(groups) else "; ".join(names)
     return [f"That models learned from the cohort hold up in: {every}."] if names else []
 
@@ -73,11 +73,11 @@ def _beyond(results: Results) -> list[str]:
         "That the data were collected lawfully, that all earlier releases are in the ledger, and that the schema was "
         "written without looking at the data: ask the publisher."
     )
-    found = [
+    sentences = [
         "That the software does what its privacy statement says: ask for its audit.",
         people,
         "That another fit would do as well: no interval covers it.",
     ]
     if isinstance(results, PublicResults):
-        found.append("Everything that needs real patients: ask the publisher for the internal report.")
-    return found
+        sentences.append("Everything that needs real patients: ask the publisher for the internal report.")
+    return sentences

@@ -6,7 +6,7 @@ from dpsynth.evaluation.catalogue import SHORT
 from dpsynth.evaluation.report.page import environment, style
 from dpsynth.evaluation.report.parts import Figure
 from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
-from dpsynth.evaluation.report.text import Grid, number
+from dpsynth.evaluation.report.text import TextTable, number
 from dpsynth.evaluation.sweep import MEASURES
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def _figure(table: "pd.DataFrame", measure: str, title: str) -> Figure:
     lines = {arm: table[table.measure == f"{measure}:{arm}"] for arm in LINES}
     mine = table[table.measure == measure]
     rows = _rows(mine, "") + [row for arm, part in lines.items() for row in _rows(part, f"{SHORT[arm]}, ")]
-    grid = Grid(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
+    grid = TextTable(title, ("Model and epsilon", "Mean over seeds", "Least to greatest (seeds)"), rows)
     caption = (
         "Points: mean over seeds. Bars: least to greatest. Dashed: real patients (or 0, no change), and the floor if "
         "there is one; dotted: a DP classifier trained on the real patients at the same epsilon, if there is one."

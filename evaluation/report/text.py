@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 from dpsynth.evaluation.results import Interval, Result, Status
 
-__all__ = ["Grid", "number", "percent", "short", "shown", "with_interval"]
+__all__ = ["TextTable", "number", "percent", "short", "shown", "with_interval"]
 
 
 @dataclass(frozen=True)
-class Grid:
-    """A table.
+class TextTable:
+    """A table of texts, with a caption and the names of its columns.
 
     Parameters
     ----------

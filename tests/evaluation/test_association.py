@@ -3,7 +3,7 @@ import pytest
 from scipy import stats
 
 from dpsynth.evaluation.association import association_error, associations, cramers_v, frequent, spearman
-from dpsynth.evaluation.bins import Bins
+from dpsynth.evaluation.bins import JudgingBins
 from dpsynth.evaluation.jackknife import GROUPS
 
 from .helpers import categories
@@ -63,7 +63,7 @@ def test_spearman_from_counts_is_scipys_on_the_codes() -> None:
 def test_associations_leave_out_each_group_and_unordered_columns() -> None:
     """The first value is that of the whole cohort; rank correlations are for ordered columns only."""
     x, y = table(2)
-    data = Bins("public", {}).apply(categories(x=x, y=y, z=x))
+    data = JudgingBins("public", {}).apply(categories(x=x, y=y, z=x))
     found = associations(data, [("x", "y"), ("x", "z")], {"x": 4, "y": 3}, frequent(data))
     assert found.v.shape == (2, GROUPS + 1)
     assert found.rho[0, 0] == pytest.approx(stats.spearmanr(x, y).statistic)
@@ -76,7 +76,7 @@ def test_rank_correlation_leaves_out_missing_values() -> None:
     x, y = table(3)
     x = x.copy()
     x[:50] = -1
-    data = Bins("public", {}).apply(categories(x=x, y=y))
+    data = JudgingBins("public", {}).apply(categories(x=x, y=y))
     found = associations(data, [("x", "y")], {"x": 4, "y": 3}, frequent(data))
     assert found.rho[0, 0] == pytest.approx(stats.spearmanr(x[50:], y[50:]).statistic)
 
@@ -96,7 +96,7 @@ def test_one_patient_who_misses_two_values_makes_no_association() -> None:
     rng = np.random.default_rng(4)
     x, y = rng.integers(0, 2, 1000), rng.integers(0, 2, 1000)
     x[0] = y[0] = -1
-    data = Bins("public", {}).apply(categories(x=x, y=y))
+    data = JudgingBins("public", {}).apply(categories(x=x, y=y))
     every = {name: np.arange(3) for name in "xy"}
     assert associations(data, [("x", "y")], {}, every).v[0, 0] > 0.5
     assert associations(data, [("x", "y")], {}, frequent(data)).v[0, 0] < 0.1

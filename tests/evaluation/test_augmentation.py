@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.augmentation import ARMS, REAL, Drawn, Exam, arms_of, augmentation, binary_task, smote
+from dpsynth.evaluation.augmentation import (
+    ARMS,
+    REAL,
+    AugmentationExam,
+    Drawn,
+    arms_of,
+    augmentation,
+    binary_task,
+    smote,
+)
 from dpsynth.evaluation.learners import fit_predict
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.results import Disclosure
@@ -107,8 +116,8 @@ def test_every_arm_has_its_rows() -> None:
     assert repeated["group"].values[len(TRAIN) :].min() == 1
 
 
-def _exam(inside: Any = None) -> Exam:
-    return Exam(TASK, TEST, _inside(TEST) if inside is None else inside, "black", Protocol(draws=200))
+def _exam(inside: Any = None) -> AugmentationExam:
+    return AugmentationExam(TASK, TEST, _inside(TEST) if inside is None else inside, "black", Protocol(draws=200))
 
 
 def _silent(_phase: str, _share: float) -> None:
@@ -148,8 +157,8 @@ def test_too_few_test_patients() -> None:
     inside[:5] = True
     trainings = [arms_of(TRAIN, _inside(TRAIN), _drawn(5, 2), TASK, np.random.default_rng(0))]
     found = augmentation(trainings, _exam(inside), _silent)
-    assert all(not one.ok and "needs 10" in one.reason for one in found.select(group="black"))
-    assert all(one.ok for one in found.select("group_auroc", group="others"))
+    assert all(not result.ok and "needs 10" in result.reason for result in found.select(group="black"))
+    assert all(result.ok for result in found.select("group_auroc", group="others"))
 
 
 def test_a_group_without_training_patients() -> None:

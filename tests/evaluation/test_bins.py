@@ -1,6 +1,6 @@
 import numpy as np
 
-from dpsynth.evaluation.bins import CELLS, MOST, Bins, public_edges, quantile_edges
+from dpsynth.evaluation.bins import CELLS, MOST, JudgingBins, public_edges, quantile_edges
 from dpsynth.evaluation.table import Table, Variable, tables
 
 from .helpers import categories, cohort, frame, numbers, ward
@@ -8,7 +8,7 @@ from .helpers import categories, cohort, frame, numbers, ward
 
 def test_public_edges_do_not_look_at_the_values() -> None:
     """Two cohorts of one schema have the same public cells."""
-    one, two = (Bins.of(tables({"x": ward(seed=seed)})["x"], "public") for seed in (0, 1))
+    one, two = (JudgingBins.of(tables({"x": ward(seed=seed)})["x"], "public") for seed in (0, 1))
     assert {name: edges.tolist() for name, edges in one.edges.items()} == {
         name: edges.tolist() for name, edges in two.edges.items()
     }
@@ -26,14 +26,14 @@ def test_a_cut_point_belongs_to_the_upper_cell() -> None:
     """A patient of exactly 65 is not among those below 65."""
     variable = Variable("age", np.array([64.0, 65.0]), low=0, high=100, cuts=(65.0,))
     table = Table({"age": variable}, np.arange(2))
-    codes = Bins("public", {"age": np.array([65.0])}).apply(table).codes["age"]
+    codes = JudgingBins("public", {"age": np.array([65.0])}).apply(table).codes["age"]
     assert codes.tolist() == [0, 1]
 
 
 def test_few_integers_have_a_cell_each() -> None:
     """A count from 0 to 5 is not blurred."""
     variable = Variable("n", np.array([0.0, 3.0, 5.0]), low=0, high=5, whole=True)
-    codes = Bins.of(Table({"n": variable}, np.arange(3)), "public").apply(Table({"n": variable}, np.arange(3)))
+    codes = JudgingBins.of(Table({"n": variable}, np.arange(3)), "public").apply(Table({"n": variable}, np.arange(3)))
     assert codes.codes["n"].tolist() == [0, 3, 5]
     assert codes.sizes["n"] == 7
 
@@ -48,7 +48,7 @@ def test_quantile_cells_hold_equal_shares_where_values_are_not_tied() -> None:
     """800 different values fall into eight cells of a hundred."""
     values = np.random.default_rng(0).permutation(800) / 800
     table = numbers(x=values)
-    codes = Bins.of(table, "quantile").apply(table).codes["x"]
+    codes = JudgingBins.of(table, "quantile").apply(table).codes["x"]
     assert np.bincount(codes).tolist() == [100] * 8
 
 
@@ -65,7 +65,7 @@ def test_missing_and_special_values_have_cells_of_their_own() -> None:
     """Neither moves the quantiles of what was measured."""
     variable = Variable("x", np.array([0.0, np.nan, 1, 2, 3, 4]), special=(0.0,))
     table = Table({"x": variable}, np.arange(6))
-    rule = Bins.of(table, "quantile")
+    rule = JudgingBins.of(table, "quantile")
     found = rule.apply(table)
     assert found.codes["x"].tolist() == [4, 5, 0, 1, 2, 3]
     assert rule.labels(variable)[-2:] == ["= 0", "missing"]
@@ -75,7 +75,7 @@ def test_missing_and_special_values_have_cells_of_their_own() -> None:
 def test_a_wide_list_of_categories_is_merged_by_a_public_rule() -> None:
     """10,000 categories become 64 runs of neighbours in the schema's order, missing apart."""
     table = categories(x=np.concatenate([np.arange(10_000), [-1]]))
-    rule = Bins.of(table, "public")
+    rule = JudgingBins.of(table, "public")
     found = rule.apply(table)
     assert found.sizes["x"] == MOST + 1
     assert np.all(np.diff(found.codes["x"]) >= 0)

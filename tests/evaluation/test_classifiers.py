@@ -11,7 +11,7 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation import Classifier, Evaluation, evaluate
 from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.results import Disclosure
-from dpsynth.evaluation.sweep import Run
+from dpsynth.evaluation.sweep import SweepRun
 
 from .helpers import ward
 
@@ -55,7 +55,9 @@ def test_a_classifier_is_an_arm_on_the_same_test_patients(by_age: Evaluation) ->
 def test_a_classifier_changes_nothing_for_the_other_arms(by_age: Evaluation) -> None:
     """Every other result is what it is without it."""
     without = judged()
-    assert [one.to_dict() for one in by_age if one.arm != "dp_classifier"] == [one.to_dict() for one in without]
+    assert [result.to_dict() for result in by_age if result.arm != "dp_classifier"] == [
+        one.to_dict() for one in without
+    ]
 
 
 def test_the_page_shows_the_classifier_and_says_where_there_is_none(by_age: Evaluation, private: Evaluation) -> None:
@@ -120,5 +122,5 @@ def test_an_unknown_learner_is_refused() -> None:
 def test_a_sweep_follows_the_classifier() -> None:
     """Its score is a measure of its own beside ceiling and floor."""
     results = follow(REAL, TRAIN, ward(300, 3, synthetic=True), classifiers=[Classifier(ages)])
-    measures = Run("prism", 1.0, 0, results).measures()
+    measures = SweepRun("prism", 1.0, 0, results).measures()
     assert measures["auroc:dp_classifier"] == results.one("auroc", arm="dp_classifier").number

@@ -56,10 +56,14 @@ def test_a_column_without_any_value_is_left_out_and_named() -> None:
 def test_no_numeric_column_is_not_estimable() -> None:
     """Not 0: there is nothing to measure."""
     table = categories(x=[0, 1] * 20)
-    assert {one.status for one in number_results(table, {"synthetic": [table]}, Protocol())} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in number_results(table, {"synthetic": [table]}, Protocol())} == {
+        Status.NOT_ESTIMABLE
+    }
 
 
 def test_nothing_missing_is_not_estimable() -> None:
     """Patterns of missing values of a complete cohort say nothing."""
     table = numbers(x=np.linspace(0, 1, 30))
-    assert {one.status for one in missing_results(table, {"synthetic": [table]}, Protocol())} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in missing_results(table, {"synthetic": [table]}, Protocol())} == {
+        Status.NOT_ESTIMABLE
+    }

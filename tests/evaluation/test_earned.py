@@ -120,7 +120,7 @@ VACUOUS: dict[str, tuple[str, list[Result], Answer]] = {
 def test_nothing_tested_is_never_a_yes(use: str, items: list[Result], answer: Answer) -> None:
     """And is not signed as good enough either."""
     found = verdicts(Results(items), Margins(), "died", withheld=False)
-    one = next(one for one in found if one.use.startswith(use))
+    one = next(verdict for verdict in found if verdict.use.startswith(use))
     if "one learner failed" not in str(items) and not any(item.reason == "stopped" for item in items):
         assert one.answer is answer, one
     assert one.answer is not Answer.YES
@@ -143,14 +143,14 @@ def test_the_same_uses_can_be_earned() -> None:
         score("order_difference_excess", -0.01, 0.02),
     ]
     found = verdicts(Results(items), Margins(), "died", withheld=False)
-    assert {one.answer for one in found[:7]} == {Answer.YES}
-    assert [one.use for one in found[7:] if one.answer is not Answer.NO] == ["Use in groups of patients"]
+    assert {verdict.answer for verdict in found[:7]} == {Answer.YES}
+    assert [verdict.use for verdict in found[7:] if verdict.answer is not Answer.NO] == ["Use in groups of patients"]
 
 
 def test_no_outcome_is_nothing_checked() -> None:
     """The use is named all the same, so that nobody takes its absence for a pass."""
     found = verdicts(Results([kept()]), Margins(), None, withheld=False)
-    assert next(one for one in found if one.use.startswith("Developing")).answer is Answer.NOTHING_CHECKED
+    assert next(verdict for verdict in found if verdict.use.startswith("Developing")).answer is Answer.NOTHING_CHECKED
 
 
 GROUP_CASES: dict[str, tuple[tuple[float, float], tuple[float, float], tuple[float, float], Answer]] = {
@@ -250,4 +250,4 @@ def test_the_table_of_cases_is_long_enough() -> None:
     uses: set[str] = {use for use, _, _ in VACUOUS.values()}
     named: Callable[[str], bool] = lambda use: any(use.startswith(start) for start in uses)  # noqa: E731
     found = verdicts(Results([kept()]), Margins(), "died", withheld=False)
-    assert all(named(one.use) for one in found[:-2])
+    assert all(named(verdict.use) for verdict in found[:-2])

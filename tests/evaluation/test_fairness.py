@@ -234,7 +234,7 @@ def test_shares_of_the_synthetic_cohort_are_public() -> None:
     """They touch nothing else."""
     table = categories(g=[0, 0, 1, 0])
     found = synthetic_shares(table, [grouping(table, "g")])
-    assert [(one.group, one.number, one.disclosure) for one in found] == [
+    assert [(result.group, result.number, result.disclosure) for result in found] == [
         ("g=g0", 0.75, Disclosure.PUBLIC),
         ("g=g1", 0.25, Disclosure.PUBLIC),
     ]
@@ -251,9 +251,9 @@ def test_shares_against_released_counts_know_the_noise_and_are_public() -> None:
         noisy = np.round(exact + rng.normal(0, 8, 3))
         table = ReleasedCounts(("race",), noisy, 8.0, mine, ("race0", "race1", "race2"))
         found = Results(released_shares([table], [groups], TERMS))
-        assert [one.group for one in found] == ["race=race0", "race=race1", "race=race2"]
-        assert all(one.disclosure is Disclosure.PUBLIC for one in found)
-        ends = [one.interval for one in found]
+        assert [result.group for result in found] == ["race=race0", "race=race1", "race=race2"]
+        assert all(result.disclosure is Disclosure.PUBLIC for result in found)
+        ends = [result.interval for result in found]
         held += [end is not None and end.low <= value <= end.high for end, value in zip(ends, truth, strict=True)]
     assert (held / 300 >= 0.89).all()
 
@@ -317,9 +317,9 @@ def test_a_group_of_one_class_is_not_called_good_for_guessing_it() -> None:
     results = Results([*group_results(judge(grouping(table, "sex"), trained, exam, "gb"))])
     for one in results.select("group_accuracy"):
         assert one.number > 0.9
-    estimable = [one for one in results.select("group_auroc") if one.ok]
+    estimable = [result for result in results.select("group_auroc") if result.ok]
     assert estimable
-    assert all(one.number == 0.5 for one in estimable)
+    assert all(result.number == 0.5 for result in estimable)
 
 
 def test_the_slope_is_that_of_least_squares() -> None:

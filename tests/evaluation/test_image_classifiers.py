@@ -89,7 +89,7 @@ def test_scores_are_those_of_scikit_learn(direct: Evaluation) -> None:
 def test_changes_are_paired_with_the_learner_it_stands_beside(direct: Evaluation) -> None:
     """Against the real-trained MLP, not the CNN; intervals, sizes and the class of disclosure are as for other arms."""
     mine = direct.results.select(arm="dp_classifier")
-    assert {one.subject for one in mine} == {MLP}
+    assert {result.subject for result in mine} == {MLP}
     real = direct.results.one("image_balanced_accuracy", arm="real", subject=MLP, group="all")
     score = mine.one("image_balanced_accuracy", group="all")
     change = mine.one("image_balanced_accuracy_change", group="all")
@@ -102,7 +102,7 @@ def test_changes_are_paired_with_the_learner_it_stands_beside(direct: Evaluation
     assert paired < 1.2 * apart
     assert score.n == real.n
     assert score.detail["trained_images"] == 150
-    assert {one.disclosure for one in mine} == {Disclosure.INTERNAL}
+    assert {result.disclosure for result in mine} == {Disclosure.INTERNAL}
     assert not len(direct.public().results.select(arm="dp_classifier"))
 
 
@@ -120,8 +120,8 @@ def test_the_ceiling_s_twin_has_no_change(gallery: Gallery) -> None:
     assert change.interval is not None
     assert (change.number, change.interval.low, change.interval.high) == (0, 0, 0)
     assert mine.one("image_auroc").number == with_twin.one("image_auroc", arm="real", subject=CNN, group="all").number
-    assert {one.disclosure for one in mine} == {Disclosure.PUBLIC}
-    others = [one.to_dict() for one in with_twin if one.arm != "dp_classifier"]
+    assert {result.disclosure for result in mine} == {Disclosure.PUBLIC}
+    others = [result.to_dict() for result in with_twin if result.arm != "dp_classifier"]
     assert others == [one.to_dict() for one in learned_results(gallery, [])]
 
 
@@ -166,7 +166,7 @@ def test_page_and_json_show_the_arm_and_its_budget(direct: Evaluation, page: str
 def test_the_page_says_where_there_is_none(direct: Evaluation) -> None:
     """Without a classifier it says that this yardstick is missing, and nothing of a budget."""
     about = {name: given for name, given in direct.about.items() if name != "classifiers"}
-    others = Results(one for one in direct if one.arm != "dp_classifier")
+    others = Results(result for result in direct if result.arm != "dp_classifier")
     part = images(others, "finding", about)
     assert any("the yardstick for whether synthesis is worth it, was not given" in words for words in part.words)
     shown = [str(grid) for grid in (*part.tables, *part.more, *(figure.table for figure in part.figures))]

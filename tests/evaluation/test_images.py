@@ -115,21 +115,23 @@ class Brightness:
 def test_what_an_evaluation_of_images_holds(judged: Evaluation) -> None:
     """Every metric of images is there with a number, for both learners and for each extractor."""
     found = judged.results.select(section="images")
-    assert all(one.ok for one in found)
-    assert {one.subject for one in found.select(OVERALL)} == {CNN, MLP}
+    assert all(result.ok for result in found)
+    assert {result.subject for result in found.select(OVERALL)} == {CNN, MLP}
     wanted = {"fid", "kid", "mmd", "image_precision", "image_recall", "image_density", "image_coverage"}
     wanted |= {"image_consistency", "image_samples", "class_recall", "class_auroc", "class_recall_change", *OVERALL}
     wanted |= {f"{metric}_change" for metric in OVERALL}
-    assert wanted <= {one.metric for one in found}
-    assert {one.group for one in found.select("image_accuracy")} == {"all", "sex=f", "sex=m"}
-    assert {one.group for one in found.select("class_recall")} == {
+    assert wanted <= {result.metric for result in found}
+    assert {result.group for result in found.select("image_accuracy")} == {"all", "sex=f", "sex=m"}
+    assert {result.group for result in found.select("class_recall")} == {
         f"finding={name}" for name in ("none", "nodule", "mass")
     }
 
 
 def test_arms_have_the_same_number_of_images(judged: Evaluation) -> None:
     """The larger cohort is cut, by patient, to about the size of the smaller one."""
-    trained = {one.arm: one.detail["trained_images"] for one in judged.results.select("image_accuracy", group="all")}
+    trained = {
+        result.arm: result.detail["trained_images"] for result in judged.results.select("image_accuracy", group="all")
+    }
     assert trained == {"real": 160, "synthetic": 160}
 
 
@@ -137,7 +139,7 @@ def test_what_can_be_seen_is_learned(judged: Evaluation) -> None:
     """Both learners find a bright corner, and learn less from noisier images."""
     for learner in (CNN, MLP):
         assert judged.results.one("image_accuracy", arm="real", group="all", subject=learner).number > 0.9
-    distance = {one.arm: one.number for one in judged.results.select("fid", subject=ENCODER)}
+    distance = {result.arm: result.number for result in judged.results.select("fid", subject=ENCODER)}
     assert distance["synthetic"] > 3 * distance["real"]
 
 
@@ -234,7 +236,7 @@ def test_scores_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> No
         assert found.one(metric, arm="real", group="all").number == pytest.approx(value)
         assert found.one(f"{metric}_change", group="all").number == 0
     recalls = recall_score(truth, guesses, average=None)
-    assert [one.number for one in found.select("class_recall", arm="real")] == pytest.approx(list(recalls))
+    assert [result.number for result in found.select("class_recall", arm="real")] == pytest.approx(list(recalls))
     assert found.one("class_auroc", arm="real", group="finding=mass").number == pytest.approx(
         roc_auc_score(truth == 2, scores[:, 2])
     )
@@ -305,8 +307,8 @@ def test_without_torch_the_pixels_are_still_judged(monkeypatch: pytest.MonkeyPat
     assert "needs the package torch" in none.reason
     assert found.one("image_auroc", arm="synthetic", group="all", subject=MLP).ok
     assert "needs the package torch" in found.one("fid", subject=ENCODER).reason
-    assert all(one.ok for one in found.select(("fid", "kid", "mmd"), subject=RANDOM))
-    assert all(one.ok for one in found.select("image_consistency"))
+    assert all(result.ok for result in found.select(("fid", "kid", "mmd"), subject=RANDOM))
+    assert all(result.ok for result in found.select("image_consistency"))
 
 
 def test_images_that_do_not_belong_to_their_row_are_found_out() -> None:
@@ -314,7 +316,7 @@ def test_images_that_do_not_belong_to_their_row_are_found_out() -> None:
     test, train = scans(150, 1), scans(150, 2)
     for shuffled in (False, True):
         found = evaluate(test, scans(150, 3, shuffled=shuffled, synthetic=True), real_train=train).results
-        mine = {one.arm: one for one in found.select("image_consistency", subject="finding", group="all")}
+        mine = {result.arm: result for result in found.select("image_consistency", subject="finding", group="all")}
         there = mine["trained_real_tested_synthetic"]
         assert mine["real"].number > 0.9
         assert there.detail["guessing"] == pytest.approx(1 / 3)
@@ -423,8 +425,8 @@ def test_random_convolutions_are_what_they_say() -> None:
 
 def test_two_real_halves_are_the_floor(judged: Evaluation) -> None:
     """Every distance of the synthetic images stands beside that of other real images, and is above it here."""
-    for metric, subject in {(one.metric, one.subject) for one in judged.results.select(("fid", "kid", "mmd"))}:
-        found = {one.arm: one for one in judged.results.select(metric, subject=subject)}
+    for metric, subject in {(result.metric, result.subject) for result in judged.results.select(("fid", "kid", "mmd"))}:
+        found = {result.arm: result for result in judged.results.select(metric, subject=subject)}
         assert found["synthetic"].number > 2 * found["real"].number
         if metric == "mmd":  # of 150 images the other intervals are wide
             assert found["synthetic"].interval is not None
@@ -434,7 +436,7 @@ def test_two_real_halves_are_the_floor(judged: Evaluation) -> None:
 def test_only_samples_may_be_published(judged: Evaluation) -> None:
     """All that touched real images is internal; of public patients all may be published."""
     public = judged.public().results.select(section="images")
-    assert {one.metric for one in public} == {"image_samples"}
+    assert {result.metric for result in public} == {"image_samples"}
     internal = judged.results.select(section="images", disclosure=Disclosure.INTERNAL)
     assert len(public) + len(internal) == len(judged.results.select(section="images"))
 
@@ -470,7 +472,7 @@ def test_rows_of_a_grid_are_of_their_class() -> None:
     finding = dict(
         zip((one.tobytes() for one in synthetic.images.pixels), synthetic.to_pandas()["finding"], strict=True)
     )
-    grids = {one.subject: one for one in describe(synthetic).results.select("image_samples")}
+    grids = {result.subject: result for result in describe(synthetic).results.select("image_samples")}
     assert set(grids) == {"finding", "sex"}
     for row in grids["finding"].detail["rows"]:
         tiles = _cut(row["png"])
@@ -531,13 +533,13 @@ def test_the_page_is_well_formed_and_says_what_it_is(judged: Evaluation) -> None
 def test_recognising_has_a_verdict_of_its_own(judged: Evaluation) -> None:
     """It follows from the changes of balanced accuracy; on the public page it is unknown, without images not there."""
     use = "Developing a model that recognises finding in images"
-    assert {one.use: str(one.answer) for one in verdicts(judged.results, judged.terms.margins, "finding")}[
+    assert {verdict.use: str(verdict.answer) for verdict in verdicts(judged.results, judged.terms.margins, "finding")}[
         use
     ] != "unknown"
     public = verdicts(judged.public().results, judged.terms.margins, "finding")
-    assert {one.use: str(one.answer) for one in public}[use] == "unknown"
-    bare = Results(one for one in judged.results if one.section != "images")
-    assert use not in {one.use for one in verdicts(bare, judged.terms.margins, "finding")}
+    assert {verdict.use: str(verdict.answer) for verdict in public}[use] == "unknown"
+    bare = Results(result for result in judged.results if result.section != "images")
+    assert use not in {verdict.use for verdict in verdicts(bare, judged.terms.margins, "finding")}
 
 
 def test_without_an_outcome_distances_are_there() -> None:
@@ -555,7 +557,7 @@ def test_a_synthetic_cohort_without_images_is_said_to_have_none() -> None:
     """Nothing fails: the metrics of images are not estimable."""
     bare = replace(scans(60, 3, synthetic=True), images=None)
     found = evaluate(scans(60, 1), bare, real_train=scans(60, 2)).results.select(section="images")
-    assert {(one.metric, one.reason) for one in found} == {
+    assert {(result.metric, result.reason) for result in found} == {
         (name, "the synthetic cohort has no images") for name in OVERALL
     }
 

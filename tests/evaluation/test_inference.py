@@ -81,7 +81,7 @@ def test_a_constant_outcome_gives_reasons_and_no_numbers() -> None:
     data = frame(300, seed=1).assign(died=1)
     found = tables({"real": ward(300), "synthetic": cohort(data)})
     results = Results(inference(found["real"], [found["synthetic"]], Regression("died", ("age",)), TERMS))
-    assert {one.status for one in results.select(arm="synthetic")} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in results.select(arm="synthetic")} == {Status.NOT_ESTIMABLE}
     assert results.one("coefficient", arm="real").ok
 
 
@@ -133,7 +133,7 @@ def test_released_counts_are_public_and_bound_the_distance_to_the_patients() -> 
         noisy = exact + np.rint(rng.normal(0, 15, 5)).astype(int)
         results = Results(released_results([ReleasedCounts(("x",), noisy, 15.0, synthetic)], TERMS))
         found = results.one("released_tvd")
-        assert {one.disclosure for one in results} == {Disclosure.PUBLIC}
+        assert {result.disclosure for result in results} == {Disclosure.PUBLIC}
         fails += found.detail["at_most"] < 0.5 * np.abs(exact / 2000 - synthetic / 2000).sum()
     assert fails <= 18
 
@@ -141,7 +141,7 @@ def test_released_counts_are_public_and_bound_the_distance_to_the_patients() -> 
 def test_released_counts_without_any_patient_are_not_estimable() -> None:
     """Noise that adds up to nothing or less has no shares."""
     results = released_results([ReleasedCounts(("x",), np.array([-3, 1]), 5.0, np.array([1, 2]))], TERMS)
-    assert {one.status for one in results} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in results} == {Status.NOT_ESTIMABLE}
 
 
 def test_released_counts_are_compared_by_hand() -> None:

@@ -17,29 +17,29 @@ from .helpers import cohort, frame, ward
 def test_every_part_has_results(private: Evaluation) -> None:
     """Fidelity, checks, utility, inference and fairness, and nothing failed."""
     assert {one.section for one in private} == {"fidelity", "check", "utility", "inference", "fairness"}
-    assert [one for one in private if one.status is Status.FAILED] == []
+    assert [result for result in private if result.status is Status.FAILED] == []
     assert set(private.to_frame()["arm"]) >= {"real", "synthetic", "floor", "real+synthetic", "prevalence"}
 
 
 def test_numbers_that_touch_private_patients_are_internal(private: Evaluation) -> None:
     """What is public of a private cohort's evaluation comes from the synthetic rows and from released counts only."""
-    metrics = {one.metric for one in private if one.disclosure is Disclosure.PUBLIC}
+    metrics = {result.metric for result in private if result.disclosure is Disclosure.PUBLIC}
     assert metrics == {"rows", "constraint_violations", "share", "released_tvd", "within_noise"}
-    assert {one.arm for one in private if one.disclosure is Disclosure.PUBLIC} == {"synthetic"}
+    assert {result.arm for result in private if result.disclosure is Disclosure.PUBLIC} == {"synthetic"}
 
 
 def test_numbers_of_public_patients_are_public(open_data: Evaluation) -> None:
     """Public data has nothing to hide."""
-    assert {one.disclosure for one in open_data} == {Disclosure.PUBLIC}
+    assert {result.disclosure for result in open_data} == {Disclosure.PUBLIC}
     assert len(open_data.public()) == len(open_data)
 
 
 def test_a_cohort_is_between_floor_and_ceiling(private: Evaluation) -> None:
     """A cohort with six tenths of the effect learns more than one without and no more than real patients, by AUROC."""
     found = private.results.select("auroc", subject="logistic regression")
-    value = {one.arm: one.number for one in found}
+    value = {result.arm: result.number for result in found}
     assert value["floor"] < value["synthetic"] <= value["real"] + 0.02
-    excess = {one.arm: one.number for one in private.results.select("tvd_2way_excess")}
+    excess = {result.arm: result.number for result in private.results.select("tvd_2way_excess")}
     assert excess["floor"] > 0
 
 
@@ -82,8 +82,8 @@ columns:
 
     synthetic = cohort(visits(100, 2).drop(columns="id"), text, synthetic=True)
     found = evaluate(cohort(visits(100, 0), text), synthetic, real_train=cohort(visits(100, 1), text))
-    assert [one for one in found if one.status is Status.FAILED] == []
-    assert sum(one.n or 0 for one in found.results.select("group_auroc", arm="real")) == 100
+    assert [result for result in found if result.status is Status.FAILED] == []
+    assert sum(result.n or 0 for result in found.results.select("group_auroc", arm="real")) == 100
 
 
 HARD = {
@@ -100,7 +100,7 @@ HARD = {
 def test_hard_cohorts_give_reasons_and_no_failures(case: str) -> None:
     """Whatever the synthetic cohort lacks, the evaluation ends, and what cannot be estimated says why."""
     found = evaluate(ward(150, 2), cohort(HARD[case], synthetic=True), real_train=ward(150))
-    assert [(one.metric, one.reason) for one in found if one.status is Status.FAILED] == []
+    assert [(result.metric, result.reason) for result in found if result.status is Status.FAILED] == []
     assert len(found.html()) > 10_000
 
 
@@ -109,7 +109,7 @@ def test_hard_patients_give_reasons_and_no_failures(case: str) -> None:
     """The same among the real patients."""
     data = HARD[case]
     found = evaluate(cohort(data.head(150)), ward(150, synthetic=True), real_train=cohort(data.tail(150)))
-    assert [(one.metric, one.reason) for one in found if one.status is Status.FAILED] == []
+    assert [(result.metric, result.reason) for result in found if result.status is Status.FAILED] == []
 
 
 def test_a_cohort_of_one_column() -> None:
@@ -117,7 +117,7 @@ def test_a_cohort_of_one_column() -> None:
     text = "{name: w, confirmed: true, target: died, columns: {died: {type: boolean, labels: [0, 1]}}}"
     parts = [cohort(frame(200, seed)[["died"]], text, synthetic=seed == 2) for seed in (0, 1, 2)]
     found = evaluate(parts[0], parts[2], real_train=parts[1])
-    assert [one for one in found if one.status is Status.FAILED] == []
+    assert [result for result in found if result.status is Status.FAILED] == []
     assert not len(found.results.select("tvd_2way"))
     assert found.results.one("association_error", arm="synthetic").status is Status.NOT_ESTIMABLE
 
@@ -147,7 +147,7 @@ def test_what_does_not_fit_is_refused() -> None:
 def test_no_message_of_the_evaluation_holds_a_value(private: Evaluation) -> None:
     """Reasons speak of counts and columns; none of them quotes a cell."""
     cells = {"2020-", "2021-"} | {f"{value:.1f}" for value in frame(400, 2)["crea"].dropna().unique() if value > 0}
-    assert not [one.reason for one in private if any(cell in one.reason for cell in cells)]
+    assert not [result.reason for result in private if any(cell in result.reason for cell in cells)]
 
 
 def test_progress_is_told_from_start_to_end() -> None:
@@ -164,30 +164,30 @@ def test_a_release_describes_itself_without_real_patients() -> None:
     released = [ReleasedCounts(("sex",), np.array([50, 50]), 5.0, np.array([52, 48]))]
     found = describe(ward(100, synthetic=True), released=released)
     assert isinstance(found.results, PublicResults)
-    assert "released_tvd" in {one.metric for one in found}
+    assert "released_tvd" in {result.metric for result in found}
     assert len(found.html(public=True)) > 5_000
 
 
 def test_the_first_look_has_tables_and_classifiers() -> None:
     """Mean TVD of one, two and three columns, and AUROC of two learners, for real and synthetic."""
     found = first_look(ward(300), ward(200, 2), ward(300, 1, synthetic=True), "died")
-    assert {one.disclosure for one in found} == {Disclosure.INTERNAL}
+    assert {result.disclosure for result in found} == {Disclosure.INTERNAL}
     for order in (1, 2, 3):
         assert found.one(f"tvd_{order}way", arm="synthetic").interval is not None
     for learner in ("gradient boosting", "logistic regression"):
         assert found.one("auroc", arm="real", subject=learner).number > 0.6
         assert found.one("auroc", arm="synthetic", subject=learner).n == 200
     public = first_look(ward(200, public=True), ward(100, 2, public=True), ward(200, 1, synthetic=True))
-    assert {one.disclosure for one in public} == {Disclosure.PUBLIC}
+    assert {result.disclosure for result in public} == {Disclosure.PUBLIC}
 
 
 def test_the_first_look_of_another_target_says_so() -> None:
     """A number is judged by the full evaluation only; one class is not estimable."""
     found = first_look(ward(100), ward(100, 2), ward(100, 1, synthetic=True), "age")
-    assert {one.status for one in found.select("auroc")} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in found.select("auroc")} == {Status.NOT_ESTIMABLE}
     dead = cohort(frame(100, 1).assign(died=1), synthetic=True)
     found = first_look(ward(100), ward(100, 2), dead, "died")
-    assert {one.status for one in found.select("auroc", arm="synthetic")} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in found.select("auroc", arm="synthetic")} == {Status.NOT_ESTIMABLE}
 
 
 def test_duplicates_and_impossible_rows_are_counted() -> None:
@@ -213,8 +213,8 @@ def test_no_distance_to_a_patient_is_sold_as_privacy(private: Evaluation) -> Non
     assert "not a measure of privacy" in repeated.about
     found = private.results.select("duplicates")
     assert len(found)
-    assert all(one.disclosure is Disclosure.INTERNAL for one in found)
-    said = " ".join(f"{one.key} {one.title} {one.about}" for one in METRICS.values())
+    assert all(result.disclosure is Disclosure.INTERNAL for result in found)
+    said = " ".join(f"{metric.key} {metric.title} {metric.about}" for metric in METRICS.values())
     for text in (said, private.html(), private.html(public=True)):
         assert not re.search(r"(closest|nearest)[ _-](record|patient|row)|\b(dcr|nndr)\b", text, re.IGNORECASE)
 

@@ -42,6 +42,27 @@ def test_features_know_the_training_arm_only() -> None:
     assert np.isnan(found[0, 0])
 
 
+def test_rare_categories_share_a_code_of_trees() -> None:
+    """Of 70 categories the 63 most frequent have codes of their own; the rest, and what is new, share the next."""
+    train = categories(c=[code for code in range(70) for _ in range(70 - code)], d=[0] * 2485)
+    test = categories(c=[0, 62, 63, 69, 71, -1], d=[0, 1, -1, 0, 0, 0])
+    encode, kinds = tree_features(train, "y")
+    codes = encode(test)
+    assert kinds == [True, True]
+    assert codes[:5, 0].tolist() == [0, 62, 63, 63, 63]
+    assert np.isnan(codes[5, 0])
+    assert codes[0, 1] == 0
+    assert np.isnan(codes[2, 1])
+
+
+def test_features_of_trees_keep_the_order_of_the_columns() -> None:
+    """Numbers and categories by turns, as the table has them."""
+    train = joined(joined(categories(a=[0, 1]), numbers(b=[5.0, 6])), categories(c=[1, 0]))
+    encode, kinds = tree_features(train, "y")
+    assert kinds == [True, False, True]
+    assert encode(train).tolist() == [[0, 5, 1], [1, 6, 0]]
+
+
 def test_the_target_is_no_feature() -> None:
     """Neither encoder looks at it."""
     train = joined(numbers(x=[0.0, 1]), categories(y=[0, 1]))

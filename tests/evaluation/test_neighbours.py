@@ -64,7 +64,7 @@ def test_too_few_rows_are_not_estimable() -> None:
     few = numbers(x=[1.0, 2, 3])
     results = neighbour_results(few, {"synthetic": [few]}, Protocol())
     results += two_sample_results(few, {"synthetic": [few]}, Protocol())
-    assert {one.status for one in results} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in results} == {Status.NOT_ESTIMABLE}
     assert len(results) == 5
 
 

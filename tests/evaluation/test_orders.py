@@ -73,7 +73,7 @@ def test_a_longer_stay_is_seen_and_an_equal_one_is_not() -> None:
 def test_too_few_rows_with_both_values_are_not_estimable() -> None:
     """The reason counts, and quotes nothing."""
     results = judged(stays(12, 5, synthetic=True))
-    assert {one.status for one in results.select(arm="synthetic")} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in results.select(arm="synthetic")} == {Status.NOT_ESTIMABLE}
 
 
 def test_the_page_and_its_twin_judge_the_length_of_stay() -> None:

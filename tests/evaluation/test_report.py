@@ -91,10 +91,10 @@ def test_the_public_page_holds_no_internal_number(private: Evaluation) -> None:
     marked = replace(
         private,
         results=Results(
-            replace(one, reason="MARKED", subject=f"{one.subject} MARKED", detail={**one.detail, "MARKED": 1})
-            if one.disclosure is Disclosure.INTERNAL
-            else one
-            for one in private.results
+            replace(result, reason="MARKED", subject=f"{result.subject} MARKED", detail={**result.detail, "MARKED": 1})
+            if result.disclosure is Disclosure.INTERNAL
+            else result
+            for result in private.results
         ),
     )
     assert "MARKED" in marked.html()
@@ -294,14 +294,14 @@ def test_verdicts_follow_from_intervals(low: float, high: float, answer: Answer)
     change = results(("change", (low + high) / 2, low, high))
     ceiling = estimate("auroc", 0.8, interval=Interval(0.75, 0.85), arm="real")
     found = verdicts(Results([*change, ceiling]), Margins(loss=0.05), "died")
-    assert next(one for one in found if one.use.startswith("Developing")).answer is answer
+    assert next(verdict for verdict in found if verdict.use.startswith("Developing")).answer is answer
 
 
 def test_no_number_is_unknown_and_some_uses_are_never_supported() -> None:
     """Without results every use that needs them is unknown; inference from synthetic rows is always no."""
     found = verdicts(Results(), Margins(), "died")
-    assert {one.answer for one in found[:-2]} == {Answer.UNKNOWN}
-    assert {one.answer for one in found[-2:]} == {Answer.NO}
+    assert {verdict.answer for verdict in found[:-2]} == {Answer.UNKNOWN}
+    assert {verdict.answer for verdict in found[-2:]} == {Answer.NO}
     failing = Results([failed("change", "stopped")])
     assert verdicts(failing, Margins(), "died")[3].answer is Answer.UNKNOWN
 
@@ -317,18 +317,19 @@ def test_released_counts_can_show_enough_but_never_too_little() -> None:
 def test_a_group_is_judged_by_its_change_and_its_share(private: Evaluation) -> None:
     """Every group with a result is listed once; too small groups are unknown."""
     found = group_verdicts(private.results, private.terms.margins)
-    names = [one.group for one in found]
+    names = [result.group for result in found]
     assert len(names) == len(set(names))
     assert {"sex=f", "sex=m", "race=c"} <= set(names)
-    small = {one.group for one in private.results.select("group_change") if not one.ok}
-    assert {one.group for one in found if one.learning is Answer.UNKNOWN} >= small
+    small = {result.group for result in private.results.select("group_change") if not result.ok}
+    assert {group.group for group in found if group.learning is Answer.UNKNOWN} >= small
 
 
 def test_metrics_on_the_page_are_explained(private: Evaluation) -> None:
     """The glossary has each metric that was used."""
     page = private.html()
     assert all(
-        METRICS[one.metric].about.split(".")[0][:30] in page or "'" in METRICS[one.metric].about for one in private
+        METRICS[result.metric].about.split(".")[0][:30] in page or "'" in METRICS[result.metric].about
+        for result in private
     )
 
 
@@ -371,7 +372,7 @@ def test_the_public_page_says_of_each_group_whether_it_has_its_share() -> None:
     """From the counts that were paid for: post-processing, and the page says so."""
     released = [ReleasedCounts(("sex",), np.array([310, 290]), 12.0, np.array([300, 300]), ("f", "m"))]
     found = describe(ward(600, synthetic=True), released=released, statement=STATEMENT)
-    assert {one.group for one in found.results.select("representation")} == {"sex=f", "sex=m"}
+    assert {result.group for result in found.results.select("representation")} == {"sex=f", "sex=m"}
     page = found.html(public=True)
     assert "noisy counts that the budget paid for" in page
     assert "The cohort has as many as it should" in page
@@ -445,7 +446,11 @@ def test_effects_of_another_sign_are_named() -> None:
         results.append(estimate("coefficient", value, arm="real", subject=name, interval=interval))
         sign = 1 if name == "age" else -1
         results.append(estimate("coefficient", sign * value, arm="synthetic", subject=name, interval=interval))
-    found = [one for one in verdicts(Results(results), Margins(), None) if one.use.startswith("Finding directions")]
+    found = [
+        verdict
+        for verdict in verdicts(Results(results), Margins(), None)
+        if verdict.use.startswith("Finding directions")
+    ]
     assert found[0].answer is Answer.NO
     assert "Of 2 coefficients" in found[0].finding
     assert found[0].finding.endswith("Another sign: sex.")

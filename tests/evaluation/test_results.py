@@ -50,7 +50,7 @@ def test_an_interval_has_finite_ends_in_order(low: float, high: float, level: fl
 def test_results_are_internal_unless_said_otherwise() -> None:
     """The default of disclosure is the safe one, for every way to make a result."""
     made = [Result("auroc", 1.0), estimate("auroc", 1.0), not_estimable("auroc", "x"), failed("auroc", "x")]
-    assert {one.disclosure for one in made} == {INTERNAL}
+    assert {result.disclosure for result in made} == {INTERNAL}
 
 
 def test_public_results_cannot_hold_an_internal_one() -> None:
@@ -60,7 +60,7 @@ def test_public_results_cannot_hold_an_internal_one() -> None:
         PublicResults(mixed)
     kept = Results(mixed).public()
     assert isinstance(kept, PublicResults)
-    assert [one.metric for one in kept] == ["rows"]
+    assert [result.metric for result in kept] == ["rows"]
 
 
 def test_public_results_stay_public_only_through_public() -> None:
@@ -118,7 +118,7 @@ def test_results_show_themselves_escaped_in_a_notebook() -> None:
 
 def test_every_metric_says_what_it_is() -> None:
     """No entry of the catalogue is empty, and titles are unique within a section."""
-    assert all(one.title and one.about.endswith(".") for one in METRICS.values())
-    titles = [(one.section, one.title) for one in METRICS.values()]
+    assert all(metric.title and metric.about.endswith(".") for metric in METRICS.values())
+    titles = [(result.section, result.title) for result in METRICS.values()]
     assert len(set(titles)) == len(titles)
     assert {"real", "synthetic", "floor", "noiseless", "dp_classifier", "prevalence"} <= set(ARMS)

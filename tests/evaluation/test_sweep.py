@@ -4,7 +4,7 @@ from dataclasses import replace
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Results, Run, Sweep
+from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Results, Sweep, SweepRun
 from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.results import estimate, not_estimable
 
@@ -33,7 +33,7 @@ def made(score: float, change: float, *, public: bool = True) -> Results:
 def sweep(*, public: bool = True) -> Sweep:
     """Return two models at two budgets with two seeds."""
     return Sweep(
-        Run(model, epsilon, seed, made(0.7 + 0.05 * epsilon + 0.01 * seed, -0.1 / epsilon, public=public))
+        SweepRun(model, epsilon, seed, made(0.7 + 0.05 * epsilon + 0.01 * seed, -0.1 / epsilon, public=public))
         for model in ("prism", "mst")
         for epsilon in (0.3, 1.0)
         for seed in (0, 1)
@@ -42,7 +42,7 @@ def sweep(*, public: bool = True) -> Sweep:
 
 def test_a_run_is_followed_by_its_mean_score_and_its_worst_group() -> None:
     """The mean over learners, the least change, the slope of the largest size; not estimable is left out."""
-    found = Run("prism", 1.0, 0, made(0.8, -0.1)).measures()
+    found = SweepRun("prism", 1.0, 0, made(0.8, -0.1)).measures()
     expected = {"auroc": 0.8, "auroc:real": 0.9, "auroc:floor": 0.5}
     expected |= {"worst_change": -0.1, "representation_slope": -0.2, "tvd_2way": 0.06}
     assert found == pytest.approx(expected)
@@ -85,17 +85,17 @@ def test_a_sweep_of_nothing_is_refused() -> None:
 
 def test_an_evaluation_is_a_run(open_data: Evaluation) -> None:
     """What `evaluate` returns can be followed as it is."""
-    found = Run("prism", 1.0, 0, open_data).measures()
+    found = SweepRun("prism", 1.0, 0, open_data).measures()
     assert {"auroc", "auroc:real", "tvd_2way", "worst_change"} <= set(found)
-    assert Sweep([Run("prism", 1.0, 0, replace(open_data))]).public
+    assert Sweep([SweepRun("prism", 1.0, 0, replace(open_data))]).public
 
 
 def test_the_floor_has_a_worst_group_and_a_slope_of_its_own() -> None:
     """A cohort without any effect loses more in its worst group than one with most of it; both are followed."""
     cohorts = ward(300, 3, effect=0.8, synthetic=True), ward(300, 4, effect=0.0, synthetic=True)
     results = follow(ward(400, 2), ward(600), cohorts[0], floor=cohorts[1])
-    found = Run("prism", 1.0, 0, results).measures()
+    found = SweepRun("prism", 1.0, 0, results).measures()
     assert found["worst_change:floor"] < found["worst_change"] < 0
     assert {"representation_slope", "representation_slope:floor", "tvd_2way:floor", "auroc:floor"} <= set(found)
-    alone = Run("prism", 1.0, 0, follow(ward(400, 2), ward(600), cohorts[0])).measures()
+    alone = SweepRun("prism", 1.0, 0, follow(ward(400, 2), ward(600), cohorts[0])).measures()
     assert alone == {name: value for name, value in found.items() if not name.endswith(":floor")}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dpsynth.evaluation import jackknife
-from dpsynth.evaluation.bins import Binned, Bins
+from dpsynth.evaluation.bins import Binned, JudgingBins
 from dpsynth.evaluation.tvd import cliques, distance, tvd
 
 from .helpers import categories
@@ -12,7 +12,7 @@ from .helpers import categories
 
 def binned(table: object) -> Binned:
     """Return a table of categories as cells."""
-    return Bins("public", {}).apply(table)  # type: ignore[arg-type]
+    return JudgingBins("public", {}).apply(table)  # type: ignore[arg-type]
 
 
 def cohorts(rows: int = 400) -> tuple[Binned, Binned]:

@@ -118,8 +118,8 @@ def test_a_cohort_where_everybody_died_teaches_nothing() -> None:
     constant = tables({"x": cohort(frame(300, 1).assign(died=1))})["x"]
     results = study(synthetic=[constant])
     mine = results.select(("auroc", "brier"), arm="synthetic")
-    assert {one.status for one in mine} == {Status.NOT_ESTIMABLE}
-    assert all("fewer than two different values of 'died'" in one.reason for one in mine)
+    assert {result.status for result in mine} == {Status.NOT_ESTIMABLE}
+    assert all("fewer than two different values of 'died'" in result.reason for result in mine)
     assert results.one("auroc", arm="real", subject="gradient boosting").ok
     assert results.one("auroc", arm="trained_real_tested_synthetic", subject="gradient boosting").reason
 
@@ -137,7 +137,7 @@ def test_test_patients_with_one_outcome_are_not_estimable() -> None:
     table = tables({"x": cohort(frame(100).assign(died=0)), "y": ward(100)})
     exam = Exam(task_of(table["x"], "died"), table["x"], (table["y"],), TERMS)
     results = utility(train_all({"real": [table["y"]], "synthetic": [table["y"]]}, exam, quiet), exam)
-    assert {one.status for one in results} == {Status.NOT_ESTIMABLE}
+    assert {result.status for result in results} == {Status.NOT_ESTIMABLE}
 
 
 def test_a_number_is_judged_by_r2_and_its_change() -> None:

@@ -71,8 +71,8 @@ def test_disclosure_follows_the_cohort() -> None:
     """Numbers of private patients are internal, those of synthetic ones public."""
     frame = _frame(30)
     found = visit_results({"real": _cohort(frame), "synthetic": _cohort(frame, synthetic=True)})
-    assert {one.disclosure for one in found.select(arm="real")} == {Disclosure.INTERNAL}
-    assert {one.disclosure for one in found.select(arm="synthetic")} == {Disclosure.PUBLIC}
+    assert {result.disclosure for result in found.select(arm="real")} == {Disclosure.INTERNAL}
+    assert {result.disclosure for result in found.select(arm="synthetic")} == {Disclosure.PUBLIC}
 
 
 def test_few_patients_and_constant_values() -> None:

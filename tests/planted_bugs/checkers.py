@@ -11,7 +11,7 @@ from privacy.helpers import fine, ward
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.evaluation import DisclosureError, PublicResults
-from dpsynth.evaluation.audit.outcome import Verdict
+from dpsynth.evaluation.audit.outcome import AuditVerdict
 from dpsynth.evaluation.audit.statements import check_statement
 from dpsynth.evaluation.results import estimate
 from dpsynth.privacy.budget import Budget
@@ -45,7 +45,7 @@ def statement_adds_up() -> None:
     session = Session.open(ward(), Budget(1, 1e-6))
     for column in ("sex", "unit"):
         session.count([fine(session, column)], [session.rho / 2])
-    refuted = [one.name for one in check_statement(session.statement()) if one.verdict is Verdict.VIOLATION]
+    refuted = [one.name for one in check_statement(session.statement()) if one.verdict is AuditVerdict.VIOLATION]
     assert refuted == []
 
 

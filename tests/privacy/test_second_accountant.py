@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from dpsynth.auditing import demo_cohort
 from dpsynth.evaluation.audit.bounds import gaussian_epsilon
-from dpsynth.evaluation.audit.outcome import Verdict
+from dpsynth.evaluation.audit.outcome import AuditVerdict
 from dpsynth.evaluation.audit.statements import bracketed, check_statement, claim_in, plan_in, recomposed
 from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, epsilon_of, gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
@@ -104,7 +104,7 @@ def test_known_values_of_the_gaussian_mechanism() -> None:
 def test_what_a_model_states_is_what_it_spent(model: str, epsilon: float) -> None:
     """The second accountant contradicts no statement of any model, and each uses at least 95 % of its epsilon."""
     facts: dict[str, Any] = fit(demo_cohort(), model, epsilon=epsilon).statement
-    assert [one.name for one in check_statement(facts) if one.verdict is Verdict.VIOLATION] == []
+    assert [one.name for one in check_statement(facts) if one.verdict is AuditVerdict.VIOLATION] == []
     spent = recomposed(facts["events"], facts["accountant"]["accounting"], facts["delta"])
     assert 0.95 * epsilon <= spent <= epsilon
 
@@ -135,6 +135,6 @@ def test_a_training_that_lies_is_seen() -> None:
     assert plan.steps == 5
     for name, factor in (("count", 3), ("scale", 0.5), ("sampling_rate", 3)):
         events = [{**e, name: e[name] * factor} if e["kind"] == "sampled_gaussian" else e for e in statement["events"]]
-        assert check_statement({**statement, "events": events})[1].verdict is Verdict.VIOLATION
+        assert check_statement({**statement, "events": events})[1].verdict is AuditVerdict.VIOLATION
     less = {**statement, "epsilon_spent": 0.9}
-    assert check_statement(less)[2].verdict is Verdict.VIOLATION
+    assert check_statement(less)[2].verdict is AuditVerdict.VIOLATION

@@ -14,7 +14,7 @@ import dpsynth
 from dpsynth.auditing import Auditor, audit_release
 from dpsynth.cli.app import app
 from dpsynth.errors import ModelFormatError
-from dpsynth.evaluation.audit.outcome import Verdict
+from dpsynth.evaluation.audit.outcome import AuditVerdict
 
 SCHEMA = """
 name: ward
@@ -80,9 +80,9 @@ def test_a_release_is_checked_without_data_and_not_attacked(release: Path) -> No
     assert "not run: needs a public cohort" in result.output
     assert "its files: consistent" in result.output
     audit = audit_release(release)
-    assert (audit.verdict, audit.of_checks) == (Verdict.NOT_RUN, Verdict.CONSISTENT)
-    assert [attack.verdict for attack in audit.attacks] == [Verdict.NOT_RUN] * 2
-    assert {check.verdict for check in audit.checks} <= {Verdict.CONSISTENT, Verdict.NOT_RUN}
+    assert (audit.verdict, audit.of_checks) == (AuditVerdict.NOT_RUN, AuditVerdict.CONSISTENT)
+    assert [attack.verdict for attack in audit.attacks] == [AuditVerdict.NOT_RUN] * 2
+    assert {check.verdict for check in audit.checks} <= {AuditVerdict.CONSISTENT, AuditVerdict.NOT_RUN}
 
 
 def test_a_release_is_attacked_on_a_public_cohort(release: Path, place: Path) -> None:
@@ -145,7 +145,7 @@ LIES: dict[str, Callable[[Path], None]] = {
 def test_a_release_that_lies_is_a_violation(lie: Callable[[Path], None], release: Path) -> None:
     """Each lie in a release's own files is found without any data, with exit code 1."""
     lie(release)
-    assert audit_release(release).verdict is Verdict.VIOLATION
+    assert audit_release(release).verdict is AuditVerdict.VIOLATION
     assert command(release).exit_code == 1
 
 
@@ -154,9 +154,9 @@ def test_a_trade_off_that_promises_too_much_is_a_violation(place: Path) -> None:
     schema = dpsynth.Schema.parse(SCHEMA.replace("  dx: {type: categorical, discover: true, max_values: 4}\n", ""))
     cohort = dpsynth.Cohort.from_pandas(pd.read_csv("ward.csv").drop(columns="dx"), schema, public=True)
     folder = Path(dpsynth.release(dpsynth.fit(cohort, "independent", epsilon=2.0), "plain"))
-    assert audit_release(folder).of_checks is Verdict.CONSISTENT
+    assert audit_release(folder).of_checks is AuditVerdict.CONSISTENT
     edited("privacy.json", lambda s: s["trade_off"][3].update(min_false_negative_rate=0.99))(folder)
-    refuted = [check.name for check in audit_release(folder).checks if check.verdict is Verdict.VIOLATION]
+    refuted = [check.name for check in audit_release(folder).checks if check.verdict is AuditVerdict.VIOLATION]
     assert any("trade-off" in name for name in refuted)
 
 

@@ -153,7 +153,7 @@ def test_one_run_of_randomised_response(epsilon: float) -> None:
     """Of 60 audits with 400 canaries at most 5 % pass epsilon; on average they show most of it; delta only lowers."""
     rng, right = np.random.default_rng(7), 1 / (1 + math.exp(-epsilon))
     shown = [one_run(int(v), 400, 400, delta=0.0).epsilon for v in rng.binomial(400, right, 60)]
-    assert mostly(sum(one > epsilon for one in shown), 60)
+    assert mostly(sum(image > epsilon for image in shown), 60)
     assert np.mean(shown) >= 0.7 * epsilon
     assert one_run(350, 400, 400, delta=1e-3).epsilon < one_run(350, 400, 400, delta=0.0).epsilon
 

@@ -15,7 +15,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.evaluation.audit.canaries import CANARIES, canary, capped, planted
 from dpsynth.evaluation.audit.games import Seen, play, separator
-from dpsynth.evaluation.audit.outcome import Attack, Audit, Check, Claim, Verdict, attacked
+from dpsynth.evaluation.audit.outcome import Attack, Audit, AuditVerdict, Check, Claim, attacked
 from dpsynth.evaluation.audit.witness import Witness
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
@@ -191,9 +191,9 @@ def test_an_early_stop_is_judged_by_what_was_played() -> None:
     with pytest.raises(KeyboardInterrupt):
         auditor.run(progress=stop)
     found = auditor.found()
-    assert [a.verdict for a in found.attacks if a.canary == "rare"] == [Verdict.NOT_RUN] * 2
+    assert [a.verdict for a in found.attacks if a.canary == "rare"] == [AuditVerdict.NOT_RUN] * 2
     assert {a.runs for a in found.attacks if a.canary == "corner"} == {20}
-    assert Auditor(tiny(), "independent", epsilon=1.0).found().verdict is Verdict.NOT_RUN
+    assert Auditor(tiny(), "independent", epsilon=1.0).found().verdict is AuditVerdict.NOT_RUN
 
 
 # -- verdicts ---------------------------------------------------------------------------------------------------------
@@ -209,7 +209,7 @@ def found(model: str, runs: int, *, epsilon: float, confidence: float) -> Audit:
 def test_a_sound_model_is_not_accused_and_the_bound_is_below_the_claim() -> None:
     """At epsilon 4 with 60 runs no attack contradicts the claim, and no bound passes the claim or its ceiling."""
     audit = found("independent", 60, epsilon=4.0, confidence=1 - 1e-6)
-    assert audit.verdict is Verdict.NONE
+    assert audit.verdict is AuditVerdict.NONE
     white = audit.attacks[0]
     assert [a.name for a in audit.attacks] == list(ATTACKS)
     for bound in white.bounds:
@@ -225,21 +225,21 @@ def test_broken_noise_is_found(plant: Any, runs: int, monkeypatch: pytest.Monkey
     """With half the noise, or the same noise every time, so many runs of each world contradict a claim of 10."""
     plant(monkeypatch)
     audit = found("independent", runs, epsilon=10.0, confidence=0.999)
-    assert audit.verdict is Verdict.VIOLATION
+    assert audit.verdict is AuditVerdict.VIOLATION
     assert audit.attacks[0].refuted
 
 
 def test_a_verdict_is_never_better_than_what_was_run() -> None:
     """A violation anywhere is a violation; nothing run is not run; the words are those that are allowed."""
     claim = Claim(1.0, 1e-6)
-    none, bad = Check("one", Verdict.CONSISTENT, ""), Check("two", Verdict.VIOLATION, "")
+    none, bad = Check("one", AuditVerdict.CONSISTENT, ""), Check("two", AuditVerdict.VIOLATION, "")
     idle = Attack("white-box", "corner", reason="stopped")
-    assert Audit("x", claim, 0.95).verdict is Verdict.NOT_RUN
-    assert Audit("x", claim, 0.95, (idle,)).verdict is Verdict.NOT_RUN
-    assert Audit("x", claim, 0.95, (idle,), (none,)).verdict is Verdict.NOT_RUN
-    assert Audit("x", claim, 0.95, (idle,), (none, bad)).verdict is Verdict.VIOLATION
-    assert Audit("x", claim, 0.95, (idle,), (none,)).of_checks is Verdict.CONSISTENT
-    assert {str(v) for v in Verdict} == {"violation found", "none found at this power", "consistent", "not run"}
+    assert Audit("x", claim, 0.95).verdict is AuditVerdict.NOT_RUN
+    assert Audit("x", claim, 0.95, (idle,)).verdict is AuditVerdict.NOT_RUN
+    assert Audit("x", claim, 0.95, (idle,), (none,)).verdict is AuditVerdict.NOT_RUN
+    assert Audit("x", claim, 0.95, (idle,), (none, bad)).verdict is AuditVerdict.VIOLATION
+    assert Audit("x", claim, 0.95, (idle,), (none,)).of_checks is AuditVerdict.CONSISTENT
+    assert {str(v) for v in AuditVerdict} == {"violation found", "none found at this power", "consistent", "not run"}
 
 
 def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
@@ -248,7 +248,7 @@ def test_randomised_response_of_its_own_epsilon_is_not_accused() -> None:
     scores = np.where(rng.random(1000) > right, 1.0, -1.0), np.where(rng.random(1000) < right, 1.0, -1.0)
     sound = attacked("answer", "one", scores, Claim(1.0, 1e-6), runs=1000, confidence=1 - 1e-6)
     lying = attacked("answer", "one", scores, Claim(0.3, 1e-6), runs=1000, confidence=1 - 1e-4)
-    assert (sound.verdict, lying.verdict) == (Verdict.NONE, Verdict.VIOLATION)
+    assert (sound.verdict, lying.verdict) == (AuditVerdict.NONE, AuditVerdict.VIOLATION)
     assert 0.5 < sound.bounds[0].epsilon < 1.0
 
 
@@ -259,9 +259,17 @@ def test_what_the_attacks_do_not_read_is_not_run(more: str, model: str) -> None:
     schema = base.schema.model_copy(update={more: MagicMock()})
     auditor = Auditor(Cohort(schema, base.table, public=True), model, epsilon=1.0)
     auditor.run()
-    found = auditor.found()
-    assert found.verdict is Verdict.NOT_RUN
-    assert all("without visits and images" in one.reason for one in found.attacks)
+    audit = auditor.found()
+    assert audit.verdict is AuditVerdict.NOT_RUN
+    assert all("without visits and images" in attack.reason for attack in audit.attacks)
+
+
+def test_a_model_of_tables_is_not_audited_on_images() -> None:
+    """It would drop them without a word, in an audit as in a fit."""
+    base = tiny()
+    schema = base.schema.model_copy(update={"images": MagicMock()})
+    with pytest.raises(InputError, match="learns tables, and the schema declares images"):
+        Auditor(Cohort(schema, base.table, public=True), "independent", epsilon=1.0)
 
 
 @pytest.mark.parametrize(

@@ -19,8 +19,8 @@ from dpsynth.errors import InputError
 from dpsynth.evaluation.audit.bounds import dp_curve
 from dpsynth.evaluation.audit.canaries import joined, strangers
 from dpsynth.evaluation.audit.games import play
-from dpsynth.evaluation.audit.gradients import Coins, GradientGame, Lone, clipped, plan_curve
-from dpsynth.evaluation.audit.outcome import Attack, Claim, Verdict, attacked, attacked_once
+from dpsynth.evaluation.audit.gradients import GradientCoins, GradientGame, Lone, clipped, plan_curve
+from dpsynth.evaluation.audit.outcome import Attack, AuditVerdict, Claim, attacked, attacked_once
 from dpsynth.models.image.moments import Moments
 from dpsynth.privacy import per_patient
 from dpsynth.privacy.budget import Budget
@@ -61,7 +61,7 @@ PLANS = {
 def test_a_sound_training_is_not_accused(plan: TrainingPlan) -> None:
     """Neither at sampling rate 1 nor below do 300 runs of each world contradict the plan's own curve."""
     found = two_worlds(plan, 300, SURE)
-    assert found.verdict is Verdict.NONE
+    assert found.verdict is AuditVerdict.NONE
     assert found.bounds[0].epsilon < 4.0
     assert found.bounds[0].epsilon < found.bounds[0].ceiling
 
@@ -78,7 +78,7 @@ def everybody_drawn(patch: Patch) -> None:
 def test_a_broken_training_is_found(plant: Callable[[Patch], None], plan: str, monkeypatch: Patch) -> None:
     """A clipping norm twice the accounted one, noise left out, and no sampling contradict a curve in 300 runs."""
     plant(monkeypatch)
-    assert two_worlds(PLANS[plan], 300, SURE).verdict is Verdict.VIOLATION
+    assert two_worlds(PLANS[plan], 300, SURE).verdict is AuditVerdict.VIOLATION
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
@@ -128,7 +128,7 @@ def one_run(epsilon: float) -> Attack:
     plan = TrainingPlan.within(budget, sampling_rate=0.5, steps=10)
     rows = pd.DataFrame({"who": [f"v{4 + i}" for i in range(ALONE)]})
     put_in = np.random.default_rng().random(ALONE) < 0.5
-    coins = Coins(base, rows, put_in, 1)
+    coins = GradientCoins(base, rows, put_in, 1)
     with Session.open(base, budget, training=plan, answers=coins) as session:
         objective = Lone(session.codec.columns["who"].size, 200.0)
         session.train(objective, lambda _step: None, expected=140)
@@ -140,7 +140,7 @@ def one_run(epsilon: float) -> Attack:
 def test_coins_of_a_sound_training_are_not_told() -> None:
     """One run at epsilon 1 with 200 canaries that are all alone in their direction contradicts nothing."""
     found = one_run(1.0)
-    assert found.verdict is Verdict.NONE
+    assert found.verdict is AuditVerdict.NONE
     assert found.bounds[0].epsilon < 1.0 < found.bounds[0].ceiling
 
 
@@ -148,7 +148,7 @@ def test_coins_of_a_sound_training_are_not_told() -> None:
 def test_coins_of_a_broken_training_are_told(plant: Callable[[Patch], None], monkeypatch: Patch) -> None:
     """Without clipping, and without noise, one run contradicts a claim of 1."""
     plant(monkeypatch)
-    assert one_run(1.0).verdict is Verdict.VIOLATION
+    assert one_run(1.0).verdict is AuditVerdict.VIOLATION
 
 
 def test_the_attack_clips_as_the_kernel_does() -> None:
@@ -191,9 +191,9 @@ def test_a_model_that_trains_is_attacked_by_its_gradients() -> None:
     order: list[str] = []
     auditor.run(progress=lambda name, _share: order.append(name))
     assert list(dict.fromkeys(order)) == ["one run", "gradients", "canary corner"]
-    found = {one.name: one for one in auditor.found().attacks}
+    found = {attack.name: attack for attack in auditor.found().attacks}
     assert list(found) == ["white-box", "black-box", *TRAINED]
-    assert [str(one.verdict) for one in found.values()] == ["not run", *["none found at this power"] * 3]
+    assert [str(attack.verdict) for attack in found.values()] == ["not run", *["none found at this power"] * 3]
     for name in TRAINED:
         (bound,) = found[name].bounds
         assert bound.epsilon <= bound.ceiling
@@ -205,8 +205,8 @@ def test_images_are_not_run_and_say_why(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Moments, "training", small_training)
     auditor = Auditor(scans(20), "moments", epsilon=2.0, runs=8, confidence=SURE)
     auditor.run()
-    found = {one.name: one for one in auditor.found().attacks}
-    assert found["gradients"].verdict is Verdict.NONE
+    found = {attack.name: attack for attack in auditor.found().attacks}
+    assert found["gradients"].verdict is AuditVerdict.NONE
     for name in ("white-box", "black-box", "one run"):
-        assert found[name].verdict is Verdict.NOT_RUN
+        assert found[name].verdict is AuditVerdict.NOT_RUN
         assert "images" in found[name].reason

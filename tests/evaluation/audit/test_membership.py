@@ -68,7 +68,7 @@ def test_a_copy_exposes_its_members_and_a_stranger_does_not(draw: object, expose
     assert shares == [0.5, 1.0]
     for name, values in scores.items():
         everyone, *groups = membership(name, values, is_member, groups_of(both, ["rare"]))
-        assert [one.group for one in groups] == ["rare=no", "rare=yes"]
+        assert [result.group for result in groups] == ["rare=no", "rare=yes"]
         assert everyone.value is not None
         assert everyone.low is not None
         error = (everyone.value - everyone.low) / 1.96
