@@ -33,9 +33,9 @@ def public_page(model: Model, synthetic: Cohort) -> Page:
     released = _released(model, synthetic)
 
     def write(path: Path, statement: Mapping[str, Any]) -> None:
-        found = describe(synthetic, released=released, statement=statement)
-        found.write_html(path, public=True)
-        found.write_json(path.with_suffix(".json"), public=True)
+        report = describe(synthetic, released=released, statement=statement)
+        report.write_html(path, public=True)
+        report.write_json(path.with_suffix(".json"), public=True)
 
     return write
 
