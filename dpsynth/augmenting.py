@@ -76,7 +76,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What adding synthetic patients of a group does to a classifier; internal.
+    """Results of adding synthetic patients of a group to the training of classifiers; internal.
 
     Parameters
     ----------

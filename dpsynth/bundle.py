@@ -41,7 +41,7 @@ def write_bundle(
     statement: Mapping[str, Any] | None = None,
     report: Page | None = None,
 ) -> Path:
-    """Write a release.
+    """Write the folder of a release, whole or not at all.
 
     Parameters
     ----------

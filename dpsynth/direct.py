@@ -1,4 +1,4 @@
-"""Is synthesis worth it? A DP classifier that learns from the patients themselves, as an arm of an evaluation.
+"""DP classifiers that are trained on the patients themselves: the yardstick that tells whether synthesis is worth it.
 
 It answers one question, and a synthetic cohort many; at the same epsilon it is the yardstick for all classifiers that
 are trained on synthetic patients. It spends a budget of its own on its training patients, kept in their ledger like
@@ -35,7 +35,7 @@ OF_IMAGES = ("linear", "cnn")
 
 @dataclass(frozen=True)
 class Direct:
-    """What fits a DP classifier; made by `dp_classifier`, called with training patients and a budget.
+    """Trainer of DP classifiers; made by `dp_classifier`, called with training patients and a budget.
 
     Attributes
     ----------

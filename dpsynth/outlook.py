@@ -47,7 +47,7 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a plan that expects little but noise says.
+    """Warning that a plan expects little but noise, with advice.
 
     Parameters
     ----------
@@ -118,7 +118,7 @@ def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int, *, se
 
 
 def found_values(model: Model) -> dict[str, Any]:
-    """Return what discovery found, for the statement: by column the number of values and the share of all others.
+    """Return the outcome of discovery, for the statement: by column the number of values and the share of all others.
 
     Post-processing of noisy answers: the share is that of rows drawn from the model.
     """

@@ -23,10 +23,22 @@ READABLE = 12
 
 
 def public_page(model: Model, synthetic: Cohort) -> Page:
-    """Return what writes the page, and beside it the same numbers as JSON.
+    """Return a function that writes the page of a release, and beside it the same numbers as JSON.
 
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
     every number that is not.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model, whose noisy counts stand beside those of the rows.
+    synthetic : Cohort
+        The released rows.
+
+    Returns
+    -------
+    callable
+        Takes the path of the page and the privacy statement.
     """
     from dpsynth.evaluation import describe
 

@@ -236,10 +236,10 @@ def fit(
     if outlook is not None and not (anyway or cohort.public):
         raise InputError(outlook.refusal())
     processes.join()
-    book = ledger_of(cohort, ledger)
     if limit is not None:
+        book = ledger_of(cohort, ledger)
         processes.shared(lambda: _set_limit(book, limit, budget))
-    fitted = _fitted(cohort, maker, budget, progress, ledger=book, label=label, seed=seed, checkpoint=checkpoint)
+    fitted = _fitted(cohort, maker, budget, progress, ledger=ledger, label=label, seed=seed, checkpoint=checkpoint)
     _add_facts(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
         outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1), search=False)
@@ -272,7 +272,7 @@ def _fitted(
 
 
 def _add_facts(fitted: Model, maker: Synthesizer) -> None:
-    """Add to the privacy statement which model it is, whether it learned images, and what it discovered."""
+    """Add to the privacy statement the model, whether it learned images, and the outcome of discovery."""
     about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
     if fitted.schema.images is not None:
         about["images"] = "learned" if maker.of_images else "left out on purpose"

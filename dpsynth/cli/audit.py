@@ -34,7 +34,7 @@ VIOLATED = 1
 
 @dataclass(frozen=True, kw_only=True)
 class AuditOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth audit``, one field each, in the order of ``--help``."""
 
     subject: Annotated[str, typer.Argument(help="Folder of a release, or the name of a model (see `dpsynth models`).")]
     cohort: Annotated[
@@ -123,7 +123,7 @@ def run(options: AuditOptions) -> None:
 
 @dataclass(frozen=True)
 class _Audited:
-    """Who attacks, if anybody can, and what the files of a release say, if it is one; at least one of the two."""
+    """The auditor of a model, and the checked files of a release; at least one of the two."""
 
     auditor: "Auditor | None" = None
     release: "Audit | None" = None

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth augment``, one field each, in the order of ``--help``."""
 
     data: DataArgument
     schema: SchemaOption

@@ -16,7 +16,7 @@ SIDES = ".split.json"
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth evaluate``, one field each, in the order of ``--help``."""
 
     real: Annotated[
         Path,

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class FitOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth fit``, one field each, in the order of ``--help``."""
 
     data: DataArgument
     schema: SchemaOption

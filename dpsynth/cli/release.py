@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class ReleaseOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth release``, one field each, in the order of ``--help``."""
 
     data: Annotated[
         Path,

@@ -23,7 +23,7 @@ _TABLES = (".csv", ".parquet")
 
 @dataclass(frozen=True, kw_only=True)
 class SampleOptions:
-    """What the command line says; the fields are the options, in the order of ``--help``."""
+    """Options of ``dpsynth sample``, one field each, in the order of ``--help``."""
 
     model: Annotated[Path, typer.Argument(help="Folder of a saved model or of a release.")]
     rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.")]

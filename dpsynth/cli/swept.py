@@ -23,7 +23,7 @@ __all__ = ["SweepOptions", "parse_epsilons", "swept"]
 
 @dataclass(frozen=True, kw_only=True)
 class SweepOptions:
-    """What the command line says of a sweep.
+    """Options of ``dpsynth evaluate --sweep``.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def swept(options: SweepOptions) -> None:
 
 
 def _classifier(options: SweepOptions) -> "Direct | None":
-    """Return what trains the DP classifier of each fit's patients, if there is to be one."""
+    """Return the trainer of a DP classifier on the patients of each fit, if there is to be one."""
     from dpsynth.direct import OF_IMAGES, dp_classifier
 
     if options.direct is None:
