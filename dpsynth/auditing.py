@@ -18,6 +18,7 @@ from dpsynth.files import read_json
 from dpsynth.models.base import Model, Progress, Synthesizer, make
 from dpsynth.privacy.budget import Budget, default_delta
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.workflow import check_model
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class Auditor:
         progress : callable, optional
             Called with the name of a game and the share of its runs that are done.
         """
-        say = progress or (lambda _name, _share: None)
+        say = progress or silent
         if self._once is not None:
             say("one run", 0.0)
             self._coins = self._once()
@@ -315,8 +316,8 @@ def claim_of(maker: Synthesizer, cohort: Cohort, budget: Budget) -> "Claim":
     """
     from dpsynth.evaluation.audit.outcome import Claim
 
-    discovers = any(getattr(cohort.schema.columns[name], "discover", False) for name in cohort.schema.modelled)
-    plain = maker.accounting == "gaussian" and maker.training(cohort.schema, budget) is None and not discovers
+    trains = maker.training(cohort.schema, budget) is not None
+    plain = maker.accounting == "gaussian" and not trains and not cohort.schema.to_discover
     return Claim(budget.epsilon, budget.delta, gaussian=plain)
 
 

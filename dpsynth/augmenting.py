@@ -19,6 +19,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.conditions import rows_where
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress, Synthesizer, synthesizer
+from dpsynth.progress import silent
 from dpsynth.workflow import default_model, fit
 
 if TYPE_CHECKING:
@@ -327,7 +328,7 @@ def _task(
     cohort: Cohort, group: Mapping[str, Any], target: str | None, *, label: str, seed: int, progress: Progress | None
 ) -> _Task:
     outcome = _checked(cohort, group, target)
-    return _Task(group, label or _words(group), outcome, seed, progress or (lambda _phase, _share: None))
+    return _Task(group, label or _words(group), outcome, seed, progress or silent)
 
 
 def _check_again(model: Model | str | Synthesizer, settings: Mapping[str, Any]) -> None:
@@ -407,7 +408,7 @@ def rehearse(
     """
     from dpsynth.models import make
 
-    task = _Task(group, "", target, seed, progress or (lambda _phase, _share: None))
+    task = _Task(group, "", target, seed, progress or silent)
     rows = min(model.rows, MOST)
     world = _public(model.sample(rows, seed=task.seed))
     examined = model.sample(EXAMINED, where=task.group, scarce=True, seed=task.seed + 1)

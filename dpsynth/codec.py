@@ -10,7 +10,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from dpsynth.coders import Coder, GridCoder, ListCoder
 from dpsynth.cohort import Cohort
-from dpsynth.columns import Boolean, Categorical, Column, Datetime, Numeric
+from dpsynth.columns import Boolean, Categorical, Datetime, Numeric
 from dpsynth.conditions import Meaning, resolve
 from dpsynth.constraints import Condition, Order
 from dpsynth.decoding import draw
@@ -104,9 +104,7 @@ class Codec:
         self.cells = cells
         self.discovered = {name: tuple(map(canonical_text, values)) for name, values in (discovered or {}).items()}
         _check_discovered(flat, self.discovered)
-        self.pending = tuple(
-            name for name in flat.modelled if _discovers(flat.columns[name]) and name not in self.discovered
-        )
+        self.pending = tuple(name for name in flat.to_discover if name not in self.discovered)
         edges = _constraint_edges(flat)
         self._coders: dict[str, Coder] = {
             name: self._coder(name, edges.get(name, set())) for name in flat.modelled if name not in self.pending
@@ -361,13 +359,9 @@ def _column_code(name: str, coder: Coder) -> ColumnCode:
     return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())
 
 
-def _discovers(column: Column) -> bool:
-    return isinstance(column, Categorical) and column.discover
-
-
 def _check_discovered(schema: Schema, discovered: Mapping[str, tuple[str, ...]]) -> None:
     for name, values in discovered.items():
-        if name not in schema.columns or not _discovers(schema.columns[name]):
+        if name not in schema.to_discover:
             raise InputError(f"discovered: {name!r} is not a column with discover: true.")
         if len(set(values)) < len(values):
             raise InputError(f"discovered: a value of {name!r} is given twice.")

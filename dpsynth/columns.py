@@ -67,6 +67,11 @@ class _Kind(BaseModel):
 
     description: str = Field(default="", description="What the column means, in words.")
 
+    @property
+    def is_discovered(self) -> bool:
+        """Whether the values are found under differential privacy, out of the budget; only categories can be."""
+        return False
+
 
 class _Measured(_Kind):
     missing: bool = Field(default=False, description="Whether a value may be missing; missing is a state of its own.")
@@ -219,6 +224,11 @@ class Categorical(_Measured):
             raise ValueError("other must be error, missing, or one of values")
         _check_categories(self.values)
         return self
+
+    @property
+    def is_discovered(self) -> bool:
+        """Whether the values are found under differential privacy, in place of a closed list."""
+        return self.discover
 
     def _check_discovered(self) -> None:
         if self.values:

@@ -124,7 +124,7 @@ def _state(column: Numeric | Datetime, value: Any) -> int | None:
 
 def _position(name: str, column: Categorical | Boolean, value: Any, matcher: Matcher | None = None) -> int:
     position = (matcher or Matcher(column)).position(value)
-    if position < 0 and not (isinstance(column, Categorical) and column.discover):
+    if position < 0 and not column.is_discovered:
         raise ValueError(f"{name!r} has no such category; name one of its values as they are declared")
     return position  # of a value that was not discovered: UNKNOWN, which no row has
 

@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.columns import Categorical, Column, Datetime, Identifier, Numeric
+from dpsynth.columns import Column, Datetime, Identifier, Numeric
 from dpsynth.conditions import Meaning, implication_rows, resolve
 from dpsynth.constraints import Forbid, Require, describe
 
@@ -27,7 +27,7 @@ def check_contradictions(columns: Mapping[str, Column], constraints: Sequence[Fo
     ValueError
         If the `when` of a constraint can hold in no row that keeps all constraints.
     """
-    known = [item for item in constraints if not any(_is_discovered(columns[name]) for name in item.columns)]
+    known = [item for item in constraints if not any(columns[name].is_discovered for name in item.columns)]
     for group in connected([set(item.columns) for item in known]):
         _check_group(columns, sorted(group), [item for item in known if set(item.columns) <= group])
 
@@ -39,10 +39,6 @@ def connected(sets: Sequence[set[str]]) -> list[set[str]]:
         apart = [group for group in groups if not group & names]
         groups = [*apart, names.union(*(group for group in groups if group & names))]
     return groups
-
-
-def _is_discovered(column: Column) -> bool:
-    return isinstance(column, Categorical) and column.discover
 
 
 def _check_group(columns: Mapping[str, Column], names: Sequence[str], constraints: Sequence[Forbid | Require]) -> None:

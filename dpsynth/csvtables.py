@@ -198,7 +198,7 @@ def _check_totals(file: CsvFile, table: Any, schema: "Schema") -> None:
         if word is None or word.strip() in declared or not is_total(word) or is_total(word, file.form.totals):
             continue
         rows = table.filter(pc.equal(table[first].cast(pa.string()), word))
-        if not (isinstance(column, Categorical) and column.discover) or _is_mostly_empty(rows):
+        if first not in schema.to_discover or _is_mostly_empty(rows):
             line = next((line for line, record in file.records() if record and record[0] == word), 0)
             raise DataError(total_line(file.path, line, word))
 

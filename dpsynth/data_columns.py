@@ -167,7 +167,7 @@ def _measured(name: str, column: Column, read: Any, array: Any, missing_values: 
         return _outside(name, column, read)
     if isinstance(column, Categorical | Boolean) and column.other != "error":
         return _mapped(name, column, array, missing_values)
-    if isinstance(column, Categorical) and column.discover:
+    if isinstance(column, Categorical) and column.is_discovered:
         return _Measured(faults=_discovered(name, column, read))
     return _Measured()
 

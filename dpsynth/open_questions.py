@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.columns import Categorical, Column, Identifier
+from dpsynth.columns import Identifier
 from dpsynth.identifying import by_name, meaning_of
 
 if TYPE_CHECKING:
@@ -63,9 +63,9 @@ def discovered_patients(schema: "Schema") -> dict[str, str]:
         "identifier (and as patient, if that is what it tells apart), name it under drop, or, if its values are public "
         "categories, list them under values"
     )
-    return {name: words for name, column in schema.columns.items() if _is_discovered_patient(name, column)}
+    return {name: words for name in schema.to_discover if _tells_patients_apart(name)}
 
 
-def _is_discovered_patient(name: str, column: Column) -> bool:
+def _tells_patients_apart(name: str) -> bool:
     meaning = meaning_of(name)
-    return isinstance(column, Categorical) and column.discover and meaning.is_key and meaning.entity == "person"
+    return meaning.is_key and meaning.entity == "person"

@@ -80,7 +80,7 @@ def read_alike(real: Sequence[Path], others: Sequence[Path], form: "dict[str, An
     from dpsynth.drafting import draft
 
     schema = draft(*real, form=form or {}).with_likeliest()
-    known = {name: _known(real, name, schema) for name, column in schema.columns.items() if _discovered(column)}
+    known = {name: _known(real, name, schema) for name in schema.to_discover}
     return respelled(schema, {path: _texts(path, schema) for path in others}, known)
 
 
@@ -133,10 +133,6 @@ def _known(paths: Sequence[Path], name: str, schema: Schema) -> tuple[str, ...]:
     """Return the values of a column of the real files that lists none."""
     frames = (_texts(path, schema) for path in paths)
     return tuple(sorted({str(text) for frame in frames if name in frame for text in frame[name].dropna()}))
-
-
-def _discovered(column: Column) -> bool:
-    return isinstance(column, Categorical) and column.discover
 
 
 class _Speller:

@@ -239,6 +239,11 @@ class Schema(BaseModel):
         return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
 
     @property
+    def to_discover(self) -> tuple[str, ...]:
+        """The names of the columns whose values are found under differential privacy, in order."""
+        return tuple(name for name, column in self.columns.items() if column.is_discovered)
+
+    @property
     def units(self) -> int | None:
         """The public number of what a model learns: patients where there are visits, else rows; None if private."""
         return self.rows if self.visits is None else self.visits.patients

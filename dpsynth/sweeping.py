@@ -12,6 +12,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.models.base import Progress, available, make, synthesizer
 from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 from dpsynth.workflow import check_model, default_model, fit
 
@@ -103,7 +104,7 @@ def sweep(
     _check_columns(cohort, target, subgroups)
     cells = list(itertools.product(range(seeds), budgets, names))
     task = {"target": target, "subgroups": subgroups, "seed": seed}
-    return _runs(cohort, cells, task, classifier, progress or (lambda _phase, _share: None))
+    return _runs(cohort, cells, task, classifier, progress or silent)
 
 
 def write_sweep(judged: "Sweep", page: Path) -> list[Path]:

@@ -243,7 +243,7 @@ def _categories(name: str, column: Categorical | Boolean, array: Any, missing_va
         _wrong(name, f"values of type {_kind_name(array.type)}", "categories", "Give text or numbers.")
     encoded = array if pa.types.is_dictionary(array.type) else _as_words(array).dictionary_encode()
     found = _as_words(encoded.dictionary).to_pylist()
-    categories = _found_categories(found, missing_values) if _discovers(column) else column.categories
+    categories = _found_categories(found, missing_values) if column.is_discovered else column.categories
     matcher = Matcher(column, missing_values, categories)
     lookup = np.array([*(matcher.position(value) for value in found), MISSING], dtype=np.int32)
     lookup[lookup == UNKNOWN] = _stand_in(column)
@@ -266,10 +266,6 @@ def _as_words(array: Any) -> Any:
     return array if pa.types.is_boolean(array.type) else text_of(array)
 
 
-def _discovers(column: Categorical | Boolean) -> bool:
-    return isinstance(column, Categorical) and column.discover
-
-
 def _found_categories(found: Sequence[Any], missing_values: Sequence[str]) -> tuple[str, ...]:
     texts = dict.fromkeys(canonical_text(value).strip() for value in found if not is_absent(value))
     return tuple(text for text in texts if text not in missing_values and text)
@@ -279,7 +275,7 @@ def _stand_in(column: Categorical | Boolean) -> int:
     """Return what the position of a value outside the list becomes."""
     if column.other == "missing":
         return MISSING
-    return UNKNOWN if column.other == "error" or _discovers(column) else column.categories.index(column.other)
+    return UNKNOWN if column.other == "error" or column.is_discovered else column.categories.index(column.other)
 
 
 def from_positions(indices: npt.NDArray[np.integer[Any]], categories: Sequence[Category]) -> Any:

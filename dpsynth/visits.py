@@ -78,7 +78,7 @@ def check_visits(schema: "Schema") -> None:
     if schema.images is not None:
         raise ValueError("visits: a cohort with images has one row a patient; leave visits or images out")
     column = schema.columns[visits.column]
-    if not isinstance(column, Categorical) or column.discover or column.missing:
+    if not isinstance(column, Categorical) or column.is_discovered or column.missing:
         raise ValueError(
             f"visits: declare {visits.column!r} as categorical with a closed list of values, never missing"
         )

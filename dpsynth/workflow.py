@@ -16,6 +16,7 @@ from dpsynth.privacy.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.checkpoint import Checkpoint
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 from dpsynth.visits import flattened
 
@@ -257,7 +258,7 @@ def _fitted(
     **terms: Any,
 ) -> Model:
     """Open a session on the cohort and fit the model in it."""
-    report = progress or _silent
+    report = progress or silent
     report("opening the cohort", 0.0)
     with Session.open(
         cohort,
@@ -344,7 +345,7 @@ def draw(model: Model, rows: int | None = None, *, seed: int | None = None, prog
     Cohort
         Synthetic rows; of a model of images with their images.
     """
-    report = progress or _silent
+    report = progress or silent
     report("sampling", 0.0)
     synthetic = model.sample(rows or model.schema.units or model.rows, seed=seed)
     report("sampling", 1.0)
@@ -384,7 +385,7 @@ def bundle(
     """
     from dpsynth.public_page import public_page
 
-    report = progress or _silent
+    report = progress or silent
     report("writing", 0.0)
     page = public_page(model, synthetic)
     path = write_bundle(model, synthetic, folder, licence=licence, force=force, statement=statement, report=page)
@@ -491,10 +492,6 @@ def evaluate(
         seed=seed,
         progress=progress,
     )
-
-
-def _silent(_phase: str, _share: float) -> None:
-    """Show no progress."""
 
 
 def _budget(epsilon: float, delta: float | None) -> Budget:

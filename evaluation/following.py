@@ -20,6 +20,7 @@ from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
 from dpsynth.evaluation.study import LEARNER
 from dpsynth.evaluation.table import Table, tables
 from dpsynth.evaluation.utility import utility
+from dpsynth.progress import silent
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
@@ -119,7 +120,7 @@ def _learned(
     rows = min(terms.rows, *(len(one) for one in arms.values()))
     training = {arm: [one.at_most(rows, terms.seed)] for arm, one in arms.items()}
     exam = Exam(task, task.known(test).at_most(terms.rows, terms.seed), tuple(training["synthetic"]), terms)
-    trained = train_all(training, exam, lambda _phase, _share: None) + examined(said, arms["real"], exam)
+    trained = train_all(training, exam, silent) + examined(said, arms["real"], exam)
     results = utility(trained, exam)
     floor = [replace(one, arm="synthetic") if one.arm == "floor" else one for one in trained if one.arm != "synthetic"]
     for one in groupings:

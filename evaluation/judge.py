@@ -23,6 +23,7 @@ from dpsynth.evaluation.representation import released_shares, synthetic_shares
 from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
 from dpsynth.evaluation.study import Study
 from dpsynth.evaluation.table import Floats, Table, tables
+from dpsynth.progress import silent
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -206,7 +207,7 @@ def evaluate(
     DataError
         If the cohorts do not have the same columns.
     """
-    say = progress or (lambda _phase, _share: None)
+    say = progress or silent
     real_train, real_test = _sides(real_test, real_train, coins, seed)
     real_test, real_train, drawn = under_one_schema(real_test, real_train, _drawn(synthetic, arms))
     public = real_test.public and real_train.public

@@ -1,6 +1,5 @@
 """The terms of an evaluation: the split of patients, seeds, sizes, and what may be published."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -9,14 +8,12 @@ import numpy as np
 from dpsynth.errors import InputError
 from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.results import Disclosure
+from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
 
 __all__ = ["Margins", "Progress", "Protocol", "split"]
-
-Progress = Callable[[str, float], None]
-"""Called with the name of the phase and the share of it that is done, 0 to 1."""
 
 
 #: Rows times marginals of one order that are counted for one arm.

@@ -7,7 +7,7 @@ from them; the model holds those answers and nothing else, so sampling, saving a
 import abc
 import dataclasses
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.models.drawing import Part, Proportions, Support, kept, parts_of
+from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -49,8 +50,6 @@ MEAN_IMAGE = "mean image"
 """Key of a plan's expected error for images, see `Plan`."""
 FEW = 64
 """Rows that are drawn at least where there are constraints; the first of them are taken."""
-Progress = Callable[[str, float], None]
-"""Called with the name of the phase and the share of it that is done, 0 to 1."""
 
 
 @dataclass(frozen=True)

@@ -26,12 +26,12 @@ from dpsynth.models.private_classifier import FittedClassifier, Likelihood, chec
 from dpsynth.models.tabular.deep.fitting import rate_for
 from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import private_trainer
-from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 
 CELLS = 16
 """Cells of a number's public range."""

@@ -19,10 +19,11 @@ from dpsynth.cohort import Cohort
 from dpsynth.columns import Boolean, Categorical
 from dpsynth.errors import InputError
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.per_patient import Batch
-from dpsynth.privacy.session import Session, delta_for_discovery
+from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
 from dpsynth.schema import Schema
 
@@ -100,7 +101,7 @@ def checked_target(schema: Schema, target: str | None) -> str:
     column = schema.columns.get(name)
     if name not in schema.modelled or not isinstance(column, Boolean | Categorical):
         raise InputError(f"target {name!r}: expected a boolean column, or one with categories.")
-    if getattr(column, "discover", False):
+    if column.is_discovered:
         raise InputError(f"target {name!r}: its values would have to be discovered; list them in the schema.")
     if schema.visits is not None:
         raise InputError(f"target {name!r}: the schema declares visits; a private classifier learns from single rows.")
@@ -135,6 +136,6 @@ def opened(
         sampling_rate=sampling_rate,
         steps=steps,
         questions=questions,
-        reserved_delta=delta_for_discovery(budget, discovers=bool(Codec(cohort.schema).pending)),
+        reserved_delta=delta_for_discovery(budget, cohort.schema),
     )
     return Session.open(cohort, budget, ledger=ledger, training=plan, **facts)

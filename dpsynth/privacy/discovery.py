@@ -7,6 +7,32 @@ from typing import Any
 from dpsynth.errors import InputError
 from dpsynth.identifier_values import written_like
 from dpsynth.privacy.accounting import SLACK
+from dpsynth.privacy.budget import Budget
+from dpsynth.schema import Schema
+
+
+def delta_for_discovery(budget: Budget, schema: Schema) -> float:
+    """Return the part of the budget's delta that key discovery may spend: half, where a column is to be discovered.
+
+    Parameters
+    ----------
+    budget
+        The whole of what may be spent.
+    schema
+        The public schema; its columns with ``discover: true`` share the part.
+
+    Returns
+    -------
+    float
+        A probability, in ``[0, budget.delta / 2]``; the rest of delta pays for questions and a training.
+
+    Examples
+    --------
+    >>> closed = Schema.parse("{name: ward, columns: {sex: {type: categorical, values: [f, m]}}}")
+    >>> delta_for_discovery(Budget(1, 1e-6), closed)
+    0.0
+    """
+    return budget.delta / 2 if schema.to_discover else 0.0
 
 
 def key_threshold(cap: int, sigma: float, delta: float) -> int:

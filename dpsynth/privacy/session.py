@@ -19,6 +19,7 @@ from dpsynth.privacy.accounting import Accounting, Event
 from dpsynth.privacy.answers import Answers, PrivateAnswers
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.checkpoint import Checkpoint, Journal, closed_run
+from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
@@ -63,7 +64,7 @@ class Session(TableQuestions, NetworkQuestions):
         self.accounting = accounting
         self.rows = rows
         self.codec = Codec(schema, cells=cells)
-        reserved = delta_for_discovery(budget, discovers=bool(self.to_discover))
+        reserved = delta_for_discovery(budget, self.schema)
         self._account = Account(budget, accounting, delta_for_discovery=reserved, training=training)
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
@@ -271,8 +272,3 @@ class Session(TableQuestions, NetworkQuestions):
         if self._answers is None:
             raise InputError("session: use Session.open.")
         return self._answers
-
-
-def delta_for_discovery(budget: Budget, *, discovers: bool) -> float:
-    """Return the part of the budget's delta that key discovery may spend: half, where a column is to be discovered."""
-    return budget.delta / 2 if discovers else 0.0

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.columns import Boolean, Categorical, Datetime, Numeric
+from dpsynth.columns import Boolean, Datetime, Numeric
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
@@ -169,7 +169,7 @@ def _pool(column: Any, values: "pd.Series[Any]") -> list[Any]:
 def _known(column: Any, values: "pd.Series[Any]") -> list[Any]:
     """Return the values of a column that are no numbers: those of the schema, or where it names none, those there."""
     known = list(column.labels if isinstance(column, Boolean) else column.values)  # noqa: PD011  (a schema's column)
-    if isinstance(column, Categorical) and column.discover:
+    if column.is_discovered:
         known = sorted(values.dropna().unique(), key=str)
     if not known:
         raise InputError("canary: a column has no value that a canary could take.")

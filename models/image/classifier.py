@@ -30,12 +30,12 @@ from dpsynth.models.image.moments import learn_moments
 from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import Known, patients_with_images
 from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
-from dpsynth.models.tabular.fitting import silent
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 
 Kind = Literal["linear", "cnn"]
 

@@ -10,7 +10,6 @@ from dpsynth.models.base import MEAN_IMAGE, Plan, PlanItem, Progress, Synthesize
 from dpsynth.models.image.conditions import Conditions, default_columns
 from dpsynth.models.image.model import Generator, ImageModel, chances, declared_images
 from dpsynth.models.image.portion import Portion
-from dpsynth.models.tabular.fitting import silent
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.planning import even_one_way, one_way_error, public_codec
@@ -18,8 +17,10 @@ from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.accounting import gaussian_scale, rho_for
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.session import Session, delta_for_discovery
+from dpsynth.privacy.discovery import delta_for_discovery
+from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 if TYPE_CHECKING:
@@ -110,7 +111,7 @@ class ImageSynthesizer(Synthesizer):
         """Say what a fit would ask, from public facts alone."""
         declared = declared_images(schema)
         training = self.training(schema, budget)
-        reserved = delta_for_discovery(budget, discovers=_discovers(schema))
+        reserved = delta_for_discovery(budget, schema)
         rho = rho_for(budget, "gaussian", reserved_delta=reserved) if training is None else training.rho
         share = self._table_share(schema)
         table = PlanItem("columns of the table", len(schema.modelled), 0, gaussian_scale(1, max(rho * share, 1e-12)))
@@ -205,7 +206,7 @@ class TrainedImageSynthesizer(ImageSynthesizer):
             sampling_rate=self.sampling_rate,
             steps=self.steps,
             questions=self.questions,
-            reserved_delta=delta_for_discovery(budget, discovers=_discovers(schema)),
+            reserved_delta=delta_for_discovery(budget, schema),
             microbatch=self.microbatch,
         )
 
@@ -213,7 +214,3 @@ class TrainedImageSynthesizer(ImageSynthesizer):
 def patients_with_images(session: Session, rho: float) -> float:
     """Ask about how many patients have images, at a price: a scale for gradients, at least 1."""
     return max(1.0, float(session.image_counts(Query((), ()), rho)[0]))
-
-
-def _discovers(schema: Schema) -> bool:
-    return any(getattr(column, "discover", False) for column in schema.columns.values())

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, silent, state_query, zeros_of
+from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, state_query, zeros_of
 from dpsynth.models.tabular.graphical.estimation import Fit, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
@@ -31,6 +31,7 @@ from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 Array = NDArray[np.float64]

@@ -15,10 +15,6 @@ NEARLY_EXACT = 1e-12
 """Smallest variance of a proportion: keeps the fit well posed where the noise is tiny."""
 
 
-def silent(_phase: str, _share: float) -> None:
-    """Report no progress."""
-
-
 def one_way_measurements(known: OneWay) -> list[Measurement]:
     """Return the columns' own proportions as measurements."""
     return [

@@ -4,10 +4,11 @@ from typing import ClassVar, Literal
 
 from dpsynth.models.base import Plan, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import fit_model, silent
+from dpsynth.models.tabular.fitting import fit_model
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 

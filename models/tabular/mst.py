@@ -14,11 +14,12 @@ import numpy as np
 
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import count_tables, fit_model, silent, state_query
+from dpsynth.models.tabular.fitting import count_tables, fit_model, state_query
 from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 Pair = tuple[str, str]

@@ -13,6 +13,7 @@ from dpsynth.models.tabular.interactions import MEAN_ABSOLUTE
 from dpsynth.models.tabular.one_way import DISCOVERY_SHARE, SHAPE_SHARE, Look, OneWay
 from dpsynth.privacy.accounting import Accounting, rho_for
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.schema import Schema
 
 ASSUMED_VALUES = 10
@@ -33,9 +34,8 @@ def public_codec(schema: Schema) -> Codec:
 
 def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
     """Return what the budget can pay, less what discovering values will cost."""
-    pending = Codec(schema).pending
-    rho = rho_for(budget, accounting, reserved_delta=budget.delta / 2 if pending else 0.0)
-    return rho * (1 - DISCOVERY_SHARE) if pending else rho
+    rho = rho_for(budget, accounting, reserved_delta=delta_for_discovery(budget, schema))
+    return rho * (1 - DISCOVERY_SHARE) if schema.to_discover else rho
 
 
 def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float) -> OneWay:

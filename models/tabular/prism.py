@@ -39,7 +39,7 @@ import numpy as np
 from dpsynth.codec import Codec
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import fit_model, silent
+from dpsynth.models.tabular.fitting import fit_model
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.groups import group_columns, partly_pooled
@@ -58,6 +58,7 @@ from dpsynth.models.tabular.marginal_model import MarginalModel
 from dpsynth.models.tabular.one_way import OneWay
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 TYPICAL = 0.05

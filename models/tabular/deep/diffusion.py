@@ -29,9 +29,9 @@ from dpsynth.models.tabular.deep.model import DeepModel, Known
 from dpsynth.models.tabular.deep.networks import MLP, fresh, normal, seeded
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
-from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
+from dpsynth.progress import silent
 
 SIGMA_DATA = 0.7
 LOWEST, HIGHEST = 0.02, 20.0

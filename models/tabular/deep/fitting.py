@@ -7,18 +7,18 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dpsynth.codec import Codec
 from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
 from dpsynth.models.tabular import one_way
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, condition_columns, measure
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import DeepModel, Known
-from dpsynth.models.tabular.fitting import silent
 from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.dpsgd import Objective
 from dpsynth.privacy.per_patient import Batch
-from dpsynth.privacy.session import Session, delta_for_discovery
+from dpsynth.privacy.session import Session
 from dpsynth.privacy.training import TrainingPlan
+from dpsynth.progress import silent
 from dpsynth.schema import Schema
 
 BINS = 16
@@ -45,7 +45,7 @@ class DeepSynthesizer(Synthesizer):
             sampling_rate=rate_for(schema.rows),
             steps=self.steps,
             questions=self.questions,
-            reserved_delta=delta_for_discovery(budget, discovers=bool(Codec(schema).pending)),
+            reserved_delta=delta_for_discovery(budget, schema),
         )
 
     def fit(self, session: Session, progress: Progress | None = None) -> DeepModel:

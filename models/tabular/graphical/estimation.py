@@ -24,7 +24,7 @@ regularization, for the dual.
 """
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
@@ -37,13 +37,13 @@ from dpsynth.models.tabular.graphical.calibration import CliqueTables
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree, build
 from dpsynth.models.tabular.graphical.measurement import Key, Measurement, Overlaps, centring, merging, pooled
 from dpsynth.models.tabular.graphical.propagation import IMPOSSIBLE, Array, Propagator, shape_in
+from dpsynth.progress import Progress
 
 __all__ = ["Fit", "Measurement", "Zero", "centring", "estimate", "merging"]
 
 log = logging.getLogger(__name__)
 
 Zero = tuple[Clique, NDArray[np.bool_]]
-Progress = Callable[[str, float], None]
 
 JOINT_WORK = 50_000_000
 """Multiplications that one Newton step of a joint block may cost."""

@@ -13,7 +13,8 @@ from dpsynth.models.base import Progress
 from dpsynth.privacy.accounting import rho_for
 from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.counting import Query
-from dpsynth.privacy.session import Session, delta_for_discovery
+from dpsynth.privacy.discovery import delta_for_discovery
+from dpsynth.privacy.session import Session
 from dpsynth.schema import Schema
 
 __all__ = ["NaiveBayes", "Shrinking", "pooled"]
@@ -111,7 +112,7 @@ class Shrinking(Synthesizer):
         """Say what will be asked: one table a column. No data is needed."""
         _target(schema)
         codec = Codec(schema)
-        reserved = delta_for_discovery(budget, discovers=bool(codec.pending))
+        reserved = delta_for_discovery(budget, schema)
         rho = rho_for(budget, "gaussian", reserved_delta=reserved)
         tables = len(schema.modelled) - 1
         sigma = schema.max_rows_per_patient / np.sqrt(2 * rho / tables)
