@@ -226,11 +226,11 @@ def augment(
 
     Examples
     --------
-    >>> from dpsynth.datasets import load_support2
-    >>> cohort = load_support2()
+    >>> from dpsynth.auditing import demo_cohort
+    >>> cohort = demo_cohort()
     >>> fitted = fit(cohort, "independent", epsilon=1.0)
-    >>> group = {"race": "asian"}
-    >>> augmentation = augment(cohort, group, target="hospdead", model=fitted, amount=50)  # doctest: +SKIP
+    >>> group = {"ca": "metastatic"}
+    >>> augmentation = augment(cohort, group, target="hospdead", model=fitted, amount=50)  # a minute  # doctest: +SKIP
     >>> augmentation.verdict  # doctest: +SKIP
     """
     task = _task(cohort, group, target, label=label, seed=seed, progress=progress)

@@ -121,9 +121,9 @@ def publish(
     Examples
     --------
     >>> import tempfile
-    >>> from dpsynth.datasets import load_support2
+    >>> from dpsynth.auditing import demo_cohort
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     published = publish(load_support2(), folder, "independent", epsilon=1.0, rows=100)
+    ...     published = publish(demo_cohort(), folder, "independent", epsilon=1.0, rows=100)
     ...     len(published.synthetic), published.release.name, published.internal
     (100, 'release', None)
     """
@@ -140,7 +140,7 @@ def publish(
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
         synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
         statement = release_statement(fitted, synthetic, licence=licence)
-        written = {"licence": licence, "force": force, "statement": statement, "progress": progress}
+        written: dict[str, Any] = {"licence": licence, "force": force, "statement": statement, "progress": progress}
         path = bundle(fitted, synthetic, places["release"], **written)
     if test is None or coins is None:
         return Published(fitted, synthetic, path)

@@ -221,8 +221,8 @@ def fit(
     --------
     A cohort that is public spends nothing; of a private one the ledger beside its file keeps the budget.
 
-    >>> from dpsynth.datasets import load_support2
-    >>> fitted = fit(load_support2(), "independent", epsilon=1.0)
+    >>> from dpsynth.auditing import demo_cohort
+    >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
     >>> fitted.statement["epsilon"], fitted.statement["private"]
     (1.0, True)
     >>> len(fitted.sample(10))
@@ -322,8 +322,8 @@ def release(
     Examples
     --------
     >>> import tempfile
-    >>> from dpsynth.datasets import load_support2
-    >>> fitted = fit(load_support2(), "independent", epsilon=1.0)
+    >>> from dpsynth.auditing import demo_cohort
+    >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
     >>> with tempfile.TemporaryDirectory() as folder:
     ...     path = release(fitted, Path(folder) / "release", rows=100, licence="CC0-1.0")
     ...     sorted(file.name for file in path.glob("*.json"))
