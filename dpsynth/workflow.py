@@ -468,9 +468,9 @@ def evaluate(
 
     Examples
     --------
-    >>> from dpsynth.datasets import load_support2
+    >>> from dpsynth.auditing import demo_cohort
     >>> from dpsynth.evaluation import split
-    >>> train, test = split(load_support2(), 0.3, key="example")
+    >>> train, test = split(demo_cohort(), 0.3, key="example")
     >>> synthetic = fit(train, "independent", epsilon=1.0).sample(1000, seed=0)
     >>> evaluation = evaluate(test, synthetic, train=train)  # a minute  # doctest: +SKIP
     >>> evaluation.write_html("report.html")  # doctest: +SKIP
