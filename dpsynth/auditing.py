@@ -115,7 +115,7 @@ class FitGame:
 
 
 class Auditor:
-    """An audit of a model that can be stopped: what was played until then counts.
+    """An audit of a model: it fits it many times with and without a made-up patient. It can be stopped.
 
     Parameters
     ----------
@@ -142,6 +142,13 @@ class Auditor:
     ------
     InputError
         If the cohort is not public, or an argument is unknown or out of range.
+
+    Examples
+    --------
+    >>> auditor = Auditor(demo_cohort(), "independent", epsilon=1.0, runs=8, patients=20)
+    >>> auditor.run()
+    >>> {attack.name: attack.runs for attack in auditor.found().attacks}
+    {'white-box': 8, 'black-box': 8}
     """
 
     def __init__(
@@ -162,17 +169,17 @@ class Auditor:
 
         _check(cohort, runs, patients, confidence)
         budget = Budget(epsilon, default_delta() if delta is None else delta)
-        given = dict(options or {})
-        maker, base = make(model, **given), capped(cohort, patients)
+        options = dict(options or {})
+        maker, base = make(model, **options), capped(cohort, patients)
         check_model(maker, cohort.schema)
         names = tuple(dict.fromkeys(canaries))
         rows_only = cohort.schema.visits is None and cohort.schema.images is None
-        ones = [canary(name, base) for name in names] if rows_only else []
+        planned = [canary(name, base) for name in names] if rows_only else []
         self.model, self.runs, self.confidence, self.canaries = model, runs, confidence, names
         self.claim = claim_of(maker, cohort, budget)
         training = maker.training(base.schema, budget)
         self.plan = plan or maker.training(cohort.schema, budget)
-        self.games = [FitGame(base, planted(base, one), one, model, budget, given) for one in ones]
+        self.games = [FitGame(base, planted(base, patient), patient, model, budget, options) for patient in planned]
         self.facts = {
             "model": {"name": model, "options": maker.options()},
             "cohort": {"name": cohort.schema.name, "rows": len(base), "columns": len(cohort.schema.modelled)},
@@ -218,6 +225,11 @@ class Auditor:
         ----------
         checks : sequence of Check
             Checks of the release's own files, which stand beside the attacks.
+
+        Returns
+        -------
+        Audit
+            Lower bounds on epsilon, and the verdict of each attack and of all.
         """
         from dpsynth.evaluation.audit.outcome import Audit
 
@@ -286,7 +298,22 @@ def _cap(cohort: Cohort) -> int:
 
 
 def claim_of(maker: Synthesizer, cohort: Cohort, budget: Budget) -> "Claim":
-    """Return what a fit claims: a Gaussian curve where every question is accounted so and no values are discovered."""
+    """Return what a fit claims: a Gaussian curve where every question is accounted so and no values are discovered.
+
+    Parameters
+    ----------
+    maker : Synthesizer
+        What is fitted.
+    cohort : Cohort
+        Its public facts are looked at alone.
+    budget : Budget
+        The whole budget of the fit.
+
+    Returns
+    -------
+    Claim
+        The budget, and whether it is that of one Gaussian mechanism.
+    """
     from dpsynth.evaluation.audit.outcome import Claim
 
     trains = maker.training(cohort.schema, budget) is not None
@@ -328,22 +355,41 @@ def audit_release(folder: str | Path, *, confidence: float = 0.95) -> "Audit":
     confidence : float
         What attacks would have; checks are exact.
 
+    Returns
+    -------
+    Audit
+        Its checks are those of the files.
+
     Raises
     ------
     ModelFormatError
         If it is not the folder of a release.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dpsynth.workflow import fit, release
+    >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     str(audit_release(release(fitted, Path(folder) / "release", rows=50)).of_checks)
+    'consistent'
     """
     from dpsynth.evaluation.audit.outcome import Attack, Audit
     from dpsynth.evaluation.audit.statements import check_release, claim_in, plan_in
 
-    checks, statement = check_release(Path(folder)), read_json(Path(folder) / "privacy.json")
+    checks, statement = check_release(Path(folder)), _statement(folder)
     names = ATTACKS if plan_in(statement) is None else (*ATTACKS, *TRAINED)
     idle = tuple(Attack(name, "", reason="needs a public cohort to fit again and again on") for name in names)
     return Audit(Path(folder).name, claim_in(statement), confidence, idle, tuple(checks))
 
 
+def _statement(folder: str | Path) -> Any:
+    """Read what a release says of itself; it is not trusted."""
+    return read_json(Path(folder) / "privacy.json")
+
+
 def auditor_of(folder: str | Path, cohort: Cohort, **settings: Any) -> Auditor:
-    """Return an auditor that plays with the model, options and budget of a release, on a public cohort.
+    """Return an auditor of the model, options and budget that made a release, on a public cohort.
 
     Parameters
     ----------
@@ -354,6 +400,11 @@ def auditor_of(folder: str | Path, cohort: Cohort, **settings: Any) -> Auditor:
     **settings
         Further arguments of `Auditor`.
 
+    Returns
+    -------
+    Auditor
+        Nothing is fitted before its `Auditor.run`.
+
     Raises
     ------
     ModelFormatError
@@ -361,7 +412,7 @@ def auditor_of(folder: str | Path, cohort: Cohort, **settings: Any) -> Auditor:
     """
     from dpsynth.evaluation.audit.statements import claim_in, plan_in
 
-    statement = read_json(Path(folder) / "privacy.json")
+    statement = _statement(folder)
     claim, plan = claim_in(statement), plan_in(statement)
     try:
         name, options = str(statement["model"]["name"]), dict(statement["model"]["options"])

@@ -55,7 +55,7 @@ SEEN = (
 
 @dataclass(frozen=True)
 class Choice:
-    """What the rehearsal found.
+    """How many synthetic patients to add, and the scores of the rehearsal that it was chosen by.
 
     Parameters
     ----------
@@ -77,7 +77,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """What adding synthetic patients of a group does to a classifier; internal.
+    """Results of adding synthetic patients of a group to the training of classifiers; internal.
 
     Parameters
     ----------
@@ -106,7 +106,15 @@ class Augmentation:
     notes: tuple[str, ...] = ()
 
     def changes(self, arm: str, part: str) -> "list[Result]":
-        """Return the differences from the real patients alone, of each learner."""
+        """Return the changes in AUROC against training on the real patients alone, of each learner.
+
+        Parameters
+        ----------
+        arm : str
+            One of `dpsynth.evaluation.augmentation.ARMS`.
+        part : str
+            The group's name, or ``"others"``.
+        """
         return list(self.results.select("group_change", arm=arm, group=part))
 
     @property
@@ -114,15 +122,15 @@ class Augmentation:
         """One sentence: whether the synthetic patients help the group, by every learner's interval."""
         from dpsynth.evaluation.augmentation import WITH_SYNTHETIC
 
-        found = [one for one in self.changes(WITH_SYNTHETIC, self.group) if one.ok and one.interval is not None]
-        if not found:
+        changes = [change for change in self.changes(WITH_SYNTHETIC, self.group) if change.ok and change.interval]
+        if not changes:
             return f"{self.group}: too few test patients to say whether synthetic patients help."
         ends = "; ".join(
-            f"{one.subject} {one.number:+.3f} ({one.interval.low:+.3f} to {one.interval.high:+.3f})"
-            for one in found
-            if one.interval is not None
+            f"{change.subject} {change.number:+.3f} ({change.interval.low:+.3f} to {change.interval.high:+.3f})"
+            for change in changes
+            if change.interval is not None
         )
-        signs = {_sign(one) for one in found}
+        signs = {_sign(change) for change in changes}
         if signs == {1}:
             return f"{self.group}: {self.added:,} synthetic patients help. Change in AUROC: {ends}."
         if signs == {-1}:
@@ -147,9 +155,9 @@ class Augmentation:
         }
 
 
-def _sign(one: "Result") -> int:
+def _sign(change: "Result") -> int:
     """Return 1 where an interval lies above 0, -1 below, else 0."""
-    ends = one.interval
+    ends = change.interval
     return 0 if ends is None else int(ends.low > 0) - int(ends.high < 0)
 
 
@@ -188,7 +196,7 @@ def augment(
         The budget of the fit, debited in the cohort's ledger; needed unless the model is fitted.
     test : Cohort, optional
         Real patients to test on.
-    holdout : float
+    holdout : float, optional
         Share of patients that are tested on where `test` is not given; default 0.3.
     split : path, optional
         The ``split.json`` of an earlier run: test on those that it held out. Where a model is fitted, a file that is
@@ -213,17 +221,22 @@ def augment(
     ------
     InputError
         If an argument is unknown or missing, or the group has no training patient.
+    SchemaError, BudgetExceeded, LedgerError
+        As `dpsynth.workflow.fit`.
+
+    Examples
+    --------
+    >>> from dpsynth.auditing import demo_cohort
+    >>> cohort = demo_cohort()
+    >>> fitted = fit(cohort, "independent", epsilon=1.0)
+    >>> group = {"ca": "metastatic"}
+    >>> augmentation = augment(cohort, group, target="hospdead", model=fitted, amount=50)  # a minute  # doctest: +SKIP
+    >>> augmentation.verdict  # doctest: +SKIP
     """
-    say = progress or silent
-    task = _Task(group, label or _words(group), _checked(cohort, group, target), seed, say)
+    task = _task(cohort, group, target, label=label, seed=seed, progress=progress)
     if model is None:
         model = default_model(cohort.schema, without_images=settings.get("without_images", False))
-    if not isinstance(model, Model) and epsilon is None:
-        raise InputError("epsilon: is needed to fit a model; or give a fitted one (--model-folder).")
-    if amount is not None and amount < 1:
-        raise InputError(f"amount: found {amount}, expected 1 or more patients to add.")
-    if amount is None:
-        _check_again(model, settings)
+    _check_arguments(model, epsilon, amount, settings)
     train, exam = _sides(cohort, test, holdout, split, fits=not isinstance(model, Model))
     task.check(train)
     notes = [NOT_COVERED]
@@ -232,18 +245,37 @@ def augment(
         notes += [SEEN] if test is None and split is None else []
     else:
         fitted = fit(train, model, epsilon=float(epsilon or 0), label=run_label, progress=progress, **settings)
-    support = fitted.support(group)
+    return _augmentation(fitted, train, exam, task, amount=amount, notes=notes)
+
+
+def _augmentation(
+    model: Model, train: Cohort, exam: Cohort, task: "_Task", *, amount: int | None, notes: list[str]
+) -> Augmentation:
+    """Choose how many patients to add, and compare classifiers with and without them."""
+    support = model.support(task.group)
     if support is not None and support.scarce:
         notes.append(
             f"By the model the group has {support.rows:,.0f} training patients under a noise of {support.noise:,.0f}: "
             "its synthetic patients are guessed from other patients."
         )
-    choice = _chosen(fitted, task, amount)
-    added = choice.amount or max(round(_size(fitted, group, support)), 1)
+    choice = _chosen(model, task, amount)
+    added = choice.amount or max(round(_size(model, task.group, support)), 1)
     if choice.amount == 0:
         notes.append(f"The rehearsal recommends to add none; the arms show what {added:,} would do.")
-    results = _judged(fitted, train, exam, task, added)
-    return Augmentation(results, task.label, choice, added, support, fitted.statement, tuple(notes))
+    results = _judged(model, train, exam, task, added)
+    return Augmentation(results, task.label, choice, added, support, model.statement, tuple(notes))
+
+
+def _check_arguments(
+    model: Model | str | Synthesizer, epsilon: float | None, amount: int | None, settings: Mapping[str, Any]
+) -> None:
+    """Refuse, before a fit, what it or what follows it could not do."""
+    if not isinstance(model, Model) and epsilon is None:
+        raise InputError("epsilon: is needed to fit a model; or give a fitted one (--model-folder).")
+    if amount is not None and amount < 1:
+        raise InputError(f"amount: found {amount}, expected 1 or more patients to add.")
+    if amount is None:
+        _check_again(model, settings)
 
 
 def _sides(
@@ -269,7 +301,7 @@ def _sides(
 
 @dataclass(frozen=True)
 class _Task:
-    """What is asked: a group, an outcome, and how to go about it."""
+    """A scarce group, the outcome that is to be predicted in it, the seed of draws, and who is told of the progress."""
 
     group: Mapping[str, Any]
     label: str
@@ -292,15 +324,22 @@ class _Task:
             raise InputError("group: all or none of the training patients are of it; name another group.")
 
 
+def _task(
+    cohort: Cohort, group: Mapping[str, Any], target: str | None, *, label: str, seed: int, progress: Progress | None
+) -> _Task:
+    outcome = _checked(cohort, group, target)
+    return _Task(group, label or _words(group), outcome, seed, progress or silent)
+
+
 def _check_again(model: Model | str | Synthesizer, settings: Mapping[str, Any]) -> None:
     """Refuse, before a fit, a model that a rehearsal could not fit again by its statement, which names no folder."""
     if isinstance(model, Model):
-        made = synthesizer(model.statement["model"]["name"])
-        given = model.statement["model"]["options"]
+        maker = synthesizer(model.statement["model"]["name"])
+        options = model.statement["model"]["options"]
     else:
-        made = synthesizer(model) if isinstance(model, str) else type(model)
-        given = settings if isinstance(model, str) else vars(model)
-    folders = sorted(name for name in made.folders if given.get(name))
+        maker = synthesizer(model) if isinstance(model, str) else type(model)
+        options = settings if isinstance(model, str) else vars(model)
+    folders = sorted(name for name in maker.folders if options.get(name))
     if folders:
         raise InputError(
             "amount: is needed, because a rehearsal would fit the model again and its statement does not say where "
@@ -357,7 +396,9 @@ def rehearse(
     target : str
         The outcome.
     seed : int
+        Of draws, learners and bootstrap.
     progress : callable, optional
+        Called with a phase and the share of it that is done.
 
     Returns
     -------
@@ -379,8 +420,11 @@ def rehearse(
     size = max(int(task.members(world).sum()), 1)
     amounts = sorted({round(share * size) for share in AMOUNTS})
     scores = _rehearsed(second, world, examined, task, amounts)
-    means = {n: float(np.mean([one[0] for one in found])) for n, found in scores.items()}
-    errors = {n: float(np.mean([one[1] for one in found], axis=0).std()) for n, found in _differences(scores).items()}
+    means = {n: float(np.mean([auroc for auroc, _ in learners])) for n, learners in scores.items()}
+    errors = {
+        n: float(np.mean([draws for _, draws in learners], axis=0).std())
+        for n, learners in _differences(scores).items()
+    }
     best = max(means, key=lambda n: means[n])
     error = max(errors.values(), default=0.0)
     if means[best] - means[0] <= CLEAR * error:
@@ -401,16 +445,16 @@ def _rehearsed(second: Model, world: Cohort, examined: Cohort, task: _Task, amou
     from dpsynth.evaluation.table import tables
 
     extra = second.sample(max(amounts), where=task.group, scarce=True, seed=task.seed + 2)
-    found = tables({"world": world, "exam": examined, "extra": extra})
-    exam = binary_task(found["exam"], task.target).known(found["exam"])
+    patients = tables({"world": world, "exam": examined, "extra": extra})
+    exam = binary_task(patients["exam"], task.target).known(patients["exam"])
     problem = binary_task(exam, task.target)
     truth = problem.truth(exam)
     times = weights(truth.astype(np.int64), exam.patients, DRAWN, task.seed)
     scores: Scores = {}
     for place, amount in enumerate(amounts):
         task.say("rehearsing", place / len(amounts))
-        rows = found["extra"].take(np.arange(amount))
-        train = join(found["world"], rows) if amount else found["world"]
+        rows = patients["extra"].take(np.arange(amount))
+        train = join(patients["world"], rows) if amount else patients["world"]
         scores[amount] = []
         for learner in LEARNERS:
             ranking = Ranking(truth, fit_predict(train, problem, learner, task.seed)(exam).scores)
@@ -421,8 +465,8 @@ def _rehearsed(second: Model, world: Cohort, examined: Cohort, task: _Task, amou
 def _differences(scores: Scores) -> Scores:
     """Return the scores of each amount less those of adding none, draw by draw."""
     return {
-        n: [(one - zero, draws - drawn) for (one, draws), (zero, drawn) in zip(found, scores[0], strict=True)]
-        for n, found in scores.items()
+        n: [(auroc - none, draws - drawn) for (auroc, draws), (none, drawn) in zip(learners, scores[0], strict=True)]
+        for n, learners in scores.items()
         if n
     }
 
@@ -452,15 +496,15 @@ def _judged(model: Model, train: Cohort, exam: Cohort, task: _Task, added: int) 
         cohorts[f"group {place}"] = model.sample(added, where=task.group, scarce=True, seed=seed)
         cohorts[f"whole {place}"] = model.sample(rows, seed=seed + 1)
         cohorts[f"balanced {place}"] = model.sample(rows, proportions=balance, scarce=True, seed=seed + 2)
-    found = tables(cohorts)
-    problem = binary_task(found["test"], task.target)
+    patients = tables(cohorts)
+    problem = binary_task(patients["test"], task.target)
     public = train.public and exam.public
     terms = Protocol(seed=task.seed, disclosure=Disclosure.PUBLIC if public else Disclosure.INTERNAL)
-    known = np.flatnonzero(~found["test"][task.target].missing)
-    judged = AugmentationExam(problem, found["test"].take(known), task.members(exam)[known], task.label, terms)
+    labelled = np.flatnonzero(~patients["test"][task.target].missing)
+    judged = AugmentationExam(problem, patients["test"].take(labelled), task.members(exam)[labelled], task.label, terms)
     rng = np.random.default_rng(task.seed)
     trainings = []
     for place in range(DRAWS):
-        drawn = Drawn(*(found[f"{kind} {place}"] for kind in ("group", "whole", "balanced")))
-        trainings.append(arms_of(found["train"], inside, drawn, problem, rng))
+        drawn = Drawn(*(patients[f"{kind} {place}"] for kind in ("group", "whole", "balanced")))
+        trainings.append(arms_of(patients["train"], inside, drawn, problem, rng))
     return augmentation(trainings, judged, task.say)

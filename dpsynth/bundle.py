@@ -23,8 +23,9 @@ from dpsynth.privacy.statement import discovered_in_words, unit_in_words
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
     from dpsynth.models.base import Model
+    from dpsynth.schema import Schema
 
-__all__ = ["write_bundle"]
+__all__ = ["release_statement", "write_bundle"]
 
 Page = Callable[[Path, Mapping[str, Any]], None]
 """Writes a report of public numbers, under this privacy statement, to this path."""
@@ -37,9 +38,10 @@ def write_bundle(
     *,
     licence: str = "",
     force: bool = False,
+    statement: Mapping[str, Any] | None = None,
     report: Page | None = None,
 ) -> Path:
-    """Write a release.
+    """Write the folder of a release, whole or not at all.
 
     Parameters
     ----------
@@ -53,6 +55,8 @@ def write_bundle(
         SPDX name or URL of the licence of the synthetic data; empty where none is given yet.
     force : bool
         Replace a folder that is there, in one step, once the new one is whole.
+    statement : mapping, optional
+        What ``privacy.json`` says; default: `release_statement`.
     report : callable, optional
         Writes ``report.html`` and ``report.json``; it must refuse numbers that are not public.
 
@@ -68,37 +72,64 @@ def write_bundle(
     ModelFormatError
         If the model's privacy statement is not one.
     """
-    from dpsynth.croissant import croissant
     from dpsynth.models.storage import write_model
 
     folder = Path(folder)
     facts = _with_images(_facts(model.statement, rows=len(synthetic), licence=licence), synthetic)
-    columns, schema = list(synthetic.columns), model.schema
+    statement = release_statement(model, synthetic, licence=licence) if statement is None else statement
+    columns = list(synthetic.columns)
     with new_folder(folder, force=force) as fresh:
         (fresh / "data").mkdir()
         (fresh / "model").mkdir()
-        synthetic.write(fresh / "data" / "patients.parquet")
-        synthetic.write(fresh / "data" / "patients.csv", guard_formulas=True)
-        _write_images(synthetic, fresh / "data")
+        _write_data(synthetic, fresh / "data")
         write_model(model, fresh / "model")
-        statement = _statement(model.statement, facts)
         write_json(fresh / "privacy.json", statement)
-        (fresh / "README.md").write_text(dataset_card(schema, columns, facts), encoding="utf-8")
-        card = croissant(
-            schema,
-            columns,
-            fresh,
-            title=title(schema),
-            description=f"{schema.description} Synthetic records drawn under differential privacy.".strip(),
-            limits=limits(facts) if facts.private else f"{NOT_PRIVATE} {limits(facts)}",
-            date=_today(),
-            licence=licence,
-            ending=facts.ending,
-        )
-        write_json(fresh / "croissant.json", card)
+        (fresh / "README.md").write_text(dataset_card(model.schema, columns, facts), encoding="utf-8")
+        write_json(fresh / "croissant.json", _croissant(model.schema, columns, fresh, facts))
         if report is not None:
             report(fresh / "report.html", statement)
     return folder
+
+
+def release_statement(model: "Model", synthetic: "Cohort", *, licence: str = "") -> dict[str, Any]:
+    """Return the privacy statement of a release: that of its model, and the size, day and licence of the rows.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model.
+    synthetic : Cohort
+        Rows, and images, that it sampled.
+    licence : str
+        SPDX name or URL; empty where none is given yet.
+
+    Returns
+    -------
+    dict
+        JSON-able values that are all public.
+    """
+    from dpsynth import __version__
+
+    facts = {"rows": len(synthetic), "date": _today(), "dpsynth": __version__, "licence": licence or None}
+    images = {} if synthetic.images is None else {"images": len(synthetic.images)}
+    return {**model.statement, "release": facts | images}
+
+
+def _croissant(schema: "Schema", columns: list[str], folder: Path, facts: Facts) -> dict[str, Any]:
+    """Return the machine-readable card of the files that are in the folder already."""
+    from dpsynth.croissant import croissant
+
+    return croissant(
+        schema,
+        columns,
+        folder,
+        title=title(schema),
+        description=f"{schema.description} Synthetic records drawn under differential privacy.".strip(),
+        limits=limits(facts) if facts.private else f"{NOT_PRIVATE} {limits(facts)}",
+        date=_today(),
+        licence=facts.licence,
+        ending=facts.ending,
+    )
 
 
 def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
@@ -132,7 +163,10 @@ def _with_images(facts: Facts, synthetic: "Cohort") -> Facts:
     return dataclasses.replace(facts, images=len(synthetic.images), ending=ending(synthetic.images.pixels))
 
 
-def _write_images(synthetic: "Cohort", folder: Path) -> None:
+def _write_data(synthetic: "Cohort", folder: Path) -> None:
+    """Write the rows as Parquet and CSV, and the images where there are any."""
+    synthetic.write(folder / "patients.parquet")
+    synthetic.write(folder / "patients.csv", guard_formulas=True)
     if synthetic.images is not None:
         from dpsynth.images.writing import write_images
 
@@ -142,14 +176,6 @@ def _write_images(synthetic: "Cohort", folder: Path) -> None:
 def _power(trade_off: list[dict[str, float]]) -> float | None:
     """Return the highest true positive rate at a false positive rate of 1 %."""
     return next((1 - p["min_false_negative_rate"] for p in trade_off if p["false_positive_rate"] == 0.01), None)
-
-
-def _statement(statement: Mapping[str, Any], facts: Facts) -> dict[str, Any]:
-    from dpsynth import __version__
-
-    release = {"rows": facts.rows, "date": _today(), "dpsynth": __version__, "licence": facts.licence or None}
-    images = {"images": facts.images} if facts.ending else {}
-    return {**statement, "release": release | images}
 
 
 def _today() -> str:

@@ -2,10 +2,15 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.schema import Schema
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 __all__ = ["IMAGE_LIMITS", "LIMITS", "NOT_PRIVATE", "Facts", "dataset_card", "describe", "title"]
 
@@ -20,10 +25,6 @@ IMAGE_LIMITS = (
     "The images are samples of a model too, not scans: what looks like a finding in one is not a finding, detail that "
     "is small or rare among patients is blurred or absent, and no image was taken of anybody."
 )
-_MEANING = (
-    "These two numbers cover everything that touched the private data. They bound what anyone, whatever else they "
-    "know, can learn from this release about whether one given patient was in the cohort, and so about that patient."
-)
 _SIZES = (
     (1_000, "n<1K"),
     (10_000, "1K<n<10K"),
@@ -34,20 +35,23 @@ _SIZES = (
 _MOST_VALUES = 12
 
 
+Column = Numeric | Categorical | Boolean | Datetime | Identifier
+
+
 @dataclass(frozen=True)
 class Facts:
-    """What the card says of the privacy statement and of the table.
+    """Facts that the card tells: the privacy statement, and the size of the table.
 
     Parameters
     ----------
     model : str
         Name of the synthesizer.
     epsilon, delta : float
-        What was granted.
+        The whole budget of the run.
     unit, neighbours : str
         In words.
     private : bool
-        False where a fixed seed made the noise.
+        False where a fixed seed drew the noise.
     power : float or None
         Highest share of cases that an attacker finds who may be wrong in 1 % of the others; None where not known.
     rows : int
@@ -63,7 +67,7 @@ class Facts:
     ending : str
         Suffix of the image files; empty where there are none.
     remarks : tuple of str
-        Warnings, and what discovery found.
+        Warnings, and what discovery told of columns.
     """
 
     model: str
@@ -98,20 +102,37 @@ def dataset_card(schema: Schema, columns: list[str], facts: Facts) -> str:
         The released columns, in order.
     facts : Facts
         What the privacy statement says, and the size of the table.
+
+    Returns
+    -------
+    str
+        The template ``card.md.j2`` beside this module, filled in.
     """
-    parts = [
-        _front_matter(schema, facts),
-        f"# {_plain(title(schema))}\n",
-        "" if facts.private else f"> **{NOT_PRIVATE}**\n",
-        _opening(schema, facts),
-        _remarks(facts),
-        _privacy(facts),
-        _files(facts),
-        _columns(schema, columns),
-        _images(schema, facts),
-        f"## What it is not good for\n\n{limits(facts)}\n",
-    ]
-    return "\n".join(part for part in parts if part)
+    return _template().render(
+        front_matter=_front_matter(schema, facts),
+        title=title(schema),
+        not_private=NOT_PRIVATE,
+        limits=limits(facts),
+        schema=schema,
+        columns=[(name, schema.columns[name]) for name in columns],
+        facts=facts,
+    )
+
+
+@cache
+def _template() -> "Template":
+    """Return the template of the card; text is put in through the filter ``plain``, which makes it safe in Markdown."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    environment = Environment(  # noqa: S701  (Markdown, not HTML: what would be markup is escaped by `plain`)
+        loader=FileSystemLoader(Path(__file__).parent),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters.update(plain=_plain, describe=describe, may_be_missing=_may_be_missing)
+    return environment.get_template("card.md.j2")
 
 
 def _front_matter(schema: Schema, facts: Facts) -> str:
@@ -147,90 +168,28 @@ def limits(facts: Facts) -> str:
     return f"{LIMITS} {IMAGE_LIMITS}" if facts.ending else LIMITS
 
 
-def _opening(schema: Schema, facts: Facts) -> str:
-    about = f" {_plain(schema.description)}" if schema.description else ""
-    images = f" with {facts.images:,} synthetic images" if facts.ending else ""
-    return (
-        f"{facts.rows:,} synthetic records{images} in the form of the cohort *{_plain(schema.name)}*.{about} No row is "
-        f"a person: the records were drawn from a model (`{facts.model}`) that learned the cohort under differential "
-        f"privacy, with dpsynth {facts.version}.\n"
-    )
+def _may_be_missing(column: Column) -> str:
+    return "yes" if getattr(column, "missing", False) else "no"
 
 
-def _remarks(facts: Facts) -> str:
-    if not facts.remarks:
-        return ""
-    return "## Remarks\n\n" + "".join(f"- {_plain(sentence)}\n" for sentence in facts.remarks)
+def describe(column: Column) -> str:
+    """Return in words which values a column may have.
 
+    Parameters
+    ----------
+    column : Column
+        A column of a schema.
 
-def _privacy(facts: Facts) -> str:
-    lines = [
-        "## Privacy\n",
-        "| | |",
-        "|---|---|",
-        f"| epsilon | {facts.epsilon:g} |",
-        f"| delta | {facts.delta:g} |",
-        f"| unit of protection | {_plain(facts.unit)} |",
-        f"| neighbours | {_plain(facts.neighbours)} |",
-        f"\n{_MEANING}",
-    ]
-    if facts.power is not None:
-        lines.append(
-            f"An attacker who accepts being wrong about 1 % of the people who were not in it recognises at most "
-            f"{100 * facts.power:.1f} % of those who were; without a release it would be 1 %."
-        )
-    lines.append("\nNot protected:\n")
-    lines += [f"- {_plain(sentence)}" for sentence in facts.not_protected]
-    lines.append("\n`privacy.json` holds the full statement with every question that was asked.\n")
-    return "\n".join(lines)
+    Returns
+    -------
+    str
+        Bounds with their unit, or values separated by commas.
 
-
-def _files(facts: Facts) -> str:
-    images = (
-        f"- `data/images/`: the images, as `{facts.ending}` files named by numbers.\n"
-        "- `data/index.parquet`: for each image its path (`image`), its row in `data/patients.parquet` from 0 "
-        "(`patient`), and the columns of that row.\n"
-    )
-    return (
-        "## Files\n\n"
-        "- `data/patients.parquet`: the records, typed. Use this one.\n"
-        "- `data/patients.csv`: the same as text. A text cell or column name that a spreadsheet would run as a "
-        "formula has an apostrophe before it.\n"
-        f"{images if facts.ending else ''}"
-        "- `croissant.json`: files and columns for machines (Croissant 1.0).\n"
-        "- `privacy.json`: the privacy statement.\n"
-        "- `report.html`: the same in words and figures, and the records beside the noisy counts that were paid for; "
-        "`report.json` for machines.\n"
-        "- `model/`: the model; `dpsynth sample model -n 1000` draws more records and costs no privacy.\n\n"
-        "```python\nimport pandas as pd\n\npatients = pd.read_parquet('data/patients.parquet')\n```\n"
-    )
-
-
-def _columns(schema: Schema, columns: list[str]) -> str:
-    lines = ["## Columns\n", "| column | values | may be missing | meaning |", "|---|---|---|---|"]
-    for name in columns:
-        column = schema.columns[name]
-        missing = "yes" if getattr(column, "missing", False) else "no"
-        lines.append(f"| {_plain(name)} | {_plain(describe(column))} | {missing} | {_plain(column.description)} |")
-    bounds = f" Source of bounds and categories: {_plain(schema.source)}" if schema.source else ""
-    return (
-        "\n".join(lines)
-        + f"\n\nBounds and categories were declared as public knowledge before the data was read.{bounds}\n"
-    )
-
-
-def _images(schema: Schema, facts: Facts) -> str:
-    if schema.images is None or not facts.ending:
-        return ""
-    size, (low, high) = " x ".join(map(str, schema.images.size)), schema.images.range
-    return (
-        f"## Images\n\nEach has {size} pixels, channels: {schema.images.channels}, values from {low:g} to {high:g}. "
-        "Size and range were declared before the data was read.\n"
-    )
-
-
-def describe(column: Numeric | Categorical | Boolean | Datetime | Identifier) -> str:
-    """Return in words which values a column may have."""
+    Examples
+    --------
+    >>> describe(Numeric(type="numeric", min=18, max=110, unit="years"))
+    '18 to 110 years'
+    """
     if isinstance(column, Numeric):
         bounds = f"{column.min:g} to {column.max:g} {column.unit}".strip()
         states = [*(f"{number:g}" for number in column.numbers), *(state.text for state in column.states)]

@@ -47,7 +47,7 @@ def croissant(
     licence: str,
     ending: str = "",
 ) -> dict[str, Any]:
-    """Return the JSON-LD of a release.
+    """Return the machine-readable description of a release (Croissant 1.0).
 
     Parameters
     ----------
@@ -65,6 +65,11 @@ def croissant(
         SPDX name or URL; may be empty.
     ending : str
         Suffix of the image files; empty where there are none.
+
+    Returns
+    -------
+    dict
+        JSON-LD.
     """
     card: dict[str, Any] = {
         "@context": dict(_CONTEXT),

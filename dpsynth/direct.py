@@ -1,4 +1,4 @@
-"""Is synthesis worth it? A DP classifier that learns from the patients themselves, as an arm of an evaluation.
+"""DP classifiers that are trained on the patients themselves: the yardstick that tells whether synthesis is worth it.
 
 It answers one question, and a synthetic cohort many; at the same epsilon it is the yardstick for all classifiers that
 are trained on synthetic patients. It spends a budget of its own on its training patients, kept in their ledger like
@@ -35,7 +35,7 @@ OF_IMAGES = ("linear", "cnn")
 
 @dataclass(frozen=True)
 class Direct:
-    """What fits a DP classifier; made by `dp_classifier`, called with training patients and a budget.
+    """Trainer of DP classifiers; made by `dp_classifier`, called with training patients and a budget.
 
     Attributes
     ----------
@@ -57,6 +57,16 @@ class Direct:
     def check(self, cohort: Cohort) -> str:
         """Refuse what the fit would refuse, before a budget is spent; return the outcome.
 
+        Parameters
+        ----------
+        cohort : Cohort
+            The training patients.
+
+        Returns
+        -------
+        str
+            The outcome that is learned.
+
         Raises
         ------
         InputError
@@ -74,6 +84,18 @@ class Direct:
     def __call__(self, cohort: Cohort, budget: Budget) -> "Classifier":
         """Train on patients. Formal guarantee: the classifier is DP with `budget` for one patient more or less.
 
+        Parameters
+        ----------
+        cohort : Cohort
+            The training patients, all of whom are learned from.
+        budget : Budget
+            The whole budget of the training, kept in the ledger of these patients.
+
+        Returns
+        -------
+        dpsynth.evaluation.Classifier
+            It predicts probabilities of the outcome for a table of rows, or of images.
+
         Raises
         ------
         InputError, SchemaError
@@ -84,10 +106,10 @@ class Direct:
         from dpsynth.evaluation.classifiers import Classifier
 
         target = self.check(cohort)
-        found = self._fitted(cohort, target, budget)
-        if len(found.classes) == 2 and not self.of_images:
-            return Classifier(lambda rows: found.predict_proba(rows)[:, 1], KINDS[self.kind], found.statement)
-        return Classifier(found.predict_proba, KINDS[self.kind], found.statement)
+        classifier = self._fitted(cohort, target, budget)
+        if len(classifier.classes) == 2 and not self.of_images:
+            return Classifier(lambda rows: classifier.predict_proba(rows)[:, 1], KINDS[self.kind], classifier.statement)
+        return Classifier(classifier.predict_proba, KINDS[self.kind], classifier.statement)
 
     def _fitted(self, cohort: Cohort, target: str, budget: Budget) -> "FittedClassifier":
         from dpsynth.models.classifier import fit_classifier
@@ -106,7 +128,7 @@ def dp_classifier(
     label: str = "",
     progress: Progress | None = None,
 ) -> Direct:
-    """Return what trains a classifier by DP-SGD on training patients; needs the extra ``deep``.
+    """Return a function that trains a classifier by DP-SGD on patients, with a budget; needs the extra ``deep``.
 
     Parameters
     ----------
@@ -117,6 +139,11 @@ def dp_classifier(
         The outcome; default: the schema's.
     ledger, label, progress
         As for `dpsynth.fit`.
+
+    Returns
+    -------
+    Direct
+        To be called with training patients and a budget, see `Direct.__call__`.
 
     Raises
     ------
@@ -129,6 +156,8 @@ def dp_classifier(
     >>> from dpsynth.evaluation import evaluate, split
     >>> from dpsynth.privacy.budget import Budget
     >>> train, test = split(load_support2(), 0.3, key="example")
+    >>> dp_classifier("logistic", label="yardstick").check(train)
+    'hospdead'
     >>> yardstick = dp_classifier("logistic")(train, Budget(1.0, 1e-6))  # doctest: +SKIP
     >>> evaluate(test, synthetic, real_train=train, classifiers=[yardstick])  # doctest: +SKIP
     """

@@ -47,7 +47,7 @@ _MEANS = {
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a plan that expects little but noise says.
+    """Warning that a plan expects little but noise, with advice.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Outlook:
 
 
 def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int, *, search: bool = True) -> Outlook | None:
-    """Return what to say where a plan expects little but noise, else None.
+    """Return a warning where the plan of a fit expects little but noise, else None. Reads no data.
 
     Parameters
     ----------
@@ -92,6 +92,21 @@ def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int, *, se
         A public number of rows, of patients where the schema declares visits.
     search : bool
         Whether to plan again and again for the epsilon and the columns that would do, which takes seconds.
+
+    Returns
+    -------
+    Outlook or None
+        None where no expected error reaches its limit (`LIMITS`), or the model cannot plan.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> from dpsynth.models import make
+    >>> schema = load_support2().schema
+    >>> foresee(make("independent"), schema, Budget(1.0, 1e-6), 9105) is None
+    True
+    >>> foresee(make("independent"), schema, Budget(0.01, 1e-6), 200, search=False).kind
+    '1-way'
     """
     flat = flattened(schema)
     plan = _planned(maker, flat, budget, rows)
@@ -103,36 +118,36 @@ def foresee(maker: Synthesizer, schema: Schema, budget: Budget, rows: int, *, se
 
 
 def found_values(model: Model) -> dict[str, Any]:
-    """Return what discovery found, for the statement: by column the number of values and the share of all others.
+    """Return the outcome of discovery, for the statement: by column the number of values and the share of all others.
 
     Post-processing of noisy answers: the share is that of rows drawn from the model.
     """
     if not model.codec.discovered:
         return {}
     drawn = model.sample_codes(DRAWN, {}, np.random.default_rng(0))
-    return {"discovered": {name: _found(model, name, drawn) for name in model.codec.discovered}}
+    return {"discovered": {name: _values_of(model, name, drawn) for name in model.codec.discovered}}
 
 
 def add_warnings(model: Model, outlook: Outlook | None) -> None:
     """Add public warnings to a model's statement, where there are any."""
-    found = [outlook.warning()] if outlook else []
+    warnings = [outlook.warning()] if outlook else []
     if outlook and model.schema.units is None:
-        found[0] += (
+        warnings[0] += (
             " This is known by a noisy number of rows only: declare rows in the schema, where their number is public, "
             "to be told before anything is spent."
         )
     for name, facts in model.statement.get("discovered", {}).items():
         if facts["values"] == 0:
-            found.append(
+            warnings.append(
                 f"column {name!r}: NO VALUE WAS FOUND: none is common enough to be told apart from noise, so the "
                 "released column says nothing. List its values in the schema if they are public, merge them, or spend "
                 "more."
             )
-    if found:
-        model.statement["warnings"] = found
+    if warnings:
+        model.statement["warnings"] = warnings
 
 
-def _found(model: Model, name: str, drawn: Any) -> dict[str, Any]:
+def _values_of(model: Model, name: str, drawn: Any) -> dict[str, Any]:
     """Return the number of values of one column that were found, and the share of rows with another; None if unknown.
 
     Where others are read as missing, nobody can tell them from what was missing.
@@ -163,20 +178,20 @@ def _is_good(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> b
 def _advice(maker: Synthesizer, schema: Schema, budget: Budget, rows: int) -> list[str]:
     """Return what would help: the epsilon and the columns that do are found by planning again."""
     named = " and ".join(f"{GOOD * limit:g}" for kind, limit in LIMITS.items() if kind != MEAN_IMAGE or maker.of_images)
-    found = []
+    advice = []
     epsilon = _enough_epsilon(lambda value: _is_good(maker, schema, Budget(value, budget.delta), rows), budget.epsilon)
     if epsilon is not None:
-        found.append(f"epsilon {epsilon:.2g}, which brings the error to {named}")
+        advice.append(f"epsilon {epsilon:.2g}, which brings the error to {named}")
     columns = _most_columns(maker, schema, budget, rows)
     if columns:
-        found.append(
+        advice.append(
             f"at this epsilon about {columns} of the {len(schema.modelled)} columns (name the others under drop)"
         )
-    found.append("more patients")
+    advice.append("more patients")
     many = _with_many_values(schema)
     if many:
-        found.append(f"fewer, merged values of {', '.join(map(repr, many))}")
-    return found
+        advice.append(f"fewer, merged values of {', '.join(map(repr, many))}")
+    return advice
 
 
 def _enough_epsilon(is_good: Callable[[float], bool], epsilon: float) -> float | None:

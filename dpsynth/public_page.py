@@ -23,19 +23,31 @@ READABLE = 12
 
 
 def public_page(model: Model, synthetic: Cohort) -> Page:
-    """Return what writes the page, and beside it the same numbers as JSON.
+    """Return a function that writes the page of a release, and beside it the same numbers as JSON.
 
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
     every number that is not.
+
+    Parameters
+    ----------
+    model : Model
+        The fitted model, whose noisy counts stand beside those of the rows.
+    synthetic : Cohort
+        The released rows.
+
+    Returns
+    -------
+    callable
+        Takes the path of the page and the privacy statement.
     """
     from dpsynth.evaluation import describe
 
     released = _released(model, synthetic)
 
     def write(path: Path, statement: Mapping[str, Any]) -> None:
-        found = describe(synthetic, released=released, statement=statement)
-        found.write_html(path, public=True)
-        found.write_json(path.with_suffix(".json"), public=True)
+        report = describe(synthetic, released=released, statement=statement)
+        report.write_html(path, public=True)
+        report.write_json(path.with_suffix(".json"), public=True)
 
     return write
 

@@ -1,4 +1,4 @@
-"""The whole way in one call: hold out, fit, sample, write ``release/``, judge, write ``internal/``."""
+"""Publish in one call: hold patients out, fit, sample, write ``release/``, judge, write ``internal/``."""
 
 import contextlib
 from collections.abc import Iterator, Mapping
@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from dpsynth.bundle import release_statement
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.files import check_target, check_unpublished, new_folder, read_json
+from dpsynth.files import check_target, check_unpublished, new_folder
 from dpsynth.images.writing import check_writable
 from dpsynth.models.base import Model, Progress, Synthesizer, available
 from dpsynth.privacy.budget import MAX_EPSILON, default_delta
@@ -35,7 +36,7 @@ LEDGER = ("ledger", "limit", "label", "seed", "expected_rows")
 
 @dataclass(frozen=True)
 class Published:
-    """What `publish` made.
+    """A release that is written, with its model, its rows, and what judged it.
 
     Parameters
     ----------
@@ -75,13 +76,19 @@ def publish(
 ) -> Published:
     """Fit, sample, and write ``release/`` and, with held-out patients, ``internal/`` into a folder.
 
+    Formal guarantee: everything in ``release/`` is (epsilon, delta)-DP for one patient of `cohort` more or less.
+    ``internal/`` is not covered: it holds numbers that were computed from held-out patients without noise.
+
     Parameters
     ----------
     cohort : Cohort
         The private cohort.
     folder : path
         Gets the two folders; made where it is not there.
-    model, epsilon, delta : see `fit`
+    model : str or Synthesizer, optional
+        See `dpsynth.fit`.
+    epsilon, delta : float
+        The whole budget, see `dpsynth.fit`.
     holdout : float, optional
         Share of patients that the model never sees and the cohort is judged on, with further draws of the model beside
         the released one; default: all patients train the model and nothing is judged. Where the cohort is public,
@@ -90,16 +97,35 @@ def publish(
         folder too (``<folder>.split.json``), so that a run that is taken up again has the same.
     split : path, optional
         The ``split.json`` of an earlier run: the same patients are held out again.
-    rows, licence, force : see `release`
+    rows : int, optional
+        Synthetic rows to release; default: as for `dpsynth.release`.
+    licence : str
+        SPDX name or URL for the dataset card.
+    force : bool
+        Replace folders that are there, once the new ones are whole.
     progress : callable, optional
         Called with a phase and the share of it that is done.
     **settings
         Further arguments of `fit`.
 
+    Returns
+    -------
+    Published
+        The model, the rows and the folders.
+
     Raises
     ------
     InputError, SchemaError, FileError, BudgetExceeded, LedgerError
         As `fit` and `release`. What can be refused is refused before the budget is spent.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dpsynth.auditing import demo_cohort
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     published = publish(demo_cohort(), folder, "independent", epsilon=1.0, rows=100)
+    ...     len(published.synthetic), published.release.name, published.internal
+    (100, 'release', None)
     """
     check_rows(rows)
     check_writable(cohort)
@@ -113,37 +139,38 @@ def publish(
             settings.setdefault("expected_rows", max(1, round((1 - share) * cohort.schema.units)))
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
         synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
-        made = bundle(fitted, synthetic, places["release"], licence=licence, force=force, progress=progress)
+        statement = release_statement(fitted, synthetic, licence=licence)
+        written: dict[str, Any] = {"licence": licence, "force": force, "statement": statement, "progress": progress}
+        path = bundle(fitted, synthetic, places["release"], **written)
     if test is None or coins is None:
-        return Published(fitted, synthetic, made)
+        return Published(fitted, synthetic, path)
     _write_internal(None, coins, places["internal"], force=force)  # the sides are known whatever the judging comes to
-    statement = read_json(made / "privacy.json")
-    beside = _beside(train, model, fitted, len(synthetic), settings) if cohort.public else {}
-    draws = [synthetic, *_again(fitted, len(synthetic))]
-    found = evaluate(test, draws, train=train, arms=beside, statement=statement, progress=_judging(progress))
-    _write_internal(found, coins, places["internal"], force=True)
-    return Published(fitted, synthetic, made, places["internal"], found)
+    arms = _arms(train, model, fitted, len(synthetic), settings) if cohort.public else {}
+    draws = [synthetic, *_further_draws(fitted, len(synthetic))]
+    evaluation = evaluate(test, draws, train=train, arms=arms, statement=statement, progress=_judging(progress))
+    _write_internal(evaluation, coins, places["internal"], force=True)
+    return Published(fitted, synthetic, path, places["internal"], evaluation)
 
 
-def _again(fitted: Model, rows: int) -> list[Cohort]:
+def _further_draws(fitted: Model, rows: int) -> list[Cohort]:
     """Draw again from the model, so that intervals cover the drawing of rows; costs nothing. Not of images: slow."""
     return [] if fitted.schema.images is not None else [fitted.sample(min(rows, MOST)) for _ in range(DRAWS - 1)]
 
 
-def _beside(
+def _arms(
     train: Cohort, model: str | Synthesizer | None, fitted: Model, rows: int, settings: Mapping[str, Any]
 ) -> dict[str, Cohort]:
     """Fit the floor, and a quick model with next to no noise, to public patients, on whom nothing is spent."""
     if train.schema.images is not None:
         return {}
     budget, rows = fitted.statement, min(rows, MOST)
-    found = {}
+    arms = {}
     if FLOOR in available():
-        found["floor"] = fit(train, FLOOR, epsilon=budget["epsilon"], delta=budget["delta"]).sample(rows)
+        arms["floor"] = fit(train, FLOOR, epsilon=budget["epsilon"], delta=budget["delta"]).sample(rows)
     if budget["model"]["name"] in QUICK:
-        options = {name: given for name, given in settings.items() if name not in LEDGER}
-        found["noiseless"] = fit(train, model, epsilon=MAX_EPSILON, delta=budget["delta"], **options).sample(rows)
-    return found
+        options = {name: value for name, value in settings.items() if name not in LEDGER}
+        arms["noiseless"] = fit(train, model, epsilon=MAX_EPSILON, delta=budget["delta"], **options).sample(rows)
+    return arms
 
 
 def republish(
@@ -155,13 +182,31 @@ def republish(
     force: bool = False,
     progress: Progress | None = None,
 ) -> Published:
-    """Sample from a fitted model and write ``release/`` into a folder; spends nothing. Arguments as for `publish`."""
+    """Sample from a fitted model and write ``release/`` into a folder; spends nothing.
+
+    Parameters
+    ----------
+    model : Model
+        A fitted model.
+    folder, rows, licence, force, progress
+        See `publish`.
+
+    Returns
+    -------
+    Published
+        The model, the rows and the folder of the release.
+
+    Raises
+    ------
+    InputError, FileError
+        As `dpsynth.release`.
+    """
     check_rows(rows)
     with _outer(Path(folder)):
         places = _places(Path(folder), force=force, judged=False)
         synthetic = draw(model, rows, progress=progress)
-        made = bundle(model, synthetic, places["release"], licence=licence, force=force, progress=progress)
-    return Published(model, synthetic, made)
+        path = bundle(model, synthetic, places["release"], licence=licence, force=force, progress=progress)
+    return Published(model, synthetic, path)
 
 
 def demo(
@@ -172,11 +217,24 @@ def demo(
     progress: Progress | None = None,
     **settings: Any,
 ) -> Published:
-    """Run the main job on SUPPORT2, real patients that ship with dpsynth; arguments as for `publish`."""
+    """Release and judge a private synthetic copy of SUPPORT2, real patients that ship with dpsynth.
+
+    Parameters
+    ----------
+    folder, model, force, progress
+        See `publish`.
+    **settings
+        Further arguments of `publish`; default: epsilon 1, and 30 % of the patients held out.
+
+    Returns
+    -------
+    Published
+        The model, the rows, the folders and the evaluation.
+    """
     from dpsynth.datasets import load_support2
 
-    given = {"epsilon": DEMO_EPSILON, "delta": default_delta(), "holdout": DEMO_HOLDOUT, **settings}
-    return publish(load_support2(), folder, model, force=force, progress=progress, **given)
+    terms = {"epsilon": DEMO_EPSILON, "delta": default_delta(), "holdout": DEMO_HOLDOUT, **settings}
+    return publish(load_support2(), folder, model, force=force, progress=progress, **terms)
 
 
 def _judging(progress: Progress | None) -> Progress | None:
@@ -257,11 +315,11 @@ def _places(folder: Path, *, force: bool, judged: bool) -> dict[str, Path]:
     return places
 
 
-def _write_internal(found: "Evaluation | None", coins: "Coins", folder: Path, *, force: bool) -> None:
+def _write_internal(evaluation: "Evaluation | None", coins: "Coins", folder: Path, *, force: bool) -> None:
     """Write who was held out, and the numbers that touched real patients; the folder is for its owner's eyes."""
     with new_folder(folder, force=force) as fresh:
         fresh.chmod(0o700)
         coins.write(fresh / "split.json")
-        if found is not None:
-            found.write_json(fresh / "results.json")
-            found.write_html(fresh / "report.html")
+        if evaluation is not None:
+            evaluation.write_json(fresh / "results.json")
+            evaluation.write_html(fresh / "report.html")

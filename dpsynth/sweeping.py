@@ -14,7 +14,7 @@ from dpsynth.models.base import Progress, available, make, synthesizer
 from dpsynth.privacy.budget import Budget, default_delta
 from dpsynth.progress import silent
 from dpsynth.schema import Schema
-from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL, check_model, fit
+from dpsynth.workflow import check_model, default_model, fit
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.classifiers import Classifier
@@ -25,7 +25,7 @@ T = TypeVar("T")
 __all__ = ["FLOOR", "sweep", "write_sweep"]
 
 FLOOR = "independent"
-"""The model of the floor: columns apart, at the same epsilon."""
+"""The model of the floor: independent columns, at the same epsilon."""
 
 TEST = 0.3
 """Share of patients that everything is tested on."""
@@ -50,7 +50,7 @@ def sweep(
     Parameters
     ----------
     cohort : Cohort
-        Public or simulated patients; 30 % of them, apart by patient, test what is fitted on the others.
+        Public or simulated patients; 30 % of them, split by patient, test what is fitted on the others.
     epsilons : sequence of float
         Budgets, each the whole budget of one fit; delta is the default one.
     models : sequence of str
@@ -84,6 +84,12 @@ def sweep(
     Notes
     -----
     Privacy contract: none. The real patients' part of every result is not covered by any epsilon.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> runs = sweep(load_support2(), [0.3, 1.0], models=["independent"], seeds=2, target="hospdead")
+    >>> next(runs)  # fits and judges, for as long as it is asked for more  # doctest: +SKIP
     """
     if not cohort.public:
         raise InputError(
@@ -91,19 +97,30 @@ def sweep(
             "(--public, Cohort.read(..., public=True))."
         )
     cohort.schema.check_confirmed()
-    default = DEFAULT_MODEL if cohort.schema.images is None else DEFAULT_IMAGE_MODEL
-    names = _names(models or (default,), cohort.schema)
+    names = _names(models or (default_model(cohort.schema),), cohort.schema)
     budgets = _budgets(epsilons)
     if seeds < 1:
         raise InputError(f"seeds: found {seeds}, expected 1 or more.")
     _check_columns(cohort, target, subgroups)
     cells = list(itertools.product(range(seeds), budgets, names))
-    asked = {"target": target, "subgroups": subgroups, "seed": seed}
-    return _runs(cohort, cells, asked, classifier, progress or silent)
+    task = {"target": target, "subgroups": subgroups, "seed": seed}
+    return _runs(cohort, cells, task, classifier, progress or silent)
 
 
-def write_sweep(found: "Sweep", page: Path) -> list[Path]:
+def write_sweep(judged: "Sweep", page: Path) -> list[Path]:
     """Write the page, and beside it the same numbers as CSV and JSON; return the three paths.
+
+    Parameters
+    ----------
+    judged : Sweep
+        The judged fits.
+    page : pathlib.Path
+        The HTML page; the other two files have its name and the endings ``.csv`` and ``.json``.
+
+    Returns
+    -------
+    list of pathlib.Path
+        Page, CSV and JSON.
 
     Raises
     ------
@@ -113,11 +130,11 @@ def write_sweep(found: "Sweep", page: Path) -> list[Path]:
     from dpsynth.files import whole_file
 
     table, twin = page.with_suffix(".csv"), page.with_suffix(".json")
-    found.write_html(page, public=found.public)
+    judged.write_html(page, public=judged.public)
     with whole_file(table) as partial:
-        found.to_frame().to_csv(partial, index=False)
+        judged.to_frame().to_csv(partial, index=False)
     with whole_file(twin) as partial:
-        partial.write_text(found.json() + "\n", encoding="utf-8")
+        partial.write_text(judged.json() + "\n", encoding="utf-8")
     return [page, table, twin]
 
 
@@ -134,10 +151,10 @@ def _budgets(epsilons: Sequence[float]) -> list[Budget]:
     return [Budget(epsilon, default_delta()) for epsilon in _different("epsilon", epsilons)]
 
 
-def _different(what: str, given: Sequence[T]) -> list[T]:
-    if len(set(given)) < len(given):
+def _different(what: str, values: Sequence[T]) -> list[T]:
+    if len(set(values)) < len(values):
         raise InputError(f"{what}: one is named twice; name each once, --seeds repeats the fits.")
-    return list(given)
+    return list(values)
 
 
 def _check_columns(cohort: Cohort, target: str | None, subgroups: Sequence[str | Sequence[str]] | None) -> None:
@@ -145,17 +162,18 @@ def _check_columns(cohort: Cohort, target: str | None, subgroups: Sequence[str |
     wanted = target or cohort.schema.target
     if wanted is None:
         raise InputError("target: a sweep needs an outcome; name one (--target, target=), or in the schema.")
-    names = [wanted, *itertools.chain.from_iterable([one] if isinstance(one, str) else one for one in subgroups or ())]
+    columns = ([group] if isinstance(group, str) else group for group in subgroups or ())
+    names = [wanted, *itertools.chain.from_iterable(columns)]
     unknown = [name for name in names if name not in cohort.schema.modelled]
     if unknown:
-        known = ", ".join(cohort.schema.modelled)
-        raise InputError(f"column {unknown[0]!r}: is not a modelled column; the columns are {known}.")
+        modelled = ", ".join(cohort.schema.modelled)
+        raise InputError(f"column {unknown[0]!r}: is not a modelled column; the columns are {modelled}.")
 
 
 def _runs(
     cohort: Cohort,
     cells: Sequence[tuple[int, Budget, str]],
-    asked: dict[str, Any],
+    task: dict[str, Any],
     classifier: "Callable[[Cohort, Budget], Classifier] | None",
     say: Progress,
 ) -> "Iterator[SweepRun]":
@@ -163,7 +181,7 @@ def _runs(
     from dpsynth.evaluation.protocol import split
     from dpsynth.evaluation.sweep import SweepRun
 
-    train, test = split(cohort, TEST, key=f"sweep {asked['seed']}")  # public patients: whoever repeats it agrees
+    train, test = split(cohort, TEST, key=f"sweep {task['seed']}")  # public patients: whoever repeats it agrees
     beside: dict[tuple[int, float], dict[str, Any]] = {}
     each = len(cells) // (1 + cells[-1][0])
     for place, (repetition, budget, model) in enumerate(cells):
@@ -173,7 +191,7 @@ def _runs(
             beside = {key: _beside(train, budget, classifier)}
         floor = beside[key]["floor"]
         synthetic = floor if model == FLOOR and floor is not None else _drawn(train, model, budget)
-        results = follow(test, train, synthetic, **beside[key], **asked)
+        results = follow(test, train, synthetic, **beside[key], **task)
         say(f"repetition {repetition + 1}", (place % each + 1) / each)
         yield SweepRun(model, budget.epsilon, repetition, results)
 

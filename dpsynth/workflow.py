@@ -1,4 +1,4 @@
-"""The steps: plan, fit, release, evaluate. Here kernel, models and judges meet; `publishing` joins the steps."""
+"""Plan, fit, release, evaluate: the steps from a private cohort to a judged release. `publishing` joins them."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -55,6 +55,17 @@ def default_model(schema: Schema, *, without_images: bool = False) -> str:
         Public facts about the cohort.
     without_images : bool
         Whether images are left out on purpose.
+
+    Returns
+    -------
+    str
+        A name of `dpsynth.models.available`.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> default_model(load_support2().schema)
+    'prism'
     """
     return DEFAULT_MODEL if schema.images is None or without_images else DEFAULT_IMAGE_MODEL
 
@@ -93,7 +104,7 @@ def plan(
     without_images: bool = False,
     **options: Any,
 ) -> Plan:
-    """Say what a budget would buy, without any data.
+    """Say what a budget would buy: what a model would measure, with which noise. Reads no data, spends nothing.
 
     Parameters
     ----------
@@ -110,10 +121,24 @@ def plan(
     **options
         Options of the model.
 
+    Returns
+    -------
+    Plan
+        Tables, noise (standard deviation in rows), expected errors (total variation distance, 0 to 1) and seconds.
+
     Raises
     ------
     InputError
         If an argument is unknown or out of range, the model does not fit the schema, or no row count is given anywhere.
+
+    Examples
+    --------
+    >>> from dpsynth.datasets import load_support2
+    >>> planned = plan(load_support2().schema, epsilon=1.0, rows=9105, model="independent")
+    >>> planned.epsilon, planned.delta, planned.rows
+    (1.0, 1e-06, 9105)
+    >>> planned.expected_error["1-way"] < 0.05
+    True
     """
     count = schema.units if rows is None else rows
     if count is None:
@@ -141,7 +166,7 @@ def fit(
     progress: Progress | None = None,
     **options: Any,
 ) -> Model:
-    """Learn a model of a cohort. Formal guarantee: the model is (epsilon, delta)-DP for one patient more or less.
+    """Fit a model to a cohort. Formal guarantee: the model is (epsilon, delta)-DP for one patient more or less.
 
     Parameters
     ----------
@@ -176,6 +201,11 @@ def fit(
     **options
         Options of the model.
 
+    Returns
+    -------
+    Model
+        To sample from, to save and to release, as often as wanted: all this is post-processing and costs nothing.
+
     Raises
     ------
     SchemaError
@@ -186,42 +216,64 @@ def fit(
         which lies beside the data.
     BudgetExceeded, LedgerError
         If the ledger refuses; nothing was looked at.
+
+    Examples
+    --------
+    A cohort that is public spends nothing; of a private one the ledger beside its file keeps the budget.
+
+    >>> from dpsynth.auditing import demo_cohort
+    >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
+    >>> fitted.statement["epsilon"], fitted.statement["private"]
+    (1.0, True)
+    >>> len(fitted.sample(10))
+    10
     """
     maker = _maker(model, options, cohort.schema, without_images=without_images)
     budget = _budget(epsilon, delta)
-    cohort.schema.check_confirmed()
+    cohort.schema.check_confirmed()  # before the ledger beside the data is touched
     _check_images(maker, cohort)
     count = expected_rows or cohort.schema.units
     outlook = None if count is None else foresee(maker, cohort.schema, budget, count)
     if outlook is not None and not (anyway or cohort.public):
         raise InputError(outlook.refusal())
     processes.join()
-    book = ledger_of(cohort, ledger)
     if limit is not None:
+        book = ledger_of(cohort, ledger)
         processes.shared(lambda: _set_limit(book, limit, budget))
-    report = progress or silent
-    report("opening the cohort", 0.0)
-    with Session.open(
-        cohort,
-        budget,
-        accounting=maker.accounting,
-        ledger=book,
-        label=label,
-        seed=seed,
-        training=maker.training(cohort.schema, budget),
-        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
-    ) as session:
-        report("opening the cohort", 1.0)
-        fitted = maker.fit(session, progress)
-    _state(fitted, maker)
+    fitted = _fitted(cohort, maker, budget, progress, ledger=ledger, label=label, seed=seed, checkpoint=checkpoint)
+    _add_facts(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
         outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1), search=False)
     add_warnings(fitted, outlook)
     return fitted
 
 
-def _state(fitted: Model, maker: Synthesizer) -> None:
-    """Add to the privacy statement which model it is, whether it learned images, and what it discovered."""
+def _fitted(
+    cohort: Cohort,
+    maker: Synthesizer,
+    budget: Budget,
+    progress: Progress | None,
+    *,
+    checkpoint: str | Path | None,
+    **terms: Any,
+) -> Model:
+    """Open a session on the cohort and fit the model in it."""
+    report = progress or silent
+    report("opening the cohort", 0.0)
+    with Session.open(
+        cohort,
+        budget,
+        accounting=maker.accounting,
+        training=maker.training(cohort.schema, budget),
+        checkpoint=None if checkpoint is None else Checkpoint(checkpoint),
+        **terms,
+    ) as session:
+        report("opening the cohort", 1.0)
+        return maker.fit(session, progress)
+
+
+def _add_facts(fitted: Model, maker: Synthesizer) -> None:
+    """Add to the privacy statement the model, whether it learned images, and the outcome of discovery."""
     about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
     if fitted.schema.images is not None:
         about["images"] = "learned" if maker.of_images else "left out on purpose"
@@ -266,7 +318,18 @@ def release(
     ------
     InputError, FileError
         If `rows` is not positive, or the folder is there or cannot be written.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from dpsynth.auditing import demo_cohort
+    >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     path = release(fitted, Path(folder) / "release", rows=100, licence="CC0-1.0")
+    ...     sorted(file.name for file in path.glob("*.json"))
+    ['croissant.json', 'privacy.json', 'report.json']
     """
+    check_rows(rows)
     check_target(Path(folder), force=force)
     synthetic = draw(model, rows, seed=seed, progress=progress)
     return bundle(model, synthetic, folder, licence=licence, force=force, progress=progress)
@@ -275,12 +338,13 @@ def release(
 def draw(model: Model, rows: int | None = None, *, seed: int | None = None, progress: Progress | None = None) -> Cohort:
     """Sample as many rows as a release has; arguments as for `release`.
 
-    Raises
-    ------
-    InputError
-        If `rows` is not positive.
+    Whoever takes `rows` from a person passes it to `check_rows` first, before anything is spent for it.
+
+    Returns
+    -------
+    Cohort
+        Synthetic rows; of a model of images with their images.
     """
-    check_rows(rows)
     report = progress or silent
     report("sampling", 0.0)
     synthetic = model.sample(rows or model.schema.units or model.rows, seed=seed)
@@ -295,9 +359,24 @@ def bundle(
     *,
     licence: str = "",
     force: bool = False,
+    statement: Mapping[str, Any] | None = None,
     progress: Progress | None = None,
 ) -> Path:
     """Write the release of rows that were drawn already; arguments as for `release`.
+
+    Parameters
+    ----------
+    model, folder, licence, force, progress
+        See `release`.
+    synthetic : Cohort
+        The rows, as `draw` returned them.
+    statement : mapping, optional
+        What ``privacy.json`` is to say, where the caller needs it too: `dpsynth.bundle.release_statement`.
+
+    Returns
+    -------
+    pathlib.Path
+        The folder.
 
     Raises
     ------
@@ -309,9 +388,9 @@ def bundle(
     report = progress or silent
     report("writing", 0.0)
     page = public_page(model, synthetic)
-    made = write_bundle(model, synthetic, folder, licence=licence, force=force, report=page)
+    path = write_bundle(model, synthetic, folder, licence=licence, force=force, statement=statement, report=page)
     report("writing", 1.0)
-    return made
+    return path
 
 
 def check_rows(rows: int | None) -> None:
@@ -377,6 +456,24 @@ def evaluate(
     -------
     Evaluation
         Shows itself in a notebook; see `dpsynth.evaluation.judge.evaluate` for more options.
+
+    Raises
+    ------
+    InputError
+        If an argument is unknown, cohorts have different columns, or both `train` and `split` are given.
+
+    Notes
+    -----
+    Privacy contract: none. Distances, scores and groups are computed from real patients without noise.
+
+    Examples
+    --------
+    >>> from dpsynth.auditing import demo_cohort
+    >>> from dpsynth.evaluation import split
+    >>> train, test = split(demo_cohort(), 0.3, key="example")
+    >>> synthetic = fit(train, "independent", epsilon=1.0).sample(1000, seed=0)
+    >>> evaluation = evaluate(test, synthetic, train=train)  # a minute  # doctest: +SKIP
+    >>> evaluation.write_html("report.html")  # doctest: +SKIP
     """
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import evaluate as judge

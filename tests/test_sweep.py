@@ -26,7 +26,7 @@ FILES = ("sweep.html", "sweep.csv", "sweep.json")
 
 @pytest.fixture(autouse=True)
 def _installed() -> Iterator[None]:
-    with registered(), patch("dpsynth.sweeping.DEFAULT_MODEL", "double"):
+    with registered(), patch("dpsynth.workflow.DEFAULT_MODEL", "double"):
         yield
 
 

@@ -1,5 +1,6 @@
 """``dpsynth augment``: synthetic patients for a scarce group, and what they do to a classifier."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,39 +25,40 @@ from dpsynth.cli.common import (
     progress,
     table,
 )
-from dpsynth.cli.formats import formatted, reads_tables
+from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
     from dpsynth.augmenting import Augmentation
+    from dpsynth.evaluation.results import Result
     from dpsynth.models import Model, Synthesizer
+    from dpsynth.models.base import Progress
+    from dpsynth.schema import Schema
 
 
-@guarded
-@reads_tables
-def run(
-    data: DataArgument,
-    *,
-    schema: SchemaOption,
-    group: Annotated[str, typer.Option("--group", "-g", help="The scarce group, as a condition (see `sample`).")],
-    target: Annotated[
-        str | None, typer.Option("--target", help="Outcome of two values; default: the schema's.")
-    ] = None,
+@dataclass(frozen=True, kw_only=True)
+class AugmentOptions:
+    """Options of ``dpsynth augment``, one field each, in the order of ``--help``."""
+
+    data: DataArgument
+    schema: SchemaOption
+    group: Annotated[str, typer.Option("--group", "-g", help="The scarce group, as a condition (see `sample`).")]
+    target: Annotated[str | None, typer.Option("--target", help="Outcome of two values; default: the schema's.")] = None
     epsilon: Annotated[
         float | None,
         typer.Option("--epsilon", "-e", help="Budget of the model that is fitted. Needed unless one is given."),
-    ] = None,
+    ] = None
     model_folder: Annotated[
         Path | None, typer.Option("--model-folder", help="A saved model or a release, in place of a fit.")
-    ] = None,
+    ] = None
     test: Annotated[
         Path | None,
         typer.Option("--test", help="Real patients to test on that no model has seen; default: a part of the data."),
-    ] = None,
+    ] = None
     holdout: Annotated[
         float | None, typer.Option("--holdout", help="Share of patients to test on, without --test; default 0.3.")
-    ] = None,
+    ] = None
     split: Annotated[
         Path | None,
         typer.Option(
@@ -64,22 +66,39 @@ def run(
             help="internal/split.json of the run that made the model: test on the patients that it held out. Of a fit: "
             "a new file, too, that keeps who is tested on.",
         ),
-    ] = None,
+    ] = None
     amount: Annotated[
         int | None, typer.Option("--amount", help="Synthetic patients to add; default: chosen by rehearsal.")
-    ] = None,
-    delta: DeltaOption = None,
-    model: ModelOption = None,
-    option: OptionsOption = None,
-    without_images: WithoutImagesOption = False,
-    anyway: AnywayOption = False,
-    ledger: LedgerOption = None,
-    limit: LimitOption = None,
-    label: LabelOption = "",
-    seed: Annotated[int, typer.Option("--seed", help="Seed of draws and learners, not of the noise.")] = 0,
-    json: JsonOption = False,
-    form: dict[str, Any],
-) -> None:
+    ] = None
+    delta: DeltaOption = None
+    model: ModelOption = None
+    option: OptionsOption = None
+    without_images: WithoutImagesOption = False
+    anyway: AnywayOption = False
+    ledger: LedgerOption = None
+    limit: LimitOption = None
+    label: LabelOption = ""
+    seed: Annotated[int, typer.Option("--seed", help="Seed of draws and learners, not of the noise.")] = 0
+    json: JsonOption = False
+    form: dict[str, Any]
+
+    @property
+    def of_fit(self) -> dict[str, Any]:
+        """Arguments of `dpsynth.augmenting.augment` that have a meaning for a fit alone."""
+        return {
+            "ledger": self.ledger,
+            "limit": self.limit,
+            "delta": self.delta,
+            "run_label": self.label,
+            "without_images": self.without_images,
+            "anyway": self.anyway,
+        }
+
+
+@guarded
+@reads_tables
+@takes_options(AugmentOptions)
+def run(options: AugmentOptions) -> None:
     """Add synthetic patients of a scarce group and show, on held-out real patients, what a classifier gains.
 
     Real patients alone stand beside real and synthetic ones, and beside what costs no budget: repeated real patients,
@@ -95,86 +114,98 @@ def run(
 
         dpsynth augment train.csv -s ward.yaml --model-folder release --test test.csv -g "sex == male and age >= 80"
     """
+    _check(options)
+    with progress(quiet=options.json) as report:
+        augmentation = _augmentation(options, report)
+    if options.json:
+        emit(augmentation.to_dict())
+    else:
+        _show(augmentation)
+
+
+def _check(options: AugmentOptions) -> None:
+    """Refuse options of a fit beside a fitted model, or neither of the two."""
+    if (options.epsilon is None) == (options.model_folder is None):
+        raise InputError("--epsilon: give either the budget of a fit, or a fitted model with --model-folder.")
+    if options.model_folder is not None:
+        named = {"model": options.model, "option": options.option, **options.of_fit}
+        unused = [name.removeprefix("run_") for name, value in named.items() if value]
+        if unused:
+            raise InputError(f"--{unused[0].replace('_', '-')}: belongs to a fit; it does not go with --model-folder.")
+
+
+def _augmentation(options: AugmentOptions, report: "Progress") -> "Augmentation":
+    """Read the schema and the patients, take the model or what fits one, and compare the classifiers."""
     from dpsynth.augmenting import augment
     from dpsynth.cohort import Cohort
+
+    schema = confirmed_schema(options.schema, options.form)
+    report("reading", 0.0)
+    cohort = Cohort.read(options.data, schema)
+    test = Cohort.read(options.test, schema) if options.test is not None else None
+    settings = options.of_fit | {"epsilon": options.epsilon} if options.model_folder is None else {}
+    return augment(
+        cohort,
+        parse_conditions([options.group]),
+        label=options.group,
+        target=options.target,
+        model=_subject(options, schema),
+        test=test,
+        holdout=options.holdout,
+        split=options.split,
+        amount=options.amount,
+        seed=options.seed,
+        progress=report,
+        **settings,
+    )
+
+
+def _subject(options: AugmentOptions, schema: "Schema") -> "Model | Synthesizer":
+    """Return the fitted model of the command line, or else what fits one."""
     from dpsynth.models import load_model
-    from dpsynth.schema import Schema
 
-    of_fit = {"model": model, "option": option, "ledger": ledger, "limit": limit, "delta": delta, "label": label}
-    of_fit |= {"without_images": without_images, "anyway": anyway}
-    _check(epsilon, model_folder, of_fit)
-    with progress(quiet=json) as report:
-        facts = formatted(Schema.load(schema), form)
-        facts.check_confirmed()
-        report("reading", 0.0)
-        cohort = Cohort.read(data, facts)
-        exam = Cohort.read(test, facts) if test is not None else None
-        settings: dict[str, Any] = {}
-        subject: Model | Synthesizer
-        if model_folder is not None:
-            subject = load_model(model_folder)
-        else:
-            subject = chosen(model, option, facts, without_images=without_images)
-            settings = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "limit": limit, "run_label": label}
-            settings |= {"without_images": without_images, "anyway": anyway}
-        found = augment(
-            cohort,
-            parse_conditions([group]),
-            label=group,
-            target=target,
-            model=subject,
-            test=exam,
-            holdout=holdout,
-            split=split,
-            amount=amount,
-            seed=seed,
-            progress=report,
-            **settings,
-        )
-    if json:
-        emit(found.to_dict())
-    else:
-        _show(found)
+    if options.model_folder is not None:
+        return load_model(options.model_folder)
+    return chosen(options.model, options.option, schema, without_images=options.without_images)
 
 
-def _check(epsilon: float | None, folder: Path | None, of_fit: dict[str, Any]) -> None:
-    if (epsilon is None) == (folder is None):
-        raise InputError("--epsilon: give either the budget of a fit, or a fitted model with --model-folder.")
-    if folder is not None:
-        given = [name for name, value in of_fit.items() if value]
-        if given:
-            raise InputError(f"--{given[0].replace('_', '-')}: belongs to a fit; it does not go with --model-folder.")
-
-
-def _show(found: "Augmentation") -> None:
-    from dpsynth.evaluation.augmentation import ARMS, REAL
-
-    for learner in dict.fromkeys(one.subject for one in found.results):
-        rows = []
-        for arm in ARMS:
-            cells = []
-            for part in (found.group, "others"):
-                mine = found.results.select(arm=arm, group=part, subject=learner)
-                cells.append(_value(mine.one("group_auroc")))
-                cells.append("" if arm == REAL else _value(mine.one("group_change"), sign="+"))
-            rows.append((arm, *cells))
+def _show(augmentation: "Augmentation") -> None:
+    """Print a table for each learner, the rehearsal, the verdict and the notes."""
+    for learner in dict.fromkeys(result.subject for result in augmentation.results):
         table(
-            f"{learner}: AUROC on real held-out patients, {found.added:,} synthetic patients added",
-            ("trained on", found.group, "change", "others", "change"),
-            rows,
+            f"{learner}: AUROC on real held-out patients, {augmentation.added:,} synthetic patients added",
+            ("trained on", augmentation.group, "change", "others", "change"),
+            _rows(augmentation, learner),
             caption="95 % intervals, paired; internal numbers, not to be published",
         )
-    if found.choice.rehearsed:
-        tried = ", ".join(f"{amount:,}: {score:.3f}" for amount, score in found.choice.scores.items())
-        note(f"rehearsal among synthetic patients (added: AUROC): {tried}; recommended: {found.choice.amount:,}.")
-    note(found.verdict)
-    for text in found.notes:
+    choice = augmentation.choice
+    if choice.rehearsed:
+        tried = ", ".join(f"{amount:,}: {score:.3f}" for amount, score in choice.scores.items())
+        note(f"rehearsal among synthetic patients (added: AUROC): {tried}; recommended: {choice.amount:,}.")
+    note(augmentation.verdict)
+    for text in augmentation.notes:
         note(f"note: {text}")
 
 
-def _value(one: Any, sign: str = "") -> str:
-    if one.value is None:
-        return str(one.status).replace("_", " ")
-    ends = one.interval
-    shown = f"{one.value:{sign}.3f}"
+def _rows(augmentation: "Augmentation", learner: str) -> list[tuple[str, ...]]:
+    """Return for each arm the AUROC in the group and among others, and how they differ from real patients alone."""
+    from dpsynth.evaluation.augmentation import ARMS, REAL
+
+    rows = []
+    for arm in ARMS:
+        cells = []
+        for part in (augmentation.group, "others"):
+            results = augmentation.results.select(arm=arm, group=part, subject=learner)
+            cells.append(_value(results.one("group_auroc")))
+            cells.append("" if arm == REAL else _value(results.one("group_change"), sign="+"))
+        rows.append((arm, *cells))
+    return rows
+
+
+def _value(result: "Result", sign: str = "") -> str:
+    """Return a value with its interval, or why there is none."""
+    if result.value is None:
+        return str(result.status).replace("_", " ")
+    ends = result.interval
+    shown = f"{result.value:{sign}.3f}"
     return f"{shown} ({ends.low:{sign}.3f} to {ends.high:{sign}.3f})" if ends else shown

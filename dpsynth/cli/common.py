@@ -136,7 +136,7 @@ def guarded(command: Callable[..., None]) -> Callable[..., None]:
 def _filled(help_text: str) -> str:
     """Return a help text with every paragraph on one line, for the terminal to wrap; indented examples stay."""
     paragraphs = inspect.cleandoc(help_text).split("\n\n")
-    return "\n\n".join(one if one.startswith(" ") else one.replace("\n", " ") for one in paragraphs)
+    return "\n\n".join(text if text.startswith(" ") else text.replace("\n", " ") for text in paragraphs)
 
 
 def _check_processes(module: str) -> None:
@@ -252,12 +252,27 @@ def remarks(statement: dict[str, Any]) -> None:
 
 
 def parse_options(texts: list[str] | None) -> dict[str, Any]:
-    """Turn ``NAME=VALUE`` into keyword arguments of a synthesizer.
+    """Turn options ``NAME=VALUE`` into keyword arguments of a synthesizer.
+
+    Parameters
+    ----------
+    texts : list of str or None
+        The options as they are typed.
+
+    Returns
+    -------
+    dict
+        Values are read as whole numbers, decimal numbers, ``true``, ``false`` or else text.
 
     Raises
     ------
     InputError
         If one has no ``=`` or a name is given twice.
+
+    Examples
+    --------
+    >>> parse_options(["bins=20", "grow=false"])
+    {'bins': 20, 'grow': False}
     """
     options: dict[str, Any] = {}
     for text in texts or ():
@@ -278,8 +293,8 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
 
     console = Console(stderr=True)
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    other = os.environ.get("RANK", "0") != "0"  # of the processes of torchrun the first alone draws bars
-    bars = Progress(*columns, console=console, disable=quiet or other or not console.is_terminal)
+    is_follower = os.environ.get("RANK", "0") != "0"  # of the processes of torchrun the first alone draws bars
+    bars = Progress(*columns, console=console, disable=quiet or is_follower or not console.is_terminal)
     tasks: dict[str, TaskID] = {}
 
     def show(phase: str, share: float) -> None:

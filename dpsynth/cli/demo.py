@@ -34,5 +34,5 @@ def run(
 
     maker = chosen(model, option, load_support2().schema)
     with progress(quiet=json) as report:
-        made = demo(out, maker, force=force, progress=report)
-    announce(made, json=json)
+        published = demo(out, maker, force=force, progress=report)
+    announce(published, json=json)

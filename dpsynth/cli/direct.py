@@ -20,7 +20,7 @@ __all__ = ["Yardstick"]
 
 @dataclass(frozen=True)
 class Yardstick:
-    """What the command line asks of a direct classifier.
+    """A direct classifier as the command line describes it: what to train, at which budget, kept in which ledger.
 
     Attributes
     ----------
@@ -44,7 +44,16 @@ class Yardstick:
 
     @classmethod
     def of(cls, kind: str, terms: Mapping[str, Any], statement: Mapping[str, Any] | None) -> "Yardstick":
-        """Return what is asked, with the budget that the release states or, without one, the command line.
+        """Return the yardstick with the budget that the release states or, without a release, the command line.
+
+        Parameters
+        ----------
+        kind : str
+            See `dpsynth.direct.dp_classifier`.
+        terms : mapping
+            The options ``epsilon``, ``delta``, ``ledger`` and ``label``; None where not given.
+        statement : mapping or None
+            The privacy statement of the release.
 
         Raises
         ------
@@ -57,15 +66,20 @@ class Yardstick:
         budget, label = _budget(terms, statement or {}), terms["label"] or f"direct {kind}"
         return cls(kind, budget, terms["ledger"], label, decided=terms["epsilon"] is not None)
 
-    def trained(self, asked: Mapping[str, Any], report: "Progress") -> "Classifier":
+    def trained(self, task: Mapping[str, Any], report: "Progress") -> "Classifier":
         """Check everything, say what will be spent and where, train, and say what the patients' total is.
 
         Parameters
         ----------
-        asked
-            What `dpsynth.evaluate` will be asked, with `train`.
-        report
+        task : mapping
+            Arguments of `dpsynth.evaluate` that say what is judged, with `train`.
+        report : callable
             Told of the progress.
+
+        Returns
+        -------
+        Classifier
+            Trained on the patients of `train`, whose ledger holds its whole budget from now on.
 
         Raises
         ------
@@ -76,16 +90,16 @@ class Yardstick:
         from dpsynth.evaluation.judge import check
         from dpsynth.privacy.account import ledger_of
 
-        train: Cohort = asked["train"]
+        train: Cohort = task["train"]
         book = ledger_of(train, self.ledger)
-        maker = dp_classifier(self.kind, asked["target"], ledger=book, label=self.label, progress=report)
-        check(**{**asked, "target": maker.check(train)}, images=maker.of_images)
+        maker = dp_classifier(self.kind, task["target"], ledger=book, label=self.label, progress=report)
+        check(**{**task, "target": maker.check(train)}, images=maker.of_images)
         self._check_origin(book)
         note(self._announced(train, book))
-        found = maker(train, self.budget)
+        classifier = maker(train, self.budget)
         if book is not None:
             note(f"{book.path.name}: {_total(book)}.")
-        return found
+        return classifier
 
     def _check_origin(self, book: "Ledger | None") -> None:
         """Refuse to spend on a release's word alone where no run on these patients is known: it may be another's."""
@@ -118,15 +132,16 @@ def _total(book: "Ledger") -> str:
 
 
 def _budget(terms: Mapping[str, Any], statement: Mapping[str, Any]) -> "Budget":
+    """Return the budget of the release, which the command line may repeat and not change; else the command line's."""
     from dpsynth.privacy.budget import Budget, default_delta
 
     epsilon, delta = terms["epsilon"], terms["delta"]
     if "epsilon" in statement and "delta" in statement:
         stated = Budget(statement["epsilon"], statement["delta"])
-        for name, given in {"epsilon": epsilon, "delta": delta}.items():
-            if given not in (None, getattr(stated, name)):
+        for name, value in {"epsilon": epsilon, "delta": delta}.items():
+            if value not in (None, getattr(stated, name)):
                 raise InputError(
-                    f"--{name} {given:g}: the release states {name} {getattr(stated, name):g}, and a yardstick has the "
+                    f"--{name} {value:g}: the release states {name} {getattr(stated, name):g}, and a yardstick has the "
                     "same budget; leave it out."
                 )
         return stated

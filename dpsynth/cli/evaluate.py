@@ -2,24 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
-
-from dpsynth.cli.common import (
-    ForceOption,
-    JsonOption,
-    JudgedSchemaOption,
-    LabelOption,
-    emit,
-    guarded,
-    note,
-    progress,
-)
+from dpsynth.cli.common import emit, guarded, note, progress
 from dpsynth.cli.direct import Yardstick
-from dpsynth.cli.formats import formatted, reads_tables
+from dpsynth.cli.evaluate_options import SIDES, EvaluateOptions
+from dpsynth.cli.formats import formatted, reads_tables, takes_options
 from dpsynth.cli.outcome import check_page, judged
-from dpsynth.cli.swept import swept
+from dpsynth.cli.swept import SweepOptions, swept
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
@@ -29,115 +19,11 @@ if TYPE_CHECKING:
     from dpsynth.respelling import ReadAlike
     from dpsynth.schema import Schema
 
-SIDES = ".split.json"
-"""Ending of the file beside a page that keeps which half of the real patients tests."""
-
 
 @guarded
 @reads_tables
-def run(
-    *,
-    real: Annotated[
-        Path,
-        typer.Option(
-            "--real", help="Real patients that no model has seen: CSV, Parquet, image folder, or .npz (its test part)."
-        ),
-    ],
-    schema: JudgedSchemaOption = None,
-    synthetic: Annotated[
-        list[Path] | None,
-        typer.Option(
-            "--synthetic",
-            help="Synthetic rows (as --real), or a release folder; further draws if repeated. Not with --sweep.",
-        ),
-    ] = None,
-    train: Annotated[
-        Path | None,
-        typer.Option("--train", help="Real patients that the model was fitted on; default: half of --real stands in."),
-    ] = None,
-    split: Annotated[
-        Path | None,
-        typer.Option(
-            "--split",
-            help="In place of --train: internal/split.json of the run, --real being its whole table; those that it "
-            "held out test. Or the .split.json that an earlier page left beside it: the same halves.",
-        ),
-    ] = None,
-    target: Annotated[str | None, typer.Option("--target", help="Outcome; default: the schema's.")] = None,
-    subgroup: Annotated[
-        list[str] | None,
-        typer.Option("--subgroup", help="Column whose groups are judged, or several: sex,race; may be repeated."),
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            "--out",
-            "-o",
-            help="Write the report: one HTML page, JSON beside it; with --sweep (by default sweep.html) also CSV.",
-            show_default=False,
-        ),
-    ] = None,
-    arm: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--arm",
-            metavar="NAME=FILE",
-            help="Rows to compare with: floor (independent columns, same epsilon), noiseless (same model, no noise).",
-        ),
-    ] = None,
-    bins: Annotated[
-        str | None,
-        typer.Option(
-            "--bins",
-            metavar="quantile|public",
-            help="Cells of numbers: quantiles of --real (the default), or of the schema's ranges.",
-        ),
-    ] = None,
-    sweep: Annotated[
-        str | None,
-        typer.Option(
-            "--sweep",
-            metavar="EPSILONS",
-            help="In place of --synthetic: fit models at these epsilons (0.3,1,3) and judge each fit. Needs --public.",
-        ),
-    ] = None,
-    seeds: Annotated[int | None, typer.Option("--seeds", help="Fits of each model and epsilon; default 5.")] = None,
-    model: Annotated[
-        list[str] | None,
-        typer.Option("--model", "-m", help="Model to sweep; may be repeated. See `dpsynth models`."),
-    ] = None,
-    direct: Annotated[
-        str | None,
-        typer.Option(
-            "--direct",
-            metavar="KIND",
-            help="Also train this by DP-SGD on --train itself, the yardstick of synthesis: logistic or mlp, of images "
-            "linear or cnn. Spends a budget of its own. With --sweep logistic or mlp, on the patients of each fit.",
-        ),
-    ] = None,
-    epsilon: Annotated[
-        float | None,
-        typer.Option("--epsilon", "-e", help="Budget of --direct; default: that of the release, never another."),
-    ] = None,
-    delta: Annotated[
-        float | None, typer.Option("--delta", help="Delta of --direct; default: that of the release, else 1e-6.")
-    ] = None,
-    ledger: Annotated[
-        Path | None,
-        typer.Option("--ledger", help="Ledger of --train, for --direct; default: beside it, <file>.ledger.jsonl."),
-    ] = None,
-    label: LabelOption = "",
-    public: Annotated[
-        bool,
-        typer.Option(
-            "--public", help="For --sweep and --direct: the real data are public; nothing here is covered by epsilon."
-        ),
-    ] = False,
-    force: ForceOption = False,
-    seed: Annotated[int, typer.Option("--seed", help="Seed of what the evaluation draws.")] = 0,
-    json: JsonOption = False,
-    form: dict[str, Any],
-) -> None:
+@takes_options(EvaluateOptions)
+def run(options: EvaluateOptions) -> None:
     """Judge a synthetic table: how close it is, and how well classifiers trained on it do on real patients.
 
     The numbers touch real patients without noise: they are internal, not to be published.
@@ -160,76 +46,108 @@ def run(
 
         dpsynth evaluate --real open.csv -s open.yaml --sweep 0.3,1,3 --seeds 5 --model prism --model mst --public
     """
+    if options.sweep is not None:
+        swept(_sweep_options(options, options.sweep))
+        return
+    evaluation = _evaluation(options)
+    if options.json:
+        emit(evaluation.to_dict())
+        return
+    judged(evaluation)
+    _say_what_was_written(options)
+
+
+def _sweep_options(options: EvaluateOptions, epsilons: str) -> SweepOptions:
+    """Return what a sweep needs, after refusing what belongs to an evaluation of rows."""
+    _refuse("it is for --direct without --sweep", options.terms)
+    rows = {"synthetic": options.synthetic or None, "train": options.train, "split": options.split}
+    _refuse("it is not for --sweep", rows | {"arm": options.arm, "bins": options.bins})
+    if options.schema is None:
+        raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
+    return SweepOptions(
+        real=options.real,
+        schema=options.schema,
+        form=options.form,
+        epsilons=epsilons,
+        models=options.model or (),
+        seeds=5 if options.seeds is None else options.seeds,
+        target=options.target,
+        subgroups=options.subgroups,
+        direct=options.direct,
+        seed=options.seed,
+        out=options.out or Path("sweep.html"),
+        public=options.public,
+        force=options.force,
+        json=options.json,
+    )
+
+
+def _evaluation(options: EvaluateOptions) -> "Evaluation":
+    """Check the options, read the files, train a direct classifier if there is one, judge, and write the report."""
     from dpsynth.workflow import evaluate
 
-    subgroups = [name.split(",") if "," in name else name for name in subgroup] if subgroup else None
-    terms = {"epsilon": epsilon, "delta": delta, "ledger": ledger, "label": label or None}
-    if sweep is not None:
-        _refuse("it is for --direct without --sweep", terms)
-        _refuse(
-            "it is not for --sweep",
-            {"synthetic": synthetic or None, "train": train, "split": split, "arm": arm, "bins": bins},
-        )
-        if schema is None:
-            raise InputError("--schema: is needed for --sweep: models are fitted, so a person must have checked it.")
-        given: dict[str, Any] = {"epsilons": sweep, "models": model or (), "seeds": 5 if seeds is None else seeds}
-        given |= {"target": target, "subgroups": subgroups, "seed": seed, "direct": direct}
-        swept(real, schema, given, form, out=out or Path("sweep.html"), public=public, force=force, json=json)
-        return
-    _refuse("it is for --sweep", {"seeds": seeds, "model": model or None})
-    if not synthetic:
-        raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
-    if bins not in (None, "quantile", "public"):
-        raise InputError(f"--bins {bins!r}: expected quantile or public.")
-    _refuse("--train says who trained the model already", {"split": split if train is not None else None})
-    halves = train is None and split is None and not public
-    _check_out(out, halves=halves, force=force, public=public)
-    files = _Files(real, synthetic, train, dict(map(_named, arm or ())), public=public, divided=split is not None)
-    statement = _statement(synthetic[0])
-    yardstick = _yardstick(direct, train, terms, statement, public=public)
-    with progress(quiet=json) as report:
+    files = _files(options)
+    statement = _statement(files.synthetic[0])
+    yardstick = _yardstick(options, statement)
+    with progress(quiet=options.json) as report:
         report("reading", 0.0)
-        facts, alike = _facts(schema, files, form)
+        schema, alike = _schema(options.schema, files, options.form)
         if yardstick is not None:
-            facts.check_confirmed()
-        cohorts = files.read(facts, alike)
-        asked = {**cohorts, "target": target, "subgroups": subgroups}
-        given = {"bins": bins or "quantile", "statement": statement, "seed": seed, "progress": report}
-        coins = _coins(split, cohorts["real"] if halves else None)
-        classifiers = [yardstick.trained(asked, report)] if yardstick else ()
-        found = evaluate(**asked, **given, split=coins, classifiers=classifiers)
-        _write(found, out, coins if halves else None, public=public)
-    if json:
-        emit(found.to_dict())
-        return
-    judged(found)
-    _told(out, halves=halves, public=public)
+            schema.check_confirmed()
+        cohorts = files.read(schema, alike)
+        task = {**cohorts, "target": options.target, "subgroups": options.subgroups}
+        coins = _coins(options.split, cohorts["real"] if options.halves else None)
+        evaluation = evaluate(
+            **task,
+            split=coins,
+            classifiers=[yardstick.trained(task, report)] if yardstick else (),
+            bins="public" if options.bins == "public" else "quantile",
+            statement=statement,
+            seed=options.seed,
+            progress=report,
+        )
+        _write(evaluation, options, coins)
+    return evaluation
 
 
-def _check_out(out: Path | None, *, halves: bool, force: bool, public: bool) -> None:
-    """Refuse a page that cannot be written with what comes beside it."""
-    if out is not None:
-        check_page(out, ".json", *([SIDES] if halves else []), force=force, public=public)
+def _files(options: EvaluateOptions) -> "_Files":
+    """Return the files to read and check where the report goes, after refusing options that do not go together."""
+    _refuse("it is for --sweep", {"seeds": options.seeds, "model": options.model or None})
+    if not options.synthetic:
+        raise InputError("--synthetic: is needed: the rows to judge, or --sweep to fit and judge models.")
+    if options.bins not in (None, "quantile", "public"):
+        raise InputError(f"--bins {options.bins!r}: expected quantile or public.")
+    _refuse("--train says who trained the model already", {"split": options.split if options.train else None})
+    if options.out is not None:
+        endings = (".json", SIDES) if options.halves else (".json",)
+        check_page(options.out, *endings, force=options.force, public=options.public)
+    return _Files(
+        options.real,
+        options.synthetic,
+        options.train,
+        dict(map(_arm, options.arm or ())),
+        public=options.public,
+        divided=options.split is not None,
+    )
 
 
-def _write(found: "Evaluation", out: Path | None, coins: "Coins | None", *, public: bool) -> None:
+def _write(evaluation: "Evaluation", options: EvaluateOptions, coins: "Coins | None") -> None:
     """Write the page, its JSON twin, and who tested where these are two halves."""
-    if out is None:
+    if options.out is None:
         return
-    found.write_html(out, public=public)
-    found.write_json(out.with_suffix(".json"), public=public)
-    if coins is not None:
-        coins.write(out.with_suffix(SIDES))
+    evaluation.write_html(options.out, public=options.public)
+    evaluation.write_json(options.out.with_suffix(".json"), public=options.public)
+    if coins is not None and options.sides is not None:
+        coins.write(options.sides)
 
 
-def _told(out: Path | None, *, halves: bool, public: bool) -> None:
-    """Say what was written."""
-    if out is None:
+def _say_what_was_written(options: EvaluateOptions) -> None:
+    if options.out is None:
         return
-    kind = "public, as the patients are" if public else "internal: it holds numbers that touched real patients"
-    note(f"{out}: the report, {kind}.")
-    if halves:
-        note(f"{out.with_suffix(SIDES)}: which half of the real patients tests; secret. --split repeats it.")
+    kind = "public, as the patients are" if options.public else "internal: it holds numbers that touched real patients"
+    note(f"{options.out}: the report, {kind}.")
+    if options.sides is not None:
+        note(f"{options.sides}: which half of the real patients tests; secret. --split repeats it.")
 
 
 def _coins(split: Path | None, halved: "Cohort | None") -> "Coins | None":
@@ -241,19 +159,17 @@ def _coins(split: Path | None, halved: "Cohort | None") -> "Coins | None":
     return None if halved is None else Coins.draw().bound(halved, 0.5)
 
 
-def _yardstick(
-    kind: str | None, train: Path | None, terms: dict[str, Any], statement: "dict[str, Any] | None", *, public: bool
-) -> Yardstick | None:
-    """Return what is asked of a direct classifier, if anything; refuse options that do not go together."""
-    if kind is None:
-        _refuse("it is for --direct", terms)
-        _refuse("it is for --sweep and --direct", {"public": public or None})
+def _yardstick(options: EvaluateOptions, statement: "dict[str, Any] | None") -> Yardstick | None:
+    """Return the direct classifier of the command line, if there is one; refuse options that do not go together."""
+    if options.direct is None:
+        _refuse("it is for --direct", options.terms)
+        _refuse("it is for --sweep and --direct", {"public": options.public or None})
         return None
-    if train is None:
+    if options.train is None:
         raise InputError("--train: is needed for --direct: the patients that the classifier learns from.")
-    if public:
-        _refuse("public data have no ledger", {"ledger": terms["ledger"]})
-    return Yardstick.of(kind, terms, statement)
+    if options.public:
+        _refuse("public data have no ledger", {"ledger": options.ledger})
+    return Yardstick.of(options.direct, options.terms, statement)
 
 
 @dataclass(frozen=True)
@@ -277,29 +193,29 @@ class _Files:
         """Those that are compared with real patients."""
         return [*self.synthetic, *self.arms.values()]
 
-    def read(self, facts: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
+    def read(self, schema: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
         """Return their cohorts as arguments of `dpsynth.evaluate`; `alike` has those that were read already."""
         from dpsynth.cohort import Cohort
         from dpsynth.images import is_archive
 
         part = "test" if is_archive(self.real) and not self.divided else None  # a run learns from the training part
         return {
-            "real": Cohort.read(self.real, facts, part=part, public=self.public),
-            "synthetic": [_synthetic(path, facts, alike) for path in self.synthetic],
-            "train": Cohort.read(self.train, facts, public=self.public) if self.train is not None else None,
-            "arms": {name: _synthetic(path, facts, alike) for name, path in self.arms.items()},
+            "real": Cohort.read(self.real, schema, part=part, public=self.public),
+            "synthetic": [_synthetic(path, schema, alike) for path in self.synthetic],
+            "train": Cohort.read(self.train, schema, public=self.public) if self.train is not None else None,
+            "arms": {name: _synthetic(path, schema, alike) for name, path in self.arms.items()},
         }
 
 
-def _named(given: str) -> tuple[str, Path]:
+def _arm(text: str) -> tuple[str, Path]:
     """Split ``floor=independent.csv``."""
-    name, found, path = given.partition("=")
-    if not found or not path:
-        raise InputError(f"--arm {given!r}: expected NAME=FILE, such as floor=independent.csv.")
+    name, equals, path = text.partition("=")
+    if not equals or not path:
+        raise InputError(f"--arm {text!r}: expected NAME=FILE, such as floor=independent.csv.")
     return name, Path(path)
 
 
-def _facts(schema: Path | None, files: "_Files", form: dict[str, Any]) -> "tuple[Schema, ReadAlike | None]":
+def _schema(path: Path | None, files: _Files, form: dict[str, Any]) -> "tuple[Schema, ReadAlike | None]":
     """Return the schema that was named, that of the first release, or a draft from the real files, for judging only.
 
     With a draft also the other tables, whose values may be spelled in other ways.
@@ -308,16 +224,16 @@ def _facts(schema: Path | None, files: "_Files", form: dict[str, Any]) -> "tuple
     from dpsynth.respelling import read_alike
     from dpsynth.schema import Schema
 
-    if schema is not None:
-        return formatted(Schema.load(schema), form), None
-    inside = [found for path in files.paths if (found := path / "model" / "schema.json").is_file()]
-    if inside:
-        return formatted(Schema.load(inside[0]), form), None
+    if path is None:
+        candidates = (folder / "model" / "schema.json" for folder in files.paths)
+        path = next((candidate for candidate in candidates if candidate.is_file()), None)
+    if path is not None:
+        return formatted(Schema.load(path), form), None
     note(
         "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
         "but not to release."
     )
-    if any(path.is_dir() or path.suffix.lower() == ".npz" for path in files.paths):
+    if any(file.is_dir() or file.suffix.lower() == ".npz" for file in files.paths):
         return draft(*files.paths, form=form).with_likeliest(), None
     real = [files.real, *([files.train] if files.train is not None else [])]
     alike = read_alike(real, files.judged, form)
@@ -327,9 +243,9 @@ def _facts(schema: Path | None, files: "_Files", form: dict[str, Any]) -> "tuple
     return alike.schema, alike
 
 
-def _refuse(reason: str, given: "dict[str, Any]") -> None:
+def _refuse(reason: str, options: dict[str, Any]) -> None:
     """Refuse an option that has no meaning here, rather than pass it over."""
-    unused = [name for name, value in given.items() if value is not None]
+    unused = [name for name, value in options.items() if value is not None]
     if unused:
         raise InputError(f"--{unused[0]}: {reason}; leave it out.")
 

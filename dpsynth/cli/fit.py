@@ -1,7 +1,8 @@
 """``dpsynth fit``: learn a model and save it."""
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,30 +29,39 @@ from dpsynth.cli.common import (
     remarks,
     spent,
 )
-from dpsynth.cli.formats import formatted, reads_tables
+from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
+
+if TYPE_CHECKING:
+    from dpsynth.models import Model
+    from dpsynth.models.base import Progress
+
+
+@dataclass(frozen=True, kw_only=True)
+class FitOptions:
+    """Options of ``dpsynth fit``, one field each, in the order of ``--help``."""
+
+    data: DataArgument
+    schema: SchemaOption
+    epsilon: EpsilonOption
+    delta: DeltaOption = None
+    model: ModelOption = None
+    option: OptionsOption = None
+    without_images: WithoutImagesOption = False
+    anyway: AnywayOption = False
+    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model")
+    ledger: LedgerOption = None
+    limit: LimitOption = None
+    label: LabelOption = ""
+    checkpoint: CheckpointOption = None
+    seed: SeedOption = None
+    json: JsonOption = False
+    form: dict[str, Any]
 
 
 @guarded
 @reads_tables
-def run(
-    data: DataArgument,
-    *,
-    schema: SchemaOption,
-    epsilon: EpsilonOption,
-    delta: DeltaOption = None,
-    model: ModelOption = None,
-    option: OptionsOption = None,
-    without_images: WithoutImagesOption = False,
-    anyway: AnywayOption = False,
-    out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model"),
-    ledger: LedgerOption = None,
-    limit: LimitOption = None,
-    label: LabelOption = "",
-    checkpoint: CheckpointOption = None,
-    seed: SeedOption = None,
-    json: JsonOption = False,
-    form: dict[str, Any],
-) -> None:
+@takes_options(FitOptions)
+def run(options: FitOptions) -> None:
     """Learn a model of patients, of their table and of the images that the schema declares.
 
     Spends the whole budget; sampling from the model is then free. Where the schema declares `rows` and the plan expects
@@ -65,42 +75,50 @@ def run(
 
         dpsynth fit scans.npz -s scans.yaml -e 10
     """
-    from dpsynth.cohort import Cohort
     from dpsynth.files import check_target
     from dpsynth.privacy import processes
-    from dpsynth.schema import Schema
-    from dpsynth.workflow import fit
 
-    check_target(out)
-    with progress(quiet=json) as report:
-        facts = formatted(Schema.load(schema), form)
-        facts.check_confirmed()
-        maker = chosen(model, option, facts, without_images=without_images)
-        report("reading", 0.0)
-        cohort = Cohort.read(data, facts)
-        fitted = fit(
-            cohort,
-            maker,
-            epsilon=epsilon,
-            delta=delta,
-            without_images=without_images,
-            anyway=anyway,
-            ledger=ledger,
-            limit=limit,
-            label=label,
-            checkpoint=checkpoint,
-            seed=seed,
-            progress=report,
-        )
+    check_target(options.out)
+    with progress(quiet=options.json) as report:
+        fitted = _fitted(options, report)
         report("writing", 0.0)
-        processes.shared(lambda: fitted.save(out))
+        processes.shared(lambda: fitted.save(options.out))
     if processes.number() > 0:
         return  # the first process speaks for all
-    if json:
-        emit({"model": str(out), **spent(fitted.statement), "warnings": fitted.warnings})
+    if options.json:
+        emit({"model": str(options.out), **spent(fitted.statement), "warnings": fitted.warnings})
     else:
-        note(f"{out}: the model; draw rows with `dpsynth sample {out} -n 1000`, free of cost.")
-        for warning in fitted.warnings:
-            note(f"warning: {warning}")
-        note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")
-        remarks(fitted.statement)
+        _show(fitted, options.out)
+
+
+def _fitted(options: FitOptions, report: "Progress") -> "Model":
+    """Read the schema and the patients and fit the model that the command line names."""
+    from dpsynth.cohort import Cohort
+    from dpsynth.workflow import fit
+
+    schema = confirmed_schema(options.schema, options.form)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    report("reading", 0.0)
+    return fit(
+        Cohort.read(options.data, schema),
+        maker,
+        epsilon=options.epsilon,
+        delta=options.delta,
+        without_images=options.without_images,
+        anyway=options.anyway,
+        ledger=options.ledger,
+        limit=options.limit,
+        label=options.label,
+        checkpoint=options.checkpoint,
+        seed=options.seed,
+        progress=report,
+    )
+
+
+def _show(fitted: "Model", folder: Path) -> None:
+    """Say where the model is, what it cost, and what a person must know of it."""
+    note(f"{folder}: the model; draw rows with `dpsynth sample {folder} -n 1000`, free of cost.")
+    for warning in fitted.warnings:
+        note(f"warning: {warning}")
+    note(f"spent: epsilon {fitted.statement['epsilon']:g}, delta {fitted.statement['delta']:g}.")
+    remarks(fitted.statement)

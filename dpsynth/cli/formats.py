@@ -1,16 +1,20 @@
 """Options that say how a CSV file is written, shared by every command that reads a table."""
 
+import dataclasses
 import functools
 import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 if TYPE_CHECKING:
     from dpsynth.schema import Schema
 
-__all__ = ["formatted", "reads_tables"]
+__all__ = ["confirmed_schema", "formatted", "reads_tables", "takes_options"]
+
+Options = TypeVar("Options")
 
 _PANEL = "How CSV files are written; default: as the schema's `file:` says"
 _OPTIONS: dict[str, Any] = {
@@ -39,17 +43,49 @@ _OPTIONS: dict[str, Any] = {
 }
 
 
+def takes_options(options: type[Options]) -> Callable[[Callable[[Options], None]], Callable[..., None]]:
+    """Give a command one option of the command line for each field of a dataclass, and the dataclass as its argument.
+
+    Parameters
+    ----------
+    options : type
+        A keyword-only dataclass whose fields are annotated as the parameters of a typer command.
+
+    Returns
+    -------
+    callable
+        A decorator of a command that takes such a dataclass.
+    """
+    parameters = [
+        inspect.Parameter(
+            field.name,
+            inspect.Parameter.KEYWORD_ONLY,
+            default=inspect.Parameter.empty if field.default is dataclasses.MISSING else field.default,
+            annotation=field.type,
+        )
+        for field in dataclasses.fields(options)  # type: ignore[arg-type]
+    ]
+
+    def decorated(command: Callable[[Options], None]) -> Callable[..., None]:
+        @functools.wraps(command)
+        def run(**values: Any) -> None:
+            command(options(**values))
+
+        return _with_parameters(run, parameters)
+
+    return decorated
+
+
 def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
     """Give a command the options of a file's format in place of its parameter `form`, a dict of those that are given.
 
     Parameters
     ----------
-    command
+    command : callable
         A command with a keyword parameter `form`.
     """
-    own = inspect.signature(command)
-    kept = [parameter for parameter in own.parameters.values() if parameter.name != "form"]
-    extra = [
+    own = [parameter for parameter in inspect.signature(command).parameters.values() if parameter.name != "form"]
+    of_files = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
         for name, annotation in _OPTIONS.items()
     ]
@@ -59,10 +95,30 @@ def reads_tables(command: Callable[..., None]) -> Callable[..., None]:
         options = {name: kwargs.pop(name, None) for name in _OPTIONS}
         command(*args, form={name: value for name, value in options.items() if value not in (None, [])}, **kwargs)
 
-    vars(run).pop("__wrapped__", None)
-    run.__signature__ = own.replace(parameters=[*kept, *extra])  # type: ignore[attr-defined]
-    run.__annotations__ = {parameter.name: parameter.annotation for parameter in (*kept, *extra)}
-    return run
+    return _with_parameters(run, [*own, *of_files])
+
+
+def _with_parameters(command: Callable[..., None], parameters: Sequence[inspect.Parameter]) -> Callable[..., None]:
+    """Return a command that shows typer these parameters in place of its own."""
+    vars(command).pop("__wrapped__", None)
+    command.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    command.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+    return command
+
+
+def confirmed_schema(path: Path, form: dict[str, Any]) -> "Schema":
+    """Read the schema of a command that fits models: a person must have confirmed it, before any patient is read.
+
+    Raises
+    ------
+    InputError, SchemaError
+        If it cannot be read, is not a schema, or nobody has confirmed it; or an option of the format has no meaning.
+    """
+    from dpsynth.schema import Schema
+
+    schema = formatted(Schema.load(path), form)
+    schema.check_confirmed()
+    return schema
 
 
 def formatted(schema: "Schema", form: dict[str, Any]) -> "Schema":

@@ -83,14 +83,14 @@ def raise_limit(
     """
     from dpsynth.privacy.budget import Budget, default_delta
 
-    found = _find(data, ledger)
-    old = found.limit
+    book = _find(data, ledger)
+    old = book.limit
     fallback = old.delta if old else default_delta()
-    found.raise_limit(Budget(epsilon, fallback if delta is None else delta), reason=reason)
+    book.raise_limit(Budget(epsilon, fallback if delta is None else delta), reason=reason)
     if json:
-        emit(_facts(found))
+        emit(_facts(book))
         return
-    note(f"{found.name}: the limit is now epsilon {epsilon:g}; the reason is in the ledger.")
+    note(f"{book.name}: the limit is now epsilon {epsilon:g}; the reason is in the ledger.")
 
 
 def _row(run: dict[str, Any]) -> tuple[str, ...]:
@@ -122,18 +122,18 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
     if (data is None) == (ledger is None):
         raise InputError("ledger: give the data file, or --ledger with the ledger file, and not both.")
     if ledger is not None:
-        found = Ledger(ledger)
+        book = Ledger(ledger)
     elif data is not None and data.name.endswith(".jsonl"):
-        found = Ledger(data)
+        book = Ledger(data)
     else:
         from dpsynth.images import dataset_of
 
-        found = Ledger.beside(dataset_of(data or Path()))
-    if not found.exists():
+        book = Ledger.beside(dataset_of(data or Path()))
+    if not book.exists():
         raise FileError(
-            f"{found.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
+            f"{book.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
         )
-    return found
+    return book
 
 
 def _facts(ledger: "Ledger") -> dict[str, Any]:

@@ -20,11 +20,11 @@ def run(json: JsonOption = False) -> None:
     from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL
 
     defaults = {DEFAULT_MODEL: "default", DEFAULT_IMAGE_MODEL: "default where there are images"}
-    found = [_describe(name) for name in available()]
+    models = [_describe(name) for name in available()]
     if json:
-        emit({"default": DEFAULT_MODEL, "default_with_images": DEFAULT_IMAGE_MODEL, "models": found})
+        emit({"default": DEFAULT_MODEL, "default_with_images": DEFAULT_IMAGE_MODEL, "models": models})
         return
-    rows = [(_named(one["name"], defaults), _says(one)) for one in found]
+    rows = [(_named(model["name"], defaults), _summary(model)) for model in models]
     table("models", ("name", "what it does"), rows)
 
 
@@ -39,24 +39,25 @@ def _describe(name: str) -> dict[str, Any]:
     from dpsynth.models import synthesizer
 
     try:
-        found = synthesizer(name)
+        maker = synthesizer(name)
     except InputError as error:
         return {"name": name, "available": False, "summary": str(error)}
     options = {
         key: {"type": str(p.annotation), "default": None if p.default is p.empty else p.default}
-        for key, p in inspect.signature(found).parameters.items()
+        for key, p in inspect.signature(maker).parameters.items()
     }
     return {
         "name": name,
         "available": True,
-        "summary": found.summary,
-        "accounting": found.accounting,
-        "citation": found.citation,
+        "summary": maker.summary,
+        "accounting": maker.accounting,
+        "citation": maker.citation,
         "options": options,
     }
 
 
-def _says(one: dict[str, Any]) -> str:
-    options = ", ".join(f"{key}={option['default']}" for key, option in one.get("options", {}).items())
-    parts = [one["summary"], one.get("citation", ""), f"options: {options}" if options else ""]
+def _summary(model: dict[str, Any]) -> str:
+    """Return what a model does, who proposed it, and its options with their defaults, a line each."""
+    options = ", ".join(f"{key}={option['default']}" for key, option in model.get("options", {}).items())
+    parts = [model["summary"], model.get("citation", ""), f"options: {options}" if options else ""]
     return "\n".join(part for part in parts if part)

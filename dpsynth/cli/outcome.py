@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 _ARMS = {"synthetic": "trained on synthetic", "real": "trained on real"}
 
 
-def announce(made: "Published", *, json: bool) -> None:
+def announce(published: "Published", *, json: bool) -> None:
     """Print the outcome: JSON on the output stream, or short tables."""
     if json:
         emit(
             {
-                "release": str(made.release),
-                "internal": str(made.internal) if made.internal else None,
-                "rows": len(made.synthetic),
-                **spent(made.model.statement),
-                "warnings": made.model.warnings,
-                "results": [result.to_dict() for result in made.evaluation or ()],
+                "release": str(published.release),
+                "internal": str(published.internal) if published.internal else None,
+                "rows": len(published.synthetic),
+                **spent(published.model.statement),
+                "warnings": published.model.warnings,
+                "results": [result.to_dict() for result in published.evaluation or ()],
             }
         )
         return
-    _spent(made)
-    remarks(made.model.statement)
-    if made.evaluation is not None:
-        judged(made.evaluation)
-    for warning in made.model.warnings:
+    _spent(published)
+    remarks(published.model.statement)
+    if published.evaluation is not None:
+        judged(published.evaluation)
+    for warning in published.model.warnings:
         note(f"warning: {warning}")
-    private = made.model.statement.get("private") is True
+    private = published.model.statement.get("private") is True
     safe = "safe to publish" if private else "NOT PRIVATE, made with a fixed seed; do not publish it"
-    note(f"{made.release}: {safe} ({len(made.synthetic):,} synthetic rows).")
-    if made.internal is not None:
-        note(f"{made.internal}: numbers that touched real patients, report.html first; not to be published.")
+    note(f"{published.release}: {safe} ({len(published.synthetic):,} synthetic rows).")
+    if published.internal is not None:
+        note(f"{published.internal}: numbers that touched real patients, report.html first; not to be published.")
 
 
 def check_page(page: Path, *beside: str, force: bool, public: bool) -> None:
@@ -64,30 +64,30 @@ def check_page(page: Path, *beside: str, force: bool, public: bool) -> None:
         check_unpublished(page)
 
 
-def judged(found: "Evaluation") -> None:
+def judged(evaluation: "Evaluation") -> None:
     """Print how close a synthetic cohort is and how useful, and for which uses that is good enough."""
     from dpsynth.evaluation.report.answers import repeated
 
-    words = repeated(found.results)
-    _close(found.results)
-    _useful(found.results)
-    _recognised(found.results)
-    _uses(found)
+    words = repeated(evaluation.results)
+    _close(evaluation.results)
+    _useful(evaluation.results)
+    _recognised(evaluation.results)
+    _uses(evaluation)
     if words:
         note(f"WARNING: do not release it. {words} Every use is answered with no.")
 
 
-def _uses(found: "Evaluation") -> None:
+def _uses(evaluation: "Evaluation") -> None:
     from dpsynth.evaluation.report.verdicts import verdicts
 
-    answers = verdicts(found.results, found.terms.margins, found.about.get("target"), withheld=False)
-    table("good enough for", ("use", "answer"), [(one.use, str(one.answer)) for one in answers])
+    answers = verdicts(evaluation.results, evaluation.terms.margins, evaluation.about.get("target"), withheld=False)
+    table("good enough for", ("use", "answer"), [(verdict.use, str(verdict.answer)) for verdict in answers])
 
 
-def _spent(made: "Published") -> None:
+def _spent(published: "Published") -> None:
     from dpsynth.privacy.statement import unit_in_words
 
-    facts = made.model.statement
+    facts = published.model.statement
     rows = [
         ("epsilon", f"{facts['epsilon']:g}"),
         ("delta", f"{facts['delta']:g}"),
@@ -100,9 +100,9 @@ def _spent(made: "Published") -> None:
 def _close(results: "Results") -> None:
     rows = []
     for order, words in ((1, "one column"), (2, "pairs"), (3, "triples")):
-        found = {arm: results.select(f"tvd_{order}way", arm=arm) for arm in _ARMS}
-        if any(found.values()):
-            rows.append((words, *(_shown(next(iter(items), None)) for items in found.values())))
+        distances = {arm: results.select(f"tvd_{order}way", arm=arm) for arm in _ARMS}
+        if any(distances.values()):
+            rows.append((words, *(_shown(next(iter(items), None)) for items in distances.values())))
     table(
         "how close: mean total variation distance to the real test patients (0 is equal)",
         ("tables of", "synthetic", "other real patients"),
@@ -123,16 +123,16 @@ def _recognised(results: "Results") -> None:
     _learned(results.select("image_balanced_accuracy", group="all"), title, "learner")
 
 
-def _learned(found: "Results", title: str, first: str) -> None:
+def _learned(scores: "Results", title: str, first: str) -> None:
     """Print a score of each learner, by what it was trained on."""
     from dpsynth.evaluation.classifiers import ARM
 
-    learners = list(dict.fromkeys(one.subject for one in found.select(arm="synthetic") if one.subject))
+    learners = list(dict.fromkeys(score.subject for score in scores.select(arm="synthetic") if score.subject))
     if not learners:
         return
-    arms = _ARMS | ({ARM: "DP classifier"} if len(found.select(arm=ARM)) else {})
+    arms = _ARMS | ({ARM: "DP classifier"} if len(scores.select(arm=ARM)) else {})
     rows = [
-        (learner, *(_shown(next(iter(found.select(arm=arm, subject=learner)), None)) for arm in arms))
+        (learner, *(_shown(next(iter(scores.select(arm=arm, subject=learner)), None)) for arm in arms))
         for learner in learners
     ]
     table(title, (first, *arms.values()), rows, caption="95 % intervals; internal numbers, not part of the release")

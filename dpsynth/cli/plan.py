@@ -56,12 +56,12 @@ def run(
 
     facts = Schema.load(schema)
     maker = chosen(model, option, facts, without_images=without_images)
-    found = plan(facts, epsilon=epsilon, delta=delta, rows=rows, model=maker, without_images=without_images)
-    outlook = foresee(maker, facts, Budget(found.epsilon, found.delta), found.rows)
+    planned = plan(facts, epsilon=epsilon, delta=delta, rows=rows, model=maker, without_images=without_images)
+    outlook = foresee(maker, facts, Budget(planned.epsilon, planned.delta), planned.rows)
     if json:
-        emit({**found.to_dict(), "outlook": outlook.warning() if outlook else None})
+        emit({**planned.to_dict(), "outlook": outlook.warning() if outlook else None})
         return
-    _show(found)
+    _show(planned)
     if outlook:
         note(f"warning: {outlook.warning()}")
 

@@ -1,5 +1,6 @@
 """``dpsynth release``: from a table, or from a model that is fitted already, to a folder that can be published."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,41 +23,42 @@ from dpsynth.cli.common import (
     guarded,
     progress,
 )
-from dpsynth.cli.formats import formatted, reads_tables
+from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 from dpsynth.cli.outcome import announce
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
+    from dpsynth.models.base import Progress
     from dpsynth.publishing import Published
 
 
-@guarded
-@reads_tables
-def run(
+@dataclass(frozen=True, kw_only=True)
+class ReleaseOptions:
+    """Options of ``dpsynth release``, one field each, in the order of ``--help``."""
+
     data: Annotated[
         Path,
         typer.Argument(help="Patients: CSV, Parquet, .npz of images or image folder; or the folder of a saved model."),
-    ],
-    *,
-    schema: Annotated[
-        Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")
-    ] = None,
+    ]
+    schema: Annotated[Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")] = (
+        None
+    )
     epsilon: Annotated[
         float | None,
         typer.Option("--epsilon", "-e", help="The whole budget. There is no default: it is your decision."),
-    ] = None,
-    delta: DeltaOption = None,
-    model: ModelOption = None,
-    option: OptionsOption = None,
-    without_images: WithoutImagesOption = False,
-    anyway: AnywayOption = False,
+    ] = None
+    delta: DeltaOption = None
+    model: ModelOption = None
+    option: OptionsOption = None
+    without_images: WithoutImagesOption = False
+    anyway: AnywayOption = False
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder that gets release/ and, with --holdout, internal/.")
-    ] = Path(),
+    ] = Path()
     rows: Annotated[
         int | None,
         typer.Option("--rows", "-n", help="Rows to release; default: the schema's `rows`, else a noisy estimate."),
-    ] = None,
+    ] = None
     holdout: Annotated[
         float | None,
         typer.Option(
@@ -64,21 +66,53 @@ def run(
             help="Share of patients that the model never sees and that judge the release, in internal/ only. "
             "Default: all patients train the model.",
         ),
-    ] = None,
+    ] = None
     split: Annotated[
         Path | None,
         typer.Option("--split", help="internal/split.json of an earlier run: hold the same patients out again."),
-    ] = None,
-    licence: Annotated[str, typer.Option("--licence", help="SPDX name or URL for the dataset card.")] = "",
-    ledger: LedgerOption = None,
-    limit: LimitOption = None,
-    label: LabelOption = "",
-    checkpoint: CheckpointOption = None,
-    seed: SeedOption = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-    form: dict[str, Any],
-) -> None:
+    ] = None
+    licence: Annotated[str, typer.Option("--licence", help="SPDX name or URL for the dataset card.")] = ""
+    ledger: LedgerOption = None
+    limit: LimitOption = None
+    label: LabelOption = ""
+    checkpoint: CheckpointOption = None
+    seed: SeedOption = None
+    force: ForceOption = False
+    json: JsonOption = False
+    form: dict[str, Any]
+
+    @property
+    def of_release(self) -> dict[str, Any]:
+        """Arguments of a release, be it of a table or of a saved model."""
+        return {"rows": self.rows, "licence": self.licence, "force": self.force}
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """Further arguments of `dpsynth.publishing.publish`; None where not given."""
+        return {
+            "delta": self.delta,
+            "holdout": self.holdout,
+            "split": self.split,
+            "ledger": self.ledger,
+            "limit": self.limit,
+            "label": self.label or None,
+            "checkpoint": self.checkpoint,
+            "seed": self.seed,
+            "without_images": self.without_images or None,
+            "anyway": self.anyway or None,
+        }
+
+    @property
+    def of_fit(self) -> dict[str, Any]:
+        """Everything that has a meaning for a fit alone; None where not given."""
+        named = {"schema": self.schema, "epsilon": self.epsilon, "model": self.model, "option": self.option}
+        return named | self.settings
+
+
+@guarded
+@reads_tables
+@takes_options(ReleaseOptions)
+def run(options: ReleaseOptions) -> None:
     """Fit, sample and write a bundle that is safe to publish, with its privacy statement.
 
     From a table it spends the budget; from a saved model it spends nothing. Where the schema declares `rows` and the
@@ -94,20 +128,13 @@ def run(
 
         dpsynth release model --rows 5000
     """
-    budget: dict[str, Any] = {
-        "schema": schema, "epsilon": epsilon, "delta": delta, "model": model, "option": option, "holdout": holdout,
-        "split": split,
-        "ledger": ledger, "limit": limit, "label": label or None, "checkpoint": checkpoint,
-        "seed": seed, "without_images": without_images or None, "anyway": anyway or None,
-    }  # fmt: skip
-    with progress(quiet=json) as report:
-        if _is_model(data):
-            _refuse(budget | form)
-            made = _from_model(data, out, rows=rows, licence=licence, force=force, progress=report)
+    with progress(quiet=options.json) as report:
+        if _is_model(options.data):
+            _refuse(options.of_fit | options.form)
+            published = _from_model(options, report)
         else:
-            given = _from_table_options(budget) | {"form": form}
-            made = _from_table(data, out, given, rows=rows, licence=licence, force=force, progress=report)
-    announce(made, json=json)
+            published = _from_table(options, report)
+    announce(published, json=options.json)
 
 
 def _is_model(path: Path) -> bool:
@@ -119,36 +146,35 @@ def _is_model(path: Path) -> bool:
     return not is_image_folder(path)
 
 
-def _refuse(budget: dict[str, Any]) -> None:
+def _refuse(options: dict[str, Any]) -> None:
     """Refuse what only a fit can use: a saved model has spent its budget already."""
-    unused = [name for name, value in budget.items() if value is not None and value != []]
+    unused = [name for name, value in options.items() if value is not None and value != []]
     if unused:
-        option = unused[0].replace("_", "-")
-        raise InputError(f"--{option}: is for a table of patients; a saved model was fitted already.")
+        name = unused[0].replace("_", "-")
+        raise InputError(f"--{name}: is for a table of patients; a saved model was fitted already.")
 
 
-def _from_table_options(budget: dict[str, Any]) -> dict[str, Any]:
-    for name in ("schema", "epsilon"):
-        if budget[name] is None:
-            raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
-    return {key: value for key, value in budget.items() if value is not None}
-
-
-def _from_model(model: Path, out: Path, **settings: Any) -> "Published":
+def _from_model(options: ReleaseOptions, report: "Progress") -> "Published":
+    """Sample from a saved model and write its release."""
     from dpsynth.models import load_model
     from dpsynth.publishing import republish
 
-    return republish(load_model(model), out, **settings)
+    return republish(load_model(options.data), options.out, progress=report, **options.of_release)
 
 
-def _from_table(data: Path, out: Path, given: dict[str, Any], *, progress: Any, **settings: Any) -> "Published":
+def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
+    """Read the schema and the patients, fit the model that the command line names, and write its release."""
     from dpsynth.cohort import Cohort
     from dpsynth.publishing import publish
-    from dpsynth.schema import Schema
 
-    schema = formatted(Schema.load(given.pop("schema")), given.pop("form"))
-    schema.check_confirmed()
-    without_images = given.get("without_images", False)
-    maker = chosen(given.pop("model", None), given.pop("option", None), schema, without_images=without_images)
-    progress("reading", 0.0)
-    return publish(Cohort.read(data, schema), out, maker, progress=progress, **given, **settings)
+    if options.schema is None or options.epsilon is None:
+        name = "schema" if options.schema is None else "epsilon"
+        raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
+    schema = confirmed_schema(options.schema, options.form)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    report("reading", 0.0)
+    cohort = Cohort.read(options.data, schema)
+    settings = {name: value for name, value in options.settings.items() if value is not None}
+    return publish(
+        cohort, options.out, maker, epsilon=options.epsilon, progress=report, **settings, **options.of_release
+    )

@@ -2,41 +2,45 @@
 
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
+from dpsynth.cli.formats import takes_options
 from dpsynth.cli.where import parse_conditions, parse_proportions
 from dpsynth.errors import FileError, InputError
 from dpsynth.files import check_target
 
 if TYPE_CHECKING:
     from dpsynth.cohort import Cohort
+    from dpsynth.models.base import Progress
 
 _TABLES = (".csv", ".parquet")
 
 
-@guarded
-def run(
-    model: Annotated[Path, typer.Argument(help="Folder of a saved model or of a release.")],
-    *,
-    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.")],
+@dataclass(frozen=True, kw_only=True)
+class SampleOptions:
+    """Options of ``dpsynth sample``, one field each, in the order of ``--help``."""
+
+    model: Annotated[Path, typer.Argument(help="Folder of a saved model or of a release.")]
+    rows: Annotated[int, typer.Option("--rows", "-n", help="How many rows.")]
     where: Annotated[
         list[str] | None,
         typer.Option("--where", "-w", help="Condition that every row keeps; may be repeated. See below."),
-    ] = None,
+    ] = None
     proportions: Annotated[
         list[str] | None,
         typer.Option(
             "--proportions", "-p", metavar="CONDITION: SHARE", help="Share of the rows; may be repeated. See below."
         ),
-    ] = None,
+    ] = None
     scarce: Annotated[
         bool,
         typer.Option("--scarce", help="Draw also where the noise exceeds the training rows that meet a condition."),
-    ] = False,
+    ] = False
     out: Annotated[
         Path | None,
         typer.Option(
@@ -46,11 +50,15 @@ def run(
             "images, a new folder (default synthetic).",
             show_default=False,
         ),
-    ] = None,
-    seed: Annotated[int | None, typer.Option("--seed", help="Makes the draw repeatable.", show_default=False)] = None,
-    force: ForceOption = False,
-    json: JsonOption = False,
-) -> None:
+    ] = None
+    seed: Annotated[int | None, typer.Option("--seed", help="Makes the draw repeatable.", show_default=False)] = None
+    force: ForceOption = False
+    json: JsonOption = False
+
+
+@guarded
+@takes_options(SampleOptions)
+def run(options: SampleOptions) -> None:
     """Draw synthetic rows from a model. Costs no budget, however often it is done.
 
     Conditions have the forms COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE] and
@@ -68,34 +76,45 @@ def run(
 
         dpsynth sample model -n 500 -p "race == 'black': 0.5" -p "race == 'white': 0.5" --out balanced.csv
     """
-    from dpsynth.models import load_model
-
-    conditions = parse_conditions(where or ())
-    shares = parse_proportions(proportions) if proportions else None
-    stream = str(out) == "-"
-    if stream and json:
+    stream = str(options.out) == "-"
+    if stream and options.json:
         raise InputError("--json: cannot go with --out -, because both write to the output stream.")
-    with progress(quiet=json) as report:
-        report("reading", 0.0)
-        fitted = load_model(model)
-        may_have_images = fitted.schema.images is not None
-        if not stream:
-            _check(out or _default(images=may_have_images), folder=may_have_images, force=force)
-        report("sampling", 0.0)
-        drawn = fitted.sample(rows, where=conditions, proportions=shares, scarce=scarce, seed=seed)
+    with progress(quiet=options.json) as report:
+        drawn, private = _drawn(options, report)
         report("writing", 0.0)
-        out = out or _default(images=drawn.images is not None)  # a model of the table alone draws no images
+        out = options.out or _default(images=drawn.images is not None)  # a model of the table alone draws no images
         if not stream:
-            _write(drawn, out, force=force)
+            _write(drawn, out, force=options.force)
     if stream:
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / "synthetic.csv"
-            drawn.write(path)
-            sys.stdout.write(path.read_text(encoding="utf-8"))
-    elif json:
-        emit({"file": str(out), "rows": len(drawn), "private": fitted.statement.get("private") is True})
+        _print(drawn)
+    elif options.json:
+        emit({"file": str(out), "rows": len(drawn), "private": private})
     else:
         note(f"{out}: {len(drawn):,} synthetic rows.")
+
+
+def _drawn(options: SampleOptions, report: "Progress") -> "tuple[Cohort, bool]":
+    """Check the options, load the model and draw; return the rows, and whether the model is private."""
+    from dpsynth.models import load_model
+
+    conditions = parse_conditions(options.where or ())
+    shares = parse_proportions(options.proportions) if options.proportions else None
+    report("reading", 0.0)
+    model = load_model(options.model)
+    may_have_images = model.schema.images is not None
+    if str(options.out) != "-":
+        _check(options.out or _default(images=may_have_images), folder=may_have_images, force=options.force)
+    report("sampling", 0.0)
+    drawn = model.sample(options.rows, where=conditions, proportions=shares, scarce=options.scarce, seed=options.seed)
+    return drawn, model.statement.get("private") is True
+
+
+def _print(drawn: "Cohort") -> None:
+    """Write rows as CSV to the output stream."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "synthetic.csv"
+        drawn.write(path)
+        sys.stdout.write(path.read_text(encoding="utf-8"))
 
 
 def _default(*, images: bool) -> Path:

@@ -67,7 +67,17 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
 
 
 def parse_proportions(texts: Iterable[str]) -> list[tuple[dict[str, Any], float]]:
-    """Turn ``CONDITION: SHARE`` into the pairs that `Model.sample` takes as proportions.
+    """Turn texts ``CONDITION: SHARE`` into the pairs that `Model.sample` takes as proportions.
+
+    Parameters
+    ----------
+    texts : iterable of str
+        A condition as for `parse_conditions`, a colon, and the share of the rows that meet it, 0 to 1.
+
+    Returns
+    -------
+    list of (dict, float)
+        Conditions and their shares.
 
     Raises
     ------
@@ -79,13 +89,13 @@ def parse_proportions(texts: Iterable[str]) -> list[tuple[dict[str, Any], float]
     >>> parse_proportions(["race == 'black': 0.5", "race == 'white' and age >= 80: 0.25"])
     [({'race': 'black'}, 0.5), ({'race': 'white', 'age': {'min': 80}}, 0.25)]
     """
-    found = []
+    proportions = []
     for text in texts:
         condition, colon, share = text.rpartition(":")
         if not colon or not _DECIMAL.fullmatch(share.strip()):
             raise InputError(f"--proportions {text!r}: expected CONDITION: SHARE, such as \"race == 'black': 0.5\".")
-        found.append((parse_conditions([condition]), float(share)))
-    return found
+        proportions.append((parse_conditions([condition]), float(share)))
+    return proportions
 
 
 def _pieces(text: str) -> list[str]:
