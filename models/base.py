@@ -48,8 +48,6 @@ FEW = 256
 """Rows that are drawn at least where there are constraints, to trade values; the first of them are taken."""
 MEAN_IMAGE = "mean image"
 """Key of a plan's expected error for images, see `Plan`."""
-FEW = 64
-"""Rows that are drawn at least where there are constraints; the first of them are taken."""
 
 
 @dataclass(frozen=True)
