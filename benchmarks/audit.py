@@ -27,25 +27,19 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from dpsynth.auditing import ATTACKS, COINS, GUESSES, TRAINED, Auditor, demo_cohort
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.audit.bounds import (
-    CURVE,
-    GAUSSIAN,
-    Errors,
-    bound_of,
-    gaussian_mu,
-    guess,
-    one_run,
-    p_value,
-)
+from dpsynth.evaluation.audit.bounds import CURVE, GAUSSIAN, bound_of, one_run, p_value
 from dpsynth.evaluation.audit.canaries import capped, strangers
+from dpsynth.evaluation.audit.curves import gaussian_mu
+from dpsynth.evaluation.audit.error_counts import Errors
 from dpsynth.evaluation.audit.games import play
-from dpsynth.models.base import make
-from dpsynth.privacy.budget import Budget, default_delta
-from dpsynth.privacy.sampled import epsilon_sampled
+from dpsynth.evaluation.audit.one_run import guess
+from dpsynth.jobs.audit import ATTACKS, COINS, GUESSES, TRAINED, Auditor, demo_cohort
+from dpsynth.models.registry import make
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import LEAST_NOISE, TrainingPlan
+from dpsynth.privacy.spending.budget import Budget, default_delta
+from dpsynth.privacy.spending.composition import epsilon_sampled
+from dpsynth.privacy.spending.training_plan import LEAST_NOISE, TrainingPlan
 
 RESULTS = Path(__file__).parent / "results"
 MODELS = ("independent", "prism", "mst", "aim")
@@ -106,7 +100,7 @@ def regress(session: Session, expected: float) -> None:
     """Train a logistic regression of the outcome under the session's plan."""
     import torch
 
-    from dpsynth.models.classifier import Likelihood, OneHotFeatures
+    from dpsynth.models.tabular.deep.classifier import Likelihood, OneHotFeatures
 
     features = OneHotFeatures(session.codec, session.schema.target or "")
     network = torch.nn.Linear(features.width, features.classes)

@@ -22,11 +22,12 @@ import pandas as pd
 
 import dpsynth
 from dpsynth import Cohort
-from dpsynth.augmenting import augment, rehearse
-from dpsynth.conditions import rows_where
+from dpsynth.cohort.rows import rows_where
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.augmentation import ARMS
+from dpsynth.evaluation.metrics.augmentation import ARMS
 from dpsynth.evaluation.protocol import split
+from dpsynth.jobs.augment import augment
+from dpsynth.jobs.rehearse import rehearse
 
 HERE = Path(__file__).parent
 GROUP = {"race": "black"}

@@ -23,10 +23,11 @@ from sweep import commit
 
 import dpsynth
 from dpsynth import Cohort
+from dpsynth.coding.query import Query
 from dpsynth.datasets import load_support2
 from dpsynth.evaluation import count_intervals
 from dpsynth.models import Model
-from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.tables.counting import contingency
 
 DELTA, LEVEL = 1e-6, 0.95
 SIZES = (0, 10, 100, 1000, np.inf)

@@ -26,8 +26,8 @@ from quality import DELTA, HERE, KEYS, ROWS, Task, auroc, cell, code, distances,
 
 import dpsynth
 from dpsynth import Cohort
-from dpsynth.evaluation.table import tables
-from dpsynth.models.base import available
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.models.registry import available
 
 OURS = ("ctgan", "tvae", "tabular-diffusion", "pate-gan", "prism", "independent")
 DIRECT = ("logistic", "mlp")
@@ -90,11 +90,11 @@ def direct(task: Task, kind: str, epsilon: float) -> dict[str, float]:
     """Return the AUROC of the classifier that is trained on the patients themselves."""
     from sklearn.metrics import roc_auc_score
 
-    from dpsynth.models.classifier import fit_classifier
+    from dpsynth.models.tabular.deep.classifier import fit_classifier
 
     assert task.test is not None  # noqa: S101  (SUPPORT2 has test patients)
     found = fit_classifier(task.train, epsilon=epsilon, delta=DELTA, kind=kind)
-    codes = dpsynth.codec.Codec(task.train.schema).encode(task.test, [found.target])[found.target]
+    codes = dpsynth.coding.codec.Codec(task.train.schema).encode(task.test, [found.target])[found.target]
     chance = float(roc_auc_score(codes == 1, found.predict_proba(task.test)[:, 1]))
     return {"AUROC LR" if kind == "logistic" else "AUROC GB": chance}
 
@@ -144,7 +144,7 @@ def page(frame: pd.DataFrame) -> str:
         "patients at 8 quantile bins, mean over all marginals of 1, 2 and 3 columns; AUROC on the real test",
         "patients (30 %, apart by patient) of gradient boosting (GB) and logistic regression (LR) trained on the",
         "synthetic rows. *logistic* and *mlp* are trained by DP-SGD on the real training patients",
-        "(`dpsynth.models.classifier`); no rows are drawn. The hyperparameters of all our networks were chosen on this",
+        "(`dpsynth.models.tabular.deep.classifier`); no rows are drawn. The hyperparameters of all our networks were chosen on this",
         "very dataset, which is public, with few tries; on private patients they are used as they are. SDV's models",
         "are **not private** (ε = ∞). SmartNoise's counts ε for rows and is given decile cuts of the data for nothing.",
         "Seconds: one thread of two cores that others used at the same time, therefore the CPU seconds (ours only).",

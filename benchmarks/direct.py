@@ -23,10 +23,10 @@ from sweep import DELTA, EPSILONS, GROUPS, HERE, cohort, commit, interval, of, t
 
 from dpsynth import Cohort
 from dpsynth.evaluation import split
-from dpsynth.evaluation.groups import grouping
-from dpsynth.evaluation.table import tables
-from dpsynth.models.classifier import fit_classifier
-from dpsynth.sweeping import TEST
+from dpsynth.evaluation.arrays.groups import grouping
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.jobs.sweep import TEST
+from dpsynth.models.tabular.deep.classifier import fit_classifier
 
 #: Beside which learner of the sweep each kind stands.
 KINDS = {"logistic": "auroc LR", "mlp": "auroc"}

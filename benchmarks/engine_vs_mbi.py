@@ -49,8 +49,8 @@ def made_up(columns: int, rows: int) -> Any:
 
 def problem(codes: Any, extra: int) -> dict[str, Any]:
     """Return noisy one-way and pair counts: a spanning tree of the most dependent pairs and `extra` pairs more."""
-    from dpsynth.privacy.accounting import rho_for
-    from dpsynth.privacy.budget import Budget
+    from dpsynth.privacy.spending.accounting import rho_for
+    from dpsynth.privacy.spending.budget import Budget
 
     names = range(codes.shape[1])
     sizes = [int(column.max()) + 1 for column in codes.T]

@@ -21,6 +21,7 @@ import pandas as pd
 
 from dpsynth.cohort import Cohort
 from dpsynth.datasets import load_support2
+from dpsynth.evaluation.arrays.table import Table, tables
 from dpsynth.evaluation.audit.membership import (
     Exposure,
     attribute_inference,
@@ -30,8 +31,7 @@ from dpsynth.evaluation.audit.membership import (
     membership,
     shadow_scores,
 )
-from dpsynth.evaluation.table import Table, tables
-from dpsynth.workflow import fit
+from dpsynth.jobs.fit import fit
 
 RESULTS = Path(__file__).parent / "results"
 GROUPS = ("sex", "race")

@@ -25,16 +25,16 @@ import pandas as pd
 import dpsynth
 from dpsynth import Cohort
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.bins import JudgingBins
-from dpsynth.evaluation.groups import Grouping, grouping
-from dpsynth.evaluation.learners import Prediction, fit_predict, task_of
+from dpsynth.evaluation.arrays.bins import JudgingBins
+from dpsynth.evaluation.arrays.groups import Grouping, grouping
+from dpsynth.evaluation.arrays.table import Table, tables
+from dpsynth.evaluation.learners.tabular import Prediction, fit_predict, task_of
+from dpsynth.evaluation.metrics.representation import slope
 from dpsynth.evaluation.protocol import split
-from dpsynth.evaluation.representation import slope
-from dpsynth.evaluation.scores import Ranking, ones
-from dpsynth.evaluation.table import Table, tables
-from dpsynth.evaluation.tvd import Counter, cliques, tvd
+from dpsynth.evaluation.statistics.scores import Ranking, ones
+from dpsynth.evaluation.statistics.tvd import Counter, cliques, tvd
 from dpsynth.models import Model
-from dpsynth.policies import Fairness
+from dpsynth.schema.fairness import Fairness
 
 HERE = Path(__file__).parent
 COLUMNS = ("sex", "race")

@@ -22,8 +22,8 @@ import numpy as np
 import pandas as pd
 
 from dpsynth import Cohort, Schema
-from dpsynth.drafting import draft_schema
-from dpsynth.imaging import ImageSet
+from dpsynth.drafting.draft import draft_schema
+from dpsynth.files.image_set import ImageSet
 
 SITES = {"university": 0.6, "district": 0.33, "island": 0.07}
 IMAGES = {0: 0.1, 1: 0.6, 2: 0.3}

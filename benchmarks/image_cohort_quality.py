@@ -27,11 +27,11 @@ from sweep import commit
 
 import dpsynth
 from dpsynth import Cohort
-from dpsynth.drafting import draft_schema
+from dpsynth.drafting.draft import draft_schema
 from dpsynth.evaluation import Evaluation
-from dpsynth.evaluation.image_learners import CNN
-from dpsynth.privacy.accounting import rho_for
-from dpsynth.privacy.budget import Budget
+from dpsynth.evaluation.learners.image import CNN
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
 
 HERE = Path(__file__).parent
 DELTA = 1e-6

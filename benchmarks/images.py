@@ -38,9 +38,10 @@ from numpy.typing import NDArray
 
 import dpsynth
 from dpsynth import Cohort, Schema
-from dpsynth.evaluation.image_features import Cloud, cubic, jackknifed_fid, jackknifed_mmd
-from dpsynth.evaluation.image_learners import Lesson, Network, fit_cnn
-from dpsynth.imaging import ImageSet
+from dpsynth.evaluation.images.features import Cloud, cubic, jackknifed_fid, jackknifed_mmd
+from dpsynth.evaluation.learners.image import Network, fit_cnn
+from dpsynth.evaluation.learners.lesson import Lesson
+from dpsynth.files.image_set import ImageSet
 
 HERE = Path(__file__).parent
 DATA = Path("/usr/share/datasets/fashion-mnist")

@@ -120,8 +120,8 @@ def prepare(folder: Path) -> dict[str, dict[str, float]]:
     from dpsynth import Cohort
     from dpsynth.datasets import load_support2
     from dpsynth.evaluation import evaluate, split
-    from dpsynth.evaluation.bins import JudgingBins
-    from dpsynth.evaluation.table import tables
+    from dpsynth.evaluation.arrays.bins import JudgingBins
+    from dpsynth.evaluation.arrays.table import tables
 
     cohort = load_support2()
     train, test = split(cohort, 0.5, key="benchmark")

@@ -117,7 +117,7 @@ def judged(folder: Path, schema: str, data: str) -> dict[str, Any]:
     from quality import distances
 
     from dpsynth import Cohort, Schema
-    from dpsynth.evaluation.table import tables
+    from dpsynth.evaluation.arrays.table import tables
 
     facts = Schema.load(schema)
     real = Cohort.read(data, facts, public=True)
@@ -215,7 +215,7 @@ def page(frame: Any) -> str:
 def jobs(asked: argparse.Namespace) -> list[tuple[str, dict[str, Any]]]:
     """Return each fit's Python and job, in the order in which they are run: ours, theirs, ours, theirs."""
     from dpsynth import Schema
-    from dpsynth.codec import Codec
+    from dpsynth.coding.codec import Codec
 
     path = HERE / "schemas" / "nmes_codes.yaml"
     schema = Schema.load(path)

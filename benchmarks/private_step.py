@@ -2,8 +2,8 @@
 
 Every network that ships is taken with the sizes that a user gets, on made-up patients. A plain step is the mean loss of
 a microbatch and its gradient. A private one finds each patient's gradient by a backend, clips it and adds it up, as
-`dpsynth.privacy.dpsgd` does. Both are timed in turn, many times over, in processor seconds of one thread; said is the
-median of the ratios of neighbouring pairs, with their quartiles.
+`dpsynth.privacy.training.dpsgd` does. Both are timed in turn, many times over, in processor seconds of one thread;
+said is the median of the ratios of neighbouring pairs, with their quartiles.
 
 Examples
 --------
@@ -24,22 +24,22 @@ import pandas as pd
 import torch
 
 from dpsynth import Schema
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.datasets import load_support2
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.classifier import convolutions
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.denoising import DenoisingLoss
+from dpsynth.models.image.denoiser.loss import DenoisingLoss
+from dpsynth.models.image.denoiser.network import Denoiser
 from dpsynth.models.image.gan import ImageDiscriminator
 from dpsynth.models.image.linear import ImageLikelihood
-from dpsynth.models.image.networks import Denoiser
-from dpsynth.models.image.reading import Reading
 from dpsynth.models.tabular.deep.diffusion import Denoising
 from dpsynth.models.tabular.deep.fitting import BINS, MOST_STATES
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.tvae import RowAutoencoder
-from dpsynth.models.tabular.planning import even_one_way, public_codec
-from dpsynth.privacy.dpsgd import Objective, add_clipped, example_batch
-from dpsynth.privacy.per_patient import backend_of, trainable
+from dpsynth.models.tabular.marginals.planning import even_one_way, public_codec
+from dpsynth.privacy.training.dpsgd import Objective, add_clipped, example_batch
+from dpsynth.privacy.training.per_patient import backend_of, trainable
 
 HERE = Path(__file__).parent
 BACKENDS = ("vmap", "layer", "auto")

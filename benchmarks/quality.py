@@ -28,13 +28,13 @@ import pandas as pd
 import dpsynth
 from dpsynth import Cohort, Schema
 from dpsynth.datasets import load_support2
-from dpsynth.evaluation.bins import BinKind, JudgingBins
-from dpsynth.evaluation.learners import fit_predict, task_of
+from dpsynth.evaluation.arrays.bins import BinKind, JudgingBins
+from dpsynth.evaluation.arrays.table import Table, tables
+from dpsynth.evaluation.learners.tabular import fit_predict, task_of
+from dpsynth.evaluation.metrics.utility import score
 from dpsynth.evaluation.protocol import split
-from dpsynth.evaluation.scores import ones
-from dpsynth.evaluation.table import Table, tables
-from dpsynth.evaluation.tvd import Counter, cliques, tvd
-from dpsynth.evaluation.utility import score
+from dpsynth.evaluation.statistics.scores import ones
+from dpsynth.evaluation.statistics.tvd import Counter, cliques, tvd
 
 HERE = Path(__file__).parent
 MODELS = ("independent", "mst", "aim", "prism")

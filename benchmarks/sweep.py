@@ -27,11 +27,12 @@ import dpsynth
 from dpsynth import Cohort, Schema
 from dpsynth.datasets import load_support2
 from dpsynth.evaluation import SweepRun, split
-from dpsynth.evaluation.following import follow
 from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
-from dpsynth.evaluation.results import Result, Results
-from dpsynth.privacy.budget import MAX_EPSILON
-from dpsynth.sweeping import TEST
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.sweep_metrics import follow
+from dpsynth.jobs.sweep import TEST
+from dpsynth.privacy.spending.budget import MAX_EPSILON
 
 HERE = Path(__file__).parent
 DELTA = 1e-6

@@ -22,7 +22,7 @@ import pandas as pd
 
 import dpsynth
 from dpsynth import Cohort, Schema
-from dpsynth.evaluation.visits import visit_results
+from dpsynth.evaluation.metrics.visits import visit_results
 
 HERE = Path(__file__).parent
 DELTA = 1e-6

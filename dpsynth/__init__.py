@@ -11,25 +11,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.evaluate import evaluate
+    from dpsynth.jobs.fit import fit, plan
+    from dpsynth.jobs.release import release
     from dpsynth.models import load_model as load
-    from dpsynth.privacy.budget import Budget
-    from dpsynth.schema import Schema
-    from dpsynth.workflow import evaluate, fit, plan, release
+    from dpsynth.privacy.spending.budget import Budget
+    from dpsynth.schema.schema import Schema
 
 __version__ = "0.1.0"
 
 __all__ = ["Budget", "Cohort", "Schema", "__version__", "evaluate", "fit", "load", "plan", "release"]
 
 _HOME = {
-    "Budget": ("dpsynth.privacy.budget", "Budget"),
-    "Cohort": ("dpsynth.cohort", "Cohort"),
-    "Schema": ("dpsynth.schema", "Schema"),
-    "evaluate": ("dpsynth.workflow", "evaluate"),
-    "fit": ("dpsynth.workflow", "fit"),
+    "Budget": ("dpsynth.privacy.spending.budget", "Budget"),
+    "Cohort": ("dpsynth.cohort.cohort", "Cohort"),
+    "Schema": ("dpsynth.schema.schema", "Schema"),
+    "evaluate": ("dpsynth.jobs.evaluate", "evaluate"),
+    "fit": ("dpsynth.jobs.fit", "fit"),
     "load": ("dpsynth.models", "load_model"),
-    "plan": ("dpsynth.workflow", "plan"),
-    "release": ("dpsynth.workflow", "release"),
+    "plan": ("dpsynth.jobs.fit", "plan"),
+    "release": ("dpsynth.jobs.release", "release"),
 }
 
 

@@ -4,7 +4,9 @@ A message names the column, option or file, what was found, what was expected an
 It never holds a patient's value: counts of offending rows and positions are internal and stay out too.
 """
 
-from typing import ClassVar
+import difflib
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 
 class DpsynthError(Exception):
@@ -45,3 +47,27 @@ class LedgerError(DpsynthError, OSError):
     """The ledger cannot be trusted or written, so nothing may be spent."""
 
     exit_code = 3
+
+
+def nearest(name: str, known: Mapping[str, Any] | tuple[str, ...]) -> str:
+    """Return a suggestion such as `` (did you mean 'age'?)``, or nothing where no known name is near.
+
+    Parameters
+    ----------
+    name
+        What was written.
+    known
+        The names that there are.
+
+    Returns
+    -------
+    str
+        With a space before it.
+
+    Examples
+    --------
+    >>> nearest("aeg", ("age", "sex"))
+    " (did you mean 'age'?)"
+    """
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f" (did you mean {close[0]!r}?)" if close else ""

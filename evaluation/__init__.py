@@ -4,14 +4,16 @@
 what may be published without any real patient. `split` keeps patients apart for testing.
 """
 
-from dpsynth.evaluation.classifiers import Classifier
 from dpsynth.evaluation.coins import Coins
-from dpsynth.evaluation.glance import first_look
-from dpsynth.evaluation.inference import Regression
-from dpsynth.evaluation.judge import Evaluation, describe, evaluate
+from dpsynth.evaluation.evaluation import Evaluation
+from dpsynth.evaluation.judge import describe, evaluate
+from dpsynth.evaluation.learners.from_outside import Classifier
+from dpsynth.evaluation.metrics.inference import Regression
+from dpsynth.evaluation.metrics.released import ReleasedCounts, count_intervals
+from dpsynth.evaluation.preview import first_look
 from dpsynth.evaluation.protocol import Margins, split
-from dpsynth.evaluation.released import ReleasedCounts, count_intervals
-from dpsynth.evaluation.results import Disclosure, DisclosureError, Interval, PublicResults, Result, Results, Status
+from dpsynth.evaluation.result import Disclosure, DisclosureError, Interval, Result, Status
+from dpsynth.evaluation.results import PublicResults, Results
 from dpsynth.evaluation.sweep import Sweep, SweepRun
 
 __all__ = [

@@ -5,12 +5,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from dpsynth.columns import Boolean, Categorical, Datetime
-from dpsynth.matching import canonical_text
+from dpsynth.columns.kinds import Boolean, Categorical, Datetime
+from dpsynth.columns.matching import canonical_text
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
-    from dpsynth.schema import Schema
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.schema.schema import Schema
 
 __all__ = ["Drawn", "under_one_schema"]
 
@@ -36,7 +36,7 @@ def under_one_schema(test: "Cohort", train: "Cohort", drawn: Drawn) -> "tuple[Co
     kept = {arm: list(draws) for arm, draws in drawn.items()}
     if not others:
         return test, train, kept
-    from dpsynth.respelling import respelled, texts_of
+    from dpsynth.drafting.respelling import respelled, texts_of
 
     alike = respelled(test.schema, {path: texts_of(cohort.table) for path, cohort in others.items()})
     for path in others:

@@ -1,5 +1,6 @@
 """What each metric is: its title, its place in the report, which way is better, and one sentence on what it says."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -172,3 +173,12 @@ def metric(key: str) -> Metric:
         If there is no such metric: a result of an unknown metric is a fault of ours.
     """
     return METRICS[key]
+
+
+MEASURES: Mapping[str, str] = {
+    "auroc": "TSTR score (AUROC, or R²)",
+    "worst_change": "Change in the group that loses most",
+    "representation_slope": "Representation slope, largest in size",
+    "tvd_2way": "TVD, pairs",
+}
+"""What is followed over epsilon, and what it is called."""

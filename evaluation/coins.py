@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from dpsynth.atomic import read_json, whole_file, write_json
+from dpsynth.cohort.row_keys import keyed, row_digests
 from dpsynth.errors import FileError, InputError
-from dpsynth.evaluation.table import Floats
-from dpsynth.files import read_json, whole_file, write_json
-from dpsynth.row_keys import keyed, row_digests
+from dpsynth.evaluation.arrays.table import Floats
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
 __all__ = ["Coins"]
 
@@ -167,7 +167,7 @@ class Coins:
         FileError
             If it cannot be written.
         """
-        from dpsynth.files import check_unpublished
+        from dpsynth.atomic import check_unpublished
 
         check_unpublished(Path(path))
         facts = {"format": FORMAT, "version": VERSION, "warning": WARNING, "share": self.share, "unit": self.unit}

@@ -1,37 +1,34 @@
 """The whole evaluation of a synthetic cohort, and the object that holds it."""
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.alike import under_one_schema
-from dpsynth.evaluation.bins import BinKind
-from dpsynth.evaluation.checks import size_results, violation_results
-from dpsynth.evaluation.classifiers import Classifier, ClassifierAnswers, answers, image_answers
+from dpsynth.evaluation.arrays.bins import BinKind
+from dpsynth.evaluation.arrays.groups import Grouping, grouping
+from dpsynth.evaluation.arrays.table import Floats, Table, tables
 from dpsynth.evaluation.coins import Coins
-from dpsynth.evaluation.groups import Grouping, grouping
-from dpsynth.evaluation.images import image_results, shown_images
-from dpsynth.evaluation.inference import Regression, default_regression
-from dpsynth.evaluation.learners import task_of
-from dpsynth.evaluation.orders import order_pairs
+from dpsynth.evaluation.evaluation import Evaluation
+from dpsynth.evaluation.images.sections import image_results, shown_images
+from dpsynth.evaluation.learners.from_outside import Classifier, ClassifierAnswers, answers, image_answers
+from dpsynth.evaluation.learners.tabular import task_of
+from dpsynth.evaluation.metrics.checks import size_results, violation_results
+from dpsynth.evaluation.metrics.inference import Regression, default_regression
+from dpsynth.evaluation.metrics.orders import order_pairs
+from dpsynth.evaluation.metrics.released import ReleasedCounts, released_results
+from dpsynth.evaluation.metrics.representation import released_shares, synthetic_shares
 from dpsynth.evaluation.protocol import Margins, Progress, Protocol, split
-from dpsynth.evaluation.released import ReleasedCounts, released_results
-from dpsynth.evaluation.representation import released_shares, synthetic_shares
-from dpsynth.evaluation.results import Disclosure, Result, Results, guarded
-from dpsynth.evaluation.study import Study
-from dpsynth.evaluation.table import Floats, Table, tables
+from dpsynth.evaluation.result import Disclosure, Result, guarded
+from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.sections import Study
 from dpsynth.progress import silent
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.schema.schema import Schema
 
-    from dpsynth.cohort import Cohort
-    from dpsynth.schema import Schema
-
-__all__ = ["Evaluation", "check", "describe", "evaluate"]
+__all__ = ["check", "describe", "evaluate"]
 
 Groups = Sequence[str | Sequence[str]]
 
@@ -39,113 +36,6 @@ Groups = Sequence[str | Sequence[str]]
 TABLE = 0.3
 #: The cohorts of real patients, of which there is one each; of other arms there may be several draws.
 REAL = ("test", "train")
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """The results of judging a synthetic cohort, which show themselves as a page, as JSON or as a table.
-
-    Parameters
-    ----------
-    results : Results
-    schema : Schema
-        Public facts about the columns, for the report.
-    terms : Protocol
-    statement : mapping
-        The privacy statement of the release; empty where there is none.
-    about : mapping
-        What was compared: rows, draws, bins, target, regression; JSON-able and public.
-
-    Examples
-    --------
-    >>> from dpsynth.datasets import load_support2
-    >>> evaluation = describe(load_support2())
-    >>> evaluation.results.one("rows").number == len(load_support2())
-    True
-    """
-
-    results: Results
-    schema: "Schema"
-    terms: Protocol
-    statement: Mapping[str, Any] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __iter__(self) -> Iterator[Result]:
-        return iter(self.results)
-
-    def public(self) -> "Evaluation":
-        """Return the evaluation with those results only that may be published."""
-        return replace(self, results=self.results.public())
-
-    def to_frame(self) -> "pd.DataFrame":
-        """Return one row per result, as `Results.to_frame` does."""
-        return self.results.to_frame()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the report as JSON-able values, in the form of ``report/report.schema.json``."""
-        from dpsynth.evaluation.report import document
-
-        return document(self)
-
-    def json(self) -> str:
-        """Return the report as JSON."""
-        return json.dumps(self.to_dict(), ensure_ascii=False, allow_nan=False, indent=1)
-
-    def html(self, *, public: bool = False) -> str:
-        """Return the report as one HTML page.
-
-        Parameters
-        ----------
-        public : bool
-            As for `write_html`.
-
-        Returns
-        -------
-        str
-        """
-        from dpsynth.evaluation.report import render_internal, render_public
-
-        return render_public(self.public()) if public else render_internal(self)
-
-    def write_html(self, path: str | Path, *, public: bool = False) -> None:
-        """Write the report as one HTML page that needs no network.
-
-        Parameters
-        ----------
-        path : path
-        public : bool
-            Write the page that may be published: results that touched private data without noise are left out, and
-            the page says so. Otherwise the page is marked internal.
-
-        Raises
-        ------
-        InputError
-            If the page is not public and would lie in a release.
-        """
-        from dpsynth.files import check_unpublished, whole_file
-
-        if not public:
-            check_unpublished(Path(path))
-        with whole_file(Path(path)) as partial:
-            partial.write_text(self.html(public=public), encoding="utf-8")
-
-    def write_json(self, path: str | Path, *, public: bool = False) -> None:
-        """Write the JSON twin of the page that `write_html` writes; raises as that does."""
-        from dpsynth.files import check_unpublished, whole_file
-
-        if not public:
-            check_unpublished(Path(path))
-        text = (self.public() if public else self).json()
-        with whole_file(Path(path)) as partial:
-            partial.write_text(text + "\n", encoding="utf-8")
-
-    def _repr_html_(self) -> str:
-        from dpsynth.evaluation.report import embed
-
-        return embed(self)
 
 
 def _listed(draws: "Cohort | Sequence[Cohort]") -> "list[Cohort]":

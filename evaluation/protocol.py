@@ -7,11 +7,11 @@ import numpy as np
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation.coins import Coins
-from dpsynth.evaluation.results import Disclosure
+from dpsynth.evaluation.result import Disclosure
 from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
 __all__ = ["Margins", "Progress", "Protocol", "split"]
 

@@ -5,26 +5,20 @@ a sweep is for public or simulated data.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.results import Disclosure, DisclosureError, Result, Results
+from dpsynth.evaluation.result import Disclosure, DisclosureError, Result
+from dpsynth.evaluation.results import Results
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["MEASURES", "Sweep", "SweepRun"]
+__all__ = ["Sweep", "SweepRun"]
 
-MEASURES: Mapping[str, str] = {
-    "auroc": "TSTR score (AUROC, or R²)",
-    "worst_change": "Change in the group that loses most",
-    "representation_slope": "Representation slope, largest in size",
-    "tvd_2way": "TVD, pairs",
-}
-"""What is followed over epsilon, and what it is called."""
 
 ARMS = ("synthetic", "real", "floor", "dp_classifier")
 
@@ -137,7 +131,7 @@ class Sweep:
 
     def write_html(self, path: str | Path, *, public: bool = False) -> None:
         """Write the page; see `html`."""
-        from dpsynth.files import whole_file
+        from dpsynth.atomic import whole_file
 
         with whole_file(Path(path)) as partial:
             partial.write_text(self.html(public=public), encoding="utf-8")

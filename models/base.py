@@ -8,126 +8,33 @@ import abc
 import dataclasses
 import inspect
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import cache
-from importlib.metadata import EntryPoint, entry_points
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dpsynth.atomic import new_folder, write_json
 from dpsynth.errors import InputError
-from dpsynth.models.drawing import DrawPart, Proportions, Support, kept, parts_of
+from dpsynth.models.conditional_draws import DrawPart, Proportions, Support, kept, parts_of
+from dpsynth.models.plan import Plan
 from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
-    from dpsynth.codec import Codec
-    from dpsynth.cohort import Cohort
-    from dpsynth.privacy.budget import Budget
+    from dpsynth.coding.codec import Codec
+    from dpsynth.cohort.cohort import Cohort
     from dpsynth.privacy.session import Session
-    from dpsynth.privacy.training import TrainingPlan
-    from dpsynth.schema import Schema
+    from dpsynth.privacy.spending.budget import Budget
+    from dpsynth.privacy.spending.training_plan import TrainingPlan
+    from dpsynth.schema.schema import Schema
 
-__all__ = [
-    "MEAN_IMAGE",
-    "Model",
-    "Plan",
-    "PlanItem",
-    "Progress",
-    "Released",
-    "Synthesizer",
-    "available",
-    "make",
-    "synthesizer",
-]
+__all__ = ["MEAN_IMAGE", "Model", "Progress", "Released", "Synthesizer"]
 
-GROUP = "dpsynth.models"
 FEW = 256
 """Rows that are drawn at least where there are constraints, to trade values; the first of them are taken."""
 MEAN_IMAGE = "mean image"
 """Key of a plan's expected error for images, see `Plan`."""
-
-
-@dataclass(frozen=True)
-class PlanItem:
-    """One kind of question that a synthesizer will ask.
-
-    Parameters
-    ----------
-    what : str
-        What is measured, in words.
-    tables : int
-        How many tables of this kind.
-    cells : int
-        How many cells they have together.
-    sigma : float
-        Standard deviation of the noise on one cell, in rows.
-    note : str
-        What the reader should know about it; may be empty.
-    """
-
-    what: str
-    tables: int
-    cells: int
-    sigma: float
-    note: str = ""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """The plan of a fit: its questions, noise, expected errors and time, from public facts alone.
-
-    Parameters
-    ----------
-    model : str
-        Registered name of the synthesizer.
-    epsilon, delta : float
-        The whole budget; no units.
-    rho : float
-        The same budget as the price of Gaussian answers: a count with noise of sigma rows costs 1 / (2 sigma^2).
-    rows : int
-        The row count that the plan was made for.
-    items : tuple of PlanItem
-        The questions, by kind.
-    expected_error : mapping of str to float
-        Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``; and for images,
-        as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts.
-    expected_seconds : float
-        Expected time of the fit on two cores, in seconds.
-    warnings : tuple of str
-        What a person should know before spending.
-    smallest_groups : mapping of str to float
-        For each subgroup column the rows that a group needs to be represented: from there on the noise is below half of
-        its count and below half of an evenly filled cell of the group with an outcome, where that is measured for sure.
-
-    Examples
-    --------
-    >>> from dpsynth import Budget, Schema
-    >>> schema = Schema.parse("{name: ward, columns: {died: {type: boolean}}}")
-    >>> plan = make("independent").plan(schema, Budget(1.0, 1e-6), rows=5000)
-    >>> plan.model, plan.rows, [item.what for item in plan.items]
-    ('independent', 5000, ['columns'])
-    """
-
-    model: str
-    epsilon: float
-    delta: float
-    rho: float
-    rows: int
-    items: tuple[PlanItem, ...]
-    expected_error: Mapping[str, float]
-    expected_seconds: float
-    warnings: tuple[str, ...] = ()
-    smallest_groups: Mapping[str, float] = field(default_factory=dict)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the plan as plain JSON-able values."""
-        plain = dataclasses.replace(
-            self, expected_error=dict(self.expected_error), smallest_groups=dict(self.smallest_groups)
-        )
-        return dataclasses.asdict(plain)
 
 
 @dataclass(frozen=True, eq=False)
@@ -324,8 +231,6 @@ class Model(abc.ABC):
         FileError
             If the folder exists or cannot be written; nothing is left half-written.
         """
-        from dpsynth.models.storage import save_model
-
         save_model(self, folder)
 
     def __repr__(self) -> str:
@@ -423,52 +328,43 @@ class Synthesizer(abc.ABC):
         """
 
 
-@cache
-def _registered() -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=GROUP)}
+FORMAT = 1
+"""Version of the file form; raised when an older dpsynth could not read it."""
 
 
-def available() -> list[str]:
-    """Return the names of the installed synthesizers, without importing them."""
-    return sorted(_registered())
+FILES = ("config.json", "schema.json", "ledger.json", "model.safetensors")
 
 
-def synthesizer(name: str) -> type[Synthesizer]:
-    """Return the synthesizer class of that name (entry points of the group ``dpsynth.models``).
+def save_model(model: Model, folder: str | Path) -> None:
+    """Write the model to a new folder, whole or not at all.
 
     Raises
     ------
-    InputError
-        If there is none of that name, or what it needs is not installed.
+    FileError
+        If the folder is there already or cannot be written.
     """
-    point = _registered().get(name)
-    if point is None:
-        raise InputError(f"model {name!r} is not known; expected one of {', '.join(available())}.")
-    try:
-        registered = point.load()
-    except ImportError as error:
-        raise InputError(
-            f"model {name!r} needs the package {error.name!r}, which is not installed; "
-            "install dpsynth with the extra that the model's documentation names."
-        ) from error
-    if not (isinstance(registered, type) and issubclass(registered, Synthesizer)):
-        raise InputError(
-            f"model {name!r}: the entry point is not a Synthesizer; mend or remove the package it is from."
-        )
-    return registered
+    with new_folder(folder) as fresh:
+        write_model(model, fresh)
 
 
-def make(name: str, **options: Any) -> Synthesizer:
-    """Return the synthesizer of that name with these options.
+def write_model(model: Model, folder: Path) -> None:
+    """Write the model's four files into a folder that is there."""
+    from safetensors.numpy import save
 
-    Raises
-    ------
-    InputError
-        If the name or an option is unknown.
-    """
-    maker = synthesizer(name)
-    names = [p for p in inspect.signature(maker).parameters if p != "self"]
-    unknown = sorted(set(options) - set(names))
-    if unknown:
-        raise InputError(f"model {name!r} has no option {unknown[0]!r}; its options are: {', '.join(names) or 'none'}.")
-    return maker(**options)
+    config, arrays = model.to_parts()
+    codec = model.codec
+    write_json(
+        folder / "config.json",
+        {
+            "format": FORMAT,
+            "kind": model.kind,
+            "cells": codec.cells,
+            "discovered": {name: list(values) for name, values in codec.discovered.items()},
+            "config": config,
+        },
+    )
+    write_json(folder / "schema.json", model.schema.to_dict())
+    write_json(folder / "ledger.json", model.statement)
+    # safetensors writes the buffer as it lies in memory: a transposed view would come back wrong
+    whole = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    (folder / "model.safetensors").write_bytes(save(whole))

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from dpsynth.columns import Numeric
+from dpsynth.columns.kinds import Numeric
 
 if TYPE_CHECKING:
     from dpsynth.models.base import Model

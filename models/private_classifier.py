@@ -14,18 +14,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpsynth.codec import Codec
-from dpsynth.cohort import Cohort
-from dpsynth.columns import Boolean, Categorical
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.cohort import Cohort
+from dpsynth.columns.kinds import Boolean, Categorical
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.discovery import delta_for_discovery
-from dpsynth.privacy.dpsgd import Objective
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.tables.discovery import delta_for_discovery
+from dpsynth.privacy.training.dpsgd import Objective
+from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.schema.schema import Schema
 
 __all__ = ["FittedClassifier", "Likelihood", "checked_target", "classes_of", "opened"]
 

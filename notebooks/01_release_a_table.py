@@ -22,7 +22,7 @@ import numpy as np
 import pandas as pd
 
 import dpsynth
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.ledger import Ledger
 
 SMALL = os.environ.get("DPSYNTH_NOTEBOOK_SMALL") == "1"  # fewer patients, for a quick test of the notebook
 folder = Path(tempfile.mkdtemp())

@@ -21,7 +21,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 
 import dpsynth
-from dpsynth.imaging import ImageSet
+from dpsynth.files.image_set import ImageSet
 
 SMALL = os.environ.get("DPSYNTH_NOTEBOOK_SMALL") == "1"
 EPSILON = 8.0

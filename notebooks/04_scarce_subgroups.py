@@ -13,10 +13,10 @@ import numpy as np
 import pandas as pd
 
 import dpsynth
-from dpsynth.augmenting import augment
 from dpsynth.datasets import load_support2
 from dpsynth.errors import InputError
 from dpsynth.evaluation import split
+from dpsynth.jobs.augment import augment
 
 SMALL = os.environ.get("DPSYNTH_NOTEBOOK_SMALL") == "1"  # fewer patients and columns, for a quick test
 REAL, SYNTHETIC, OTHER = "#4d4d4d", "#0072b2", "#d55e00"

@@ -14,9 +14,9 @@ import numpy as np
 import pandas as pd
 
 import dpsynth
-from dpsynth.auditing import Auditor, audit_release, demo_cohort
 from dpsynth.errors import BudgetExceeded
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.jobs.audit import Auditor, audit_release, demo_cohort
+from dpsynth.privacy.spending.ledger import Ledger
 
 SMALL = os.environ.get("DPSYNTH_NOTEBOOK_SMALL") == "1"
 RUNS = 30 if SMALL else 400

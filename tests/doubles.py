@@ -8,9 +8,10 @@ from unittest.mock import patch
 
 import numpy as np
 
-from dpsynth.models.base import Model, Plan, PlanItem, Released, Synthesizer
-from dpsynth.privacy.accounting import rho_for
-from dpsynth.privacy.counting import Query
+from dpsynth.coding.query import Query
+from dpsynth.models.base import Model, Released, Synthesizer
+from dpsynth.models.plan import Plan, PlanItem
+from dpsynth.privacy.spending.accounting import rho_for
 
 SCHEMA = """
 name: ward
@@ -114,8 +115,8 @@ class _Point:
 def registered() -> Iterator[None]:
     """Make the double the only installed model and the default one."""
     with (
-        patch("dpsynth.models.base._registered", lambda: {"double": _Point()}),
-        patch("dpsynth.workflow.DEFAULT_MODEL", "double"),
+        patch("dpsynth.models.registry._registered", lambda: {"double": _Point()}),
+        patch("dpsynth.jobs.fit.DEFAULT_MODEL", "double"),
     ):
         yield
 

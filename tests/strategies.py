@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.schema import Schema
 
 settings.register_profile("dpsynth", deadline=None)  # two shared cores: times say nothing

@@ -13,11 +13,12 @@ from doubles import registered, ward
 from typer.testing import CliRunner, Result
 
 from dpsynth import Cohort, Schema
-from dpsynth.augmenting import NOT_COVERED, SEEN, augment, rehearse
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.workflow import fit
+from dpsynth.jobs.augment import NOT_COVERED, SEEN, augment
+from dpsynth.jobs.fit import fit
+from dpsynth.jobs.rehearse import rehearse
+from dpsynth.privacy.spending.ledger import Ledger
 
 COMMAND = ("augment", "ward.csv", "-s", "ward.yaml", "-g", "sex == 'male'", "--amount", "40")
 GROUP = {"sex": "male"}
@@ -84,7 +85,7 @@ def test_separate_test_patients(place: Path) -> None:
     """Given test patients, all of the others train, the model is fitted to those, and no warning is needed."""
     cohort = _cohort(place)
     train, test = cohort.take(np.arange(250)), cohort.take(np.arange(250, 400))
-    with patch("dpsynth.augmenting.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.augment.fit", side_effect=fit) as fitted:
         found = augment(train, GROUP, epsilon=1.0, model="double", test=test, amount=10)
     assert fitted.call_args.args[0].table.equals(train.table)
     assert SEEN not in found.notes
@@ -96,7 +97,7 @@ def test_the_rehearsal_touches_no_real_patient(place: Path) -> None:
     cohort = _cohort(place, public=False)
     model = fit(cohort, "double", epsilon=3.0)
     before = Ledger.beside(place / "ward.csv").spent().epsilon
-    with patch("dpsynth.augmenting.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.augment.fit", side_effect=fit) as fitted:
         choice = rehearse(model, GROUP, "died")
     world = fitted.call_args.args[0]
     assert world.synthetic
@@ -117,7 +118,7 @@ def test_where_patients_are_noise_none_are_recommended(place: Path) -> None:
 
 def test_a_scarce_group_is_named(place: Path) -> None:
     """Where the model cannot tell the group from noise the notes say that its patients are guesses."""
-    from dpsynth.models.drawing import Support
+    from dpsynth.models.conditional_draws import Support
 
     model = fit(_cohort(place), "double", epsilon=1.0)
     with patch.object(type(model), "support", return_value=Support(3.0, 40.0)):
@@ -143,7 +144,7 @@ BAD: list[tuple[dict[str, Any], str]] = [
 def test_what_cannot_be_is_refused_before_the_fit(place: Path, given: dict[str, Any], words: str) -> None:
     """Bad arguments end with words, and nothing is fitted."""
     asked: dict[str, Any] = {"group": GROUP, "epsilon": 1.0, "model": "double", **given}
-    with patch("dpsynth.augmenting.fit") as fitted, pytest.raises(InputError, match=words):
+    with patch("dpsynth.jobs.augment.fit") as fitted, pytest.raises(InputError, match=words):
         augment(_cohort(place), asked.pop("group"), **asked)
     assert fitted.call_count == 0
 
@@ -160,8 +161,8 @@ def test_what_a_rehearsal_cannot_fit_again_is_refused_before_a_fit(place: Path, 
     model = {"name": "diffusion", "maker": Diffusion(**facts), "model": fitted}[given]
     more = facts if given == "name" else {}
     with (
-        patch("dpsynth.augmenting.synthesizer", return_value=Diffusion),
-        patch("dpsynth.augmenting.fit") as again,
+        patch("dpsynth.jobs.augment.synthesizer", return_value=Diffusion),
+        patch("dpsynth.jobs.augment.fit") as again,
         pytest.raises(InputError, match=r"amount: is needed, .* where autoencoder lies"),
     ):
         augment(_cohort(place), GROUP, target="died", model=model, epsilon=1.0, **more)
@@ -192,9 +193,9 @@ def _draws(place: Path, *, planted: bool = False) -> tuple[list[int], list[int],
     drawn: list[list[int]] = []
     for neighbour in (train, cohort.take(np.arange(251))):
         with (
-            patch("dpsynth.evaluation.augmentation.augmentation"),
+            patch("dpsynth.evaluation.metrics.augmentation.augmentation"),
             patch.object(type(model), "sample", autospec=True, side_effect=type(model).sample) as sample,
-            patch("dpsynth.augmenting._rows", return_value=len(neighbour)) if planted else nullcontext(),
+            patch("dpsynth.jobs.rehearse._rows", return_value=len(neighbour)) if planted else nullcontext(),
         ):
             augment(neighbour, GROUP, model=model, test=test, amount=10)
         drawn.append([call.args[1] for call in sample.call_args_list])

@@ -305,7 +305,7 @@ LIMITED = """
 import resource, sys
 sys.path.insert(0, sys.argv.pop(1))
 size = int(sys.argv.pop(1))
-import doubles, dpsynth.cli.app, dpsynth.workflow, dpsynth.cohort, dpsynth.codec
+import doubles, dpsynth.cli.app, dpsynth.jobs.fit, dpsynth.cohort.cohort, dpsynth.coding.codec
 with doubles.registered():
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
     dpsynth.cli.main()

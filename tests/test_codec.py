@@ -10,13 +10,12 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from strategies import any_codes, numeric, schemas
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.columns import Numeric
-from dpsynth.conditions import broken_rows
-from dpsynth.constraints import constraint_violations
+from dpsynth.cohort.rows import broken_rows, constraint_violations
+from dpsynth.columns.grid import build_grid
+from dpsynth.columns.kinds import Numeric
 from dpsynth.errors import DataError, InputError
-from dpsynth.grid import build_grid
 from dpsynth.schema import Schema
 
 RNG = np.random.default_rng(7)

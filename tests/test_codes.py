@@ -8,14 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth import fit, yamltext
+from dpsynth import fit
 from dpsynth.cli.where import parse_conditions
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.columns import Categorical
-from dpsynth.drafting import draft
+from dpsynth.columns.kinds import Categorical
+from dpsynth.drafting.draft import draft
 from dpsynth.errors import DataError
 from dpsynth.schema import Schema
+from dpsynth.schema import yaml12 as yamltext
 
 CODES = {
     "ICD-11": ["1E50", "1E51", "2A00", "5A11"],

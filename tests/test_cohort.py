@@ -15,10 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import any_codes, schemas
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
+from dpsynth.columns.matching import canonical_text
 from dpsynth.errors import DataError, FileError, InputError
-from dpsynth.matching import canonical_text
 from dpsynth.schema import Schema
 
 PATIENT = "Jane-Doe-4711"
@@ -424,7 +424,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path: Path, monkeypatch: py
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("dpsynth.writing.write_csv", full)
+    monkeypatch.setattr("dpsynth.files.write_tables.write_csv", full)
     with pytest.raises(FileError, match="space"):
         cohort.write(tmp_path / "out.csv")
     assert (tmp_path / "out.csv").read_text() == "old"
@@ -439,7 +439,7 @@ def test_an_interrupted_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest
         path.write_text("half")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpsynth.writing.write_csv", interrupted)
+    monkeypatch.setattr("dpsynth.files.write_tables.write_csv", interrupted)
     with pytest.raises(KeyboardInterrupt):
         cohort.write(tmp_path / "out.csv")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ward.csv"]

@@ -11,9 +11,9 @@ import pytest
 
 import dpsynth
 from dpsynth import Cohort, Schema
-from dpsynth.codec import Codec
-from dpsynth.constraints import constraint_violations
-from dpsynth.visits import flatten
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.rows import constraint_violations
+from dpsynth.cohort.visits import flatten
 
 ROWS = 2_000
 BENT = 0.01
@@ -87,7 +87,7 @@ def _ordered_rows(schema: Schema, rng: np.random.Generator) -> pd.DataFrame:
 
 
 def _kept(cohort: Cohort) -> Cohort:
-    from dpsynth.conditions import broken_rows
+    from dpsynth.cohort.rows import broken_rows
 
     broken = np.logical_or.reduce([broken_rows(cohort, item) for item in cohort.schema.constraints])
     return cohort.take(np.flatnonzero(~broken))

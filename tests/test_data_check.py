@@ -13,11 +13,11 @@ from image_files import pictures, save_picture, schema_of
 from strategies import any_codes, schemas
 from typer.testing import CliRunner
 
+from dpsynth.checking.check import DataCheck, check_data
+from dpsynth.checking.faults import Fault
 from dpsynth.cli.app import app
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.data_check import DataCheck, check_data
-from dpsynth.data_faults import Fault
 from dpsynth.errors import DpsynthError
 from dpsynth.schema import Schema
 

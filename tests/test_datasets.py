@@ -7,10 +7,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth.codec import Codec
-from dpsynth.constraints import constraint_violations
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.rows import constraint_violations
 from dpsynth.datasets import load_support2
-from dpsynth.schema import Identifier, Numeric, Schema
+from dpsynth.schema import Schema
+from dpsynth.schema.schema import Identifier, Numeric
 
 LEAKS = {"death", "slos", "d.time", "charges", "totcst", "totmcst", "surv2m", "surv6m", "dnr", "dnrday", "sfdm2"}
 SCALES = {"adlp", "adls", "scoma", "hrt"}  # scores of 0 to 7 and 0 to 100, and what monitors of the heart rate show

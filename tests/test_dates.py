@@ -10,10 +10,10 @@ import pytest
 from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.constraints import constraint_violations
-from dpsynth.drafting import draft
+from dpsynth.cohort.rows import constraint_violations
+from dpsynth.drafting.draft import draft
 from dpsynth.errors import DataError, SchemaError
 from dpsynth.schema import Schema
 

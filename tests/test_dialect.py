@@ -16,10 +16,10 @@ from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
-from dpsynth.dialect import FileFormat
-from dpsynth.drafting import draft, draft_schema
+from dpsynth.drafting.draft import draft, draft_schema
 from dpsynth.errors import DataError, InputError, SchemaError
 from dpsynth.schema import Schema
+from dpsynth.schema.dialect import FileFormat
 
 NAMES = ["Alter", "Größe", "Diagnose", "Kreatinin", "Tod"]
 WARD = """

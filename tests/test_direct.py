@@ -15,15 +15,15 @@ from typer.testing import CliRunner, Result
 from dpsynth import Cohort, Schema
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 
 pytest.importorskip("torch", reason="a DP classifier needs the extra [deep]")
 
-from dpsynth.models import classifier
-from dpsynth.models.classifier import Recipe
 from dpsynth.models.image import classifier as image_classifier
 from dpsynth.models.image import linear
+from dpsynth.models.tabular.deep import classifier
+from dpsynth.models.tabular.deep.classifier import Recipe
 
 FILES = ("--real", "test.csv", "--train", "train.csv", "--synthetic", "fake.csv", "-s", "ward.yaml")
 LEDGER = "train.csv.ledger.jsonl"
@@ -231,7 +231,7 @@ def test_what_was_spent_stays_where_the_evaluation_fails(place: Path, fault: typ
 
 def test_a_training_that_is_stopped_counts(place: Path) -> None:
     """Stopped in its steps, the whole training is in the ledger: it was paid for before the first of them."""
-    with patch("dpsynth.privacy.dpsgd.shielded_step", side_effect=KeyboardInterrupt):
+    with patch("dpsynth.privacy.training.dpsgd.shielded_step", side_effect=KeyboardInterrupt):
         done = _run(*FILES, "--direct", "logistic", "-e", 1)
     assert done.exit_code == 130, done.output
     assert Ledger(LEDGER).spent().epsilon == pytest.approx(1, rel=0.05)

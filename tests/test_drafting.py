@@ -10,13 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from strategies import any_codes, schemas
 
-from dpsynth.codec import Codec
+from dpsynth.checking.check import check_data
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.data_check import check_data
 from dpsynth.datasets import load_support2
-from dpsynth.drafting import draft, draft_schema
+from dpsynth.drafting.draft import draft, draft_schema
+from dpsynth.drafting.guess import nice_above, nice_below
 from dpsynth.errors import DataError, DpsynthError, FileError, SchemaError
-from dpsynth.guessing import nice_above, nice_below
 from dpsynth.schema import Schema
 
 ROWS = 200

@@ -16,13 +16,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import dpsynth
-from dpsynth.auditing import audit_release
 from dpsynth.errors import DpsynthError, LedgerError, ModelFormatError, SchemaError
 from dpsynth.evaluation.audit.outcome import Audit
+from dpsynth.jobs.audit import audit_release
 from dpsynth.models import load_model
 from dpsynth.models.base import Model
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.schema import Schema
 
 SCHEMA = """name: ward

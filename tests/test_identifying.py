@@ -10,13 +10,13 @@ import pandas as pd
 import pytest
 from typer.testing import CliRunner
 
+from dpsynth.checking.check import check_data
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
-from dpsynth.data_check import check_data
-from dpsynth.drafting import Draft, draft
+from dpsynth.columns.identifier_values import written_like
+from dpsynth.columns.identifying import by_name, meaning_of
+from dpsynth.drafting.draft import Draft, draft
 from dpsynth.errors import InputError, SchemaError
-from dpsynth.identifier_values import written_like
-from dpsynth.identifying import by_name, meaning_of
 from dpsynth.privacy import Budget, Session
 from dpsynth.schema import Schema
 

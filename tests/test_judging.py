@@ -10,11 +10,12 @@ import pytest
 from doubles import ward
 from typer.testing import CliRunner, Result
 
-from dpsynth import Cohort, publishing
+from dpsynth import Cohort
 from dpsynth.cli.app import app
-from dpsynth.drafting import draft
+from dpsynth.drafting.draft import draft
 from dpsynth.errors import InputError
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.jobs import publish as publishing
+from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.schema import Schema
 
 

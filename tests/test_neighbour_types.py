@@ -21,10 +21,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
+from dpsynth.cohort.row_keys import row_digests
 from dpsynth.errors import DataError
-from dpsynth.row_keys import row_digests
 from dpsynth.schema import Schema
 
 ROLES: dict[str, dict[str, Any]] = {

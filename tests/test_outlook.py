@@ -14,9 +14,9 @@ from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.datasets import load_support2
 from dpsynth.errors import InputError
-from dpsynth.models.base import make
-from dpsynth.outlook import GOOD, LIMITS, foresee
-from dpsynth.privacy.budget import Budget
+from dpsynth.jobs.outlook import GOOD, LIMITS, foresee
+from dpsynth.models.registry import make
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 

@@ -29,7 +29,7 @@ def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.syspath_prepend(PACKAGE / "src")
     own = {name: EntryPoint(name, at, base.GROUP) for name, at in FACTS["entry-points"][base.GROUP].items()}
     all_of_them = {**base._registered(), **own}
-    with patch("dpsynth.models.base._registered", lambda: all_of_them):
+    with patch("dpsynth.models.registry._registered", lambda: all_of_them):
         yield
 
 

@@ -19,11 +19,12 @@ import yaml
 from doubles import Double, registered, ward
 
 import dpsynth
-from dpsynth import bundle, publishing
 from dpsynth.errors import FileError, InputError, ModelFormatError
+from dpsynth.jobs import publish as publishing
 from dpsynth.models import Model, load_model
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.publishing import bundle
 
 FILES = {
     "report.html",

@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
-from dpsynth.drafting import draft_schema
+from dpsynth.drafting.draft import draft_schema
+from dpsynth.drafting.respelling import OTHERS, read_alike
 from dpsynth.evaluation.alike import under_one_schema
-from dpsynth.evaluation.bins import JudgingBins
-from dpsynth.evaluation.marginals import mean_tvd
+from dpsynth.evaluation.arrays.bins import JudgingBins
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.metrics.marginals import mean_tvd
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.table import tables
-from dpsynth.respelling import OTHERS, read_alike
 
 
 def patients(rows: int = 400, seed: int = 0) -> pd.DataFrame:

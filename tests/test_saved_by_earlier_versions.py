@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 import dpsynth
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.ledger import Ledger
 
 EARLIER = Path(__file__).parent / "data" / "earlier"
 

@@ -11,9 +11,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from strategies import schemas
 
-from dpsynth import yamltext
 from dpsynth.errors import FileError, SchemaError
-from dpsynth.schema import Boolean, Categorical, Datetime, Numeric, Schema
+from dpsynth.schema import Schema
+from dpsynth.schema import yaml12 as yamltext
+from dpsynth.schema.schema import Boolean, Categorical, Datetime, Numeric
 
 WHOLE = """
 name: ward

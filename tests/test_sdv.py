@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from strategies import schemas
 
+from dpsynth.drafting.sdv import from_sdv, to_sdv
 from dpsynth.errors import SchemaError
 from dpsynth.schema import Schema
-from dpsynth.sdv import from_sdv, to_sdv
 
 HOTEL: dict[str, Any] = {
     "METADATA_SPEC_VERSION": "V1",

@@ -9,10 +9,11 @@ import pytest
 from doubles import Double, registered, ward
 from typer.testing import CliRunner, Result
 
-from dpsynth import Cohort, Schema, publishing
+from dpsynth import Cohort, Schema
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Coins, split
+from dpsynth.jobs import publish as publishing
 
 
 @pytest.fixture(autouse=True)
@@ -24,7 +25,7 @@ def _installed() -> Iterator[None]:
 @pytest.fixture
 def unjudged(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leave out the evaluation at the end of a release, which takes seconds."""
-    monkeypatch.setattr("dpsynth.publishing.evaluate", lambda *_args, **_facts: None)
+    monkeypatch.setattr("dpsynth.jobs.publish.evaluate", lambda *_args, **_facts: None)
 
 
 @pytest.fixture
@@ -69,7 +70,7 @@ def test_the_sides_are_kept_where_judging_fails(place: Path, monkeypatch: pytest
     def stopped(*_args: object, **_facts: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("dpsynth.publishing.evaluate", stopped)
+    monkeypatch.setattr("dpsynth.jobs.publish.evaluate", stopped)
     with pytest.raises(KeyboardInterrupt):
         publishing.publish(_cohort(), place, Double(), epsilon=1.0, holdout=0.3)
     assert [path.name for path in (place / "internal").iterdir()] == ["split.json"]
@@ -144,7 +145,7 @@ def test_a_run_that_is_taken_up_holds_the_same_patients_out(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("dpsynth.publishing." + ("fit" if stop == "before the fit" else "bundle"), stopped)
+        patch.setattr("dpsynth.jobs.publish." + ("fit" if stop == "before the fit" else "bundle"), stopped)
         with pytest.raises(KeyboardInterrupt):
             publishing.publish(_cohort(), place / "out", Double(), **asked)
     kept = place / "runs/one.split.json"

@@ -8,18 +8,18 @@ import pandas as pd
 import pytest
 
 import dpsynth
-from dpsynth.card import describe
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.conditions import broken_rows, rows_where
-from dpsynth.croissant import _data_type
-from dpsynth.drafting import draft
+from dpsynth.cohort.rows import broken_rows, rows_where
+from dpsynth.drafting.draft import draft
+from dpsynth.drafting.sdv import to_sdv
 from dpsynth.errors import DataError, InputError, SchemaError
-from dpsynth.evaluation.bins import JudgingBins
-from dpsynth.evaluation.learners import Task, dense_features, tree_features
-from dpsynth.evaluation.table import tables
+from dpsynth.evaluation.arrays.bins import JudgingBins
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.learners.tabular import Task, dense_features, tree_features
+from dpsynth.publishing.card import describe
+from dpsynth.publishing.croissant import _data_type
 from dpsynth.schema import Schema
-from dpsynth.sdv import to_sdv
 
 LABS = """
 name: labs

@@ -17,8 +17,8 @@ from dpsynth import Cohort, Schema
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Classifier
-from dpsynth.privacy.budget import Budget
-from dpsynth.sweeping import sweep
+from dpsynth.jobs.sweep import sweep
+from dpsynth.privacy.spending.budget import Budget
 
 COMMAND = ("evaluate", "--real", "ward.csv", "-s", "ward.yaml")
 FILES = ("sweep.html", "sweep.csv", "sweep.json")
@@ -26,7 +26,7 @@ FILES = ("sweep.html", "sweep.csv", "sweep.json")
 
 @pytest.fixture(autouse=True)
 def _installed() -> Iterator[None]:
-    with registered(), patch("dpsynth.workflow.DEFAULT_MODEL", "double"):
+    with registered(), patch("dpsynth.jobs.fit.DEFAULT_MODEL", "double"):
         yield
 
 
@@ -69,9 +69,9 @@ def test_a_sweep_writes_a_page_with_its_numbers(place: Path) -> None:
 
 def test_fits_get_the_epsilon_that_the_table_names(place: Path) -> None:
     """Each run's fit was asked for the epsilon under which the run is listed."""
-    from dpsynth.workflow import fit
+    from dpsynth.jobs.fit import fit
 
-    with patch("dpsynth.sweeping.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.sweep.fit", side_effect=fit) as fitted:
         runs = list(sweep(_cohort(place), [0.05, 100.0], seeds=2))
     assert [call.kwargs["epsilon"] for call in fitted.call_args_list] == [run.epsilon for run in runs]
     assert {run.epsilon for run in runs} == {0.05, 100.0}
@@ -80,11 +80,11 @@ def test_fits_get_the_epsilon_that_the_table_names(place: Path) -> None:
 def test_no_test_patient_is_fitted_on(place: Path) -> None:
     """Each fit sees the training part of the split, which on public patients everybody can repeat, and nothing else."""
     from dpsynth.evaluation import split
-    from dpsynth.workflow import fit
+    from dpsynth.jobs.fit import fit
 
     cohort = _cohort(place)
     train, test = split(cohort, 0.3, key="sweep 0")
-    with patch("dpsynth.sweeping.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.sweep.fit", side_effect=fit) as fitted:
         list(sweep(cohort, [1.0, 2.0], seeds=1))
     assert [call.args[0].table.equals(train.table) for call in fitted.call_args_list] == [True, True]
     assert len(train) + len(test) == len(cohort)
@@ -92,9 +92,9 @@ def test_no_test_patient_is_fitted_on(place: Path) -> None:
 
 def test_the_floor_is_fitted_once_for_all_models(place: Path) -> None:
     """Where the floor's model is installed, each repetition and epsilon has one fit of it, also as a model itself."""
-    from dpsynth.workflow import fit
+    from dpsynth.jobs.fit import fit
 
-    with patch("dpsynth.sweeping.FLOOR", "double"), patch("dpsynth.sweeping.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.sweep.FLOOR", "double"), patch("dpsynth.jobs.sweep.fit", side_effect=fit) as fitted:
         runs = list(sweep(_cohort(place), [1.0, 2.0], models=["double"], seeds=2))
     assert fitted.call_count == len(runs) == 4
     assert all(run.measures()["tvd_2way"] == run.measures()["tvd_2way:floor"] for run in runs)
@@ -109,7 +109,7 @@ def test_repetitions_differ(place: Path) -> None:
 
 def test_private_data_are_refused(place: Path) -> None:
     """Without --public nothing is read or fitted, and the message says why; the same from Python."""
-    with patch("dpsynth.sweeping.fit") as fitted:
+    with patch("dpsynth.jobs.sweep.fit") as fitted:
         result = _run("--sweep", "1")
         with pytest.raises(InputError, match="declared public"):
             sweep(_cohort(place, public=False), [1.0])
@@ -145,7 +145,7 @@ BAD: list[tuple[list[Any], str]] = [
 @pytest.mark.parametrize(("given", "words"), BAD, ids=[" ".join(map(str, one)) or "nothing" for one, _ in BAD])
 def test_bad_arguments_end_before_the_first_fit(place: Path, given: list[Any], words: str) -> None:
     """Each is named in the message; exit code 2, no fit, no file."""
-    with patch("dpsynth.sweeping.fit") as fitted:
+    with patch("dpsynth.jobs.sweep.fit") as fitted:
         result = _run(*given)
     assert result.exit_code == 2, result.output
     assert words in " ".join(result.output.split())
@@ -172,7 +172,7 @@ def _failing(after: int, error: BaseException) -> Any:
             raise error
         return dpsynth.fit(*args, **kwargs)
 
-    return patch("dpsynth.sweeping.fit", side_effect=fit)
+    return patch("dpsynth.jobs.sweep.fit", side_effect=fit)
 
 
 @pytest.mark.parametrize(
@@ -207,7 +207,7 @@ def test_json_is_the_summary(place: Path) -> None:
 def test_following_agrees_with_the_whole_evaluation(place: Path) -> None:
     """The quick way to the followed measures gives what `evaluate` gives."""
     from dpsynth.evaluation import SweepRun, evaluate, split
-    from dpsynth.evaluation.following import follow
+    from dpsynth.evaluation.sweep_metrics import follow
 
     train, test = split(_cohort(place), 0.3)
     synthetic = dpsynth.fit(train, "double", epsilon=5.0).sample(len(train), seed=1)

@@ -24,6 +24,7 @@ from typer.testing import CliRunner
 
 import dpsynth
 from dpsynth.cli.app import app
+from dpsynth.jobs.publish import publish
 from dpsynth.models.base import Synthesizer
 from dpsynth.models.tabular.aim import AIM
 from dpsynth.models.tabular.deep.ctgan import CTGAN
@@ -34,7 +35,6 @@ from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.mst import MST
 from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.session import Session
-from dpsynth.publishing import publish
 
 SCHEMA: dict[str, Any] = {
     "name": "ward",
@@ -116,7 +116,7 @@ def _tape(monkeypatch: pytest.MonkeyPatch) -> None:
     opened, generator = Session.open, np.random.default_rng
     monkeypatch.setattr(Session, "open", lambda *args, **facts: opened(*args, **facts, answers=Tape()))
     monkeypatch.setattr(np.random, "default_rng", lambda seed=None: generator(0 if seed is None else seed))
-    monkeypatch.setattr("dpsynth.bundle._today", lambda: "2000-01-01")
+    monkeypatch.setattr("dpsynth.publishing.bundle._today", lambda: "2000-01-01")
 
 
 @pytest.fixture
@@ -277,8 +277,8 @@ def test_the_command_line_says_nothing_unpaid(place: Path, heard: _Heard) -> Non
 
 def test_held_out_patients_leave_no_trace(place: Path, heard: _Heard, monkeypatch: pytest.MonkeyPatch) -> None:
     """With patients held out, what is released is the same too; what judges them is internal and not looked at here."""
-    monkeypatch.setattr("dpsynth.publishing.evaluate", lambda *_args, **_facts: None)
-    monkeypatch.setattr("dpsynth.publishing._write_internal", lambda *_args, **_facts: None)
+    monkeypatch.setattr("dpsynth.jobs.publish.evaluate", lambda *_args, **_facts: None)
+    monkeypatch.setattr("dpsynth.jobs.publish._write_internal", lambda *_args, **_facts: None)
 
     def run() -> None:
         cohort = dpsynth.Cohort.read("ward.csv", dpsynth.Schema.load("ward.yaml"))

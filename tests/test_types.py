@@ -16,9 +16,9 @@ import pytest
 from test_neighbour_types import IMAGES, ROLES, _schema, _seen
 
 from dpsynth.cohort import Cohort
+from dpsynth.columns.typed import typed
 from dpsynth.errors import DataError
 from dpsynth.schema import Schema
-from dpsynth.values import typed
 
 NUMBERS = {"number", "whole number"}
 DAYS = {"day", "moment"}

@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 
 import dpsynth
 from dpsynth import Cohort, Schema
-from dpsynth.codec import Codec
-from dpsynth.constraints import constraint_violations
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
+from dpsynth.cohort.rows import constraint_violations
+from dpsynth.cohort.visits import flatten, unfold
 from dpsynth.errors import SchemaError
 from dpsynth.models import load_model
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
-from dpsynth.visits import flatten, flattened, unfold
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.schema.flat import flattened
 
 DOCUMENT: dict[str, Any] = {
     "name": "clinic",

@@ -81,7 +81,7 @@ def test_plan_tells_the_smallest_group(place: Path) -> None:
         def load(self) -> type[Prism]:
             return Prism
 
-    with patch("dpsynth.models.base._registered", lambda: {"prism": _Point()}):
+    with patch("dpsynth.models.registry._registered", lambda: {"prism": _Point()}):
         command = ["plan", "ward.yaml", "--rows", "5000", "-e", "1", "--model", "prism"]
         shown = CliRunner().invoke(app, command)
         read = CliRunner().invoke(app, [*command, "--json"])

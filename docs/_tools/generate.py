@@ -12,12 +12,13 @@ from pydantic import BaseModel
 from typer.main import get_command
 
 from dpsynth.cli.app import app
-from dpsynth.columns import Boolean, Categorical, Censored, Datetime, Identifier, Numeric
-from dpsynth.constraints import Forbid, Order, Require
-from dpsynth.dialect import FileFormat
-from dpsynth.policies import Fairness
-from dpsynth.schema import Images, Schema
-from dpsynth.visits import Visits
+from dpsynth.columns.kinds import Boolean, Categorical, Censored, Datetime, Identifier, Numeric
+from dpsynth.schema import Schema
+from dpsynth.schema.constraints import Forbid, Order, Require
+from dpsynth.schema.dialect import FileFormat
+from dpsynth.schema.fairness import Fairness
+from dpsynth.schema.images import Images
+from dpsynth.schema.visits import Visits
 
 ROOT = Path(__file__).parents[2]
 NOTEBOOKS = ROOT / "notebooks"

@@ -24,9 +24,9 @@ from dpsynth.cli.formats import formatted, reads_tables, takes_options
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.auditing import Auditor
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
     from dpsynth.evaluation.audit.outcome import Attack, Audit
+    from dpsynth.jobs.audit import Auditor
 
 VIOLATED = 1
 """Exit code of a violation: a fault of ours."""
@@ -69,7 +69,7 @@ class AuditOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Arguments of `dpsynth.auditing.Auditor` that say how to attack."""
+        """Arguments of `dpsynth.jobs.audit.Auditor` that say how to attack."""
         return {
             "runs": self.runs,
             "patients": self.patients,
@@ -138,8 +138,8 @@ class _Audited:
 
 def _cohort(options: AuditOptions) -> "Cohort | None":
     """Read the public patients to attack on, where they are named."""
-    from dpsynth.cohort import Cohort
-    from dpsynth.schema import Schema
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.schema.schema import Schema
 
     if options.cohort is None:
         if options.schema is not None or options.public or options.form:
@@ -158,7 +158,7 @@ def _cohort(options: AuditOptions) -> "Cohort | None":
 
 def _audited(options: AuditOptions) -> _Audited:
     """Read what is to be audited, and check the files of a release."""
-    from dpsynth.auditing import Auditor, audit_release, auditor_of, demo_cohort
+    from dpsynth.jobs.audit import Auditor, audit_release, auditor_of, demo_cohort
 
     cohort, settings = _cohort(options), options.settings
     if not Path(options.subject).is_dir():
@@ -176,7 +176,7 @@ def _audited(options: AuditOptions) -> _Audited:
 
 
 def _write(audit: "Audit", out: Path) -> None:
-    from dpsynth.files import whole_file, write_json
+    from dpsynth.atomic import whole_file, write_json
 
     with whole_file(out) as partial:
         write_json(partial, audit.to_dict())

@@ -30,11 +30,11 @@ from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.augmenting import Augmentation
-    from dpsynth.evaluation.results import Result
+    from dpsynth.evaluation.result import Result
+    from dpsynth.jobs.augment import Augmentation
     from dpsynth.models import Model, Synthesizer
-    from dpsynth.models.base import Progress
-    from dpsynth.schema import Schema
+    from dpsynth.progress import Progress
+    from dpsynth.schema.schema import Schema
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,7 +84,7 @@ class AugmentOptions:
 
     @property
     def of_fit(self) -> dict[str, Any]:
-        """Arguments of `dpsynth.augmenting.augment` that have a meaning for a fit alone."""
+        """Arguments of `dpsynth.jobs.augment.augment` that have a meaning for a fit alone."""
         return {
             "ledger": self.ledger,
             "limit": self.limit,
@@ -136,8 +136,8 @@ def _check(options: AugmentOptions) -> None:
 
 def _augmentation(options: AugmentOptions, report: "Progress") -> "Augmentation":
     """Read the schema and the patients, take the model or what fits one, and compare the classifiers."""
-    from dpsynth.augmenting import augment
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.augment import augment
 
     schema = confirmed_schema(options.schema, options.form)
     report("reading", 0.0)
@@ -189,7 +189,7 @@ def _show(augmentation: "Augmentation") -> None:
 
 def _rows(augmentation: "Augmentation", learner: str) -> list[tuple[str, ...]]:
     """Return for each arm the AUROC in the group and among others, and how they differ from real patients alone."""
-    from dpsynth.evaluation.augmentation import ARMS, REAL
+    from dpsynth.evaluation.metrics.augmentation import ARMS, REAL
 
     rows = []
     for arm in ARMS:

@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 from dpsynth.cli.common import note, table
 
 if TYPE_CHECKING:
-    from dpsynth.data_check import DataCheck
-    from dpsynth.data_faults import Fault
+    from dpsynth.checking.check import DataCheck
+    from dpsynth.checking.faults import Fault
 
 __all__ = ["show_check"]
 
@@ -28,7 +28,7 @@ def show_check(checked: "DataCheck") -> None:
 
 
 def _row(checked: "DataCheck", fault: "Fault") -> tuple[str, ...]:
-    from dpsynth.data_faults import shortened
+    from dpsynth.checking.faults import shortened
 
     kind = "refuses" if fault.is_refused else "goes on"
     count = "-" if fault.count is None else str(fault.count)

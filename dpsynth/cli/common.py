@@ -16,7 +16,7 @@ from dpsynth.errors import DpsynthError, FileError, InputError
 
 if TYPE_CHECKING:
     from dpsynth.models import Synthesizer
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
 __all__ = [
     "AnywayOption",
@@ -230,8 +230,8 @@ def chosen(
     InputError
         If the model or an option is unknown, or the model does not fit the schema.
     """
+    from dpsynth.jobs.fit import check_model, default_model
     from dpsynth.models import make
-    from dpsynth.workflow import check_model, default_model
 
     name = default_model(facts, without_images=without_images) if model is None else model
     maker = make(name, **parse_options(options))
@@ -243,7 +243,7 @@ def chosen(
 
 def remarks(statement: dict[str, Any]) -> None:
     """Print what a statement says of discovered values, and its warnings."""
-    from dpsynth.privacy.statement import discovered_in_words
+    from dpsynth.privacy.spending.statement import discovered_in_words
 
     for sentence in discovered_in_words(statement):
         note(sentence)

@@ -30,7 +30,7 @@ def run(
         dpsynth demo --model aim --out /tmp/aim
     """
     from dpsynth.datasets import load_support2
-    from dpsynth.publishing import demo
+    from dpsynth.jobs.publish import demo
 
     maker = chosen(model, option, load_support2().schema)
     with progress(quiet=json) as report:

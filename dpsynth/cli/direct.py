@@ -9,11 +9,11 @@ from dpsynth.cli.common import note
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
-    from dpsynth.evaluation.classifiers import Classifier
-    from dpsynth.models.base import Progress
-    from dpsynth.privacy.budget import Budget
-    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.evaluation.learners.from_outside import Classifier
+    from dpsynth.privacy.spending.budget import Budget
+    from dpsynth.privacy.spending.ledger import Ledger
+    from dpsynth.progress import Progress
 
 __all__ = ["Yardstick"]
 
@@ -25,7 +25,7 @@ class Yardstick:
     Attributes
     ----------
     kind
-        See `dpsynth.direct.dp_classifier`.
+        See `dpsynth.jobs.yardstick.dp_classifier`.
     budget
         The whole budget of its training.
     ledger
@@ -49,7 +49,7 @@ class Yardstick:
         Parameters
         ----------
         kind : str
-            See `dpsynth.direct.dp_classifier`.
+            See `dpsynth.jobs.yardstick.dp_classifier`.
         terms : mapping
             The options ``epsilon``, ``delta``, ``ledger`` and ``label``; None where not given.
         statement : mapping or None
@@ -60,7 +60,7 @@ class Yardstick:
         InputError
             If the kind is unknown, torch is not there, or there is no budget or two different ones.
         """
-        from dpsynth.direct import dp_classifier
+        from dpsynth.jobs.yardstick import dp_classifier
 
         dp_classifier(kind)
         budget, label = _budget(terms, statement or {}), terms["label"] or f"direct {kind}"
@@ -86,9 +86,9 @@ class Yardstick:
         InputError, SchemaError, DataError, BudgetExceeded, LedgerError
             Before anything is spent.
         """
-        from dpsynth.direct import dp_classifier
         from dpsynth.evaluation.judge import check
-        from dpsynth.privacy.account import ledger_of
+        from dpsynth.jobs.yardstick import dp_classifier
+        from dpsynth.privacy.spending.ledger_place import ledger_of
 
         train: Cohort = task["train"]
         book = ledger_of(train, self.ledger)
@@ -133,7 +133,7 @@ def _total(book: "Ledger") -> str:
 
 def _budget(terms: Mapping[str, Any], statement: Mapping[str, Any]) -> "Budget":
     """Return the budget of the release, which the command line may repeat and not change; else the command line's."""
-    from dpsynth.privacy.budget import Budget, default_delta
+    from dpsynth.privacy.spending.budget import Budget, default_delta
 
     epsilon, delta = terms["epsilon"], terms["delta"]
     if "epsilon" in statement and "delta" in statement:

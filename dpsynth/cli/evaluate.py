@@ -13,11 +13,11 @@ from dpsynth.cli.swept import SweepOptions, swept
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.drafting.respelling import ReadAlike
     from dpsynth.evaluation.coins import Coins
-    from dpsynth.evaluation.judge import Evaluation
-    from dpsynth.respelling import ReadAlike
-    from dpsynth.schema import Schema
+    from dpsynth.evaluation.evaluation import Evaluation
+    from dpsynth.schema.schema import Schema
 
 
 @guarded
@@ -84,7 +84,7 @@ def _sweep_options(options: EvaluateOptions, epsilons: str) -> SweepOptions:
 
 def _evaluation(options: EvaluateOptions) -> "Evaluation":
     """Check the options, read the files, train a direct classifier if there is one, judge, and write the report."""
-    from dpsynth.workflow import evaluate
+    from dpsynth.jobs.evaluate import evaluate
 
     files = _files(options)
     statement = _statement(files.synthetic[0])
@@ -195,8 +195,8 @@ class _Files:
 
     def read(self, schema: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
         """Return their cohorts as arguments of `dpsynth.evaluate`; `alike` has those that were read already."""
-        from dpsynth.cohort import Cohort
-        from dpsynth.images import is_archive
+        from dpsynth.cohort.cohort import Cohort
+        from dpsynth.files.archive import is_archive
 
         part = "test" if is_archive(self.real) and not self.divided else None  # a run learns from the training part
         return {
@@ -220,9 +220,9 @@ def _schema(path: Path | None, files: _Files, form: dict[str, Any]) -> "tuple[Sc
 
     With a draft also the other tables, whose values may be spelled in other ways.
     """
-    from dpsynth.drafting import draft
-    from dpsynth.respelling import read_alike
-    from dpsynth.schema import Schema
+    from dpsynth.drafting.draft import draft
+    from dpsynth.drafting.respelling import read_alike
+    from dpsynth.schema.schema import Schema
 
     if path is None:
         candidates = (folder / "model" / "schema.json" for folder in files.paths)
@@ -252,15 +252,15 @@ def _refuse(reason: str, options: dict[str, Any]) -> None:
 
 def _statement(path: Path) -> "dict[str, Any] | None":
     """Return the privacy statement of a release folder, where there is one."""
-    from dpsynth.files import read_json
+    from dpsynth.atomic import read_json
 
     inside = path / "privacy.json"
     return read_json(inside) if path.is_dir() and inside.is_file() else None
 
 
 def _synthetic(path: Path, schema: "Schema", alike: "ReadAlike | None") -> "Cohort":
-    from dpsynth.cohort import Cohort
-    from dpsynth.images import index_of
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.files.folder import index_of
 
     if alike is not None:
         return alike.cohort(path)

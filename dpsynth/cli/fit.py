@@ -33,7 +33,7 @@ from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 
 if TYPE_CHECKING:
     from dpsynth.models import Model
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,7 +75,7 @@ def run(options: FitOptions) -> None:
 
         dpsynth fit scans.npz -s scans.yaml -e 10
     """
-    from dpsynth.files import check_target
+    from dpsynth.atomic import check_target
     from dpsynth.privacy import processes
 
     check_target(options.out)
@@ -93,8 +93,8 @@ def run(options: FitOptions) -> None:
 
 def _fitted(options: FitOptions, report: "Progress") -> "Model":
     """Read the schema and the patients and fit the model that the command line names."""
-    from dpsynth.cohort import Cohort
-    from dpsynth.workflow import fit
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.fit import fit
 
     schema = confirmed_schema(options.schema, options.form)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)

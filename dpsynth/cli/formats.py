@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 if TYPE_CHECKING:
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
 __all__ = ["confirmed_schema", "formatted", "reads_tables", "takes_options"]
 
@@ -114,7 +114,7 @@ def confirmed_schema(path: Path, form: dict[str, Any]) -> "Schema":
     InputError, SchemaError
         If it cannot be read, is not a schema, or nobody has confirmed it; or an option of the format has no meaning.
     """
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
     schema = formatted(Schema.load(path), form)
     schema.check_confirmed()
@@ -131,6 +131,6 @@ def formatted(schema: "Schema", form: dict[str, Any]) -> "Schema":
     """
     if not form:
         return schema
-    from dpsynth.detecting import given_format
+    from dpsynth.files.detecting import given_format
 
     return schema.model_copy(update={"file": given_format(form, schema.file)})

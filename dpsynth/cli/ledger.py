@@ -9,8 +9,8 @@ from dpsynth.cli.common import JsonOption, LedgerOption, emit, guarded, note, ta
 from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.ledger import Ledger
-    from dpsynth.privacy.records import Run
+    from dpsynth.privacy.spending.ledger import Ledger
+    from dpsynth.privacy.spending.ledger_records import Run
 
 app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over all runs.")
 
@@ -81,7 +81,7 @@ def raise_limit(
 
         dpsynth ledger raise-limit ward.csv --epsilon 3 --reason "data protection board, 12 May"
     """
-    from dpsynth.privacy.budget import Budget, default_delta
+    from dpsynth.privacy.spending.budget import Budget, default_delta
 
     book = _find(data, ledger)
     old = book.limit
@@ -117,7 +117,7 @@ def _number(part: dict[str, float], name: str) -> str:
 
 def _find(data: Path | None, ledger: Path | None) -> "Ledger":
     """Return the ledger that is there: the one named, the one beside the data, or the file given itself."""
-    from dpsynth.privacy.ledger import Ledger
+    from dpsynth.privacy.spending.ledger import Ledger
 
     if (data is None) == (ledger is None):
         raise InputError("ledger: give the data file, or --ledger with the ledger file, and not both.")
@@ -126,7 +126,7 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
     elif data is not None and data.name.endswith(".jsonl"):
         book = Ledger(data)
     else:
-        from dpsynth.images import dataset_of
+        from dpsynth.privacy.spending.ledger_place import dataset_of
 
         book = Ledger.beside(dataset_of(data or Path()))
     if not book.exists():

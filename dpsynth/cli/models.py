@@ -16,8 +16,8 @@ def run(json: JsonOption = False) -> None:
 
         dpsynth models --json
     """
+    from dpsynth.jobs.fit import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL
     from dpsynth.models import available
-    from dpsynth.workflow import DEFAULT_IMAGE_MODEL, DEFAULT_MODEL
 
     defaults = {DEFAULT_MODEL: "default", DEFAULT_IMAGE_MODEL: "default where there are images"}
     models = [_describe(name) for name in available()]

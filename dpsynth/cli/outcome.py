@@ -3,16 +3,17 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from dpsynth.atomic import check_unpublished
 from dpsynth.cli.common import check_file, emit, note, remarks, spent, table
 from dpsynth.errors import InputError
-from dpsynth.files import check_unpublished
 
 __all__ = ["announce", "check_page", "judged"]
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.judge import Evaluation
-    from dpsynth.evaluation.results import Result, Results
-    from dpsynth.publishing import Published
+    from dpsynth.evaluation.evaluation import Evaluation
+    from dpsynth.evaluation.result import Result
+    from dpsynth.evaluation.results import Results
+    from dpsynth.jobs.publish import Published
 
 _ARMS = {"synthetic": "trained on synthetic", "real": "trained on real"}
 
@@ -85,7 +86,7 @@ def _uses(evaluation: "Evaluation") -> None:
 
 
 def _spent(published: "Published") -> None:
-    from dpsynth.privacy.statement import unit_in_words
+    from dpsynth.privacy.spending.statement import unit_in_words
 
     facts = published.model.statement
     rows = [
@@ -125,7 +126,7 @@ def _recognised(results: "Results") -> None:
 
 def _learned(scores: "Results", title: str, first: str) -> None:
     """Print a score of each learner, by what it was trained on."""
-    from dpsynth.evaluation.classifiers import ARM
+    from dpsynth.evaluation.learners.from_outside import ARM
 
     learners = list(dict.fromkeys(score.subject for score in scores.select(arm="synthetic") if score.subject))
     if not learners:

@@ -49,10 +49,10 @@ def run(
 
         dpsynth plan scans.yaml --rows 5000 --epsilon 10
     """
-    from dpsynth.outlook import foresee
-    from dpsynth.privacy.budget import Budget
-    from dpsynth.schema import Schema
-    from dpsynth.workflow import plan
+    from dpsynth.jobs.fit import plan
+    from dpsynth.jobs.outlook import foresee
+    from dpsynth.privacy.spending.budget import Budget
+    from dpsynth.schema.schema import Schema
 
     facts = Schema.load(schema)
     maker = chosen(model, option, facts, without_images=without_images)

@@ -28,8 +28,8 @@ from dpsynth.cli.outcome import announce
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.models.base import Progress
-    from dpsynth.publishing import Published
+    from dpsynth.jobs.publish import Published
+    from dpsynth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +88,7 @@ class ReleaseOptions:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """Further arguments of `dpsynth.publishing.publish`; None where not given."""
+        """Further arguments of `dpsynth.jobs.publish.publish`; None where not given."""
         return {
             "delta": self.delta,
             "holdout": self.holdout,
@@ -141,7 +141,7 @@ def _is_model(path: Path) -> bool:
     """Return whether a path is a folder that holds no images."""
     if not path.is_dir():
         return False
-    from dpsynth.images import is_image_folder
+    from dpsynth.files.folder import is_image_folder
 
     return not is_image_folder(path)
 
@@ -156,16 +156,16 @@ def _refuse(options: dict[str, Any]) -> None:
 
 def _from_model(options: ReleaseOptions, report: "Progress") -> "Published":
     """Sample from a saved model and write its release."""
+    from dpsynth.jobs.publish import republish
     from dpsynth.models import load_model
-    from dpsynth.publishing import republish
 
     return republish(load_model(options.data), options.out, progress=report, **options.of_release)
 
 
 def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     """Read the schema and the patients, fit the model that the command line names, and write its release."""
-    from dpsynth.cohort import Cohort
-    from dpsynth.publishing import publish
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.publish import publish
 
     if options.schema is None or options.epsilon is None:
         name = "schema" if options.schema is None else "epsilon"

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from dpsynth.atomic import check_target
 from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.formats import takes_options
 from dpsynth.cli.where import parse_conditions, parse_proportions
 from dpsynth.errors import FileError, InputError
-from dpsynth.files import check_target
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
-    from dpsynth.models.base import Progress
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.progress import Progress
 
 _TABLES = (".csv", ".parquet")
 

@@ -21,7 +21,7 @@ from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and convert schema files: what is public about a table.")
 
@@ -45,8 +45,8 @@ def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = Fal
 
         dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
-    from dpsynth.drafting import draft as make_draft
-    from dpsynth.open_questions import question
+    from dpsynth.drafting.draft import draft as make_draft
+    from dpsynth.schema.open_questions import question
 
     drafted = make_draft(data, form=form)
     _write(drafted.to_yaml(), out, force=force)
@@ -83,14 +83,14 @@ def check(
 
         dpsynth schema check ward.yaml --data ward.csv --json
     """
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
     loaded = formatted(Schema.load(schema), form)
     if loaded.confirmed and data is None:
         loaded.check_confirmed()
     checked = None
     if data is not None:
-        from dpsynth.data_check import check_data
+        from dpsynth.checking.check import check_data
 
         checked = check_data(data, loaded)
     if json:
@@ -109,7 +109,7 @@ def check(
 
 def _say_what_is_left(schema: "Schema") -> None:
     """Say what must be done before the schema can be used."""
-    from dpsynth.open_questions import question
+    from dpsynth.schema.open_questions import question
 
     if schema.open:
         note(f"open: {question(schema)}.")
@@ -124,9 +124,9 @@ def json_schema() -> None:
 
     For example:
 
-        dpsynth schema json-schema > dpsynth.schema.json
+        dpsynth schema json-schema > dpsynth.schema.schema.json
     """
-    from dpsynth.schema import Schema
+    from dpsynth.schema.schema import Schema
 
     emit(Schema.json_schema())
 
@@ -144,8 +144,8 @@ def from_sdv(
 
         dpsynth schema from-sdv metadata.json --out ward.yaml
     """
-    from dpsynth.files import read_json
-    from dpsynth.sdv import from_sdv as convert
+    from dpsynth.atomic import read_json
+    from dpsynth.drafting.sdv import from_sdv as convert
 
     _write(convert(read_json(metadata)).to_yaml(), out, force=force)
 
@@ -161,14 +161,14 @@ def to_sdv(schema: SchemaArgument, out: OutOption = None, force: ForceOption = F
     """
     import json
 
-    from dpsynth.schema import Schema
-    from dpsynth.sdv import to_sdv as convert
+    from dpsynth.drafting.sdv import to_sdv as convert
+    from dpsynth.schema.schema import Schema
 
     _write(json.dumps(convert(Schema.load(schema)), indent=2, ensure_ascii=False) + "\n", out, force=force)
 
 
 def _write(text: str, out: Path | None, *, force: bool) -> None:
-    from dpsynth.files import whole_file
+    from dpsynth.atomic import whole_file
 
     if out is None:
         typer.echo(text, nl=False)
@@ -179,7 +179,7 @@ def _write(text: str, out: Path | None, *, force: bool) -> None:
 
 
 def _show(schema: "Schema") -> None:
-    from dpsynth.card import describe
+    from dpsynth.publishing.card import describe
 
     rows = [
         (name, column.type, describe(column), "yes" if getattr(column, "missing", False) else "no")

@@ -14,9 +14,9 @@ from dpsynth.cli.outcome import check_page
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.direct import Direct
     from dpsynth.evaluation.sweep import Sweep, SweepRun
-    from dpsynth.models.base import Progress
+    from dpsynth.jobs.yardstick import Direct
+    from dpsynth.progress import Progress
 
 __all__ = ["SweepOptions", "parse_epsilons", "swept"]
 
@@ -34,9 +34,9 @@ class SweepOptions:
     epsilons : str
         As typed, such as ``0.3,1,3``.
     models, seeds, target, subgroups, seed
-        See `dpsynth.sweeping.sweep`.
+        See `dpsynth.jobs.sweep.sweep`.
     direct : str or None
-        Kind of a DP classifier to train beside the models, see `dpsynth.direct.dp_classifier`.
+        Kind of a DP classifier to train beside the models, see `dpsynth.jobs.yardstick.dp_classifier`.
     out : pathlib.Path
         The page.
     public : bool
@@ -97,7 +97,7 @@ def swept(options: SweepOptions) -> None:
 
 def _classifier(options: SweepOptions) -> "Direct | None":
     """Return the trainer of a DP classifier on the patients of each fit, if there is to be one."""
-    from dpsynth.direct import OF_IMAGES, dp_classifier
+    from dpsynth.jobs.yardstick import OF_IMAGES, dp_classifier
 
     if options.direct is None:
         return None
@@ -112,8 +112,8 @@ def _runs(
     options: SweepOptions, epsilons: list[float], classifier: "Direct | None", report: "Progress"
 ) -> "Iterator[SweepRun]":
     """Read the patients and fit and judge one model after another."""
-    from dpsynth.cohort import Cohort
-    from dpsynth.sweeping import sweep
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.sweep import sweep
 
     schema = confirmed_schema(options.schema, options.form)
     report("reading", 0.0)
@@ -165,7 +165,7 @@ def parse_epsilons(text: str) -> list[float]:
 def _written(runs: "list[SweepRun]", out: Path) -> "Sweep | None":
     """Write what there is; nothing where no fit was finished."""
     from dpsynth.evaluation.sweep import Sweep
-    from dpsynth.sweeping import write_sweep
+    from dpsynth.jobs.sweep import write_sweep
 
     if not runs:
         return None

@@ -2,8 +2,8 @@
 
 from importlib.resources import as_file, files
 
-from dpsynth.cohort import Cohort
-from dpsynth.schema import Schema
+from dpsynth.cohort.cohort import Cohort
+from dpsynth.schema.schema import Schema
 
 __all__ = ["load_support2"]
 

@@ -10,12 +10,12 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.accounting import Event
-    from dpsynth.privacy.budget import Budget, default_delta
-    from dpsynth.privacy.counting import Query
-    from dpsynth.privacy.ledger import Ledger
-    from dpsynth.privacy.noisy import NoisyCounts, NoisyInteraction
+    from dpsynth.coding.query import Query
     from dpsynth.privacy.session import Session
+    from dpsynth.privacy.spending.budget import Budget, default_delta
+    from dpsynth.privacy.spending.events import Event
+    from dpsynth.privacy.spending.ledger import Ledger
+    from dpsynth.privacy.tables.noisy import NoisyCounts, NoisyInteraction
 
 _HOME = {
     "Budget": "budget",

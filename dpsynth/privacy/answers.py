@@ -23,35 +23,36 @@ Score ``w (|M(D) - E|_1 - penalty)``
     ``cap max(w)``.
 Keys of a column
     For the keys that both worlds have, the L2 distance is at most ``cap`` as above. Keys that only this patient has
-    are covered by the threshold, see `dpsynth.privacy.discovery`.
+    are covered by the threshold, see `dpsynth.privacy.tables.discovery`.
 """
 
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from itertools import combinations
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.counting import Query, coarsened, contingency, fine_query
-from dpsynth.privacy.discovery import by_value
-from dpsynth.privacy.features import Features
+from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
-from dpsynth.privacy.pate import Panel, Teachers
-from dpsynth.privacy.patients import of_images, of_rows
 from dpsynth.privacy.quiet import WITHHELD, quiet
-from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.tables.counting import coarsened, contingency, fine_query
+from dpsynth.privacy.tables.discovery import by_value
+from dpsynth.privacy.training.patients import of_images, of_rows
+from dpsynth.privacy.training.teachers import Panel, Teachers
 from dpsynth.sources import Part, open_parts
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
-    from dpsynth.privacy.dpsgd import Objective
-    from dpsynth.privacy.per_patient import Backend
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.privacy.training.dpsgd import Objective
+    from dpsynth.privacy.training.per_patient import Backend
 
 T = TypeVar("T")
 
@@ -63,75 +64,6 @@ MAX_ERROR = 2**32
 # relative size 2^-53 move it by less than max(w) 2^-19, in each of the two worlds.
 SCORE_MARGIN = 2.0**-18
 CACHED_CELLS = 2**25
-
-
-class Answers(Protocol):
-    """The protocol of noisy answers: `PrivateAnswers` reads the data, a test may answer from a tape."""
-
-    @property
-    def private(self) -> bool:
-        """Whether the noise protects anybody."""
-        ...
-
-    @property
-    def randomness(self) -> str:
-        """Where the noise comes from, for the privacy statement."""
-        ...
-
-    def use(self, codec: Codec) -> None:
-        """Encode the columns that this codec knows and no earlier one knew: they can be counted from now on."""
-        ...
-
-    def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
-        """Return each query's counts plus Gaussian noise."""
-        ...
-
-    def interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
-        """Return the interaction of each query's table plus Gaussian noise in each cell."""
-        ...
-
-    def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
-        """Return each query's L1 distance to what was expected plus Gaussian noise."""
-        ...
-
-    def best(
-        self,
-        queries: Sequence[Query],
-        expected: Sequence[Floats],
-        penalties: Floats,
-        weights: Floats,
-        *,
-        scale: float,
-        k: int,
-    ) -> list[int]:
-        """Return the k queries with the largest noisy score."""
-        ...
-
-    def keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
-        """Return the column's values whose noisy count reaches the threshold, with that count."""
-        ...
-
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return (groups, dimension) sums of clipped features plus Gaussian noise."""
-        ...
-
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return (groups, dimension, dimension) sums of products of clipped features plus Gaussian noise."""
-        ...
-
-    def images_per_row(self, sigma: float) -> Integers:
-        """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
-        ...
-
-    def gradients(
-        self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
-    ) -> Iterable[None]:
-        """Yield once a step, with a noisy mean gradient in each parameter's ``grad``."""
-        ...
-
-    def votes(self, panel: Panel, generated: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
-        """Return how many teachers take each asked row for a patient's, plus Gaussian noise."""
-        ...
 
 
 class PrivateAnswers:
@@ -232,7 +164,7 @@ class PrivateAnswers:
         self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
     ) -> Iterable[None]:
         """Return the noisy gradients of a training."""
-        from dpsynth.privacy.dpsgd import Gradients
+        from dpsynth.privacy.training.dpsgd import Gradients
 
         def opened() -> Gradients:
             reader = of_rows if records == "rows" or self._parts.schema.images is None else of_images
@@ -288,7 +220,7 @@ class PrivateAnswers:
         return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
 
     def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Add noise to the upper triangles, whose entries off the diagonal stand for two (`dpsynth.privacy.sums`)."""
+        """Add noise to the upper triangles, whose entries off the diagonal stand for two (`dpsynth.privacy.images.sums`)."""
         exact = self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0]
         unit, d = PRODUCT_UNIT**2, features.dimension
         same, (i, j) = np.arange(d), np.triu_indices(d, 1)

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.privacy.accounting import Accounting, gaussian_scale, selection_epsilon
 from dpsynth.privacy.answers import MAX_ERROR, UNIT
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.mechanisms import MAX_SIGMA, MIN_SIGMA, Floats
+from dpsynth.privacy.spending.events import Accounting, gaussian_scale, selection_epsilon
 
 
 def price(rho: float) -> float:

@@ -62,8 +62,8 @@ class SystemNoise:
     """Noise of the operating system's entropy: what releases use.
 
     Privacy contract: `gaussian` with ``sigma = D / sqrt(2 rho)`` on integers of L2 sensitivity D costs rho under both
-    accountings (`dpsynth.privacy.accounting` derives what the lattice adds); `noisy_top_k` on scores that one patient
-    moves by at most D, in either direction, is k exponential mechanisms with ``eps = 2 D / scale`` each.
+    accountings (`dpsynth.privacy.spending.accounting` derives what the lattice adds); `noisy_top_k` on scores that one
+    patient moves by at most D, in either direction, is k exponential mechanisms with ``eps = 2 D / scale`` each.
     """
 
     private: ClassVar[bool] = True

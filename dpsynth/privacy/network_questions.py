@@ -10,132 +10,21 @@ from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
 from dpsynth.privacy import checks, processes
-from dpsynth.privacy.accounting import Event
-from dpsynth.privacy.asking import Asking
-from dpsynth.privacy.checkpoint import Kept
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.features import Features, Ones
-from dpsynth.privacy.mechanisms import Floats, Integers
-from dpsynth.privacy.pate import Panel
-from dpsynth.privacy.sums import check_features
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.asked import Asking
+from dpsynth.privacy.mechanisms import Integers
+from dpsynth.privacy.resuming import Kept
+from dpsynth.privacy.spending.events import Event
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training.teachers import Panel
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.dpsgd import Objective
+    from dpsynth.privacy.training.dpsgd import Objective
 
 Records = Literal["rows", "images"]
 
 
 class NetworkQuestions(Asking):
     """Questions about images, and the training of a network; each is paid for before the data is looked at."""
-
-    def image_sums(self, groups: Query, features: Features, rho: float) -> Floats:
-        """Sum the features of images by group.
-
-        Each image's features are clipped to norm 1 and a patient's images are averaged, so that a patient moves all
-        groups together by at most 1 (derived in `dpsynth.privacy.sums`).
-
-        Parameters
-        ----------
-        groups
-            A marginal whose cells are the groups, such as label by subgroup; without columns all images are one group.
-        features
-            The public map.
-        rho
-            The price of the call.
-
-        Returns
-        -------
-        float64 array, shape (groups.size, dimension)
-            Sums in patients, with Gaussian noise of standard deviation ``1 / sqrt(2 rho)`` in each number.
-
-        Raises
-        ------
-        InputError
-            When the schema declares no images, or the groups or features do not fit.
-        BudgetExceeded
-            When it costs more than is left; nothing was looked at.
-        """
-        sigma = self._checked_sums(groups, features, rho)
-        self._account.debit([Event("gaussian", checks.describe("image sums by ", groups), 1.0, sigma)])
-        return self._asked.image_sums(groups, features, sigma)
-
-    def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
-        """Sum the products ``z z'`` of the features of images by group; arguments and errors as for `image_sums`.
-
-        Parameters
-        ----------
-        groups
-            A marginal whose cells are the groups.
-        features
-            The public map.
-        rho
-            The price of the call.
-
-        Returns
-        -------
-        float64 array, shape (groups.size, dimension, dimension)
-            Symmetric; noise of standard deviation ``1 / sqrt(2 rho)`` on the diagonal and ``1 / sqrt(4 rho)`` off it.
-
-        Raises
-        ------
-        InputError, BudgetExceeded
-            As for `image_sums`.
-        """
-        sigma = self._checked_sums(groups, features, rho)
-        self._account.debit([Event("gaussian", checks.describe("image products by ", groups), 1.0, sigma)])
-        return self._asked.image_products(groups, features, sigma)
-
-    def image_counts(self, groups: Query, rho: float) -> Floats:
-        """Count the patients who have images, by group; a patient with images in several groups counts in parts.
-
-        Arguments and errors as for `image_sums`.
-
-        Parameters
-        ----------
-        groups
-            A marginal whose cells are the groups.
-        rho
-            The price of the call.
-
-        Returns
-        -------
-        float64 array, shape (groups.size,)
-            With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
-
-        Raises
-        ------
-        InputError, BudgetExceeded
-            As for `image_sums`.
-        """
-        return self.image_sums(groups, Ones(self._inputs), rho)[:, 0]
-
-    def images_per_row(self, rho: float) -> Integers:
-        """Count the rows by the number of their images.
-
-        A patient has at most ``max_rows_per_patient`` rows, each in one cell, so the counts move by at most that many
-        in the L2 norm.
-
-        Parameters
-        ----------
-        rho
-            The price of the call.
-
-        Returns
-        -------
-        int64 array, shape (max_per_patient + 1,)
-            Rows with 0, 1, ... images; noise of standard deviation ``max_rows_per_patient / sqrt(2 rho)``.
-
-        Raises
-        ------
-        InputError, BudgetExceeded
-            As for `image_sums`.
-        """
-        if self.schema.images is None:
-            raise InputError("images: the schema declares none; add images with size, channels and range.")
-        sigma = checks.noise_scale(self.sensitivity, rho)
-        self._account.debit([Event("gaussian", "rows by number of images", self.sensitivity, sigma)])
-        return self._asked.images_per_row(sigma)
 
     def train(
         self,
@@ -152,7 +41,7 @@ class NetworkQuestions(Asking):
         Parameters
         ----------
         objective
-            The network with its loss; `dpsynth.privacy.dpsgd.Objective` says what it must keep.
+            The network with its loss; `dpsynth.privacy.training.dpsgd.Objective` says what it must keep.
         update
             Called after each step with its number, when the noisy mean gradient is in each parameter's ``grad``: steps
             an optimiser, a schedule, an average of weights, or a generator that sees no patient.
@@ -161,7 +50,7 @@ class NetworkQuestions(Asking):
         records
             What a patient's loss is the mean of.
         backend
-            How per-patient gradients are found, see `dpsynth.privacy.per_patient`; all give the same numbers.
+            How per-patient gradients are found, see `dpsynth.privacy.training.per_patient`; all give the same numbers.
         state
             What besides the objective goes on from step to step, by name: other networks, optimisers, averages, torch's
             generators of what is public. Where the session has a checkpoint they are kept in it.
@@ -173,8 +62,8 @@ class NetworkQuestions(Asking):
         BudgetExceeded
             When the session was not opened for a training, or it was run already; nothing was looked at.
         """
-        from dpsynth.privacy import dpsgd
-        from dpsynth.privacy.per_patient import backend_of
+        from dpsynth.privacy.training import dpsgd
+        from dpsynth.privacy.training.per_patient import backend_of
 
         plan = self._account.training
         if plan is None:
@@ -205,7 +94,7 @@ class NetworkQuestions(Asking):
         """Let teachers learn on, each from its own part of the patients and from made rows, and vote on made rows.
 
         A patient is in the part of one teacher, so that the vector of m counts moves by at most ``sqrt(m)`` (derived in
-        `dpsynth.privacy.pate`). Teachers go on from call to call as long as the panel is the same object.
+        `dpsynth.privacy.training.teachers`). Teachers go on from call to call as long as the panel is the same object.
 
         Parameters
         ----------
@@ -257,15 +146,3 @@ class NetworkQuestions(Asking):
             "images": None if images is None else images.shape,
             "pixels": None if images is None else images.dtype,
         }
-
-    @property
-    def _inputs(self) -> int:
-        if self.schema.images is None:
-            raise InputError("images: the schema declares none; add images with size, channels and range.")
-        return math.prod(self.schema.images.shape)
-
-    def _checked_sums(self, groups: Query, features: Features, rho: float) -> float:
-        check_features(features, self._inputs)
-        if groups.columns:
-            checks.queries_fit([groups], self.codec)
-        return checks.noise_scale(1.0, rho)

@@ -9,30 +9,33 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from dpsynth.codec import Codec
-from dpsynth.cohort import Cohort
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.privacy import accounting as prices
 from dpsynth.privacy import processes
-from dpsynth.privacy.account import Account, ledger_of
-from dpsynth.privacy.accounting import Accounting, Event
-from dpsynth.privacy.answers import Answers, PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.checkpoint import Checkpoint, Journal, closed_run
-from dpsynth.privacy.discovery import delta_for_discovery
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.answer_source import Answers
+from dpsynth.privacy.answers import PrivateAnswers
+from dpsynth.privacy.image_questions import ImageQuestions
 from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
-from dpsynth.privacy.statement import statement
+from dpsynth.privacy.resuming import Checkpoint, Journal, closed_run
+from dpsynth.privacy.spending import accounting as prices
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Accounting, Event
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.ledger_place import ledger_of
+from dpsynth.privacy.spending.privacy_filter import Account
+from dpsynth.privacy.spending.statement import statement
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.table_questions import TableQuestions
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
-from dpsynth.visits import flattened
+from dpsynth.privacy.tables.discovery import delta_for_discovery
+from dpsynth.schema.flat import flattened
+from dpsynth.schema.schema import Schema
 
 log = logging.getLogger(__name__)
 
 
-class Session(TableQuestions, NetworkQuestions):
+class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     """A private cohort under a budget; made by `Session.open`, used in a ``with`` block.
 
     Privacy contract: all answers together are (epsilon, delta)-DP for adding or removing one patient with all of
@@ -41,7 +44,7 @@ class Session(TableQuestions, NetworkQuestions):
     Attributes
     ----------
     schema, budget, accounting
-        What it was opened with; where the schema declares visits, that of one row a patient (`dpsynth.visits`).
+        What it was opened with; where the schema declares visits, that of one row a patient (`dpsynth.schema.visits`).
     rows
         The number of rows, only where it is public; else None.
     codec
@@ -50,7 +53,7 @@ class Session(TableQuestions, NetworkQuestions):
     Examples
     --------
     >>> import pandas as pd
-    >>> from dpsynth.privacy.counting import fine_query
+    >>> from dpsynth.privacy.tables.counting import fine_query
     >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {smoker: {type: boolean}}}")
     >>> cohort = Cohort.from_pandas(pd.DataFrame({"smoker": [True, False] * 50}), schema, public=True)
     >>> with Session.open(cohort, Budget(1, 1e-6), seed=1) as session:
@@ -111,7 +114,7 @@ class Session(TableQuestions, NetworkQuestions):
         budget
             The total (epsilon, delta) that this session may spend.
         accounting
-            ``"gaussian"`` (exact; selections cost more) or ``"zcdp"``; see `dpsynth.privacy.accounting`.
+            ``"gaussian"`` (exact; selections cost more) or ``"zcdp"``; see `dpsynth.privacy.spending.accounting`.
         ledger
             Where spending on this dataset is kept. Default: beside the file that the cohort was read from; a public
             cohort needs none.

@@ -7,15 +7,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
 from dpsynth.privacy import checks
-from dpsynth.privacy.accounting import Event
 from dpsynth.privacy.answers import MAX_ERROR, SCORE_MARGIN
-from dpsynth.privacy.asking import Asking
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.discovery import check_publishable, key_threshold, most_frequent
-from dpsynth.privacy.noisy import NoisyCounts, NoisyInteraction
-from dpsynth.privacy.quantiles import boundaries, tree_queries
+from dpsynth.privacy.asked import Asking
+from dpsynth.privacy.spending.events import Event
+from dpsynth.privacy.tables.discovery import check_publishable, key_threshold, most_frequent
+from dpsynth.privacy.tables.noisy import NoisyCounts, NoisyInteraction
+from dpsynth.privacy.tables.quantiles import boundaries, tree_queries
 
 
 class TableQuestions(Asking):
@@ -24,10 +24,10 @@ class TableQuestions(Asking):
     Examples
     --------
     >>> import pandas as pd
-    >>> from dpsynth.cohort import Cohort
+    >>> from dpsynth.cohort.cohort import Cohort
     >>> from dpsynth.privacy import Budget, Session
-    >>> from dpsynth.privacy.counting import fine_query
-    >>> from dpsynth.schema import Schema
+    >>> from dpsynth.privacy.tables.counting import fine_query
+    >>> from dpsynth.schema.schema import Schema
     >>> columns = "{smoker: {type: boolean}, age: {type: numeric, min: 0, max: 99}}"
     >>> facts = f"{{name: ward, confirmed: true, columns: {columns}}}"
     >>> ages = pd.DataFrame({"smoker": [True, False] * 50, "age": range(100)})

@@ -5,9 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from dpsynth.errors import BudgetExceeded
-from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, rho_for
-from dpsynth.privacy.budget import MIN_EPSILON, Budget
-from dpsynth.privacy.records import Run
+from dpsynth.privacy.spending.accounting import epsilon_at, rho_for
+from dpsynth.privacy.spending.budget import MIN_EPSILON, Budget
+from dpsynth.privacy.spending.events import Accounting, Event
+from dpsynth.privacy.spending.ledger_records import Run
 
 
 @dataclass(frozen=True)

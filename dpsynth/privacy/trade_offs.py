@@ -6,7 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.privacy.accounting import ROUNDING, SLACK, Accounting, Event, epsilon_at
+from dpsynth.privacy.spending.accounting import ROUNDING, SLACK, epsilon_at
+from dpsynth.privacy.spending.events import Accounting, Event
 
 
 def trade_off(

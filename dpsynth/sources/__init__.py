@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.sources.parts import Part, Parts
 
 if TYPE_CHECKING:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
 __all__ = ["Part", "Parts", "open_parts"]
 
@@ -20,7 +20,7 @@ def open_parts(cohort: "Cohort | Any", cap: int, secret: bytes) -> Parts:
     Parameters
     ----------
     cohort
-        A `dpsynth.cohort.Cohort`, or a source with a method ``parts(cap, secret)``.
+        A `dpsynth.cohort.cohort.Cohort`, or a source with a method ``parts(cap, secret)``.
     cap
         Rows of a patient that are kept at most.
     secret

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.row_keys import keyed
+from dpsynth.cohort.row_keys import keyed
 
 __all__ = ["kept_positions", "keyed_numbers"]
 
@@ -69,8 +69,8 @@ def keyed_numbers(
     names
         (records,) the identifier of that patient, empty where there is none.
     contents
-        (records,) the same digest, of a fixed length, for equal records (`dpsynth.row_keys.row_digests`); equal records
-        of one patient are told apart by counting them.
+        (records,) the same digest, of a fixed length, for equal records (`dpsynth.cohort.row_keys.row_digests`); equal
+        records of one patient are told apart by counting them.
     """
     purpose, earlier = f"kept {kind}".encode(), Counter[tuple[int, bytes]]()
     numbers = np.empty(len(names), dtype=np.uint64)

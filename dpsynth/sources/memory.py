@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.imaging import ImageSet
-from dpsynth.row_keys import image_digests, row_digests
+from dpsynth.cohort.row_keys import image_digests, row_digests
+from dpsynth.cohort.visits import flatten
+from dpsynth.files.image_set import ImageSet
 from dpsynth.sources.cap import kept_positions, keyed_numbers
 from dpsynth.sources.parts import Integers, Part, summed
-from dpsynth.visits import flatten
 
 if TYPE_CHECKING:
-    from dpsynth.codec import Codec
-    from dpsynth.cohort import Cohort
+    from dpsynth.coding.codec import Codec
+    from dpsynth.cohort.cohort import Cohort
 
 __all__ = ["Memory"]
 

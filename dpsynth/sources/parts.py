@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from dpsynth.codec import Codec
-    from dpsynth.imaging import ImageSet
-    from dpsynth.schema import Schema
+    from dpsynth.coding.codec import Codec
+    from dpsynth.files.image_set import ImageSet
+    from dpsynth.schema.schema import Schema
 
 Integers = NDArray[np.int64]
 
@@ -56,7 +56,8 @@ class Parts(Protocol):
 
     Guarantee that an implementation gives: **all rows and images of a patient are in one part**; a patient has at most
     as many rows and images as the cap says, and which of them stay depends on that patient and the run's secret only,
-    so that a part that is read again has the same rows; codes are those of `dpsynth.codec.Codec`, value by value.
+    so that a part that is read again has the same rows; codes are those of `dpsynth.coding.codec.Codec`, value by
+    value.
     """
 
     schema: "Schema"

@@ -12,70 +12,25 @@ form of the first; `one_run` needs one fit with many canaries.
 The ceiling of a bound is its value if the attack had made no error: what so many runs could show at most.
 """
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.audit.curves import LARGEST, Curve, Floats, dp_curve, gaussian_curve, gaussian_epsilon
+from dpsynth.evaluation.audit.error_counts import Choice, Errors, _errors, _held_out, _scores, _separation
+from dpsynth.evaluation.audit.one_run import _one_run
 
-__all__ = [
-    "Bound",
-    "Curve",
-    "Errors",
-    "bound_of",
-    "ceiling",
-    "clopper_pearson",
-    "curve_bound",
-    "dp_curve",
-    "gaussian_bound",
-    "gaussian_curve",
-    "gaussian_epsilon",
-    "gaussian_mu",
-    "guess",
-    "one_run",
-    "one_run_p",
-    "p_value",
-]
+__all__ = ["Bound", "bound_of", "ceiling", "clopper_pearson", "curve_bound", "gaussian_bound", "one_run", "p_value"]
 
-Floats = NDArray[np.float64]
-Curve = Callable[[Floats], Floats]
-"""A trade-off curve: the least false negative rate for each false positive rate."""
-Choice = Callable[[Floats, int, Floats, int], Floats]
-"""How good thresholds look, from false positives of n runs and false negatives of m."""
 
-CANDIDATES = 200
 CELLS = 32
 UNSURE = 1e-5
-LARGEST = 200.0
 ASSUMPTION = "the mechanism's trade-off curve is Gaussian"
 CLOPPER_PEARSON, CURVE, GAUSSIAN, ONE_RUN = "Clopper-Pearson", "trade-off curve", "Gaussian curve", "one run"
-
-
-@dataclass(frozen=True)
-class Errors:
-    """The counts of a test's errors in runs without and with the canary.
-
-    Parameters
-    ----------
-    false_positives, out
-        Runs without the canary that were called inside, and all of these runs.
-    false_negatives, inside
-        Runs with the canary that were called out, and all of these runs.
-    """
-
-    false_positives: int
-    out: int
-    false_negatives: int
-    inside: int
-
-    @classmethod
-    def at(cls, threshold: float, out: Floats, inside: Floats) -> "Errors":
-        """Count the errors of calling a run inside when its score reaches the threshold."""
-        return cls(int((out >= threshold).sum()), len(out), int((inside < threshold).sum()), len(inside))
 
 
 @dataclass(frozen=True)
@@ -118,59 +73,6 @@ class Bound:
 
 
 # -- curves -----------------------------------------------------------------------------------------------------------
-
-
-def dp_curve(epsilon: float, delta: float) -> Curve:
-    """Return the trade-off curve of (epsilon, delta)-DP (Wasserman & Zhou 2010).
-
-    Examples
-    --------
-    >>> dp_curve(0.0, 0.0)(np.array([0.25])).tolist()
-    [0.75]
-    """
-    return lambda a: np.maximum(0.0, np.maximum(1 - delta - np.exp(epsilon) * a, np.exp(-epsilon) * (1 - delta - a)))
-
-
-def gaussian_curve(mu: float) -> Curve:
-    """Return the trade-off curve of mu-Gaussian DP: ``Phi(Phi^-1(1 - a) - mu)``."""
-    from scipy.special import ndtr, ndtri
-
-    return lambda a: np.asarray(ndtr(-ndtri(a) - mu))
-
-
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """Return the epsilon at delta of mu-Gaussian DP, by the closed form of Balle & Wang 2018, Theorem 8.
-
-    Examples
-    --------
-    >>> round(gaussian_epsilon(1 / 4.224679, 1e-6), 4)
-    1.0
-    """
-    from scipy.optimize import brentq
-
-    if mu > 0 and delta <= 0:
-        return math.inf
-    if mu <= 0 or _gaussian_log_delta(0.0, mu) <= math.log(delta):
-        return 0.0
-    high = 1.0
-    while _gaussian_log_delta(high, mu) > math.log(delta):
-        high *= 2
-    return float(brentq(lambda e: _gaussian_log_delta(e, mu) - math.log(delta), 0.0, high, xtol=1e-12))
-
-
-def gaussian_mu(epsilon: float, delta: float) -> float:
-    """Return the mu whose Gaussian curve gives this epsilon at delta: the inverse of `gaussian_epsilon`."""
-    from scipy.optimize import brentq
-
-    return float(brentq(lambda mu: gaussian_epsilon(mu, delta) - epsilon, 1e-9, LARGEST, xtol=1e-12))
-
-
-def _gaussian_log_delta(epsilon: float, mu: float) -> float:
-    """Return ``log(Phi(mu/2 - eps/mu) - e^eps Phi(-mu/2 - eps/mu))``."""
-    from scipy.special import log_ndtr
-
-    positive, negative = float(log_ndtr(mu / 2 - epsilon / mu)), epsilon + float(log_ndtr(-mu / 2 - epsilon / mu))
-    return positive + math.log(-math.expm1(negative - positive)) if negative < positive else -math.inf
 
 
 # -- two worlds -------------------------------------------------------------------------------------------------------
@@ -341,37 +243,6 @@ def _sure_separation(confidence: float) -> Choice:
     return lambda x, n, y, m: np.asarray(-ndtri(_upper(x, n, error)) - ndtri(_upper(y, m, error)))
 
 
-def _scores(out: ArrayLike, inside: ArrayLike) -> tuple[Floats, Floats]:
-    worlds = np.asarray(out, dtype=np.float64), np.asarray(inside, dtype=np.float64)
-    if any(w.ndim != 1 or len(w) < 2 or np.isnan(w).any() for w in worlds):
-        raise InputError("audit: expected two or more scores of each world, none of them NaN.")
-    return worlds
-
-
-def _errors(out: ArrayLike, inside: ArrayLike, threshold: float | None, choice: Choice) -> Errors:
-    worlds = _scores(out, inside)
-    return _held_out(*worlds, choice) if threshold is None else Errors.at(threshold, *worlds)
-
-
-def _held_out(out: Floats, inside: Floats, choice: Choice) -> Errors:
-    """Choose the threshold on the first half of each world and count the errors on the second."""
-    (first, rest), (with_first, with_rest) = ((w[: len(w) // 2], w[len(w) // 2 :]) for w in (out, inside))
-    both = np.unique(np.concatenate([first, with_first]))
-    candidates = both[np.unique(np.linspace(0, len(both) - 1, CANDIDATES).astype(int))]
-    wrong = len(first) - np.searchsorted(np.sort(first), candidates, "left")
-    missed = np.searchsorted(np.sort(with_first), candidates, "left")
-    best = int(np.argmax(choice(wrong.astype(float), len(first), missed.astype(float), len(with_first))))
-    return Errors.at(float(candidates[best]), rest, with_rest)
-
-
-def _separation(errors: Errors) -> float:
-    """Return how far the errors set the worlds apart, in standard deviations of a Gaussian pair."""
-    from scipy.special import ndtri
-
-    x, y = errors.false_positives, errors.false_negatives
-    return float(-ndtri((x + 0.5) / (errors.out + 1)) - ndtri((y + 0.5) / (errors.inside + 1)))
-
-
 def _upper(count: Floats | int, n: int, error: float) -> Floats:
     """Return the Clopper-Pearson upper limit of a rate, wrong with probability ``error``."""
     from scipy.stats import beta
@@ -457,44 +328,3 @@ def one_run(right: int, guesses: int, canaries: int, *, delta: float, confidence
         delta,
         guesses,
     )
-
-
-def _one_run(right: int, guesses: int, canaries: int, delta: float, confidence: float) -> float:
-    low, high = 0.0, LARGEST
-    if one_run_p(0.0, right, guesses, canaries, delta) >= 1 - confidence:
-        return 0.0
-    while high - low > 1e-6:
-        middle = (low + high) / 2
-        refuted = one_run_p(middle, right, guesses, canaries, delta) < 1 - confidence
-        low, high = (middle, high) if refuted else (low, middle)
-    return low
-
-
-def one_run_p(epsilon: float, right: int, guesses: int, canaries: int, delta: float) -> float:
-    """Return the largest chance of so many right guesses under (epsilon, delta)-DP; arguments as for `one_run`."""
-    from scipy.special import expit
-    from scipy.stats import binom
-
-    chance = float(expit(epsilon))
-    p = float(binom.sf(right - 1, guesses, chance))
-    if right:
-        just_below = np.cumsum(binom.pmf(np.arange(right - 1, -1, -1), guesses, chance))
-        p += 2 * canaries * delta * float((just_below / np.arange(1, right + 1)).max())
-    return min(1.0, p)
-
-
-def guess(scores: ArrayLike, put_in: Sequence[bool] | NDArray[np.bool_], guesses: int) -> int:
-    """Guess *in* for the highest half of the guesses' scores and *out* for the lowest; return how many are right.
-
-    Parameters
-    ----------
-    scores
-        One a canary, higher where it looks as if it was put in.
-    put_in
-        The coins.
-    guesses
-        How many to guess, even and fixed beforehand; the canaries in between are passed over.
-    """
-    order, half = np.argsort(np.asarray(scores, dtype=np.float64), kind="stable"), guesses // 2
-    coins = np.asarray(put_in, dtype=bool)
-    return int((~coins[order[:half]]).sum() + coins[order[len(order) - half :]].sum())

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from dpsynth.columns import Boolean, Datetime, Numeric
+from dpsynth.columns.kinds import Boolean, Datetime, Numeric
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
 __all__ = ["CANARIES", "Canary", "canary", "capped", "corner", "crowd", "joined", "planted", "rare", "strangers"]
 
@@ -142,7 +142,7 @@ def _with_rows(cohort: "Cohort", rows: "pd.DataFrame", patients: list[int]) -> "
     """Return the cohort with rows added, each of one of so many new patients."""
     import pandas as pd
 
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
     if not cohort.public:
         raise InputError("audit: patients are planted in public cohorts only (Cohort.read(..., public=True)).")

@@ -15,22 +15,22 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.audit.bounds import Curve, dp_curve, gaussian_curve
 from dpsynth.evaluation.audit.canaries import joined
+from dpsynth.evaluation.audit.curves import Curve, dp_curve, gaussian_curve
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.dpsgd import Gradients, Objective
 from dpsynth.privacy.mechanisms import SystemNoise
-from dpsynth.privacy.patients import Patients, of_rows
-from dpsynth.privacy.per_patient import Backend, Batch, by_layer, trainable
-from dpsynth.privacy.sampled import delta_sampled
+from dpsynth.privacy.spending.composition import delta_sampled
+from dpsynth.privacy.training.dpsgd import Gradients, Objective
+from dpsynth.privacy.training.patients import Patients, of_rows
+from dpsynth.privacy.training.per_patient import Backend, Batch, by_layer, trainable
 from dpsynth.sources.memory import Memory
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.codec import Codec
-    from dpsynth.cohort import Cohort
-    from dpsynth.privacy.training import TrainingPlan
+    from dpsynth.coding.codec import Codec
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 __all__ = ["GradientCoins", "GradientGame", "Lone", "plan_curve", "ratio"]
 

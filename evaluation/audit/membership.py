@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.groups import grouping
-from dpsynth.evaluation.learners import fit_predict, one_thread, task_of
-from dpsynth.evaluation.neighbours import embed
-from dpsynth.evaluation.table import Floats, Table
+from dpsynth.evaluation.arrays.groups import grouping
+from dpsynth.evaluation.arrays.table import Floats, Table
+from dpsynth.evaluation.learners.tabular import fit_predict, one_thread, task_of
+from dpsynth.evaluation.statistics.neighbours import embed
 
 __all__ = ["Exposure", "attribute_inference", "density_ratio", "features", "groups_of", "membership", "shadow_scores"]
 

@@ -8,20 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from dpsynth.evaluation.audit.bounds import (
-    UNSURE,
-    Bound,
-    Curve,
-    curve_bound,
-    dp_curve,
-    gaussian_bound,
-    gaussian_curve,
-    gaussian_mu,
-    guess,
-    one_run,
-    one_run_p,
-    p_value,
-)
+from dpsynth.evaluation.audit.bounds import UNSURE, Bound, curve_bound, gaussian_bound, one_run, p_value
+from dpsynth.evaluation.audit.curves import Curve, dp_curve, gaussian_curve, gaussian_mu
+from dpsynth.evaluation.audit.one_run import guess, one_run_p
 
 __all__ = ["Attack", "Audit", "AuditVerdict", "Check", "Claim", "attacked", "attacked_once"]
 

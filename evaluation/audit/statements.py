@@ -1,7 +1,8 @@
 """What the files of a release say about themselves, recomputed by a second accountant.
 
-Formulas here are written down again from the papers, on purpose: they share no code with `dpsynth.privacy.accounting`.
-Trainings are composed by Opacus, whose method (privacy random variables, Gopi, Lee & Wutschitz 2021) is not ours.
+Formulas here are written down again from the papers, on purpose: they share no code with
+`dpsynth.privacy.spending.accounting`. Trainings are composed by Opacus, whose method (privacy random variables, Gopi,
+Lee & Wutschitz 2021) is not ours.
 """
 
 import json
@@ -12,15 +13,15 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.coders import OTHER
+from dpsynth.columns.coders import OTHER
 from dpsynth.errors import DataError, ModelFormatError
-from dpsynth.evaluation.audit.bounds import gaussian_curve, gaussian_epsilon
+from dpsynth.evaluation.audit.curves import gaussian_curve, gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import AuditVerdict, Check, Claim
-from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.spending.budget import Budget
 
 if TYPE_CHECKING:
-    from dpsynth.privacy.training import TrainingPlan
-    from dpsynth.schema import Schema
+    from dpsynth.privacy.spending.training_plan import TrainingPlan
+    from dpsynth.schema.schema import Schema
 
 __all__ = ["bracketed", "check_release", "check_statement", "claim_in", "plan_in", "recomposed"]
 
@@ -50,7 +51,7 @@ def check_release(folder: Path) -> list[Check]:
     ModelFormatError
         If the folder has no privacy statement, or it is not one.
     """
-    from dpsynth.files import read_json
+    from dpsynth.atomic import read_json
 
     folder = Path(folder)
     if not (folder / "privacy.json").is_file():
@@ -103,7 +104,7 @@ def claim_in(statement: Mapping[str, Any]) -> Claim:
 
 def plan_in(statement: Mapping[str, Any]) -> "TrainingPlan | None":
     """Return the private training that a statement tells of, without its questions; None where there is none."""
-    from dpsynth.privacy.training import TrainingPlan
+    from dpsynth.privacy.spending.training_plan import TrainingPlan
 
     try:
         for event in statement["events"]:
@@ -244,7 +245,7 @@ def _discovery_is_within(statement: Mapping[str, Any]) -> Check:
 
 
 def _model_says_the_same(folder: Path, statement: Mapping[str, Any]) -> Check:
-    from dpsynth.files import read_json
+    from dpsynth.atomic import read_json
 
     name = "the model states the same as the release"
     inside = folder / "model" / "ledger.json"
@@ -269,7 +270,7 @@ def _rows_keep_the_schema(folder: Path) -> Check:
 
 
 def _rows(folder: Path, schema: "Schema") -> Any:
-    from dpsynth.cohort import Cohort
+    from dpsynth.cohort.cohort import Cohort
 
     rows = folder / "data" / "patients.parquet"
     if not rows.is_file():
@@ -279,8 +280,8 @@ def _rows(folder: Path, schema: "Schema") -> Any:
 
 def _schema_with_discovered(folder: Path) -> "Schema":
     """Return the model's schema with what was discovered under the budget as closed lists."""
-    from dpsynth.files import read_json
-    from dpsynth.schema import Schema
+    from dpsynth.atomic import read_json
+    from dpsynth.schema.schema import Schema
 
     for name in ("schema.json", "config.json"):
         if not (folder / "model" / name).is_file():

@@ -16,9 +16,9 @@ from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.mechanisms import SystemNoise
 
 if TYPE_CHECKING:
-    from dpsynth.codec import Codec
-    from dpsynth.cohort import Cohort
-    from dpsynth.privacy.counting import Query
+    from dpsynth.coding.codec import Codec
+    from dpsynth.coding.query import Query
+    from dpsynth.cohort.cohort import Cohort
     from dpsynth.privacy.mechanisms import Floats, Integers
 
 __all__ = ["Silence", "Witness"]

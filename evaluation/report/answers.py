@@ -5,7 +5,8 @@ from enum import StrEnum
 
 from dpsynth.evaluation.catalogue import METRICS
 from dpsynth.evaluation.report.text import number, shown
-from dpsynth.evaluation.results import Interval, Result, Results
+from dpsynth.evaluation.result import Interval, Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["Answer", "at_most", "joint", "not_above_floor", "repeated", "within"]
 

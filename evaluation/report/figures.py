@@ -8,7 +8,7 @@ import numpy as np
 from dpsynth.evaluation.catalogue import SHORT
 from dpsynth.evaluation.report.svg import INK, REAL, SYNTHETIC, canvas, to_svg
 from dpsynth.evaluation.report.text import short
-from dpsynth.evaluation.results import Result
+from dpsynth.evaluation.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,7 +7,8 @@ from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report.answers import Answer, not_above_floor, repeated, within
 from dpsynth.evaluation.report.learning import learning
 from dpsynth.evaluation.report.text import number, percent, shown
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["GroupVerdict", "group_verdicts"]
 

@@ -4,7 +4,8 @@ import math
 
 from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report.answers import Answer, joint, not_above_floor, within
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["learning", "recognising"]
 

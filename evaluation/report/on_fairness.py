@@ -7,7 +7,8 @@ from dpsynth.evaluation.protocol import Margins
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, kept, nothing
 from dpsynth.evaluation.report.text import TextTable, number, percent, shown
-from dpsynth.evaluation.results import Result, Results, Status
+from dpsynth.evaluation.result import Result, Status
+from dpsynth.evaluation.results import Results
 
 __all__ = ["fairness"]
 

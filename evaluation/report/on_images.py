@@ -5,12 +5,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS, SHORT
-from dpsynth.evaluation.classifiers import ARM as DIRECT
+from dpsynth.evaluation.learners.from_outside import ARM as DIRECT
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, arms_of, direct, kept
 from dpsynth.evaluation.report.svg import INK
 from dpsynth.evaluation.report.text import TextTable, number, short, shown, with_interval
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["images", "sample_grid"]
 

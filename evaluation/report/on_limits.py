@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report.parts import Section
 from dpsynth.evaluation.report.text import TextTable
-from dpsynth.evaluation.results import Result, Results, Status
+from dpsynth.evaluation.result import Result, Status
+from dpsynth.evaluation.results import Results
 
 __all__ = ["failures", "glossary", "unsupported"]
 

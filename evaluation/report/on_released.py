@@ -1,7 +1,8 @@
 """The tables of the page on counts that the budget paid for."""
 
 from dpsynth.evaluation.report.text import TextTable, number, shown
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["released", "released_cells"]
 

@@ -7,7 +7,8 @@ from dpsynth.evaluation.catalogue import ARMS, METRICS
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.parts import Figure, Section, by_arm, direct, kept, nothing
 from dpsynth.evaluation.report.text import TextTable, number, shown
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["utility"]
 

@@ -19,10 +19,11 @@ from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, priva
 from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
-from dpsynth.evaluation.results import DisclosureError, PublicResults, jsonable
+from dpsynth.evaluation.result import DisclosureError, jsonable
+from dpsynth.evaluation.results import PublicResults
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.judge import Evaluation
+    from dpsynth.evaluation.evaluation import Evaluation
 
 __all__ = ["document", "embed", "environment", "json_schema", "render_internal", "render_public", "style"]
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from dpsynth.evaluation.catalogue import ARMS, METRICS
-from dpsynth.evaluation.classifiers import ARM
+from dpsynth.evaluation.learners.from_outside import ARM
 from dpsynth.evaluation.report.text import TextTable, number, shown
 from dpsynth.evaluation.results import Results
 

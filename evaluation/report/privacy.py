@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dpsynth.evaluation.report.text import TextTable, number, percent
-from dpsynth.privacy.statement import discovered_in_words, unit_in_words
+from dpsynth.privacy.spending.statement import discovered_in_words, unit_in_words
 
 __all__ = ["Privacy", "ledger_grid", "ledger_summary", "posterior", "privacy"]
 

@@ -2,12 +2,11 @@
 
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.evaluation.catalogue import SHORT
+from dpsynth.evaluation.catalogue import MEASURES, SHORT
 from dpsynth.evaluation.report.page import environment, style
 from dpsynth.evaluation.report.parts import Figure
 from dpsynth.evaluation.report.svg import INK, REAL, canvas, to_svg
 from dpsynth.evaluation.report.text import TextTable, number
-from dpsynth.evaluation.sweep import MEASURES
 
 if TYPE_CHECKING:
     import pandas as pd

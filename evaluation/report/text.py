@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from dpsynth.evaluation.results import Interval, Result, Status
+from dpsynth.evaluation.result import Interval, Result, Status
 
 __all__ = ["TextTable", "number", "percent", "short", "shown", "with_interval"]
 

@@ -13,7 +13,8 @@ from dpsynth.evaluation.report.answers import Answer, at_most, joint, repeated, 
 from dpsynth.evaluation.report.for_whom import GroupVerdict, group_verdicts
 from dpsynth.evaluation.report.learning import learning, recognising
 from dpsynth.evaluation.report.text import number, percent, shown
-from dpsynth.evaluation.results import Result, Results
+from dpsynth.evaluation.result import Result
+from dpsynth.evaluation.results import Results
 
 __all__ = ["Answer", "GroupVerdict", "UseVerdict", "group_verdicts", "verdicts"]
 

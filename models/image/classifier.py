@@ -19,23 +19,22 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from dpsynth.codec import Codec
-from dpsynth.cohort import Cohort
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import ImageLikelihood, train_linear
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
-from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import ImageTask, patients_with_images
 from dpsynth.models.private_classifier import FittedClassifier, checked_target, classes_of, opened
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
-from dpsynth.progress import silent
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.progress import Progress, silent
 
 Kind = Literal["linear", "cnn"]
 

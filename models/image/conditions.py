@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.privacy.counting import Query
 
 MAX_CODES = 64
 MAX_CELLS = 4096

@@ -1,11 +1,11 @@
 """Diffusion: a denoiser that begins where noisy moments end, trained on the patients by DP-SGD.
 
 The budget buys three things, in this order: the table and the moments of the images (`dpsynth.models.image.moments`),
-then noisy gradients. The denoiser of the moments is known exactly (`dpsynth.models.image.prior`), and the network
-learns what to add to it: gradients are spent on what moments cannot say. (DP-FETA, Gong et al. 2025, warms a network up
-on noisy mean images; here the warm-up takes no time.) With ``warmup="embedding"`` the network is first trained on
-samples of a generator that was fitted to mean embeddings, as many as one likes. Loss and sampler have
-modules of their own (`dpsynth.models.image.denoising`, `dpsynth.models.image.sampling`).
+then noisy gradients. The denoiser of the moments is known exactly (`dpsynth.models.image.denoiser.prior`), and the
+network learns what to add to it: gradients are spent on what moments cannot say. (DP-FETA, Gong et al. 2025, warms a
+network up on noisy mean images; here the warm-up takes no time.) With ``warmup="embedding"`` the network is first
+trained on samples of a generator that was fitted to mean embeddings, as many as one likes. Loss and sampler have
+modules of their own (`dpsynth.models.image.denoiser.loss`, `dpsynth.models.image.denoiser.sampler`).
 """
 
 import math
@@ -18,26 +18,28 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, PlanItem, Progress
+from dpsynth.models.base import Model
 from dpsynth.models.image import mean_embedding
-from dpsynth.models.image.denoising import SCHEDULES, DenoisingLoss
+from dpsynth.models.image.batch_reading import Reading
+from dpsynth.models.image.denoiser.autoencoder import Autoencoder
+from dpsynth.models.image.denoiser.loss import SCHEDULES, DenoisingLoss
+from dpsynth.models.image.denoiser.network import Denoiser
+from dpsynth.models.image.denoiser.prior import GaussianPrior
+from dpsynth.models.image.denoiser.sampler import DiffusionGenerator, DiffusionModel
+from dpsynth.models.image.denoiser.warmup import Draw, grey, trained, usual_norm, warmed
 from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
-from dpsynth.models.image.latent import Autoencoder
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.moments import learn_moments
-from dpsynth.models.image.networks import Denoiser
-from dpsynth.models.image.prior import GaussianPrior
-from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.sampling import DiffusionGenerator, DiffusionModel
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
-from dpsynth.models.image.warmup import Draw, grey, trained, usual_norm, warmed
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
-from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 WARMUPS = ("moments", "embedding", "none")
 COUNT = 0.02

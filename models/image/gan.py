@@ -18,19 +18,21 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, PlanItem, Progress
+from dpsynth.models.base import Model
 from dpsynth.models.image import mean_embedding
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.mean_embedding import Embedding
-from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.trainer import Trainer
 from dpsynth.models.weight_average import Average
-from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.dpsgd import Objective
-from dpsynth.privacy.per_patient import Batch
 from dpsynth.privacy.session import Session
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.privacy.training.dpsgd import Objective
+from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 IMAGES = 256
 """Images of a step of the generator."""

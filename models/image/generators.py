@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 

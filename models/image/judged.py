@@ -14,20 +14,22 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, PlanItem, Progress
+from dpsynth.models.base import Model
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
 from dpsynth.models.image.moments import MomentsGenerator, check_coefficients, learn_moments
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.private_classifier import checked_target, classes_of
-from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 COUNTED = 0.02
 """Share of the images' price for the number of patients with images."""

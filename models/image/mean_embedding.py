@@ -18,17 +18,19 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, PlanItem, Progress
+from dpsynth.models.base import Model
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
-from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.features import Fourier
+from dpsynth.privacy.images.features import Fourier
 from dpsynth.privacy.session import Session
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 Floats = NDArray[np.float64]
 

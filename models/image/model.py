@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec
-from dpsynth.cohort import Cohort
+from dpsynth.coding.codec import Codec
+from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.imaging import ImageSet
+from dpsynth.files.image_set import ImageSet
 from dpsynth.models.base import Model, Released
-from dpsynth.models.drawing import Proportions, Support
+from dpsynth.models.conditional_draws import Proportions, Support
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.schema import Images
+from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.schema.images import Images
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

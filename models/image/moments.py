@@ -16,17 +16,19 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.fft import dct
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model, PlanItem, Progress
+from dpsynth.models.base import Model
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
-from dpsynth.privacy.accounting import gaussian_scale
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.features import Linear
+from dpsynth.models.plan import PlanItem
+from dpsynth.privacy.images.features import Linear
 from dpsynth.privacy.session import Session
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 Floats = NDArray[np.float64]
 

@@ -4,24 +4,26 @@ import abc
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.models.base import MEAN_IMAGE, Plan, PlanItem, Progress, Synthesizer
+from dpsynth.models.base import MEAN_IMAGE, Synthesizer
+from dpsynth.models.image.budget_share import Portion
 from dpsynth.models.image.conditions import Conditions, default_columns
 from dpsynth.models.image.model import ImageGenerator, ImageModel, chances, declared_images
-from dpsynth.models.image.portion import Portion
+from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.independent import Independent
-from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.models.tabular.planning import even_one_way, one_way_error, public_codec
+from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.planning import even_one_way, one_way_error, public_codec
 from dpsynth.models.tabular.prism import Prism
-from dpsynth.privacy.accounting import gaussian_scale, rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.tables.discovery import delta_for_discovery
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -19,20 +19,27 @@ from typing import ClassVar, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
-from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import count_tables, fit_model, one_way_measurements, state_query, zeros_of
+from dpsynth.coding.query import Query
+from dpsynth.models.base import Synthesizer
+from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.graphical.estimation import Estimate, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
 from dpsynth.models.tabular.graphical.model import GraphicalModel
-from dpsynth.models.tabular.groups import group_columns, pooled_table
-from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.models.tabular.one_way import OneWay
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
+from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals.fitting import (
+    count_tables,
+    fit_model,
+    one_way_measurements,
+    state_query,
+    zeros_of,
+)
+from dpsynth.models.tabular.marginals.groups import group_columns, pooled_table
+from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 Array = NDArray[np.float64]
 
@@ -101,7 +108,7 @@ class AIM(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
 
         rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
         counts = even_one_way(schema, codec, self.bins, rows, COLUMNS * rho)

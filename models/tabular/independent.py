@@ -2,14 +2,15 @@
 
 from typing import ClassVar, Literal
 
-from dpsynth.models.base import Plan, Progress, Synthesizer
-from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import fit_model
-from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.privacy.budget import Budget
+from dpsynth.models.base import Synthesizer
+from dpsynth.models.plan import Plan
+from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals.fitting import fit_model
+from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.privacy.session import Session
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 
 class Independent(Synthesizer):
@@ -50,7 +51,7 @@ class Independent(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.planning import even_one_way, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import even_one_way, plan_of, public_codec, rho_of
 
         rho = rho_of(schema, budget, self.accounting)
         counts = even_one_way(schema, public_codec(schema), self.bins, rows, rho)

@@ -12,15 +12,16 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
-from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import count_tables, fit_model, state_query
-from dpsynth.models.tabular.marginal_model import MarginalModel
-from dpsynth.models.tabular.one_way import OneWay
-from dpsynth.privacy.budget import Budget
+from dpsynth.models.base import Synthesizer
+from dpsynth.models.plan import Plan, PlanItem
+from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals.fitting import count_tables, fit_model, state_query
+from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 Pair = tuple[str, str]
 
@@ -95,7 +96,7 @@ class MST(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import even_one_way, noise_items, plan_of, public_codec, rho_of
 
         rho, codec = rho_of(schema, budget, self.accounting), public_codec(schema)
         third = rho / _parts(len(codec.columns))

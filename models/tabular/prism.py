@@ -31,21 +31,19 @@ Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from dpsynth.models.base import Plan, Progress, Synthesizer
-from dpsynth.models.tabular import one_way
-from dpsynth.models.tabular.fitting import fit_model
+from dpsynth.models.base import Synthesizer
+from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
-from dpsynth.models.tabular.interactions import (
-    Interaction,
-    Pair,
-)
-from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals.fitting import fit_model
+from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
+from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.models.tabular.stage import PROBE, STARS, Stage, clear_strength, column_share, measurements, strengths
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
@@ -168,7 +166,7 @@ class Prism(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.planning import even_one_way, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import even_one_way, plan_of, public_codec, rho_of
 
         codec = public_codec(schema)
         rho = rho_of(schema, budget, self.accounting)

@@ -10,12 +10,12 @@ from itertools import combinations
 
 import numpy as np
 
-from dpsynth.codec import Codec
-from dpsynth.models.base import PlanItem
-from dpsynth.models.tabular import one_way
+from dpsynth.coding.codec import Codec
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.tabular.graphical.estimation import Measurement
-from dpsynth.models.tabular.groups import group_columns, partly_pooled
-from dpsynth.models.tabular.interactions import (
+from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals.groups import group_columns, partly_pooled
+from dpsynth.models.tabular.marginals.interactions import (
     MEAN_ABSOLUTE,
     Column,
     Interaction,
@@ -26,9 +26,9 @@ from dpsynth.models.tabular.interactions import (
     resolve,
     table_noise,
 )
-from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
-from dpsynth.schema import Schema
+from dpsynth.schema.schema import Schema
 
 TYPICAL = 0.05
 """Total variation from independence of a typical pair of clinical columns (SUPPORT2 .06, Framingham .05, NMES .05)."""

@@ -3,7 +3,7 @@
 import pytest
 
 from dpsynth.evaluation import Evaluation, evaluate
-from dpsynth.evaluation.released import ReleasedCounts
+from dpsynth.evaluation.metrics.released import ReleasedCounts
 
 from .helpers import STATEMENT, ward
 

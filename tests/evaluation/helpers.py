@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from dpsynth.cohort import Cohort
-from dpsynth.evaluation.table import Table, Variable
+from dpsynth.evaluation.arrays.table import Table, Variable
 from dpsynth.schema import Schema
 
 SCHEMA = """

@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from dpsynth.evaluation.association import association_error, associations, cramers_v, frequent, spearman
-from dpsynth.evaluation.bins import JudgingBins
-from dpsynth.evaluation.jackknife import GROUPS
+from dpsynth.evaluation.arrays.bins import JudgingBins
+from dpsynth.evaluation.statistics.association import association_error, associations, cramers_v, frequent, spearman
+from dpsynth.evaluation.statistics.jackknife import GROUPS
 
 from .helpers import categories
 

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.augmentation import (
+from dpsynth.evaluation.arrays.table import Table, Variable
+from dpsynth.evaluation.learners.tabular import fit_predict
+from dpsynth.evaluation.metrics.augmentation import (
     ARMS,
     REAL,
     AugmentationExam,
@@ -16,10 +18,8 @@ from dpsynth.evaluation.augmentation import (
     binary_task,
     smote,
 )
-from dpsynth.evaluation.learners import fit_predict
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.results import Disclosure
-from dpsynth.evaluation.table import Table, Variable
+from dpsynth.evaluation.result import Disclosure
 
 
 def _table(n: int, seed: int = 0, shift: float = 0.0) -> Table:

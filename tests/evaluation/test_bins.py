@@ -1,7 +1,7 @@
 import numpy as np
 
-from dpsynth.evaluation.bins import CELLS, MOST, JudgingBins, public_edges, quantile_edges
-from dpsynth.evaluation.table import Table, Variable, tables
+from dpsynth.evaluation.arrays.bins import CELLS, MOST, JudgingBins, public_edges, quantile_edges
+from dpsynth.evaluation.arrays.table import Table, Variable, tables
 
 from .helpers import categories, cohort, frame, numbers, ward
 

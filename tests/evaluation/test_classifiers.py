@@ -9,9 +9,9 @@ from sklearn import metrics
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Classifier, Evaluation, evaluate
-from dpsynth.evaluation.following import follow
-from dpsynth.evaluation.results import Disclosure
+from dpsynth.evaluation.result import Disclosure
 from dpsynth.evaluation.sweep import SweepRun
+from dpsynth.evaluation.sweep_metrics import follow
 
 from .helpers import ward
 

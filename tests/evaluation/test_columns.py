@@ -4,11 +4,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from dpsynth.evaluation.columns import kolmogorov_smirnov, missing_pattern_tvd, missing_rates, wasserstein
+from dpsynth.evaluation.arrays.table import Table, Variable
+from dpsynth.evaluation.metrics.row_distances import missing_results, number_results
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.results import Status
-from dpsynth.evaluation.rows import missing_results, number_results
-from dpsynth.evaluation.table import Table, Variable
+from dpsynth.evaluation.result import Status
+from dpsynth.evaluation.statistics.column_distances import (
+    kolmogorov_smirnov,
+    missing_pattern_tvd,
+    missing_rates,
+    wasserstein,
+)
 
 from .helpers import categories, numbers
 

@@ -8,9 +8,9 @@ import pytest
 
 from dpsynth.cohort import Cohort
 from dpsynth.evaluation import Evaluation, Results, evaluate
-from dpsynth.evaluation.copies import copy_results
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.metrics.copies import copy_results
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.table import tables
 
 from .helpers import SCHEMA, cohort, frame, schema
 

@@ -13,7 +13,7 @@ from dpsynth.evaluation import Evaluation, Margins, Results, describe, evaluate
 from dpsynth.evaluation.report.answers import Answer
 from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.verdicts import group_verdicts, verdicts
-from dpsynth.evaluation.results import Interval, Result, estimate, not_estimable
+from dpsynth.evaluation.result import Interval, Result, estimate, not_estimable
 from dpsynth.schema import Schema
 
 from .helpers import STATEMENT, ward

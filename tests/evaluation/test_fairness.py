@@ -7,16 +7,23 @@ from fairlearn import metrics as fair
 from sklearn import metrics
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.arms import Exam, Trained
-from dpsynth.evaluation.fairness import Judged, group_results, judge
-from dpsynth.evaluation.gaps import _shuffles, change_results, gap_results, holm, parity_results, with_holm
-from dpsynth.evaluation.groups import grouping
-from dpsynth.evaluation.learners import Prediction, task_of
+from dpsynth.evaluation.arrays.groups import grouping
+from dpsynth.evaluation.arrays.table import Table, Variable, tables
+from dpsynth.evaluation.learners.arms import Exam, Trained
+from dpsynth.evaluation.learners.tabular import Prediction, task_of
+from dpsynth.evaluation.metrics.fairness import Judged, group_results, judge
+from dpsynth.evaluation.metrics.gaps import _shuffles, change_results, gap_results, holm, parity_results, with_holm
+from dpsynth.evaluation.metrics.released import ReleasedCounts
+from dpsynth.evaluation.metrics.representation import (
+    log_ratio,
+    released_shares,
+    representation,
+    slope,
+    synthetic_shares,
+)
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.released import ReleasedCounts
-from dpsynth.evaluation.representation import log_ratio, released_shares, representation, slope, synthetic_shares
-from dpsynth.evaluation.results import Disclosure, Results, Status
-from dpsynth.evaluation.table import Table, Variable, tables
+from dpsynth.evaluation.result import Disclosure, Status
+from dpsynth.evaluation.results import Results
 
 from .helpers import categories, cohort, frame, ward
 

@@ -10,17 +10,17 @@ from sklearn import metrics
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Classifier, Disclosure, Evaluation, Results, evaluate
-from dpsynth.evaluation.classifiers import image_answers
-from dpsynth.evaluation.following import follow
-from dpsynth.evaluation.gallery import Gallery
-from dpsynth.evaluation.image_learners import CNN, MLP
-from dpsynth.evaluation.image_utility import learned_results
-from dpsynth.evaluation.learners import Task
-from dpsynth.evaluation.pictures import pictures
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.images.gallery import Gallery
+from dpsynth.evaluation.images.pictures import pictures
+from dpsynth.evaluation.images.utility import learned_results
+from dpsynth.evaluation.learners.from_outside import image_answers
+from dpsynth.evaluation.learners.image import CNN, MLP
+from dpsynth.evaluation.learners.tabular import Task
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.report.on_images import images
 from dpsynth.evaluation.report.parts import own_budget
-from dpsynth.evaluation.table import tables
+from dpsynth.evaluation.sweep_metrics import follow
 
 from .helpers import ward
 from .test_images import CORNERS, scans

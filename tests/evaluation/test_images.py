@@ -18,21 +18,23 @@ from typer.testing import CliRunner
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.evaluation import Disclosure, Evaluation, Status, describe, evaluate
-from dpsynth.evaluation import image_features as features
-from dpsynth.evaluation.gallery import Gallery
-from dpsynth.evaluation.groups import grouping
-from dpsynth.evaluation.image_distances import ENCODER, RANDOM
-from dpsynth.evaluation.image_learners import CNN, MLP, Lesson, fit_cnn, fit_mlp, unit
-from dpsynth.evaluation.image_samples import png, sample_results
-from dpsynth.evaluation.image_utility import OVERALL, learned_results
-from dpsynth.evaluation.jackknife import GROUPS, groups_of
-from dpsynth.evaluation.learners import task_of
-from dpsynth.evaluation.pictures import Pictures, pictures
+from dpsynth.evaluation.arrays.groups import grouping
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.images import features
+from dpsynth.evaluation.images.distances import ENCODER, RANDOM
+from dpsynth.evaluation.images.gallery import Gallery
+from dpsynth.evaluation.images.pictures import Pictures, pictures
+from dpsynth.evaluation.images.samples import png, sample_results
+from dpsynth.evaluation.images.utility import OVERALL, learned_results
+from dpsynth.evaluation.learners.image import CNN, MLP, fit_cnn
+from dpsynth.evaluation.learners.lesson import Lesson, unit
+from dpsynth.evaluation.learners.perceptrons import fit_mlp
+from dpsynth.evaluation.learners.tabular import task_of
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.report.verdicts import verdicts
 from dpsynth.evaluation.results import Results
-from dpsynth.evaluation.table import tables
-from dpsynth.imaging import ImageSet
+from dpsynth.evaluation.statistics.jackknife import GROUPS, groups_of
+from dpsynth.files.image_set import ImageSet
 from dpsynth.schema import Schema
 
 from .test_report import Page
@@ -162,7 +164,7 @@ def test_the_network_adapts_to_size_channels_and_volumes(shape: tuple[int, ...],
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (28, 28), (64, 64), (5, 28, 28)])
 def test_the_network_is_there_for_every_size(size: tuple[int, ...]) -> None:
     """From one pixel on; the encoder has 128 features and as many weights as a small network has."""
-    from dpsynth.evaluation.image_learners import small_cnn
+    from dpsynth.evaluation.learners.image import small_cnn
 
     net = small_cnn(2, size, 4).eval()
     assert net(torch.zeros(2, 2, *size)).shape == (2, 4)
@@ -220,8 +222,8 @@ def test_scores_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> No
     """Accuracy, balanced accuracy and AUROC of the test images, with weights of one."""
     from sklearn.metrics import accuracy_score, balanced_accuracy_score, recall_score, roc_auc_score
 
-    monkeypatch.setattr("dpsynth.evaluation.image_utility.image_learners", lambda: {"b": Brightness})
-    monkeypatch.setattr("dpsynth.evaluation.gallery.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.utility.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.gallery.image_learners", lambda: {"b": Brightness})
     gallery = gallery_of(scans(200, 1, noise=300, twice=True), scans(60, 2), scans(60, 3, synthetic=True))
     found = Results(learned_results(gallery, []))
     truth, scores = gallery.truth, gallery.fitted("b", "real")[0].scores(gallery.examined.pixels)[0]
@@ -244,8 +246,8 @@ def test_scores_are_those_of_scikit_learn(monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_the_bootstrap_draws_patients_with_all_their_images(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each image given twice to its patient moves no interval; as images of other patients it makes them narrower."""
-    monkeypatch.setattr("dpsynth.evaluation.image_utility.image_learners", lambda: {"b": Brightness})
-    monkeypatch.setattr("dpsynth.evaluation.gallery.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.utility.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.gallery.image_learners", lambda: {"b": Brightness})
     once, other = scans(150, 1, noise=130), scans(60, 2)
     assert once.images is not None
     rows = np.repeat(np.arange(150), 2)
@@ -263,8 +265,8 @@ def test_the_bootstrap_draws_patients_with_all_their_images(monkeypatch: pytest.
 
 def test_below_ten_patients_nothing_is_estimated(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nine women have no number, ten have; a class with nine patients leaves means, which say so."""
-    monkeypatch.setattr("dpsynth.evaluation.image_utility.image_learners", lambda: {"b": Brightness})
-    monkeypatch.setattr("dpsynth.evaluation.gallery.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.utility.image_learners", lambda: {"b": Brightness})
+    monkeypatch.setattr("dpsynth.evaluation.images.gallery.image_learners", lambda: {"b": Brightness})
     for women in (9, 10):
         gallery = gallery_of(scans(60, 1, women=women), scans(60, 2), scans(60, 3, synthetic=True))
         found = Results(learned_results(gallery, [grouping(gallery.test.table, "sex")]))

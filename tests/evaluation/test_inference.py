@@ -2,11 +2,12 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.inference import Regression, default_regression, inference, overlap
+from dpsynth.evaluation.arrays.table import Table, tables
+from dpsynth.evaluation.metrics.inference import Regression, default_regression, inference, overlap
+from dpsynth.evaluation.metrics.released import ReleasedCounts, count_intervals, released_results
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.released import ReleasedCounts, count_intervals, released_results
-from dpsynth.evaluation.results import Disclosure, Interval, Results, Status
-from dpsynth.evaluation.table import Table, tables
+from dpsynth.evaluation.result import Disclosure, Interval, Status
+from dpsynth.evaluation.results import Results
 
 from .helpers import cohort, frame, schema, ward
 

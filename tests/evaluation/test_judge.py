@@ -8,7 +8,7 @@ import pytest
 from dpsynth.errors import DataError, InputError
 from dpsynth.evaluation import Disclosure, Evaluation, PublicResults, Status, describe, evaluate, first_look
 from dpsynth.evaluation.catalogue import METRICS
-from dpsynth.evaluation.released import ReleasedCounts
+from dpsynth.evaluation.metrics.released import ReleasedCounts
 from dpsynth.schema import Schema
 
 from .helpers import cohort, frame, ward

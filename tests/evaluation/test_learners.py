@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.learners import LEARNERS, dense_features, fit_predict, task_of, tree_features
-from dpsynth.evaluation.table import Table, Variable, tables
+from dpsynth.evaluation.arrays.table import Table, Variable, tables
+from dpsynth.evaluation.learners.tabular import LEARNERS, dense_features, fit_predict, task_of, tree_features
 
 from .helpers import categories, cohort, frame, numbers, ward
 

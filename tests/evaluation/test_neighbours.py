@@ -1,11 +1,12 @@
 import numpy as np
 import pytest
 
-from dpsynth.evaluation.neighbours import embed, prdc
+from dpsynth.evaluation.arrays.table import Table
+from dpsynth.evaluation.metrics.row_distances import neighbour_results, two_sample_results
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.results import Results, Status
-from dpsynth.evaluation.rows import neighbour_results, two_sample_results
-from dpsynth.evaluation.table import Table
+from dpsynth.evaluation.result import Status
+from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.statistics.neighbours import embed, prdc
 
 from .helpers import categories, numbers
 

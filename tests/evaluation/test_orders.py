@@ -6,10 +6,10 @@ import pytest
 
 from dpsynth.cohort import Cohort
 from dpsynth.evaluation import Results, Status, evaluate
-from dpsynth.evaluation.orders import order_pairs, order_results
+from dpsynth.evaluation.arrays.table import tables
+from dpsynth.evaluation.metrics.orders import order_pairs, order_results
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.report import json_schema
-from dpsynth.evaluation.table import tables
 from dpsynth.schema import Schema
 
 TEXT = """

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 
 from dpsynth.cohort import Cohort
+from dpsynth.cohort.row_keys import row_digests
 from dpsynth.errors import FileError, InputError
+from dpsynth.evaluation.arrays.table import tables
 from dpsynth.evaluation.coins import Coins
-from dpsynth.evaluation.learners import fit_predict, task_of
+from dpsynth.evaluation.learners.tabular import fit_predict, task_of
 from dpsynth.evaluation.protocol import split
-from dpsynth.evaluation.scores import Ranking, ones
-from dpsynth.evaluation.table import tables
-from dpsynth.row_keys import row_digests
+from dpsynth.evaluation.statistics.scores import Ranking, ones
 from dpsynth.schema import Schema
 
 from .helpers import frame, ward

@@ -3,7 +3,7 @@ import pytest
 from sklearn.linear_model import LogisticRegression
 
 from dpsynth.errors import InputError
-from dpsynth.evaluation.regression import linear, logistic
+from dpsynth.evaluation.statistics.regression import linear, logistic
 
 
 def data(rows: int = 400, seed: int = 0) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

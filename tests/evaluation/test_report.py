@@ -30,7 +30,7 @@ from dpsynth.evaluation.report.privacy import ledger_grid, posterior, privacy
 from dpsynth.evaluation.report.signing import signable
 from dpsynth.evaluation.report.text import number
 from dpsynth.evaluation.report.verdicts import Answer, group_verdicts, verdicts
-from dpsynth.evaluation.results import Interval, estimate, failed
+from dpsynth.evaluation.result import Interval, estimate, failed
 
 from .helpers import STATEMENT, cohort, frame, ward
 

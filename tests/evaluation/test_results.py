@@ -5,7 +5,7 @@ import pytest
 
 from dpsynth.evaluation import Disclosure, DisclosureError, Interval, PublicResults, Result, Results, Status
 from dpsynth.evaluation.catalogue import ARMS, METRICS
-from dpsynth.evaluation.results import estimate, failed, guarded, jsonable, not_estimable
+from dpsynth.evaluation.result import estimate, failed, guarded, jsonable, not_estimable
 
 PUBLIC, INTERNAL = Disclosure.PUBLIC, Disclosure.INTERNAL
 

@@ -4,9 +4,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sklearn import metrics
 
-from dpsynth.evaluation.arms import ArmScores
-from dpsynth.evaluation.bootstrap import draws_for, percentile, weights
-from dpsynth.evaluation.scores import Ranking, balanced_accuracy, calibration_bins, ones, ratio, weighted_r2
+from dpsynth.evaluation.learners.arms import ArmScores
+from dpsynth.evaluation.statistics.bootstrap import draws_for, percentile, weights
+from dpsynth.evaluation.statistics.scores import Ranking, balanced_accuracy, calibration_bins, ones, ratio, weighted_r2
 
 rows = st.lists(st.tuples(st.booleans(), st.integers(0, 6), st.integers(0, 3)), min_size=2, max_size=40)
 

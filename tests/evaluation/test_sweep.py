@@ -5,8 +5,8 @@ import pytest
 
 from dpsynth.errors import InputError
 from dpsynth.evaluation import Disclosure, DisclosureError, Evaluation, Results, Sweep, SweepRun
-from dpsynth.evaluation.following import follow
-from dpsynth.evaluation.results import estimate, not_estimable
+from dpsynth.evaluation.result import estimate, not_estimable
+from dpsynth.evaluation.sweep_metrics import follow
 
 from .helpers import ward
 

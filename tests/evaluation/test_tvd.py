@@ -3,9 +3,9 @@ from itertools import product
 import numpy as np
 import pytest
 
-from dpsynth.evaluation import jackknife
-from dpsynth.evaluation.bins import Binned, JudgingBins
-from dpsynth.evaluation.tvd import cliques, distance, tvd
+from dpsynth.evaluation.arrays.bins import Binned, JudgingBins
+from dpsynth.evaluation.statistics import jackknife
+from dpsynth.evaluation.statistics.tvd import cliques, distance, tvd
 
 from .helpers import categories
 

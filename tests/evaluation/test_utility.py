@@ -3,13 +3,14 @@ import pytest
 from sklearn import metrics
 from sklearn.linear_model import LogisticRegression
 
-from dpsynth.evaluation.arms import Exam, Trained, join, prevalence, train_all
-from dpsynth.evaluation.learners import Prediction, task_of
+from dpsynth.evaluation.arrays.table import Table, tables
+from dpsynth.evaluation.learners.arms import Exam, Trained, join, prevalence, train_all
+from dpsynth.evaluation.learners.tabular import Prediction, task_of
+from dpsynth.evaluation.metrics.utility import score, utility
 from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.results import Results, Status
-from dpsynth.evaluation.scores import ones
-from dpsynth.evaluation.table import Table, tables
-from dpsynth.evaluation.utility import score, utility
+from dpsynth.evaluation.result import Status
+from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.statistics.scores import ones
 
 from .helpers import cohort, frame, ward
 

@@ -8,8 +8,8 @@ import pytest
 
 from dpsynth import Cohort, Schema
 from dpsynth.errors import InputError
-from dpsynth.evaluation.results import Disclosure
-from dpsynth.evaluation.visits import correlation, visit_results
+from dpsynth.evaluation.metrics.visits import correlation, visit_results
+from dpsynth.evaluation.result import Disclosure
 
 DOCUMENT: dict[str, Any] = {
     "name": "clinic",

@@ -15,8 +15,8 @@ from image_files import LABEL, PATIENT, pictures, schema_of
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError, DpsynthError, FileError, InputError
-from dpsynth.images import limits
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.files import limits
+from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.schema import Schema
 
 NUMBERS = {"label": {"type": "categorical", "values": [0, 1, 2]}}
@@ -302,7 +302,7 @@ def test_a_bomb_is_not_unpacked(limit: str, tmp_path: Path, monkeypatch: pytest.
     if limit == "size":
         monkeypatch.setattr(limits, "MAX_BYTES", 2**20)
     else:
-        monkeypatch.setattr("dpsynth.images.archive._DENSEST", 10)
+        monkeypatch.setattr("dpsynth.files.archive._DENSEST", 10)
     read(saved(tmp_path / "first.npz", train_images=pictures(4, 6, 5)))  # what is imported is not counted
     tracemalloc.start()
     with pytest.raises(DataError, match=r"memory|not a whole"):

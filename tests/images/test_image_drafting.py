@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
-from dpsynth.drafting import draft
+from dpsynth.drafting.draft import draft
 from dpsynth.errors import DataError, SchemaError
 from dpsynth.schema import Schema
 

@@ -24,11 +24,12 @@ from image_files import (
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, DataError, DpsynthError, FileError, InputError, LedgerError
-from dpsynth.images import dataset_of, limits
-from dpsynth.imaging import ImageSet
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.files import limits
+from dpsynth.files.image_set import ImageSet
+from dpsynth.jobs.fit import fit
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.ledger_place import dataset_of
 from dpsynth.schema import Schema
-from dpsynth.workflow import fit
 
 LABELS = ["none", "mass", "nodule", "mass"]
 SEX = {"sex": {"type": "categorical", "values": ["female", "male"]}}

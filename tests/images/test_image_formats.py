@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from image_files import PATIENT, Pixels, pictures, save_dicom, save_nifti, save_picture
 
 from dpsynth.errors import DataError, FileError, InputError
-from dpsynth.images import formats
-from dpsynth.images.formats import read_images
-from dpsynth.schema import Images
+from dpsynth.files import image_files as formats
+from dpsynth.files.image_files import read_images
+from dpsynth.schema.images import Images
 
 GREY, COLOUR, CUBE = Images(size=(6, 5)), Images(size=(6, 5), channels=3), Images(size=(4, 6, 5))
 WINDOW = Images(size=(6, 5), range=(-1000, 400))

@@ -11,11 +11,12 @@ from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
-from dpsynth.drafting import draft
+from dpsynth.drafting.draft import draft
 from dpsynth.errors import DataError, FileError
-from dpsynth.images import dataset_of
-from dpsynth.images.folder import is_image_folder
-from dpsynth.schema import Images, Schema
+from dpsynth.files.folder import is_image_folder
+from dpsynth.privacy.spending.ledger_place import dataset_of
+from dpsynth.schema import Schema
+from dpsynth.schema.images import Images
 
 GREY = pictures(6, 6, 5)
 LABELS = ["mass", "mass", "nodule", "none", "none", "none"]
@@ -265,7 +266,7 @@ def test_a_draft_says_that_labels_begin_with_1(tmp_path: Path) -> None:
 
 
 def _read(path: Path, **declared: Any) -> Any:
-    from dpsynth.images.formats import read_images
+    from dpsynth.files.image_files import read_images
 
     return read_images([path], Images(size=(6, 5), **declared))[0]
 

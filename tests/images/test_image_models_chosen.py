@@ -10,14 +10,14 @@ from image_files import pictures
 from typer.testing import CliRunner, Result
 
 import dpsynth
-from dpsynth.auditing import Auditor
-from dpsynth.augmenting import augment
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
+from dpsynth.jobs.audit import Auditor
+from dpsynth.jobs.augment import augment
+from dpsynth.jobs.fit import DEFAULT_IMAGE_MODEL, default_model
+from dpsynth.jobs.sweep import sweep
 from dpsynth.schema import Schema
-from dpsynth.sweeping import sweep
-from dpsynth.workflow import DEFAULT_IMAGE_MODEL, default_model
 
 SCHEMA: dict[str, Any] = {
     "name": "scans",

@@ -24,9 +24,9 @@ import dpsynth
 from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.errors import FileError, InputError
-from dpsynth.imaging import ImageSet
+from dpsynth.files.image_set import ImageSet
+from dpsynth.jobs.publish import publish
 from dpsynth.models import Model
-from dpsynth.publishing import publish
 
 TABLE = {"data/patients.parquet", "data/patients.csv"}
 LABELS = ["none", "mass", "nodule", "mass"]
@@ -72,9 +72,9 @@ class _Point:
 @contextmanager
 def _registered() -> Iterator[None]:
     with (
-        patch("dpsynth.models.base._registered", lambda: {"double": _Point(Double), "pictures": _Point(Pictures)}),
-        patch("dpsynth.workflow.DEFAULT_MODEL", "double"),
-        patch("dpsynth.workflow.DEFAULT_IMAGE_MODEL", "pictures"),
+        patch("dpsynth.models.registry._registered", lambda: {"double": _Point(Double), "pictures": _Point(Pictures)}),
+        patch("dpsynth.jobs.fit.DEFAULT_MODEL", "double"),
+        patch("dpsynth.jobs.fit.DEFAULT_IMAGE_MODEL", "pictures"),
     ):
         yield
 
@@ -192,7 +192,7 @@ def test_releases_are_equal_byte_by_byte(tmp_path: Path) -> None:
 def test_never_half_there(fault: BaseException, tmp_path: Path) -> None:
     """A disk that is full while images are written leaves no release."""
     with (
-        patch("dpsynth.images.writing._as_png", side_effect=fault),
+        patch("dpsynth.files.write_images._as_png", side_effect=fault),
         pytest.raises(FileError if isinstance(fault, OSError) else KeyboardInterrupt),
     ):
         released(tmp_path)
@@ -288,7 +288,7 @@ def test_evaluate_reads_images(place: Path) -> None:
         seen.extend([real, *synthetic, options["train"]])
         raise InputError("seen")
 
-    with patch("dpsynth.workflow.evaluate", judge):
+    with patch("dpsynth.jobs.evaluate.evaluate", judge):
         given = ("--real", "scans.npz", "--train", "scans.npz", "--synthetic", "release", "-s", "scans.yaml")
         assert _run("evaluate", *given).exit_code == 2
     test, synthetic, train = seen

@@ -14,9 +14,10 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError, InputError, SchemaError
 from dpsynth.evaluation.coins import Coins
 from dpsynth.evaluation.protocol import split
-from dpsynth.images.pixels import as_declared
-from dpsynth.imaging import ImageSet
-from dpsynth.schema import Images, Schema
+from dpsynth.files.image_set import ImageSet
+from dpsynth.files.pixels import as_declared
+from dpsynth.schema import Schema
+from dpsynth.schema.images import Images
 
 
 def cohort(row: list[int], rows: int, *, synthetic: bool = False) -> Cohort:
@@ -187,7 +188,7 @@ def test_large_sets_are_converted_in_parts(monkeypatch: pytest.MonkeyPatch) -> N
     """The result does not depend on how many images are converted at once."""
     images = Images(size=(3, 3), resize=True)
     whole = as_declared(pictures(7, 6, 5), images)
-    monkeypatch.setattr("dpsynth.images.pixels._AT_ONCE", 40)
+    monkeypatch.setattr("dpsynth.files.pixels._AT_ONCE", 40)
     assert np.array_equal(as_declared(pictures(7, 6, 5), images), whole)
 
 

@@ -8,8 +8,8 @@ from mechanism_cases import ORDINARY, cohort_of, ordinary
 
 from dpsynth.cohort import Cohort
 from dpsynth.models.base import Synthesizer
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 
 pytest.importorskip("torch", reason="the deep models need the extra [deep]")
 

@@ -8,11 +8,11 @@ import pandas as pd
 import pytest
 
 from dpsynth.cohort import Cohort
-from dpsynth.imaging import ImageSet
+from dpsynth.files.image_set import ImageSet
 from dpsynth.models.base import Synthesizer
 from dpsynth.models.image.moments import Moments
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 pytest.importorskip("torch", reason="the networks need the extra [deep]")

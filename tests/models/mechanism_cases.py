@@ -11,8 +11,8 @@ from dpsynth.models.tabular.aim import AIM
 from dpsynth.models.tabular.independent import Independent
 from dpsynth.models.tabular.mst import MST
 from dpsynth.models.tabular.prism import Prism
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 NAMES = ("independent", "mst", "aim", "prism")

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from dpsynth.atomic import read_json, write_json
 from dpsynth.errors import ModelFormatError
-from dpsynth.files import read_json, write_json
 from dpsynth.models import Model, load_model
 
 Harm = Callable[[dict[str, Any], dict[str, Any]], Any]

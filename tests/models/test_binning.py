@@ -9,8 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import chi2
 
-from dpsynth.models.tabular.binning import FINEST, HEDGED, Bins, group, hedged, simplex, smooth, totals
 from dpsynth.models.tabular.graphical.shuffling import shuffled_by_group
+from dpsynth.models.tabular.marginals.binning import FINEST, HEDGED, Bins, group, hedged, simplex, smooth, totals
 
 settings.register_profile("dpsynth", deadline=None)  # two shared cores: times say nothing
 settings.load_profile("dpsynth")

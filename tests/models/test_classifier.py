@@ -10,14 +10,14 @@ from mechanism_cases import ORDINARY, cohort_of, ordinary, schema_of
 from privacy.helpers import Tape
 
 from dpsynth.cohort import Cohort
-from dpsynth.direct import dp_classifier
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget
+from dpsynth.jobs.yardstick import dp_classifier
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 
 pytest.importorskip("torch", reason="the classifier needs the extra [deep]")
 
-from dpsynth.models.classifier import Recipe, fit_classifier
+from dpsynth.models.tabular.deep.classifier import Recipe, fit_classifier
 
 N = 1_500
 
@@ -26,7 +26,7 @@ N = 1_500
 def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Few steps, a high rate."""
     monkeypatch.setattr(
-        "dpsynth.models.classifier.RECIPES", {"logistic": Recipe(0, 20, 0.2), "mlp": Recipe(8, 20, 0.1)}
+        "dpsynth.models.tabular.deep.classifier.RECIPES", {"logistic": Recipe(0, 20, 0.2), "mlp": Recipe(8, 20, 0.1)}
     )
 
 

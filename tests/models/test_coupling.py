@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 from mechanism_cases import cohort_of, fitted
 
-from dpsynth.models.tabular.coupling import Link, _link, coupled
+from dpsynth.models.tabular.marginals.coupling import Link, _link, coupled
 
 RNG = np.random.default_rng(0)
 

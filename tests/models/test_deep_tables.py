@@ -12,19 +12,19 @@ from deep_cases import MAKERS, NAMES, fitted, small
 from mechanism_cases import ORDINARY, cohort_of, ordinary, schema_of
 from spoiling import Harm, refused
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.constraints import constraint_violations
+from dpsynth.cohort.rows import constraint_violations
 from dpsynth.errors import InputError
 from dpsynth.models import Model, load_model
-from dpsynth.models.base import available, synthesizer
+from dpsynth.models.registry import available, synthesizer
 from dpsynth.models.tabular.deep.conditions import condition_columns
 from dpsynth.models.tabular.deep.diffusion import Denoising, TabularDiffusion
 from dpsynth.models.tabular.deep.layout import Calibration, Layout
 from dpsynth.models.tabular.deep.tvae import TVAE, RowAutoencoder
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import Objective
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.training.dpsgd import Objective
 
 ROWS = ordinary()
 ONLY = {"type": "categorical", "values": ["only"]}

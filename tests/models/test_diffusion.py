@@ -8,21 +8,21 @@ import pytest
 import torch
 from image_cases import DELTA, SIZES, fitted, scans, schema
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import load_model, make
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.denoising import DenoisingLoss, noise_levels
+from dpsynth.models.image.denoiser.loss import DenoisingLoss, noise_levels
+from dpsynth.models.image.denoiser.network import Denoiser, folded, unfolded
+from dpsynth.models.image.denoiser.prior import GaussianPrior
+from dpsynth.models.image.denoiser.sampler import DiffusionGenerator
 from dpsynth.models.image.diffusion import Diffusion
 from dpsynth.models.image.moments import Basis, MomentsGenerator
-from dpsynth.models.image.networks import Denoiser, folded, unfolded
-from dpsynth.models.image.prior import GaussianPrior
-from dpsynth.models.image.reading import Reading
-from dpsynth.models.image.sampling import DiffusionGenerator
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import check_on_made_up
-from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.training.dpsgd import check_on_made_up
+from dpsynth.privacy.training.per_patient import vmapped
 
 FORMS = tuple(SIZES)
 SMALL: dict[str, Any] = {"steps": 2, "sampling_rate": 0.1, "questions": 0.4, "widths": "8,16", "sampling_steps": 3}

@@ -9,10 +9,10 @@ import pytest
 from doubles import DoubleModel
 from mechanism_cases import ORDINARY, cohort_of, fitted, maker, ordinary, schema_of
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import Model
-from dpsynth.models.drawing import DrawPart, kept, parts_of
+from dpsynth.models.conditional_draws import DrawPart, kept, parts_of
 
 ROWS = ordinary(2_000)
 

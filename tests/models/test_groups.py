@@ -10,10 +10,11 @@ from mechanism_cases import ORDINARY, cohort_of, fitted, maker, ordinary, schema
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import SchemaError
-from dpsynth.models.tabular.groups import pooled_excess, pooled_table, present, smallest_group
-from dpsynth.models.tabular.one_way import column_shares
-from dpsynth.privacy.accounting import Event, epsilon_of
-from dpsynth.privacy.budget import Budget
+from dpsynth.models.tabular.marginals.groups import pooled_excess, pooled_table, present, smallest_group
+from dpsynth.models.tabular.marginals.one_way import column_shares
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Event
 from dpsynth.schema import Schema
 
 ROWS = ordinary(1_500)

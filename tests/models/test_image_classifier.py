@@ -10,17 +10,17 @@ import torch
 from image_cases import DELTA, SIZES, scans, schema
 from privacy.helpers import Tape
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.image import linear
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.classifier import Kind, convolutions, fit_image_classifier
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.energies import Energies, wavelets, windows
 from dpsynth.models.image.linear import ImageLikelihood, Whitened
-from dpsynth.models.image.reading import Reading
-from dpsynth.privacy.dpsgd import check_on_made_up
-from dpsynth.privacy.per_patient import by_layer, vmapped
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.training.dpsgd import check_on_made_up
+from dpsynth.privacy.training.per_patient import by_layer, vmapped
 
 KINDS: tuple[Kind, ...] = ("linear", "cnn")
 FORMS = tuple(SIZES)

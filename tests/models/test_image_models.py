@@ -13,11 +13,12 @@ from image_cases import DELTA, MAKERS, NETWORKS, SIZES, SMALL, fitted, scans, sc
 from privacy.helpers import Tape
 from spoiling import Harm, refused
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.imaging import ImageSet
+from dpsynth.files.image_set import ImageSet
 from dpsynth.models import Model, load_model, make
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.gan import SPECTRAL, GeneratedImages, ImageCritic, limit_weights
 from dpsynth.models.image.generators import Growing, NetworkGenerator, fresh
@@ -29,14 +30,13 @@ from dpsynth.models.image.mean_embedding import (
     fit,
     random_frequencies,
 )
-from dpsynth.models.image.reading import Reading
 from dpsynth.models.image.synthesizer import ImageTask
 from dpsynth.models.weight_average import Average
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import check_on_made_up
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.training.dpsgd import check_on_made_up
+from dpsynth.privacy.training.per_patient import vmapped
 from dpsynth.schema import Schema
 
 NAMES = tuple(MAKERS)

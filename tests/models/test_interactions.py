@@ -14,7 +14,7 @@ from scipy.stats import chi2, norm
 from dpsynth.cohort import Cohort
 from dpsynth.models.tabular.graphical.estimation import Measurement, estimate
 from dpsynth.models.tabular.graphical.model import GraphicalModel
-from dpsynth.models.tabular.interactions import (
+from dpsynth.models.tabular.marginals.interactions import (
     FAINT,
     GROUPS,
     KEPT,
@@ -27,8 +27,8 @@ from dpsynth.models.tabular.interactions import (
     table_noise,
 )
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 Array = np.ndarray[Any, Any]

@@ -7,11 +7,11 @@ import pytest
 from image_cases import fitted, scans, schema
 
 from dpsynth.errors import InputError
+from dpsynth.jobs.fit import fit
 from dpsynth.models.image.judged import JudgedGenerator, JudgedMoments
 from dpsynth.models.image.linear import Whitened
 from dpsynth.models.image.moments import MomentsGenerator
-from dpsynth.privacy.budget import Budget
-from dpsynth.workflow import fit
+from dpsynth.privacy.spending.budget import Budget
 
 FACTS: dict[str, Any] = {"coefficients": 8, "steps": 20, "sampling_rate": 0.3}
 

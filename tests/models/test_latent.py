@@ -11,18 +11,18 @@ from image_cases import DELTA, fitted, scans, schema
 from privacy.helpers import Tape
 from safetensors.torch import save_file
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models import load_model, make
+from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.denoising import DenoisingLoss
+from dpsynth.models.image.denoiser.autoencoder import Autoencoder
+from dpsynth.models.image.denoiser.loss import DenoisingLoss
+from dpsynth.models.image.denoiser.network import Denoiser
 from dpsynth.models.image.diffusion import Diffusion
-from dpsynth.models.image.latent import Autoencoder
-from dpsynth.models.image.networks import Denoiser
-from dpsynth.models.image.reading import Reading
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.dpsgd import check_on_made_up
-from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.training.dpsgd import check_on_made_up
+from dpsynth.privacy.training.per_patient import vmapped
 
 SMALL: dict[str, Any] = {
     "steps": 2,

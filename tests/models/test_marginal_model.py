@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Released
-from dpsynth.models.tabular.binning import Bins, totals
 from dpsynth.models.tabular.graphical.estimation import Measurement, estimate
 from dpsynth.models.tabular.graphical.model import GraphicalModel
-from dpsynth.models.tabular.marginal_model import MarginalModel
+from dpsynth.models.tabular.marginals.binning import Bins, totals
+from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.schema import Schema
 
 settings.register_profile("dpsynth", deadline=None)  # two shared cores: times say nothing

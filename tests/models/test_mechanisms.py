@@ -12,11 +12,11 @@ import pytest
 from mechanism_cases import NAMES, ORDINARY, cohort_of, fitted, maker, ordinary
 
 from dpsynth.cohort import Cohort
-from dpsynth.constraints import constraint_violations
+from dpsynth.cohort.rows import constraint_violations
 from dpsynth.errors import InputError
 from dpsynth.models import Model, load_model
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.budget import Budget
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
 
 ROWS = ordinary()
 ONLY = {"type": "categorical", "values": ["only"]}

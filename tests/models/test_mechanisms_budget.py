@@ -9,12 +9,12 @@ from mechanism_cases import NAMES, ORDINARY, cohort_of, fitted, maker, ordinary,
 
 import dpsynth
 from dpsynth.cohort import Cohort
-from dpsynth.models.base import Plan
+from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.independent import Independent
-from dpsynth.privacy.accounting import epsilon_of
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 
 DX = {"type": "categorical", "discover": True, "max_values": 5}
 

@@ -9,11 +9,11 @@ from privacy.helpers import Recorder
 from scipy.stats import chi2
 
 from dpsynth.cohort import Cohort
-from dpsynth.models.tabular import binning, one_way
-from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.models.tabular.marginals import binning, one_way
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 FALSE_ALARM = 1e-6

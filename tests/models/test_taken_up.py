@@ -17,14 +17,14 @@ import pytest
 from dpsynth.cohort import Cohort
 from dpsynth.models.base import Synthesizer
 from dpsynth.models.tabular.deep.pate_gan import PATEGAN
-from dpsynth.privacy.account import Account
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.checkpoint import Checkpoint
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SeededNoise
+from dpsynth.privacy.resuming import Checkpoint
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.privacy_filter import Account
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 STEPS = 4
 TABLES: dict[str, Callable[[], Synthesizer]] = {

@@ -13,13 +13,13 @@ from dpsynth.errors import DpsynthError, InputError
 from dpsynth.evaluation import DisclosureError, PublicResults
 from dpsynth.evaluation.audit.outcome import AuditVerdict
 from dpsynth.evaluation.audit.statements import check_statement
-from dpsynth.evaluation.results import estimate
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.evaluation.result import estimate
+from dpsynth.jobs.fit import fit
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.schema import Schema
-from dpsynth.workflow import fit
 
 
 def refuses_without_noise() -> None:

@@ -12,16 +12,16 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.columns.typed import text_of
 from dpsynth.evaluation.coins import Coins
-from dpsynth.privacy.account import Account
-from dpsynth.privacy.accounting import gaussian_scale, selection_epsilon
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import BATCH, SystemNoise
-from dpsynth.privacy.quantiles import boundaries, tree_queries
 from dpsynth.privacy.session import Session
-from dpsynth.values import text_of
+from dpsynth.privacy.spending.events import gaussian_scale, selection_epsilon
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.privacy_filter import Account
+from dpsynth.privacy.tables.quantiles import boundaries, tree_queries
 
 Patch = pytest.MonkeyPatch
 GAUSSIAN = SystemNoise.gaussian
@@ -156,7 +156,7 @@ def quantiles_unpaid(patch: Patch) -> None:
 
 def discovery_delta_not_charged(patch: Patch) -> None:
     """Leave the deltas of key discovery out of the total."""
-    patch.setattr("dpsynth.privacy.account.total_delta", lambda _events: 0.0)
+    patch.setattr("dpsynth.privacy.spending.privacy_filter.total_delta", lambda _events: 0.0)
 
 
 def ledger_written_afterwards(patch: Patch) -> None:
@@ -193,7 +193,7 @@ def _without_open(spent: Any, runs: Any) -> Any:
 
 def another_ledger_taken(patch: Patch) -> None:
     """Keep a run in whatever ledger is named, also beside one that knows what was spent."""
-    for module in ("dpsynth.workflow", "dpsynth.privacy.session"):
+    for module in ("dpsynth.jobs.fit", "dpsynth.privacy.session"):
         patch.setattr(
             f"{module}.ledger_of", lambda _cohort, named: named if isinstance(named, Ledger) else Ledger(named)
         )
@@ -201,12 +201,12 @@ def another_ledger_taken(patch: Patch) -> None:
 
 def ledger_named_once_is_forgotten(patch: Patch) -> None:
     """Leave nothing beside the data that leads to a ledger which was named (a fault of ours)."""
-    patch.setattr("dpsynth.privacy.ledger_pointer.write", lambda _place, _ledger: None)
+    patch.setattr("dpsynth.privacy.spending.ledger_pointer.write", lambda _place, _ledger: None)
 
 
 def patient_columns_added_up(patch: Patch) -> None:
     """Take a stay and a person for one unit because both are called patient (a fault of ours)."""
-    patch.setattr("dpsynth.privacy.ledger._differ", lambda one, other: one.unit != other.unit)
+    patch.setattr("dpsynth.privacy.spending.ledger._differ", lambda one, other: one.unit != other.unit)
 
 
 # -- who is who -------------------------------------------------------------------------------------------------------
@@ -239,31 +239,31 @@ def coins_by_place(patch: Patch) -> None:
 
 def frames_read_by_column(patch: Patch) -> None:
     """Let Arrow choose a type for objects of several types: the first one decides how the others are read."""
-    patch.setattr("dpsynth.reading._of_one_type", lambda _series: True)
+    patch.setattr("dpsynth.files.tables._of_one_type", lambda _series: True)
 
 
 def decimals_cast_as_a_column(patch: Patch) -> None:
     """Let Arrow cast decimals, which it does by the scale of the column: the digits of its longest value."""
-    patch.setattr("dpsynth.values.doubles", lambda array: array.cast("float64", safe=False))
+    patch.setattr("dpsynth.columns.typed.doubles", lambda array: array.cast("float64", safe=False))
 
 
 def singles_with_their_tail(patch: Patch) -> None:
     """Take a float32 for the double that it is exactly; where another value makes it text it has other digits."""
-    patch.setattr("dpsynth.values.doubles", lambda array: array.cast("float64", safe=False))
-    patch.setattr("dpsynth.matching.shortest", lambda number: number)
+    patch.setattr("dpsynth.columns.typed.doubles", lambda array: array.cast("float64", safe=False))
+    patch.setattr("dpsynth.columns.matching.shortest", lambda number: number)
 
 
 def moments_parsed_as_a_column(patch: Patch) -> None:
     """Let Arrow choose one type for dates and moments that stand together."""
     import pyarrow as pa
 
-    patch.setattr("dpsynth.reading._of_one_type", lambda _series: True)
-    patch.setattr("dpsynth.reading.mixed_moments", lambda _name, _column, values, _missing: pa.array(values))
+    patch.setattr("dpsynth.files.tables._of_one_type", lambda _series: True)
+    patch.setattr("dpsynth.files.tables.mixed_moments", lambda _name, _column, values, _missing: pa.array(values))
 
 
 def identifiers_with_blanks(patch: Patch) -> None:
     """Take identifiers as they are written: a blank makes a further patient, who has rows of their own."""
-    patch.setattr("dpsynth.values.identifiers", lambda _name, array, _missing_values: text_of(array))
+    patch.setattr("dpsynth.columns.typed.identifiers", lambda _name, array, _missing_values: text_of(array))
 
 
 # -- what is known of the data ----------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def keys_without_noise(patch: Patch) -> None:
 
 def threshold_for_another_delta(patch: Patch) -> None:
     """Release discovered values from the threshold of ten times the delta that is charged."""
-    patch.setattr("dpsynth.privacy.discovery.SLACK", -9.0)
+    patch.setattr("dpsynth.privacy.tables.discovery.SLACK", -9.0)
 
 
 def discovered_identifiers_published(patch: Patch) -> None:
@@ -353,7 +353,7 @@ def missing_from_the_data(patch: Patch) -> None:
 
 def statement_leaves_events_out(patch: Patch) -> None:
     """State the first question and forget the others."""
-    from dpsynth.privacy import statement
+    from dpsynth.privacy.spending import statement
 
     grouped = statement.grouped
     patch.setattr(statement, "grouped", lambda events: grouped(events)[:1])
@@ -361,7 +361,7 @@ def statement_leaves_events_out(patch: Patch) -> None:
 
 def statement_understates_epsilon(patch: Patch) -> None:
     """State half of what was spent."""
-    from dpsynth.privacy import statement
+    from dpsynth.privacy.spending import statement
 
     patch.setattr(statement, "round_up", lambda epsilon: epsilon / 2)
 
@@ -375,4 +375,4 @@ def public_page_takes_internal_numbers(patch: Patch) -> None:
 
 def formulas_unguarded(patch: Patch) -> None:
     """Write text to CSV as it is, also where a spreadsheet would run it."""
-    patch.setattr("dpsynth.writing._guarded", lambda text: text)
+    patch.setattr("dpsynth.files.write_tables._guarded", lambda text: text)

@@ -18,8 +18,8 @@ import test_cohort as cohorts
 import test_identifying as identifying
 import test_neighbour_types as neighbours
 
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
+from dpsynth.privacy.spending.ledger import Ledger
 from planted_bugs import checkers, plants
 
 

@@ -19,7 +19,7 @@ import privacy.test_sums as sums
 from privacy.networks import Squares
 from torch import nn
 
-from dpsynth.privacy.per_patient import vmapped
+from dpsynth.privacy.training.per_patient import vmapped
 from planted_bugs import training_plants as plants
 
 

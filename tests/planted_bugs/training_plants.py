@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from dpsynth.privacy import dpsgd, network_questions, patients
-from dpsynth.privacy.account import Account
-from dpsynth.privacy.checkpoint import Kept
-from dpsynth.privacy.dpsgd import Gradients
-from dpsynth.privacy.per_patient import Products
+from dpsynth.privacy import network_questions
+from dpsynth.privacy.resuming import Kept
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.privacy_filter import Account
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training import dpsgd, patients
+from dpsynth.privacy.training.dpsgd import Gradients
+from dpsynth.privacy.training.per_patient import Products
 from dpsynth.sources.memory import Memory
 
 Patch = pytest.MonkeyPatch

@@ -13,10 +13,10 @@ from unittest.mock import patch
 import torch
 
 from dpsynth.privacy import processes
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from privacy.helpers import fine

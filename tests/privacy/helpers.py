@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
-from dpsynth.privacy.counting import Query
 from dpsynth.schema import Schema
 
 FALSE_ALARM = 1e-6

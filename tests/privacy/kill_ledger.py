@@ -22,9 +22,10 @@ import time
 from pathlib import Path
 from typing import NoReturn
 
-from dpsynth.privacy.accounting import Event, gaussian_scale, rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Event, gaussian_scale
+from dpsynth.privacy.spending.ledger import Ledger
 
 LIMIT = Budget(100, 1e-6)
 SMALL = Budget(0.5, 1e-6)

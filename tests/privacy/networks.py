@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.cohort import Cohort
-from dpsynth.imaging import ImageSet
-from dpsynth.privacy.dpsgd import Objective
+from dpsynth.files.image_set import ImageSet
+from dpsynth.privacy.training.dpsgd import Objective
 from dpsynth.schema import Schema
 
 SCANS = """

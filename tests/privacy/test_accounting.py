@@ -10,22 +10,19 @@ from hypothesis import strategies as st
 from scipy.stats import norm
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.accounting import (
-    SLACK,
+from dpsynth.privacy.mechanisms import LATTICE_BITS
+from dpsynth.privacy.spending.accounting import SLACK, epsilon_at, epsilon_of, rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import (
     Accounting,
     Event,
-    epsilon_at,
-    epsilon_of,
     gaussian_scale,
     grouped,
-    rho_for,
     selection_epsilon,
     selection_mu,
     total_delta,
     total_price,
 )
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.mechanisms import LATTICE_BITS
 from dpsynth.privacy.trade_offs import trade_off
 
 BOTH: list[Accounting] = ["gaussian", "zcdp"]

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget, default_delta
+from dpsynth.privacy.spending.budget import Budget, default_delta
 
 
 @pytest.mark.parametrize("epsilon", [0, -1, math.inf, math.nan, 101, 1e-9, None, "1", True, [1]])

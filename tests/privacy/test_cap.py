@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import binom
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.sources.cap import kept_positions, keyed_numbers

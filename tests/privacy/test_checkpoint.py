@@ -10,17 +10,17 @@ import numpy as np
 import pytest
 import torch
 
+from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, FileError, InputError, LedgerError
-from dpsynth.privacy import checkpoint as kept
+from dpsynth.privacy import resuming as kept
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.checkpoint import Checkpoint
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.features import Linear
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.pate import Panel
+from dpsynth.privacy.images.features import Linear
+from dpsynth.privacy.resuming import Checkpoint
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training.teachers import Panel
 
 from .helpers import fine
 from .networks import Squares, linear, scans

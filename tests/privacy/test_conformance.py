@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpsynth.coding.query import Query
 from dpsynth.privacy.answers import scaled_interaction
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 
 from .helpers import exact, fine, ward
 from .test_mechanisms import fits

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.privacy import counting
-from dpsynth.privacy.counting import Query, contingency
+from dpsynth.privacy.tables import counting
+from dpsynth.privacy.tables.counting import contingency
 
 
 def by_hand(codes: dict[str, np.ndarray], rows: int, query: Query) -> np.ndarray:

@@ -6,15 +6,15 @@ import numpy as np
 import pytest
 from scipy.stats import binom, norm
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.discovery import key_threshold
 from dpsynth.privacy.mechanisms import SystemNoise
-from dpsynth.privacy.patients import of_rows
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.tables.discovery import key_threshold
+from dpsynth.privacy.training.patients import of_rows
 from dpsynth.schema import Schema
 
 from .helpers import FALSE_ALARM, Recorder, ward, ward_frame, ward_schema
@@ -98,7 +98,7 @@ def test_a_value_that_is_missing_is_no_key() -> None:
 
 def test_counting_before_discovery_says_what_to_do() -> None:
     """Other columns can be counted before; the pending one is refused by name."""
-    from dpsynth.privacy.counting import Query
+    from dpsynth.coding.query import Query
 
     session = Session.open(ward(discover=True), Budget(1, 1e-6))
     session.count([Query(("sex",), (np.arange(2),))], [session.rho / 10])

@@ -10,13 +10,13 @@ from scipy.stats import binomtest, kstest
 from torch import nn
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import MOST_PARAMETERS, UNIT, Gradients, add_clipped, check_on_made_up, trainable
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import MAX_SIGMA
-from dpsynth.privacy.per_patient import BACKENDS
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import MAX_NOISE, TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import MAX_NOISE, TrainingPlan
+from dpsynth.privacy.training.dpsgd import MOST_PARAMETERS, UNIT, Gradients, add_clipped, check_on_made_up, trainable
+from dpsynth.privacy.training.per_patient import BACKENDS
 
 from .helpers import FALSE_ALARM, Recorder
 from .networks import Squares, convolutions, image_batch, linear, scans
@@ -158,9 +158,9 @@ def test_a_network_beyond_what_was_derived_is_refused(monkeypatch: pytest.Monkey
     objective = Squares(linear())
     size = sum(p.numel() for p in trainable(objective).values())
     shape = {"records": 1, "columns": [3], "images": (1, 8, 8), "pixels": "uint8"}
-    monkeypatch.setattr("dpsynth.privacy.dpsgd.MOST_PARAMETERS", size)
+    monkeypatch.setattr("dpsynth.privacy.training.dpsgd.MOST_PARAMETERS", size)
     check_on_made_up(objective, BACKENDS["layer"], shape)
-    monkeypatch.setattr("dpsynth.privacy.dpsgd.MOST_PARAMETERS", size - 1)
+    monkeypatch.setattr("dpsynth.privacy.training.dpsgd.MOST_PARAMETERS", size - 1)
     with pytest.raises(InputError, match="parameters"):
         check_on_made_up(objective, BACKENDS["layer"], shape)
 

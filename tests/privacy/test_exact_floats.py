@@ -12,12 +12,21 @@ import torch
 from torch import nn
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.dpsgd import Gradients, Objective, check_objective, example_batch
-from dpsynth.privacy.exact_floats import EXACT, LEAVES, PARENTS, _inexact, _matmul_precision, _new, _read, exact_floats
 from dpsynth.privacy.mechanisms import SeededNoise
-from dpsynth.privacy.patients import Patients
-from dpsynth.privacy.per_patient import looped
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training.dpsgd import Gradients, Objective, check_objective, example_batch
+from dpsynth.privacy.training.exact_floats import (
+    EXACT,
+    LEAVES,
+    PARENTS,
+    _inexact,
+    _matmul_precision,
+    _new,
+    _read,
+    exact_floats,
+)
+from dpsynth.privacy.training.patients import Patients
+from dpsynth.privacy.training.per_patient import looped
 
 b = torch.backends
 

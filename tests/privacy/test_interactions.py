@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 from .helpers import Recorder, exact, ward

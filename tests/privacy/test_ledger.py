@@ -17,12 +17,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
-from dpsynth.privacy import ledger as ledger_module
-from dpsynth.privacy import records
-from dpsynth.privacy.accounting import Event, gaussian_scale, rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending import ledger as ledger_module
+from dpsynth.privacy.spending import ledger_records as records
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Event, gaussian_scale
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 ONE = Budget(1, 1e-6)
 
@@ -376,7 +377,7 @@ def test_a_file_size_limit_refuses_and_keeps_the_old_file(ledger: Ledger) -> Non
     """With RLIMIT_FSIZE just above the file's size, in a process of its own, the ledger refuses and stays whole."""
     before = filled(ledger)
     program = (
-        "import signal, sys; from dpsynth.privacy.ledger import Ledger; from dpsynth.privacy.budget import Budget\n"
+        "import signal, sys; from dpsynth.privacy.spending.ledger import Ledger; from dpsynth.privacy.spending.budget import Budget\n"
         "from dpsynth.errors import LedgerError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try: Ledger(sys.argv[1]).reserve(Budget(1, 1e-6), accounting='gaussian', rho=0.01)\n"

@@ -5,15 +5,15 @@ import subprocess
 import sys
 from pathlib import Path
 
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 
 RACE = """
 import sys, time
 from dpsynth.errors import BudgetExceeded
-from dpsynth.privacy.accounting import rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
 ledger, budget = Ledger(sys.argv[1]), Budget(0.9, 1e-6)
 rho = rho_for(budget, "gaussian")
 sys.stdout.write("ready\\n"); sys.stdout.flush()

@@ -11,12 +11,12 @@ import pytest
 
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, InputError, LedgerError
-from dpsynth.privacy import ledger_pointer
-from dpsynth.privacy.account import ledger_of
-from dpsynth.privacy.accounting import rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending import ledger_pointer
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.ledger_place import ledger_of
 
 from .helpers import ward_frame, ward_schema
 
@@ -97,7 +97,7 @@ def test_images_have_a_pointer_too(tmp_path: Path, kind: str) -> None:
         (source / "index.csv").write_text("id,image\na,a.png\n")
         (source / "patients.csv").write_text("id\na\n")
         names = [source, source / "index.csv", source / "patients.csv"]
-    from dpsynth.images import dataset_of
+    from dpsynth.privacy.spending.ledger_place import dataset_of
 
     book = Ledger(tmp_path / "ours.jsonl")
     place = Ledger.beside(dataset_of(source))

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.pate import Panel, Teachers
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.training.teachers import Panel, Teachers
 from dpsynth.sources.cap import keyed_numbers
 from dpsynth.sources.parts import Part
 from privacy.helpers import Recorder, ward
@@ -72,7 +72,9 @@ def test_the_neighbour_test_can_fail(monkeypatch: pytest.MonkeyPatch) -> None:
     table = codes(len(patients))
     table["age"][40:], table["unit"][40:] = 3, 1
     kept = patients < 40
-    monkeypatch.setattr("dpsynth.privacy.pate._told_apart", lambda ids: np.arange(len(ids), dtype=np.uint64)[::-1])
+    monkeypatch.setattr(
+        "dpsynth.privacy.training.teachers._told_apart", lambda ids: np.arange(len(ids), dtype=np.uint64)[::-1]
+    )
     _, more = rounds(table, patients, 0)
     _, fewer = rounds({name: column[kept] for name, column in table.items()}, patients[kept], 0)
     assert (more._weights != fewer._weights).any(axis=1).sum() > 1

@@ -5,8 +5,8 @@ import torch
 from torch import Tensor, nn
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.dpsgd import Objective, add_clipped, check_on_made_up
-from dpsynth.privacy.per_patient import BACKENDS, Backend, Dense, Products, by_layer, suited, vmapped
+from dpsynth.privacy.training.dpsgd import Objective, add_clipped, check_on_made_up
+from dpsynth.privacy.training.per_patient import BACKENDS, Backend, Dense, Products, by_layer, suited, vmapped
 
 from .networks import ChannelsLast, Squares, convolutions, image_batch, linear
 
@@ -137,7 +137,7 @@ def test_an_objective_that_is_not_right_is_refused(objective: Objective, backend
 
 def test_a_wrong_rule_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Gradients that are silently wrong, as those of Opacus for channels-last activations were, do not pass."""
-    from dpsynth.privacy import per_patient
+    from dpsynth.privacy.training import per_patient
 
     real = per_patient._by_opacus
 

@@ -12,8 +12,8 @@ from doubles import ward
 
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.ledger import Ledger
-from dpsynth.privacy.patients import Patients
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.training.patients import Patients
 
 CASE = Path(__file__).parent / "torchrun_case.py"
 

@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import contingency
 from dpsynth.privacy.mechanisms import SystemNoise
-from dpsynth.privacy.quantiles import _consistent, boundaries, tree_queries
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.tables.counting import contingency
+from dpsynth.privacy.tables.quantiles import _consistent, boundaries, tree_queries
 
 from .helpers import ward
 

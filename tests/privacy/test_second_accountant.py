@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpsynth.auditing import demo_cohort
-from dpsynth.evaluation.audit.bounds import gaussian_epsilon
+from dpsynth.evaluation.audit.curves import gaussian_epsilon
 from dpsynth.evaluation.audit.outcome import AuditVerdict
 from dpsynth.evaluation.audit.statements import bracketed, check_statement, claim_in, plan_in, recomposed
-from dpsynth.privacy.accounting import Accounting, Event, epsilon_at, epsilon_of, gaussian_scale, rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.workflow import fit
+from dpsynth.jobs.audit import demo_cohort
+from dpsynth.jobs.fit import fit
+from dpsynth.privacy.spending.accounting import epsilon_at, epsilon_of, rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Accounting, Event, gaussian_scale
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 FUZZED = settings(max_examples=60, deadline=None)
 

@@ -13,12 +13,12 @@ import pandas as pd
 import pytest
 from scipy.special import logsumexp
 
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
-from dpsynth.privacy.accounting import Accounting
 from dpsynth.privacy.answers import SCORE_MARGIN, UNIT, PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Accounting
 from dpsynth.schema import Schema
 
 from .helpers import Recorder

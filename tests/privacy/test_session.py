@@ -15,15 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError, LedgerError, SchemaError
-from dpsynth.privacy.accounting import Accounting, epsilon_of
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.accounting import epsilon_of
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Accounting
+from dpsynth.privacy.spending.ledger import Ledger
 
 from .helpers import Recorder, Tape, fine, ward, ward_frame, ward_schema
 

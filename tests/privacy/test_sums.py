@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 from scipy.fft import dct
 
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.features import Fourier, Linear
+from dpsynth.privacy.images.features import Fourier, Linear
+from dpsynth.privacy.images.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
+from dpsynth.privacy.spending.budget import Budget
 
 from .helpers import fine, ward
 from .networks import scans

@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.accounting import Event, epsilon_at, epsilon_of, rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.records import Run, now
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.accounting import epsilon_at, epsilon_of, rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.events import Event
+from dpsynth.privacy.spending.ledger_records import Run, now
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.trade_offs import trade_off
-from dpsynth.privacy.training import TrainingPlan
 
 from .helpers import ward
 

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import torch
 
+from dpsynth.coding.query import Query
 from dpsynth.privacy import processes
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.ledger import Ledger
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 from privacy.networks import Squares, linear, scans

@@ -12,15 +12,15 @@ import torch
 from privacy.helpers import Recorder, ward_frame, ward_schema
 from privacy.networks import Squares, convolutions, linear, scans
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.dpsgd import UNIT
-from dpsynth.privacy.features import Linear
-from dpsynth.privacy.pate import Panel
-from dpsynth.privacy.per_patient import BACKENDS
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.images.features import Linear
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training.dpsgd import UNIT
+from dpsynth.privacy.training.per_patient import BACKENDS
+from dpsynth.privacy.training.teachers import Panel
 from dpsynth.sources import Part
 from dpsynth.sources.memory import Memory
 from dpsynth.sources.parts import Integers, summed

@@ -7,11 +7,11 @@ from math import prod
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.models.tabular.binning import Bins, simplex
-from dpsynth.models.tabular.one_way import OneWay
-from dpsynth.privacy.counting import Query
+from dpsynth.coding.query import Query
+from dpsynth.models.tabular.marginals.binning import Bins, simplex
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
-from dpsynth.schema import Schema
+from dpsynth.schema.schema import Schema
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]

@@ -7,19 +7,20 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dpsynth.models.base import Plan, PlanItem, Progress, Synthesizer
-from dpsynth.models.tabular import one_way
+from dpsynth.models.base import Synthesizer
+from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, condition_columns, measure
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.discovery import delta_for_discovery
-from dpsynth.privacy.dpsgd import Objective
-from dpsynth.privacy.per_patient import Batch
+from dpsynth.models.tabular.marginals import one_way
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.progress import silent
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.tables.discovery import delta_for_discovery
+from dpsynth.privacy.training.dpsgd import Objective
+from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.progress import Progress, silent
+from dpsynth.schema.schema import Schema
 
 BINS = 16
 CONDITIONS_SHARE = 0.15
@@ -82,7 +83,7 @@ class DeepSynthesizer(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.planning import even_one_way, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import even_one_way, plan_of, public_codec, rho_of
 
         share = self.share_of_counts() * (1 - CONDITIONS_SHARE)
         training = self.training(schema, budget)

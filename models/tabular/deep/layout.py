@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from dpsynth.codec import Codec
-from dpsynth.models.tabular.binning import Bins, totals
-from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.coding.codec import Codec
+from dpsynth.models.tabular.marginals.binning import Bins, totals
+from dpsynth.models.tabular.marginals.one_way import OneWay
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
@@ -59,7 +59,7 @@ def implied(codec: Codec, written: Sequence[str]) -> dict[str, Implied]:
 
     Examples
     --------
-    >>> from dpsynth.schema import Schema
+    >>> from dpsynth.schema.schema import Schema
     >>> schema = Schema.parse('''
     ... name: ward
     ... columns: {group: {type: categorical, values: [a, b]}, class: {type: categorical, values: [x, y]}}

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec
+from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Released
-from dpsynth.models.drawing import Support
+from dpsynth.models.conditional_draws import Support
 from dpsynth.models.tabular.deep.conditions import ConditionTable
 from dpsynth.models.tabular.deep.layout import FURTHEST, KNOTS, Calibration, Layout
 from dpsynth.models.tabular.deep.networks import BATCH, LARGEST, MLP, normal, restored, saved
-from dpsynth.models.tabular.marginal_model import SCARCE, read_counts
+from dpsynth.models.tabular.marginals.model import SCARCE, read_counts
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]

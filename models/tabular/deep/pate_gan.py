@@ -1,9 +1,9 @@
 """PATE-GAN: a GAN whose critic never sees a patient, only the noisy votes of teachers that do.
 
 Each round the generator makes rows; the kernel's teachers, each with its own part of the patients, learn to tell them
-from patients' rows, and vote on a few of them. The votes come back with Gaussian noise (`dpsynth.privacy.pate`). A
-student learns the share of votes: it is regressed, not classified, since the noise has mean 0 while a noisy majority
-would be biased. The generator is trained against the student.
+from patients' rows, and vote on a few of them. The votes come back with Gaussian noise
+(`dpsynth.privacy.training.teachers`). A student learns the share of votes: it is regressed, not classified, since the
+noise has mean 0 while a noisy majority would be biased. The generator is trained against the student.
 
 Source: Jordon, Yoon and van der Schaar (2019), PATE-GAN; noise as in Papernot et al. (2018), Scalable private learning
 with PATE, without its data-dependent accounting.
@@ -15,17 +15,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsynth.models.base import PlanItem, Progress
+from dpsynth.models.plan import PlanItem
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
 from dpsynth.models.tabular.deep.generator import RowGenerator
 from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
 from dpsynth.models.tabular.deep.networks import Discriminator, seeded
 from dpsynth.models.trainer import Trainer
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.pate import Panel
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
-from dpsynth.schema import Schema
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training.teachers import Panel
+from dpsynth.progress import Progress
+from dpsynth.schema.schema import Schema
 
 MADE = 256
 """Rows that the teachers learn from in a round, beside their patients' rows."""

@@ -9,15 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.models.base import Progress
-from dpsynth.models.tabular.binning import totals
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, ConditionTable, condition_columns
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import PaidTable
 from dpsynth.models.tabular.independent import Independent
-from dpsynth.models.tabular.one_way import OneWay
+from dpsynth.models.tabular.marginals.binning import totals
+from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.session import Session
+from dpsynth.progress import Progress
 
 WARMUPS = ("prism", "independent", "none")
 

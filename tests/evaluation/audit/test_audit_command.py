@@ -11,10 +11,10 @@ from planted_bugs import plants
 from typer.testing import CliRunner
 
 import dpsynth
-from dpsynth.auditing import Auditor, audit_release
 from dpsynth.cli.app import app
 from dpsynth.errors import ModelFormatError
 from dpsynth.evaluation.audit.outcome import AuditVerdict
+from dpsynth.jobs.audit import Auditor, audit_release
 
 SCHEMA = """
 name: ward

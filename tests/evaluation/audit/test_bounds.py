@@ -13,20 +13,17 @@ from scipy.stats import binom
 from dpsynth.errors import InputError
 from dpsynth.evaluation.audit.bounds import (
     Bound,
-    Errors,
     ceiling,
     clopper_pearson,
     curve_bound,
-    dp_curve,
     gaussian_bound,
-    gaussian_curve,
-    gaussian_epsilon,
-    gaussian_mu,
-    guess,
     one_run,
     p_value,
 )
-from dpsynth.privacy.accounting import SLACK, epsilon_at
+from dpsynth.evaluation.audit.curves import dp_curve, gaussian_curve, gaussian_epsilon, gaussian_mu
+from dpsynth.evaluation.audit.error_counts import Errors
+from dpsynth.evaluation.audit.one_run import guess
+from dpsynth.privacy.spending.accounting import SLACK, epsilon_at
 
 FALSE_ALARM = 1e-6
 DELTA = 1e-5

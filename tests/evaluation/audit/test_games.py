@@ -10,16 +10,17 @@ import pandas as pd
 import pytest
 from planted_bugs import plants
 
-from dpsynth.auditing import ATTACKS, Auditor, FitGame, demo_cohort
+from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.evaluation.audit.canaries import CANARIES, canary, capped, planted
 from dpsynth.evaluation.audit.games import Seen, play, separator
 from dpsynth.evaluation.audit.outcome import Attack, Audit, AuditVerdict, Check, Claim, attacked
 from dpsynth.evaluation.audit.witness import Witness
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
+from dpsynth.jobs.audit import ATTACKS, Auditor, demo_cohort
+from dpsynth.jobs.fit_game import FitGame
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.budget import Budget
 from dpsynth.schema import Schema
 
 TINY: dict[str, Any] = {

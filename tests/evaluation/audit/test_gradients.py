@@ -13,21 +13,21 @@ import torch
 from planted_bugs import training_plants as plants
 from privacy.networks import scans
 
-from dpsynth.auditing import TRAINED, Auditor, demo_cohort
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.evaluation.audit.bounds import dp_curve
 from dpsynth.evaluation.audit.canaries import joined, strangers
+from dpsynth.evaluation.audit.curves import dp_curve
 from dpsynth.evaluation.audit.games import play
 from dpsynth.evaluation.audit.gradients import GradientCoins, GradientGame, Lone, clipped, plan_curve
 from dpsynth.evaluation.audit.outcome import Attack, AuditVerdict, Claim, attacked, attacked_once
+from dpsynth.jobs.audit import TRAINED, Auditor, demo_cohort
 from dpsynth.models.image.moments import Moments
-from dpsynth.privacy import per_patient
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.dpsgd import Gradients
-from dpsynth.privacy.patients import Patients
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.training import TrainingPlan
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.spending.training_plan import TrainingPlan
+from dpsynth.privacy.training import per_patient
+from dpsynth.privacy.training.dpsgd import Gradients
+from dpsynth.privacy.training.patients import Patients
 from dpsynth.schema import Schema
 
 SURE = 1 - 1e-6

@@ -5,6 +5,7 @@ import pytest
 from scipy.stats import norm
 
 from dpsynth.errors import InputError
+from dpsynth.evaluation.arrays.table import Table, Variable
 from dpsynth.evaluation.audit.membership import (
     attribute_inference,
     density_ratio,
@@ -13,7 +14,6 @@ from dpsynth.evaluation.audit.membership import (
     membership,
     shadow_scores,
 )
-from dpsynth.evaluation.table import Table, Variable
 
 Z = float(norm.isf(5e-7))
 """Standard errors that are passed with probability 1e-6, both sides."""

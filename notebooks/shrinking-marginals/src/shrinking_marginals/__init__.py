@@ -6,15 +6,15 @@ from typing import Any, ClassVar, Literal, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.codec import Codec, ColumnCode
+from dpsynth.coding.codec import Codec, ColumnCode
+from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
 from dpsynth.models import Model, Plan, PlanItem, Synthesizer
-from dpsynth.models.base import Progress
-from dpsynth.privacy.accounting import rho_for
-from dpsynth.privacy.budget import Budget
-from dpsynth.privacy.counting import Query
-from dpsynth.privacy.discovery import delta_for_discovery
 from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.accounting import rho_for
+from dpsynth.privacy.spending.budget import Budget
+from dpsynth.privacy.tables.discovery import delta_for_discovery
+from dpsynth.progress import Progress
 from dpsynth.schema import Schema
 
 __all__ = ["NaiveBayes", "Shrinking", "pooled"]
@@ -162,7 +162,7 @@ def pooled(counts: NDArray[Any], sigma: float) -> Floats:
 def binned(code: ColumnCode, bins: int) -> NDArray[np.int64]:
     """Return the bin of each fine code: ordered cells in `bins` bins of equal width, all others by themselves.
 
-    >>> from dpsynth.codec import ColumnCode
+    >>> from dpsynth.coding.codec import ColumnCode
     >>> binned(ColumnCode("x", 5, 4, 4, ("a", "b", "c", "d", "missing")), 2).tolist()
     [0, 0, 1, 1, 2]
     """

@@ -1,0 +1,1 @@
+"""A first schema, guessed from a file, for a person to correct and confirm."""

@@ -1,0 +1,328 @@
+"""CSV files as Arrow tables: rows that are patients, columns in the types of their declarations."""
+
+import re
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
+
+from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Identifier, Numeric
+from dpsynth.errors import DataError, FileError
+from dpsynth.files.csvfiles import CsvFile, check_header, total_line
+from dpsynth.schema.dialect import TOTALS, is_total, standard_numbers
+
+if TYPE_CHECKING:
+    from dpsynth.schema.schema import Schema
+
+__all__ = ["read_header", "read_texts", "typed_csv"]
+
+_BLOCK = 16 * 2**20
+_BLANK = ("", " ", "  ", "   ")
+"""An empty cell; Arrow takes one of blanks for text."""
+_NUMERIC = 0.5
+"""Without a schema a column is taken for numbers where at least so many of its different values are some."""
+
+
+def read_header(file: CsvFile, names: Collection[str] = ()) -> list[str]:
+    """Return the column names of a CSV file, where `names` are those that it may well have.
+
+    Raises
+    ------
+    DataError
+        If the first line is no header in the file's format; the message names the option that reads it.
+    """
+    header = file.header()
+    check_header(file, header, names)
+    return header
+
+
+def typed_csv(
+    file: CsvFile,
+    header: Sequence[str],
+    columns: Sequence[str],
+    schema: "Schema",
+    *,
+    keep_empty: bool,
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Any:
+    """Return the declared columns of a CSV file.
+
+    Parameters
+    ----------
+    file, header
+        The file and its column names.
+    columns
+        The columns to read.
+    schema
+        Their declarations.
+    keep_empty
+        Whether a row without any value stays; else it is no patient and left out.
+    on_damaged
+        Called with each line of another length, returns ``"skip"`` to pass over it. Columns are then text, to be
+        checked value by value. Where left out, such a line is an error.
+
+    Raises
+    ------
+    FileError, DataError
+        If the file is damaged, holds a line of totals, or numbers in another notation than is declared.
+
+    Notes
+    -----
+    Privacy contract: whether a row is a patient, and how a cell is read, depends on that row and that cell alone.
+    """
+    first = header[0]
+    lenient = on_damaged is not None
+    types = {name: _as_text() if lenient else _arrow_type(schema, name, plain=file.form.is_plain) for name in columns}
+    if file.form.totals or first not in types:
+        types = {**types, first: _as_text()}
+    table = _parsed(file, header, types, list({*schema.missing_values, *_BLANK}), on_damaged)
+    table = _patients(file, header, table, schema, keep_empty=keep_empty or lenient, on_damaged=on_damaged)
+    if not file.form.is_plain:
+        table = _standard(file, table.select(columns), schema, refuse=not lenient)
+    return table.select(columns)
+
+
+def read_texts(file: CsvFile, header: Sequence[str]) -> Any:
+    """Return every column of a CSV file as text, numbers in standard notation; raises as `typed_csv`."""
+    import pyarrow.compute as pc
+
+    table = _parsed(file, header, dict.fromkeys(header, _as_text()), [""])
+    table = _without_totals(file, table, header[0])
+    if len(header) > 1:
+        table = table.filter(pc.invert(_is_empty(table)))
+    if file.form.is_plain:
+        return table
+    return _map_columns(table, lambda _, text: _mostly_numbers(text, file))
+
+
+def _as_text() -> Any:
+    import pyarrow as pa
+
+    return pa.string()
+
+
+def _map_columns(table: Any, change: Any) -> Any:
+    import pyarrow as pa
+
+    return pa.table({name: change(name, table[name]) for name in table.column_names})
+
+
+def _mostly_numbers(text: Any, file: CsvFile) -> Any:
+    """Return a column in standard notation where most of its different values are numbers."""
+    import pyarrow.compute as pc
+
+    different = pc.unique(text)
+    standard, other = standard_numbers(different, file.form)
+    there = pc.not_equal(pc.utf8_trim_whitespace(different), "")
+    changed = pc.match_substring_regex(
+        pc.utf8_trim_whitespace(standard), r"^[-+]?[0-9.]*[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?$"
+    )
+    numbers = pc.sum(pc.and_(pc.and_(changed, pc.invert(other)), there)).as_py() or 0
+    return standard_numbers(text, file.form)[0] if numbers >= _NUMERIC * (pc.sum(there).as_py() or 1) else text
+
+
+def _standard(file: CsvFile, table: Any, schema: "Schema", *, refuse: bool) -> Any:
+    """Return a table with the numbers of its numeric columns, and of lists of numbers, in standard notation."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    def change(name: str, text: Any) -> Any:
+        column = schema.columns[name]
+        if not isinstance(column, Numeric) and not _lists_numbers(column):
+            return text
+        standard, other = standard_numbers(text.cast(pa.string()), file.form)
+        if refuse and isinstance(column, Numeric) and pc.any(other).as_py():
+            raise DataError(_other_notation(name, file))
+        return standard
+
+    return _map_columns(table, change)
+
+
+def _lists_numbers(column: Any) -> bool:
+    return isinstance(column, Categorical) and any(isinstance(value, float) for value in column.values)
+
+
+def _other_notation(name: str, file: CsvFile) -> str:
+    marks = {".": "a point", ",": "a comma"}
+    declared = f"with {marks[file.form.decimal]} before the decimals"
+    if file.form.thousands:
+        declared += f" and {file.form.thousands!r} between thousands"
+    return (
+        f"column {name!r}: found a number in another notation, expected one {declared}. Correct the data, or say how "
+        "its numbers are written with --decimal and --thousands (in the schema: file: {decimal: ..., thousands: ...})."
+    )
+
+
+def _patients(
+    file: CsvFile,
+    header: Sequence[str],
+    table: Any,
+    schema: "Schema",
+    *,
+    keep_empty: bool,
+    on_damaged: Callable[[Any], str] | None,
+) -> Any:
+    """Return the rows that are patients: no declared totals, and no row of separators alone.
+
+    Raises
+    ------
+    DataError
+        If a line of totals is there that was not declared.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first = header[0]
+    if keep_empty or len(header) == 1:
+        empty = None
+    else:
+        empty = _is_empty(table)
+        if pc.any(empty).as_py():  # of rows without a declared value, are all other cells empty too?
+            texts = _parsed(file, header, dict.fromkeys(header, pa.string()), [""], on_damaged)
+            empty = pc.and_(empty, _is_empty(texts))
+    if empty is not None and pc.any(empty).as_py():
+        table = table.filter(pc.invert(empty))
+    words = table[first]
+    if pa.types.is_string(words.type) or pa.types.is_dictionary(words.type):
+        _check_totals(file, table, schema)
+    return _without_totals(file, table, first)
+
+
+def _check_totals(file: CsvFile, table: Any, schema: "Schema") -> None:
+    """Refuse an undeclared line of totals, where its first cell is no declared category."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    first = file.header()[0]
+    column = schema.columns.get(first)
+    declared = set(map(str, column.categories)) if isinstance(column, Categorical | Boolean) else set()
+    for word in pc.unique(table[first].cast(pa.string())).to_pylist():
+        if word is None or word.strip() in declared or not is_total(word) or is_total(word, file.form.totals):
+            continue
+        rows = table.filter(pc.equal(table[first].cast(pa.string()), word))
+        if first not in schema.to_discover or _is_mostly_empty(rows):
+            line = next((line for line, record in file.records() if record and record[0] == word), 0)
+            raise DataError(total_line(file.path, line, word))
+
+
+def _is_mostly_empty(rows: Any) -> bool:
+    cells = rows.num_rows * rows.num_columns
+    blank = sum(_blank(rows[name]).to_pylist().count(True) for name in rows.column_names)
+    return bool(2 * blank >= cells - rows.num_rows)
+
+
+def _without_totals(file: CsvFile, table: Any, first: str) -> Any:
+    """Return the rows whose first cell is none of the words that are declared as totals."""
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not file.form.totals:
+        return table
+    words = table[first].cast(pa.string())
+    totals = [word for word in pc.unique(words).to_pylist() if word is not None and is_total(word, file.form.totals)]
+    return table.filter(pc.invert(pc.is_in(words, value_set=pa.array(totals, pa.string())))) if totals else table
+
+
+def _is_empty(table: Any) -> Any:
+    """Return (rows,) where every cell is empty or blank."""
+    from functools import reduce
+
+    import pyarrow.compute as pc
+
+    return reduce(pc.and_, [_blank(table[name]) for name in table.column_names])
+
+
+def _blank(column: Any) -> Any:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not (pa.types.is_string(column.type) or pa.types.is_dictionary(column.type)):
+        return pc.is_null(column)
+    return pc.or_kleene(pc.is_null(column), pc.equal(pc.utf8_trim_whitespace(column.cast(pa.string())), "")).fill_null(
+        True
+    )
+
+
+def _parsed(
+    file: CsvFile,
+    header: Sequence[str],
+    types: dict[str, Any],
+    missing_values: list[str],
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Any:
+    """Return the columns that `types` names, read as those types."""
+    import pyarrow as pa
+    import pyarrow.csv as pa_csv
+
+    fault = ""
+    try:
+        table = pa_csv.read_csv(
+            file.stream(),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK, skip_rows=file.above, use_threads=on_damaged is None),
+            parse_options=pa_csv.ParseOptions(
+                delimiter=file.form.separator, newlines_in_values=True, invalid_row_handler=_skipping(file, on_damaged)
+            ),
+            convert_options=pa_csv.ConvertOptions(
+                include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
+            ),
+        )
+    except (pa.ArrowInvalid, UnicodeError) as error:
+        fault = (
+            f"UTF8 {error}" if isinstance(error, UnicodeError) else str(error)
+        )  # holds values: its form is read below
+    except OSError as error:
+        raise FileError(f"{file.path.name}: cannot be read ({error.strerror or 'damaged'}).") from None
+    if fault:
+        raise DataError(_fault(file, header, fault))
+    return table
+
+
+def _skipping(file: CsvFile, on_damaged: Callable[[Any], str] | None) -> Any:
+    """Return what Arrow asks about a row of another length: declared totals are left out, others are a fault."""
+
+    def handle(row: Any) -> str:
+        first = row.text.split(file.form.separator, maxsplit=1)[0].strip('" ')
+        if is_total(first, file.form.totals):
+            return "skip"
+        return "error" if on_damaged is None else on_damaged(row)
+
+    return handle if file.form.totals or on_damaged is not None else None
+
+
+def _arrow_type(schema: "Schema", name: str, *, plain: bool) -> Any:
+    import pyarrow as pa
+
+    kind = schema.columns[name]
+    if isinstance(kind, Numeric):
+        return pa.float64() if plain and not kind.states else pa.string()
+    if isinstance(kind, Categorical | Boolean):
+        return pa.dictionary(pa.int32(), pa.string())
+    return pa.string() if isinstance(kind, Datetime | Identifier) else None
+
+
+def _fault(file: CsvFile, header: Sequence[str], fault: str) -> str:
+    """Return what Arrow found, without the values that its own message repeats."""
+    column = re.match(r"In CSV column #(\d+): (.*)", fault, re.DOTALL)
+    if "UTF8" in (column[2] if column else fault):
+        return file.not_text() if not column else f"column {header[int(column[1])]!r}: {file.not_text()}"
+    if column:
+        return _total_fault(file) or _no_number(header[int(column[1])])
+    if "Expected" in fault and "columns" in fault:
+        damage = file.fault(len(header))
+        return damage or f"{file.path.name}: a row has more or fewer cells than the header has names; correct the file."
+    return f"{file.path.name}: is not a well-formed CSV file (an unclosed quote, or a cell that is far too large)."
+
+
+def _total_fault(file: CsvFile) -> str | None:
+    """Return what to say where a line of totals is why a column holds text."""
+    for line, record in file.records():
+        if record and is_total(record[0], TOTALS):
+            return total_line(file.path, line, record[0])
+    return None
+
+
+def _no_number(name: str) -> str:
+    from dpsynth.columns.typed import NO_NUMBER
+
+    return (
+        f"column {name!r}: found text that is no number; the column is declared numeric. Correct the data, or declare "
+        f"another type. {NO_NUMBER}"
+    )

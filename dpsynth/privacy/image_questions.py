@@ -1,0 +1,136 @@
+"""What may be asked about the images of patients: noisy sums, products and counts."""
+
+import math
+
+from dpsynth.coding.query import Query
+from dpsynth.errors import InputError
+from dpsynth.privacy import checks
+from dpsynth.privacy.asked import Asking
+from dpsynth.privacy.images.features import Features, Ones
+from dpsynth.privacy.images.sums import check_features
+from dpsynth.privacy.mechanisms import Floats, Integers
+from dpsynth.privacy.spending.events import Event
+
+
+class ImageQuestions(Asking):
+    """The questions about images; `Session` answers them."""
+
+    def image_sums(self, groups: Query, features: Features, rho: float) -> Floats:
+        """Sum the features of images by group.
+
+        Each image's features are clipped to norm 1 and a patient's images are averaged, so that a patient moves all
+        groups together by at most 1 (derived in `dpsynth.privacy.images.sums`).
+
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups, such as label by subgroup; without columns all images are one group.
+        features
+            The public map.
+        rho
+            The price of the call.
+
+        Returns
+        -------
+        float64 array, shape (groups.size, dimension)
+            Sums in patients, with Gaussian noise of standard deviation ``1 / sqrt(2 rho)`` in each number.
+
+        Raises
+        ------
+        InputError
+            When the schema declares no images, or the groups or features do not fit.
+        BudgetExceeded
+            When it costs more than is left; nothing was looked at.
+        """
+        sigma = self._checked_sums(groups, features, rho)
+        self._account.debit([Event("gaussian", checks.describe("image sums by ", groups), 1.0, sigma)])
+        return self._asked.image_sums(groups, features, sigma)
+
+    def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
+        """Sum the products ``z z'`` of the features of images by group; arguments and errors as for `image_sums`.
+
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups.
+        features
+            The public map.
+        rho
+            The price of the call.
+
+        Returns
+        -------
+        float64 array, shape (groups.size, dimension, dimension)
+            Symmetric; noise of standard deviation ``1 / sqrt(2 rho)`` on the diagonal and ``1 / sqrt(4 rho)`` off it.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
+        """
+        sigma = self._checked_sums(groups, features, rho)
+        self._account.debit([Event("gaussian", checks.describe("image products by ", groups), 1.0, sigma)])
+        return self._asked.image_products(groups, features, sigma)
+
+    def image_counts(self, groups: Query, rho: float) -> Floats:
+        """Count the patients who have images, by group; a patient with images in several groups counts in parts.
+
+        Arguments and errors as for `image_sums`.
+
+        Parameters
+        ----------
+        groups
+            A marginal whose cells are the groups.
+        rho
+            The price of the call.
+
+        Returns
+        -------
+        float64 array, shape (groups.size,)
+            With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
+        """
+        return self.image_sums(groups, Ones(self._inputs), rho)[:, 0]
+
+    def images_per_row(self, rho: float) -> Integers:
+        """Count the rows by the number of their images.
+
+        A patient has at most ``max_rows_per_patient`` rows, each in one cell, so the counts move by at most that many
+        in the L2 norm.
+
+        Parameters
+        ----------
+        rho
+            The price of the call.
+
+        Returns
+        -------
+        int64 array, shape (max_per_patient + 1,)
+            Rows with 0, 1, ... images; noise of standard deviation ``max_rows_per_patient / sqrt(2 rho)``.
+
+        Raises
+        ------
+        InputError, BudgetExceeded
+            As for `image_sums`.
+        """
+        if self.schema.images is None:
+            raise InputError("images: the schema declares none; add images with size, channels and range.")
+        sigma = checks.noise_scale(self.sensitivity, rho)
+        self._account.debit([Event("gaussian", "rows by number of images", self.sensitivity, sigma)])
+        return self._asked.images_per_row(sigma)
+
+    @property
+    def _inputs(self) -> int:
+        if self.schema.images is None:
+            raise InputError("images: the schema declares none; add images with size, channels and range.")
+        return math.prod(self.schema.images.shape)
+
+    def _checked_sums(self, groups: Query, features: Features, rho: float) -> float:
+        check_features(features, self._inputs)
+        if groups.columns:
+            checks.queries_fit([groups], self.codec)
+        return checks.noise_scale(1.0, rho)

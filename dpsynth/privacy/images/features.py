@@ -1,0 +1,125 @@
+"""Public features of images, of which noisy sums may be asked; each is a table of numbers, never code of a model's.
+
+A feature map takes each image by itself, to the last bit: pixels are whole levels and tables have 20 binary digits, so
+that the products are summed exactly in float64, whatever other images are in the same matrix product. Whatever a map
+gives is clipped to norm 1 by `dpsynth.privacy.images.sums`, so the sensitivity of a sum does not depend on it.
+"""
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.errors import InputError
+
+Floats = NDArray[np.float64]
+
+DIGITS = 2.0**20
+
+
+class Features(Protocol):
+    """A public map from an image to a vector."""
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        ...
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector."""
+        ...
+
+    def __call__(self, levels: Floats, top: int) -> Floats:
+        """Return (images, dimension) features of images of (images, inputs) whole levels, of which ``top`` is 1."""
+        ...
+
+
+class Linear:
+    """Weighted sums of pixels, such as coefficients of a cosine transform: ``matrix (x - offset)``.
+
+    Parameters
+    ----------
+    matrix
+        (dimension, inputs); kept to 20 binary digits after the point.
+    offset
+        (inputs,) subtracted from each image first, pixels being in [0, 1].
+    """
+
+    def __init__(self, matrix: NDArray[np.floating], offset: NDArray[np.floating]) -> None:
+        self.matrix = _table(matrix)
+        if offset.shape != matrix.shape[1:] or not np.isfinite(offset).all():
+            raise InputError("features: the offset does not fit the matrix.")
+        self._shift = self.matrix @ offset.astype(np.float64)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector."""
+        return int(self.matrix.shape[0])
+
+    def __call__(self, levels: Floats, top: int) -> Floats:
+        """Return (images, dimension) features."""
+        return _exact(levels, self.matrix, top) / top - self._shift
+
+
+class Fourier:
+    """Random Fourier features ``(cos(w x), sin(w x)) / sqrt(m)`` of m frequencies w: norm 1 (Rahimi & Recht 2007).
+
+    Parameters
+    ----------
+    frequencies
+        (m, inputs); kept to 20 binary digits after the point.
+    """
+
+    def __init__(self, frequencies: NDArray[np.floating]) -> None:
+        self.frequencies = _table(frequencies)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.frequencies.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector: two for each frequency."""
+        return 2 * int(self.frequencies.shape[0])
+
+    def __call__(self, levels: Floats, top: int) -> Floats:
+        """Return (images, dimension) features."""
+        angles = _exact(levels, self.frequencies, top) / top
+        return np.asarray(np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies)))
+
+
+class Ones:
+    """The feature that is 1 for every image: its sums are counts."""
+
+    dimension = 1
+
+    def __init__(self, inputs: int) -> None:
+        self.inputs = inputs
+
+    def __call__(self, levels: Floats, top: int) -> Floats:  # noqa: ARG002
+        """Return (images, 1) ones."""
+        return np.ones((len(levels), 1))
+
+
+MAPS = (Linear, Fourier, Ones)
+"""All maps of which sums may be asked: other code could mix images, or see them."""
+
+
+def _table(matrix: NDArray[np.floating]) -> Floats:
+    if matrix.ndim != 2 or 0 in matrix.shape or not np.isfinite(matrix).all():
+        raise InputError("features: expected an array of two dimensions, finite and not empty.")
+    return np.rint(matrix.astype(np.float64) * DIGITS) / DIGITS
+
+
+def _exact(levels: Floats, table: Floats, top: int) -> Floats:
+    """Return ``levels table'``, without rounding: every partial sum is a multiple of 2^-20 below 2^33."""
+    if np.abs(table).sum(axis=1).max() * top >= 2**53 / DIGITS:
+        raise InputError("features: the numbers of the table are too large; expected sums below 2^33.")
+    return levels @ table.T

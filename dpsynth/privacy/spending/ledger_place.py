@@ -1,0 +1,99 @@
+"""Where the ledger of a dataset is: beside the table, the archive or the folder."""
+
+from pathlib import Path
+
+from dpsynth.cohort.cohort import Cohort
+from dpsynth.errors import InputError, LedgerError
+from dpsynth.files.folder import folder_of
+from dpsynth.files.layouts import (
+    STEMS,
+    index_of,
+    patients_of,
+)
+from dpsynth.privacy.spending.ledger import Ledger
+
+
+def dataset_of(path: Path) -> Path:
+    """Return that beside which the ledger of a path's patients lies, whatever name they are read under.
+
+    A folder of images and its tables are one dataset; links are followed first, also that of a folder to its table of
+    patients. Where a table was spent on before it had images, or a folder while it had its index, that ledger goes on.
+
+    Raises
+    ------
+    LedgerError
+        If a folder and one of its tables have a ledger each, so that there is no total.
+    """
+    real = path.resolve()
+    folder = folder_of(real)
+    if not folder.is_dir():
+        return _spent_on(path, real.parent) if real.stem in STEMS else path
+    table = patients_of(folder) or index_of(folder)
+    if table is not None and table.resolve() != table:
+        home = dataset_of(table.resolve())
+    else:
+        home = path if folder == real else folder
+    return _spent_on(home, folder, *(folder / f"{stem}.{kind}" for stem in STEMS for kind in ("parquet", "csv")))
+
+
+def _spent_on(home: Path, *others: Path) -> Path:
+    """Return the place that has a ledger already, else the first: all are of the same patients."""
+    from dpsynth.privacy.spending import ledger_pointer
+    from dpsynth.privacy.spending.ledger import Ledger
+
+    books = {Ledger.beside(place).path: place for place in (*others, home)}
+    ledgers = [book for book in books if ledger_pointer.exists(book)]
+    if len(ledgers) > 1 and len({ledger_pointer.counted(book) for book in ledgers}) > 1:
+        raise LedgerError(
+            f"{home.name}: {' and '.join(sorted(book.name for book in ledgers))} keep apart what was spent on the same "
+            "patients, so there is no total. Whoever answers for the data decides: put one of them away, and count "
+            "what it says was spent against the limit."
+        )
+    return books[ledgers[0]] if ledgers else home
+
+
+def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledger | None:
+    """Return the ledger of a cohort: the one that is named, else the one beside its file; None for a public cohort.
+
+    A ledger that is named for a file counts for it from then on: the place beside the file points to it.
+
+    Parameters
+    ----------
+    cohort
+        The cohort on which something is to be spent.
+    named
+        The ledger, or the path of its file, where the caller names one.
+
+    Returns
+    -------
+    Ledger or None
+        None where the cohort is public and no ledger is named.
+
+    Raises
+    ------
+    InputError
+        If a private cohort has no file and no ledger is named, or another one is named than lies beside the file
+        already, or than that place points to: that would forget what was spent.
+    LedgerError
+        If the place beside the file points to a ledger that is not there.
+
+    Examples
+    --------
+    >>> from dpsynth.schema.schema import Schema
+    >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+    >>> import pandas as pd
+    >>> cohort = Cohort.from_pandas(pd.DataFrame({"age": [64, 71]}), schema)
+    >>> ledger_of(cohort, "ward.ledger.jsonl")
+    Ledger('ward.ledger.jsonl')
+    """
+    own = None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
+    if named is None:
+        if own is None and not cohort.public:
+            raise InputError(
+                "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
+                "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these "
+                "data."
+            )
+        return None if own is None else own.counting(own)
+    book = named if isinstance(named, Ledger) else Ledger(named)
+    return book if own is None else book.counting(own)

@@ -1,0 +1,1 @@
+"""How synthetic images are judged: utility, consistency, distances and samples."""

@@ -1,0 +1,1 @@
+"""The metrics: each takes cohorts as arrays and gives results."""

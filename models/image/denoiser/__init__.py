@@ -1,0 +1,1 @@
+"""The network of the diffusion model: its loss, prior, autoencoder, warm-up and sampler."""

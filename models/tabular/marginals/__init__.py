@@ -1,0 +1,1 @@
+"""What the models of noisy marginals share: binning, one-way answers, interactions, plans and fits."""
