@@ -1,23 +1,18 @@
 """An evaluation: its results, and the page and files that show them."""
 
 import json
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dpsynth.evaluation.protocol import Protocol
-from dpsynth.evaluation.result import Result
-from dpsynth.evaluation.results import Results
+from dpsynth.evaluation.findings import Findings
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.schema.schema import Schema
-
 
 @dataclass(frozen=True)
-class Evaluation:
+class Evaluation(Findings):
     """The results of judging a synthetic cohort, which show themselves as a page, as JSON or as a table.
 
     Parameters
@@ -38,22 +33,6 @@ class Evaluation:
     >>> evaluation.results.one("rows").number == len(load_support2())
     True
     """
-
-    results: Results
-    schema: "Schema"
-    terms: Protocol
-    statement: Mapping[str, Any] = field(default_factory=dict)
-    about: Mapping[str, Any] = field(default_factory=dict)
-
-    def __len__(self) -> int:
-        return len(self.results)
-
-    def __iter__(self) -> Iterator[Result]:
-        return iter(self.results)
-
-    def public(self) -> "Evaluation":
-        """Return the evaluation with those results only that may be published."""
-        return replace(self, results=self.results.public())
 
     def to_frame(self) -> "pd.DataFrame":
         """Return one row per result, as `Results.to_frame` does."""

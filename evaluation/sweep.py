@@ -127,7 +127,7 @@ class Sweep:
 
         if public and not self.public:
             raise DisclosureError("the sweep touched private data without noise; its page cannot be published.")
-        return render(self, audience="public" if public else "internal")
+        return render(self.summary(), len(self.runs), audience="public" if public else "internal")
 
     def write_html(self, path: str | Path, *, public: bool = False) -> None:
         """Write the page; see `html`."""

@@ -1,13 +1,12 @@
 """Columns whose cells are too coarse for where their patients are: a warning from a model alone, so it is public."""
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import Any, Protocol
 
 import numpy as np
 
+from dpsynth.coding.codec import Codec
 from dpsynth.columns.kinds import Numeric
-
-if TYPE_CHECKING:
-    from dpsynth.models.base import Model
 
 __all__ = ["MOST", "concentrated"]
 
@@ -17,7 +16,18 @@ ROWS = 4_000
 """Rows that are drawn to see it: a share of .5 has then a standard error below .01."""
 
 
-def concentrated(model: "Model") -> tuple[str, ...]:
+class Drawing(Protocol):
+    """A model of which rows can be drawn as codes."""
+
+    codec: Codec
+
+    def sample_codes(
+        self, n: int, masks: Mapping[str, np.typing.NDArray[np.bool_]], rng: np.random.Generator
+    ) -> dict[str, np.typing.NDArray[Any]]:
+        """Draw rows as fine codes."""
+
+
+def concentrated(model: Drawing) -> tuple[str, ...]:
     """Return a warning for each number of which one finest cell holds more than half.
 
     Parameters

@@ -118,11 +118,10 @@ class Cohort:
         3
         """
         from dpsynth.files.read import read_source
-        from dpsynth.privacy.spending.ledger_place import dataset_of
 
         path = Path(path)
         table, images = read_source(path, schema, part=part, synthetic=synthetic)
-        cohort = cls._checked(table, schema, source=dataset_of(path), public=public, synthetic=synthetic)
+        cohort = cls._checked(table, schema, source=path, public=public, synthetic=synthetic)
         return cohort if images is None else replace(cohort, images=images())
 
     @classmethod

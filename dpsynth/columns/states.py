@@ -8,13 +8,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
-
-if TYPE_CHECKING:
-    from dpsynth.columns.kinds import Numeric
 
 __all__ = ["FIRST_STATE", "NUMBER", "Limit", "State", "as_text", "joined", "limit_of", "named", "split", "stepped"]
 
@@ -92,7 +89,15 @@ def spelling_key(text: str) -> Any:
     return (limit.sign, limit.number.normalize()) if limit is not None else " ".join(text.split()).casefold()
 
 
-def split(column: "Numeric", text: Any) -> tuple[Any, Any]:
+class WithStates(Protocol):
+    """A declaration with states beside its numbers."""
+
+    @property
+    def states(self) -> "Sequence[State]":
+        """The states, in the order of their steps."""
+
+
+def split(column: "WithStates", text: Any) -> tuple[Any, Any]:
     """Return a column of text as what is no state (null where it is one), and as the declared states (null elsewhere).
 
     Parameters
@@ -135,7 +140,7 @@ def as_text(array: Any, numbers: Any) -> Any:
     return pc.coalesce(array.flatten()[1], numbers)
 
 
-def stepped(column: "Numeric", states: Any, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+def stepped(column: "WithStates", states: Any, numbers: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Return (rows,) the steps of a column: those of its states where there is one, else those of its numbers."""
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -145,7 +150,7 @@ def stepped(column: "Numeric", states: Any, numbers: npt.NDArray[np.int64]) -> n
     return np.where(places >= 0, FIRST_STATE + places, numbers)
 
 
-def named(column: "Numeric", steps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Any]:
+def named(column: "WithStates", steps: npt.NDArray[np.int64]) -> tuple[npt.NDArray[np.bool_], Any]:
     """Return (rows,) where steps are those of states, and the states' texts (null elsewhere)."""
     import pyarrow as pa
 

@@ -9,22 +9,20 @@ import importlib.util
 import io
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from dpsynth.errors import InputError
-
-if TYPE_CHECKING:
-    from dpsynth.cohort.cohort import Cohort
+from dpsynth.files.write_tables import Writable, write_parquet
 
 __all__ = ["check_writable", "ending", "write_cohort", "write_images"]
 
 Pixels = npt.NDArray[Any]
 
 
-def write_cohort(cohort: "Cohort", folder: Path) -> None:
+def write_cohort(cohort: Writable, folder: Path) -> None:
     """Write table, index and images into a folder that is there and empty.
 
     Raises
@@ -32,8 +30,6 @@ def write_cohort(cohort: "Cohort", folder: Path) -> None:
     InputError
         If the cohort has no images, or a patient has several rows which are not one row an image.
     """
-    from dpsynth.files.write_tables import write_parquet
-
     images = _images(cohort)
     patient = cohort.schema.patient
     several = patient in cohort.columns and len(np.unique(cohort.patients())) < len(cohort)
@@ -44,7 +40,7 @@ def write_cohort(cohort: "Cohort", folder: Path) -> None:
     write_images(cohort, folder, key=patient if patient in cohort.columns else "patient", numbered=not several)
 
 
-def write_images(cohort: "Cohort", folder: Path, *, key: str | None = "patient", numbered: bool = True) -> None:
+def write_images(cohort: Writable, folder: Path, *, key: str | None = "patient", numbered: bool = True) -> None:
     """Write ``images/`` and ``index.parquet``.
 
     The index has the columns ``image`` (path relative to the folder), `key` and, repeated from the table, all others.
@@ -78,7 +74,7 @@ def write_images(cohort: "Cohort", folder: Path, *, key: str | None = "patient",
     pq.write_table(pa.table(columns | _repeated(cohort, images.row)), folder / "index.parquet")
 
 
-def check_writable(cohort: "Cohort") -> None:
+def check_writable(cohort: Writable) -> None:
     """Refuse images of which no file can be written here, before anything is spent for them.
 
     Raises
@@ -91,13 +87,13 @@ def check_writable(cohort: "Cohort") -> None:
         raise InputError(f"images: to write them the package {package} is needed; pip install 'dpsynth[image]'.")
 
 
-def _images(cohort: "Cohort") -> Any:
+def _images(cohort: Writable) -> Any:
     if cohort.images is None:
         raise InputError("images: the cohort has none; write its table with write.")
     return cohort.images
 
 
-def _repeated(cohort: "Cohort", row: npt.NDArray[np.int64]) -> dict[str, Any]:
+def _repeated(cohort: Writable, row: npt.NDArray[np.int64]) -> dict[str, Any]:
     """Return the table's columns with a row an image."""
     table = cohort.plain_table().take(row)
     return {name: table[name] for name in table.column_names}

@@ -4,29 +4,59 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
 
 from dpsynth.columns.arrow import whole
 from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime
 from dpsynth.columns.moments import as_written
 from dpsynth.columns.spelling import spelling
 from dpsynth.columns.typed import text_of
+from dpsynth.files.image_set import ImageSet
 from dpsynth.schema.dialect import FileFormat
+from dpsynth.schema.schema import Schema
 
-if TYPE_CHECKING:
-    from dpsynth.cohort.cohort import Cohort
-
-__all__ = ["write_csv", "write_parquet"]
+__all__ = ["Writable", "write_csv", "write_parquet"]
 
 
-def write_parquet(cohort: "Cohort", path: Path) -> None:
+class Writable(Protocol):
+    """A table of patients with its schema, and its images where it has some."""
+
+    @property
+    def schema(self) -> Schema:
+        """What is publicly known about the columns."""
+
+    @property
+    def table(self) -> Any:
+        """A pyarrow table of the declared columns."""
+
+    @property
+    def images(self) -> ImageSet | None:
+        """The images of its rows."""
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the columns, in order."""
+
+    def plain_table(self) -> Any:
+        """Return the table with categories as plain values."""
+
+    def patients(self) -> npt.NDArray[np.int64]:
+        """Return (rows,) for each row the number of its patient."""
+
+    def __len__(self) -> int: ...
+
+
+def write_parquet(cohort: Writable, path: Path) -> None:
     """Write Parquet; the file holds the columns and nothing of the machine or the user."""
     import pyarrow.parquet as pq
 
     pq.write_table(cohort.plain_table(), path)
 
 
-def write_csv(cohort: "Cohort", path: Path, *, guard_formulas: bool) -> None:
+def write_csv(cohort: Writable, path: Path, *, guard_formulas: bool) -> None:
     """Write CSV with the separator and the decimal mark of the schema's `file`, else commas and points.
 
     A missing value is an empty cell, a date is written in its declared format. The text is UTF-8; where the schema
@@ -52,7 +82,7 @@ def write_csv(cohort: "Cohort", path: Path, *, guard_formulas: bool) -> None:
         pa_csv.write_csv(pa.table(columns), file, options)
 
 
-def _written(cohort: "Cohort", name: str, *, guard_formulas: bool) -> Any:
+def _written(cohort: Writable, name: str, *, guard_formulas: bool) -> Any:
     import pyarrow as pa
     import pyarrow.compute as pc
 

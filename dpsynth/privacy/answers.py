@@ -220,7 +220,7 @@ class PrivateAnswers:
         return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
 
     def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Add noise to the upper triangles, whose entries off the diagonal stand for two (`dpsynth.privacy.images.sums`)."""
+        """Add noise to the upper triangles: entries off the diagonal stand for two (`dpsynth.privacy.images.sums`)."""
         exact = self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0]
         unit, d = PRODUCT_UNIT**2, features.dimension
         same, (i, j) = np.arange(d), np.triu_indices(d, 1)

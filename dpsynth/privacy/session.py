@@ -19,9 +19,8 @@ from dpsynth.privacy.image_questions import ImageQuestions
 from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
 from dpsynth.privacy.resuming import Checkpoint, Journal, closed_run
-from dpsynth.privacy.spending import accounting as prices
 from dpsynth.privacy.spending.budget import Budget
-from dpsynth.privacy.spending.events import Accounting, Event
+from dpsynth.privacy.spending.events import Accounting, Event, grouped
 from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.privacy.spending.ledger_place import ledger_of
 from dpsynth.privacy.spending.privacy_filter import Account
@@ -271,7 +270,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     @property
     def events(self) -> list[Event]:
         """What was asked so far, identical questions grouped."""
-        return prices.grouped(self._account.events)
+        return grouped(self._account.events)
 
     @property
     def private(self) -> bool:

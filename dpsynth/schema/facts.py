@@ -1,4 +1,15 @@
-"""What a schema says of its columns."""
+"""The fields of a schema, and what follows from them: what the other modules of this room need to know of it."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from dpsynth.columns.kinds import Column, Identifier
+from dpsynth.schema.constraints import Constraint
+from dpsynth.schema.dialect import FileFormat
+from dpsynth.schema.fairness import Fairness
+from dpsynth.schema.images import Images
+from dpsynth.schema.visits import Visits
 
 DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
 """How files commonly write a missing value; a declared category of the same spelling goes before."""
@@ -6,3 +17,77 @@ DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null",
 
 IMAGE_COLUMNS = ("image", "patient")
 """Columns that the index of an image cohort adds; no modelled column may have these names beside images."""
+
+
+class Facts(BaseModel):
+    """The fields of a schema, as they stand in its file, and what follows from them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str = Field(min_length=1, max_length=200, description="Name of the cohort.")
+    confirmed: bool = Field(default=False, description="A person has checked that all of this is public knowledge.")
+    description: str = Field(default="", description="What the cohort is.")
+    source: str = Field(default="", description="Where bounds and categories come from; stated in every release.")
+    patient: str | None = Field(default=None, description="Column that identifies a patient; none: a row is a patient.")
+    open: tuple[Literal["patient"], ...] = Field(
+        default=(), description="Fields that a draft leaves open; in a file each has ? in its place."
+    )
+    max_rows_per_patient: int = Field(
+        default=1, ge=1, description="Rows of a patient beyond this are dropped at random."
+    )
+    rows: int | None = Field(default=None, ge=1, description="Number of rows, only where it is public knowledge.")
+    target: str | None = Field(default=None, description="Column that models trained on the cohort predict.")
+    subgroups: tuple[str, ...] = Field(default=(), description="Columns whose groups are judged one by one.")
+    intersections: tuple[tuple[str, ...], ...] = Field(default=(), description="Subgroup columns judged together.")
+    fairness: Fairness | None = Field(
+        default=None, description="Groups that a model must measure well, and the share of the budget for it."
+    )
+    missing_values: tuple[str, ...] = Field(
+        default=DEFAULT_MISSING_VALUES, description="How the file writes a missing value."
+    )
+    file: FileFormat = Field(
+        default=FileFormat(), description="How CSV files are written: separator, decimal, encoding and the like."
+    )
+    drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
+    columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
+    constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
+    related: tuple[tuple[str, str], ...] = Field(
+        default=(), description="Pairs of columns that are known to go together; models ask for them first."
+    )
+    visits: Visits | None = Field(
+        default=None, description="How the rows of a patient are visits; a model then learns one row a patient."
+    )
+    images: Images | None = Field(default=None, description="The images, where patients have some.")
+
+    @property
+    def modelled(self) -> tuple[str, ...]:
+        """The names of the columns that are modelled and released, in order: all but identifiers."""
+        return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
+
+    @property
+    def to_discover(self) -> tuple[str, ...]:
+        """The names of the columns whose values are found under differential privacy, in order."""
+        return tuple(name for name, column in self.columns.items() if column.is_discovered)
+
+    @property
+    def units(self) -> int | None:
+        """The public number of what a model learns: patients where there are visits, else rows; None if private."""
+        return self.rows if self.visits is None else self.visits.patients
+
+    def without_counts(self) -> Self:
+        """Return the schema of a part of the cohort: how many rows and patients it has is private.
+
+        Returns
+        -------
+        Schema
+            Without ``rows`` and without the number of patients with visits.
+
+        Examples
+        --------
+        >>> from dpsynth.schema.schema import Schema
+        >>> facts = "{name: ward, rows: 900, columns: {age: {type: numeric, min: 0, max: 99}}}"
+        >>> Schema.parse(facts).without_counts().rows is None
+        True
+        """
+        visits = self.visits and self.visits.model_copy(update={"patients": None})
+        return self.model_copy(update={"rows": None, "visits": visits})

@@ -1,7 +1,7 @@
 """The schema of one wide row a patient, made from a schema of visits."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -9,11 +9,11 @@ from dpsynth.columns.conditions import Condition
 from dpsynth.columns.kinds import Boolean, Categorical, Category, Column, Datetime, Numeric
 from dpsynth.columns.matching import canonical_text
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require
-
-if TYPE_CHECKING:
-    from dpsynth.schema.schema import Schema
-
+from dpsynth.schema.facts import Facts
 from dpsynth.schema.visits import Visits
+
+AnyFacts = TypeVar("AnyFacts", bound=Facts)
+"""A schema, whatever it can do besides: what comes in goes out flat."""
 
 
 def at_visit(column: str, visit: Category) -> str:
@@ -25,7 +25,7 @@ def at_visit(column: str, visit: Category) -> str:
     return f"{column}@{canonical_text(visit)}"
 
 
-def check_visits(schema: "Schema") -> None:
+def check_visits(schema: Facts) -> None:
     """Refuse visits that do not fit the columns.
 
     Raises
@@ -68,12 +68,12 @@ def _check_values(visits: Visits, column: Categorical) -> None:
         raise ValueError(f"visits: values must be different ones of the values of {visits.column!r}")
 
 
-def flattened(schema: "Schema") -> "Schema":
+def flattened(schema: AnyFacts) -> AnyFacts:
     """Return the schema of one row a patient; the schema itself where it declares no visits."""
     return schema if schema.visits is None else _Flat(schema, schema.visits).schema()
 
 
-class _Flat:
+class _Flat(Generic[AnyFacts]):
     """The flat schema of a schema with visits.
 
     Parameters
@@ -84,13 +84,13 @@ class _Flat:
         Its visits.
     """
 
-    def __init__(self, schema: "Schema", visits: Visits) -> None:
+    def __init__(self, schema: AnyFacts, visits: Visits) -> None:
         self.long = schema
         self.visits = visits
         self.changing = [name for name in schema.modelled if name != visits.column and name not in set(visits.static)]
         self.absent = {(name, visit) for visit in visits.values for name in self._absent(visit)}
 
-    def schema(self) -> "Schema":
+    def schema(self) -> AnyFacts:
         """Return the flat schema."""
         long, visits = self.long, self.visits
         static = set(visits.static)

@@ -89,10 +89,10 @@ def _message(error: Any) -> str:
 
 def _suggestion(location: tuple[int | str, ...]) -> str:
     from dpsynth.errors import nearest
+    from dpsynth.schema.facts import Facts
     from dpsynth.schema.images import Images
-    from dpsynth.schema.schema import Schema
 
-    owner: type[BaseModel] = Schema
+    owner: type[BaseModel] = Facts
     if location[0] == "images":
         owner = Images
     elif location[0] == "file":

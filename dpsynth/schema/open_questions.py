@@ -1,13 +1,11 @@
 """Questions that a draft leaves open, which a person must answer before the schema can be confirmed."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dpsynth.columns.identifying import by_name, meaning_of
-from dpsynth.columns.kinds import Identifier
-
-if TYPE_CHECKING:
-    from dpsynth.schema.schema import Schema
+from dpsynth.columns.kinds import Categorical, Column, Identifier
+from dpsynth.schema.facts import Facts
 
 __all__ = ["OPEN", "answers", "check_answered", "discovered_patients", "opened", "question"]
 
@@ -26,12 +24,12 @@ def opened(values: Any) -> Any:
     return values
 
 
-def answers(schema: "Schema") -> list[str]:
+def answers(schema: Facts) -> list[str]:
     """Return the columns that may answer which one tells patients apart, likeliest first, by their names alone."""
     return by_name(name for name, column in schema.columns.items() if isinstance(column, Identifier))
 
 
-def question(schema: "Schema") -> str:
+def question(schema: Facts) -> str:
     """Return the open question of a schema with its possible answers, in words."""
     names = answers(schema)
     columns = f"{', '.join(map(repr, names))}, or " if names else ""
@@ -41,7 +39,7 @@ def question(schema: "Schema") -> str:
     )
 
 
-def check_answered(schema: "Schema") -> None:
+def check_answered(schema: Facts) -> None:
     """Refuse to confirm a schema with an open question.
 
     Raises
@@ -53,7 +51,7 @@ def check_answered(schema: "Schema") -> None:
         raise ValueError(f"{question(schema)}. A schema with an open question cannot be confirmed")
 
 
-def discovered_patients(schema: "Schema") -> dict[str, str]:
+def discovered_patients(schema: Facts) -> dict[str, str]:
     """Return columns that are called after the patient and are to be discovered, with what is wrong and what to do.
 
     They would publish the identifiers of patients with many rows, where another column was taken for the patient.

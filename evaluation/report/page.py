@@ -3,8 +3,9 @@
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from dpsynth.evaluation.findings import Findings
 from dpsynth.evaluation.report import figures
 from dpsynth.evaluation.report.annex import Item, annex
 from dpsynth.evaluation.report.answers import repeated
@@ -21,9 +22,6 @@ from dpsynth.evaluation.report.text import TextTable
 from dpsynth.evaluation.report.verdicts import Answer, GroupVerdict, group_verdicts, verdicts
 from dpsynth.evaluation.result import DisclosureError, jsonable
 from dpsynth.evaluation.results import PublicResults
-
-if TYPE_CHECKING:
-    from dpsynth.evaluation.evaluation import Evaluation
 
 __all__ = ["document", "embed", "environment", "json_schema", "render_internal", "render_public", "style"]
 
@@ -45,7 +43,7 @@ def style() -> str:
     return (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
 
 
-def render_public(evaluation: "Evaluation") -> str:
+def render_public(evaluation: Findings) -> str:
     """Return the page that may be published.
 
     Raises
@@ -60,17 +58,17 @@ def render_public(evaluation: "Evaluation") -> str:
     return _render(evaluation, audience="public")
 
 
-def render_internal(evaluation: "Evaluation") -> str:
+def render_internal(evaluation: Findings) -> str:
     """Return the page with everything, marked as internal."""
     return _render(evaluation, audience="internal")
 
 
-def _render(evaluation: "Evaluation", audience: str) -> str:
+def _render(evaluation: Findings, audience: str) -> str:
     context = _context(evaluation) | {"audience": audience, "css": style()}
     return str(environment().get_template("report.html.j2").render(context))
 
 
-def _context(evaluation: "Evaluation") -> dict[str, Any]:
+def _context(evaluation: Findings) -> dict[str, Any]:
     from markupsafe import Markup
 
     results, margins, target = evaluation.results, evaluation.terms.margins, evaluation.about.get("target")
@@ -108,12 +106,12 @@ def _context(evaluation: "Evaluation") -> dict[str, Any]:
     }
 
 
-def _withheld(evaluation: "Evaluation") -> bool:
+def _withheld(evaluation: Findings) -> bool:
     """Return whether there may be numbers that must not be shown: on the public page of private patients."""
     return isinstance(evaluation.results, PublicResults) and evaluation.about.get("real_data") != "public"
 
 
-def _annex(evaluation: "Evaluation") -> list[Item]:
+def _annex(evaluation: Findings) -> list[Item]:
     fair, withheld = _has_fairness(evaluation), _withheld(evaluation)
     return annex(evaluation.statement, about=_named(evaluation), fairness=fair, withheld=withheld)
 
@@ -137,11 +135,11 @@ def _power(grid: TextTable | None) -> str:
     return figures.power_curve(points, "power")
 
 
-def _named(evaluation: "Evaluation") -> dict[str, Any]:
+def _named(evaluation: Findings) -> dict[str, Any]:
     return {"name": evaluation.schema.name, "description": evaluation.schema.description}
 
 
-def _has_fairness(evaluation: "Evaluation") -> bool:
+def _has_fairness(evaluation: Findings) -> bool:
     return any(result.ok for result in evaluation.results.select("group_change"))
 
 
@@ -194,7 +192,7 @@ def _names(chosen: list[GroupVerdict], groups: list[GroupVerdict], *, named: boo
     return names if named or not many else [*names, f"{many} of {of} combinations (see the table)"]
 
 
-def _described(evaluation: "Evaluation", target: str | None) -> str:
+def _described(evaluation: Findings, target: str | None) -> str:
     """Return the outcome with the schema's words for it."""
     column = evaluation.schema.columns.get(target or "")
     words = getattr(column, "description", "")
@@ -209,7 +207,7 @@ def _group_grid(groups: list[GroupVerdict]) -> TextTable | None:
     return TextTable("Groups of patients, one by one", head, rows) if rows else None
 
 
-def document(evaluation: "Evaluation") -> dict[str, Any]:
+def document(evaluation: Findings) -> dict[str, Any]:
     """Return the JSON twin of the page, in the form of `json_schema`."""
     results, margins = evaluation.results, evaluation.terms.margins
     target = evaluation.about.get("target")
@@ -238,9 +236,9 @@ def json_schema() -> dict[str, Any]:
     return schema
 
 
-def embed(evaluation: "Evaluation") -> str:
+def embed(evaluation: Findings) -> str:
     """Return the internal page in a frame of its own, for a notebook: its styles stay its own."""
     import html
 
     page = html.escape(render_internal(evaluation), quote=True)
-    return f'<iframe title="Evaluation" style="width:100%;height:80vh;border:1px solid #ccc" srcdoc="{page}"></iframe>'
+    return f'<iframe title=Findings style="width:100%;height:80vh;border:1px solid #ccc" srcdoc="{page}"></iframe>'

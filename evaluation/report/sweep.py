@@ -11,8 +11,6 @@ from dpsynth.evaluation.report.text import TextTable, number
 if TYPE_CHECKING:
     import pandas as pd
 
-    from dpsynth.evaluation.sweep import Sweep
-
 __all__ = ["render"]
 
 #: Arms that are drawn as lines: colour and dashes.
@@ -21,14 +19,13 @@ MARKERS = "osD^vP"
 COLOURS = ("#b5402a", "#6b4c9a", "#2e7d4f", "#8a6d00", "#0f7c8c", "#444444")
 
 
-def render(sweep: "Sweep", audience: str) -> str:
-    """Return the page."""
+def render(table: "pd.DataFrame", runs: int, audience: str) -> str:
+    """Return the page of a sweep's summary and its number of runs."""
     from markupsafe import Markup
 
-    table = sweep.summary()
     there = set(table.measure)
     figures = [_figure(table, measure, title) for measure, title in MEASURES.items() if measure in there]
-    context = {"audience": audience, "figures": figures, "runs": len(sweep.runs), "safe": Markup, "css": style()}
+    context = {"audience": audience, "figures": figures, "runs": runs, "safe": Markup, "css": style()}
     return str(environment().get_template("sweep.html.j2").render(context))
 
 

@@ -377,7 +377,8 @@ def test_a_file_size_limit_refuses_and_keeps_the_old_file(ledger: Ledger) -> Non
     """With RLIMIT_FSIZE just above the file's size, in a process of its own, the ledger refuses and stays whole."""
     before = filled(ledger)
     program = (
-        "import signal, sys; from dpsynth.privacy.spending.ledger import Ledger; from dpsynth.privacy.spending.budget import Budget\n"
+        "import signal, sys; from dpsynth.privacy.spending.ledger import Ledger\n"
+        "from dpsynth.privacy.spending.budget import Budget\n"
         "from dpsynth.errors import LedgerError\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "try: Ledger(sys.argv[1]).reserve(Budget(1, 1e-6), accounting='gaussian', rho=0.01)\n"

@@ -10,6 +10,7 @@ from dpsynth.files.layouts import (
     index_of,
     patients_of,
 )
+from dpsynth.privacy.spending import ledger_pointer
 from dpsynth.privacy.spending.ledger import Ledger
 
 
@@ -38,9 +39,6 @@ def dataset_of(path: Path) -> Path:
 
 def _spent_on(home: Path, *others: Path) -> Path:
     """Return the place that has a ledger already, else the first: all are of the same patients."""
-    from dpsynth.privacy.spending import ledger_pointer
-    from dpsynth.privacy.spending.ledger import Ledger
-
     books = {Ledger.beside(place).path: place for place in (*others, home)}
     ledgers = [book for book in books if ledger_pointer.exists(book)]
     if len(ledgers) > 1 and len({ledger_pointer.counted(book) for book in ledgers}) > 1:
@@ -86,7 +84,7 @@ def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledge
     >>> ledger_of(cohort, "ward.ledger.jsonl")
     Ledger('ward.ledger.jsonl')
     """
-    own = None if cohort.public or cohort.source is None else Ledger.beside(cohort.source)
+    own = None if cohort.public or cohort.source is None else Ledger.beside(dataset_of(cohort.source))
     if named is None:
         if own is None and not cohort.public:
             raise InputError(
