@@ -144,7 +144,7 @@ def page(frame: pd.DataFrame) -> str:
         "patients at 8 quantile bins, mean over all marginals of 1, 2 and 3 columns; AUROC on the real test",
         "patients (30 %, apart by patient) of gradient boosting (GB) and logistic regression (LR) trained on the",
         "synthetic rows. *logistic* and *mlp* are trained by DP-SGD on the real training patients",
-        "(`dpsynth.models.tabular.deep.classifier`); no rows are drawn. The hyperparameters of all our networks were "
+        "(`dpsynth.models.tabular.deep.classifier`); no rows are drawn. The hyperparameters of all our networks were",
         "chosen on this",
         "very dataset, which is public, with few tries; on private patients they are used as they are. SDV's models",
         "are **not private** (ε = ∞). SmartNoise's counts ε for rows and is given decile cuts of the data for nothing.",

@@ -32,7 +32,7 @@ class Cohort:
         number and state where the schema declares states such as "<5" beside them; categories and
         booleans are dictionary arrays over the schema's own list; dates are date32, or timestamp[s] with a clock time.
     source
-        The file that the cohort was read from.
+        The file that the cohort was read from, or its folder.
     public
         Whether the data are public, so that nothing needs to be spent on them.
     synthetic
@@ -117,11 +117,12 @@ class Cohort:
         ...     len(Cohort.read(Path(folder, "ward.csv"), schema))
         3
         """
+        from dpsynth.files.folder import home_of
         from dpsynth.files.read import read_source
 
         path = Path(path)
         table, images = read_source(path, schema, part=part, synthetic=synthetic)
-        cohort = cls._checked(table, schema, source=path, public=public, synthetic=synthetic)
+        cohort = cls._checked(table, schema, source=home_of(path), public=public, synthetic=synthetic)
         return cohort if images is None else replace(cohort, images=images())
 
     @classmethod

@@ -62,6 +62,13 @@ def folder_of(path: Path) -> Path:
     return path.parent if index is not None and path_column(index) is not None else path
 
 
+def home_of(path: Path) -> Path:
+    """Return the folder of images that a path is a table of, links followed; else the path itself."""
+    real = path.resolve()
+    folder = folder_of(real)
+    return folder if folder != real and folder.is_dir() else path
+
+
 def read_folder(folder: Path, schema: Schema, *, synthetic: bool) -> tuple[Any, Callable[[], ImageSet]]:
     """Read a folder of either layout.
 

@@ -18,14 +18,14 @@ if TYPE_CHECKING:
     from dpsynth.privacy.tables.noisy import NoisyCounts, NoisyInteraction
 
 _HOME = {
-    "Budget": "budget",
-    "Event": "accounting",
-    "Ledger": "ledger",
-    "NoisyCounts": "noisy",
-    "NoisyInteraction": "noisy",
-    "Query": "counting",
-    "Session": "session",
-    "default_delta": "budget",
+    "Budget": "dpsynth.privacy.spending.budget",
+    "Event": "dpsynth.privacy.spending.events",
+    "Ledger": "dpsynth.privacy.spending.ledger",
+    "NoisyCounts": "dpsynth.privacy.tables.noisy",
+    "NoisyInteraction": "dpsynth.privacy.tables.noisy",
+    "Query": "dpsynth.coding.query",
+    "Session": "dpsynth.privacy.session",
+    "default_delta": "dpsynth.privacy.spending.budget",
 }
 
 __all__ = ["Budget", "Event", "Ledger", "NoisyCounts", "NoisyInteraction", "Query", "Session", "default_delta"]
@@ -34,4 +34,4 @@ __all__ = ["Budget", "Event", "Ledger", "NoisyCounts", "NoisyInteraction", "Quer
 def __getattr__(name: str) -> Any:
     if name not in _HOME:
         raise AttributeError(f"module 'dpsynth.privacy' has no attribute {name!r}")
-    return getattr(importlib.import_module(f"dpsynth.privacy.{_HOME[name]}"), name)
+    return getattr(importlib.import_module(_HOME[name]), name)

@@ -205,7 +205,7 @@ def test_a_ledger_goes_on_when_images_come(tmp_path: Path) -> None:
         fit(Cohort.read(folder, schema_of(patient="pid")), "moments", epsilon=1.0)
     (tmp_path / "ward.ledger.jsonl").touch()
     with pytest.raises(LedgerError, match=r"patients.csv.ledger.jsonl and ward.ledger.jsonl keep apart"):
-        Cohort.read(folder, schema_of(patient="pid"))
+        fit(Cohort.read(folder, schema_of(patient="pid")), "moments", epsilon=1.0)
 
 
 def test_a_ledger_goes_on_when_images_go(tmp_path: Path) -> None:
