@@ -4,36 +4,37 @@ import ast
 import os
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parent.parent
 FOLDERS = {"dpsynth": ROOT / "dpsynth", "dpsynth.models": ROOT / "models", "dpsynth.evaluation": ROOT / "evaluation"}
-# the higher, the later in the way of the data; a module may import from its own floor and from lower ones
-FLOORS = {
-    "dpsynth.__main__": 4,
-    "dpsynth.cli": 4,
-    "dpsynth.jobs.augment": 3,
-    "dpsynth.jobs.audit": 3,
-    "dpsynth.jobs.yardstick": 3,
-    "dpsynth.jobs.publish": 3,
-    "dpsynth.jobs.sweep": 3,
-    "dpsynth.jobs.fit": 3,
-    "dpsynth.publishing.page": 3,
-    "dpsynth.publishing.bundle": 2,
-    "dpsynth.jobs.outlook": 2,
-    "dpsynth.models": 2,
-    "dpsynth.evaluation": 2,
-    "dpsynth.errors": 0,
-}
-GROUND = 1
-NEVER = [
-    ("dpsynth.evaluation", "dpsynth.models"),
-    ("dpsynth.models", "dpsynth.evaluation"),
-    ("dpsynth.privacy", "dpsynth.models"),
-]
+# from the ground to the roof; a module imports from its own room and from lower rows, never from beside or above
+ROWS = (
+    ("errors",),
+    ("progress", "atomic"),
+    ("columns",),
+    ("schema",),
+    ("files",),
+    ("cohort",),
+    ("drafting",),
+    ("checking",),
+    ("datasets",),
+    ("coding",),
+    ("sources",),
+    ("privacy",),
+    ("models", "evaluation"),
+    ("publishing",),
+    ("jobs",),
+    ("cli",),
+    ("__main__",),
+)
+HEIGHTS = {room: height for height, row in enumerate(ROWS) for room in row}
+WORDS = {"release", "fit", "plan", "evaluate", "load"}
 
 
 def _modules() -> Iterator[tuple[str, Path]]:
@@ -43,7 +44,12 @@ def _modules() -> Iterator[tuple[str, Path]]:
             yield ".".join((package, *(part for part in parts if part != "__init__"))), path
 
 
+MODULES = dict(_modules())
+ROOMS = {name for name, path in MODULES.items() if path.name == "__init__.py"}
+
+
 def _imported(path: Path) -> Iterator[str]:
+    """Yield what a file imports, also in functions and for types alone: modules, and names as ``module.name``."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -52,38 +58,96 @@ def _imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def _under(name: str, package: str) -> bool:
-    return name == package or name.startswith(package + ".")
+def _module(target: str) -> str:
+    """Return the module of ours that an imported name lives in; empty for what is not ours."""
+    while target and target not in MODULES:
+        target = target.rpartition(".")[0]
+    return target
 
 
-def _floor(name: str) -> int:
-    return next((height for package, height in FLOORS.items() if _under(name, package)), GROUND)
+def _edges() -> dict[str, set[str]]:
+    """Return for each module the modules of ours that it imports; the names of `dpsynth` itself are for users."""
+    found = {name: {_module(target) for target in _imported(path)} - {name, ""} for name, path in MODULES.items()}
+    return {name: targets - {"dpsynth"} for name, targets in found.items() if name != "dpsynth"}
 
 
-@pytest.mark.parametrize(("name", "path"), [pytest.param(n, p, id=n) for n, p in _modules() if n != "dpsynth"])
-def test_imports_point_down(name: str, path: Path) -> None:
-    """No module imports from a higher floor, models and evaluation do not know each other, privacy knows neither."""
-    for target in _imported(path):
-        if not _under(target, "dpsynth"):
-            continue
-        assert _floor(target) <= _floor(name), f"{name} imports {target}"
-        for above, other in NEVER:
-            assert not (_under(name, above) and _under(target, other)), f"{name} imports {target}"
+EDGES = _edges()
 
 
-def test_errors_stand_on_nothing() -> None:
-    """The error classes import no other module of ours."""
-    assert not [name for name in _imported(ROOT / "dpsynth" / "errors.py") if _under(name, "dpsynth")]
+def _room(name: str) -> str:
+    """Return the room of a module, which stands after ``dpsynth.``."""
+    return name.split(".")[1]
+
+
+def _circle(edges: dict[str, set[str]]) -> list[str]:
+    """Return a circle of modules that import each other, the first also last; empty where there is none."""
+    try:
+        TopologicalSorter(edges).prepare()
+    except CycleError as error:
+        circle: list[str] = error.args[1]
+        return circle
+    return []
+
+
+def _runs_up(name: str, target: str) -> bool:
+    """Whether an import leaves its room for one that is not below."""
+    return _room(name) != _room(target) and HEIGHTS[_room(target)] >= HEIGHTS[_room(name)]
+
+
+@pytest.mark.parametrize("name", EDGES)
+def test_imports_point_down(name: str) -> None:
+    """No module imports from a room beside or above its own, lazily or for types neither."""
+    assert [target for target in EDGES[name] if _runs_up(name, target)] == []
+
+
+def test_there_is_no_circle() -> None:
+    """No two files import each other, also not over others, lazily or for types."""
+    assert _circle(EDGES) == []
+
+
+def test_only_jobs_join_models_and_evaluation() -> None:
+    """A file outside of the jobs imports models or evaluation, never both; the kernel knows neither."""
+    both = {
+        name for name, targets in EDGES.items() if {"models", "evaluation"} <= {_room(target) for target in targets}
+    }
+    assert {_room(name) for name in both} == {"jobs"}, both
+
+
+def test_private_modules_stay_in_their_room() -> None:
+    """Nothing imports a module or package with a leading underscore from another room."""
+    for name, targets in EDGES.items():
+        hidden = [target for target in targets if any(part.startswith("_") for part in target.split("."))]
+        assert [target for target in hidden if _room(target) != _room(name)] == [], name
+
+
+@pytest.mark.parametrize("name", sorted(ROOMS))
+def test_a_room_says_what_lives_there(name: str) -> None:
+    """Every folder of code is a package with a docstring, and no package has the name of a function of ours."""
+    assert ast.get_docstring(ast.parse(MODULES[name].read_text(encoding="utf-8")))
+    assert name.rpartition(".")[2] not in WORDS
+
+
+def test_every_folder_with_code_is_a_package() -> None:
+    """No module lies in a folder without ``__init__.py``, and every package is among those that are installed."""
+    assert {path.parent for path in MODULES.values()} == {MODULES[name].parent for name in ROOMS}
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert set(project["tool"]["setuptools"]["packages"]) == ROOMS
+
+
+def test_the_ground_stands_on_nothing() -> None:
+    """The error classes, progress and whole files import no other room of ours."""
+    assert EDGES["dpsynth.errors"] == set()
+    assert EDGES["dpsynth.progress"] | EDGES["dpsynth.atomic"] <= {"dpsynth.errors"}
 
 
 def test_the_rule_can_fail() -> None:
-    """The floors know a wrong import when they see one."""
-    assert (
-        _floor("dpsynth.cli.fit")
-        > _floor("dpsynth.jobs.fit")
-        > _floor("dpsynth.models.base")
-        > _floor("dpsynth.schema.schema")
-    )
+    """An import that runs up or beside, and a circle over three files, are seen."""
+    assert _runs_up("dpsynth.columns.grid", "dpsynth.schema.schema")
+    assert _runs_up("dpsynth.models.base", "dpsynth.evaluation.judge")
+    assert not _runs_up("dpsynth.jobs.fit", "dpsynth.models.base")
+    assert set(_circle({"a": {"b"}, "b": {"c"}, "c": {"a"}, "d": {"a"}})) == {"a", "b", "c"}
+    assert len(EDGES) > 300
+    assert sum(map(len, EDGES.values())) > 1000
 
 
 def _run(code: str, *args: str) -> str:

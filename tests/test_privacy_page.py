@@ -42,7 +42,7 @@ def test_the_command_runs_every_test_that_is_named() -> None:
 
 def test_every_guarantee_has_a_place_and_a_test() -> None:
     """No row of the two tables is without where it is enforced and what breaks when it is not."""
-    lines = PAGE.splitlines()
+    lines = PAGE.split("## The kernel in rings")[0].splitlines()
     heads = {place - 1 for place, line in enumerate(lines) if line.startswith("|---")}
     rows = [line.split("|")[1:-1] for place, line in enumerate(lines) if line.startswith("| ") and place not in heads]
     assert len(heads) == 2
@@ -56,3 +56,34 @@ def test_the_results_that_are_named_are_there() -> None:
     """Tables of benchmarks that the page points to exist."""
     for name in re.findall(r"`(benchmarks/[\w/.]+)`", PAGE):
         assert (ROOT / name).is_file(), name
+
+
+COUNTED = re.findall(r"^\| `((?:dpsynth|evaluation)/[\w/*.]+)` \| ([\d,]+) \|", PAGE, flags=re.MULTILINE)
+
+
+@pytest.mark.parametrize(("place", "said"), COUNTED)
+def test_lines_are_counted(place: str, said: str) -> None:
+    """The page's numbers of lines are those of the folders, within five in a hundred or twenty lines."""
+    files = (ROOT / place).rglob("*.py") if place.endswith("/") else ROOT.glob(place)
+    lines = sum(len(file.read_text(encoding="utf-8").splitlines()) for file in files)
+    assert lines > 0
+    assert abs(lines - int(said.replace(",", ""))) <= max(20, 0.05 * lines), f"{place} has {lines} lines"
+
+
+def test_all_rings_and_rooms_with_private_values_are_counted() -> None:
+    """Every folder of the kernel is a ring on the page, and so is every room below it that has a cohort's values."""
+    rings = {f"dpsynth/privacy/{path.parent.name}/" for path in (ROOT / "dpsynth" / "privacy").glob("*/__init__.py")}
+    rooms = {f"dpsynth/{name}/" for name in ("files", "columns", "cohort", "coding", "sources", "drafting", "checking")}
+    assert rings | rooms <= {place for place, _ in COUNTED}
+
+
+@pytest.mark.parametrize("ring", ["", "spending", "tables", "images", "training"])
+def test_each_ring_names_all_of_its_modules(ring: str) -> None:
+    """The first page of a ring says what it guarantees and trusts, and the reading order has all of its files."""
+    folder = ROOT / "dpsynth" / "privacy" / ring
+    words = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))) or ""
+    if ring:
+        assert all(f"**{word}.**" in words for word in ("Guarantees", "Trusts", "Reading order"))
+        words = words.split("**Reading order.**")[1]
+    modules = {path.stem for path in folder.glob("*.py")} - {"__init__"}
+    assert modules - set(re.findall(r"\w+", words)) == set()

@@ -34,7 +34,7 @@ class Codec(ConditionMasks):
     Parameters
     ----------
     schema
-        The schema. Where it declares visits, the codes are those of one row a patient (`dpsynth.schema.visits`).
+        The schema. Where it declares visits, the codes are those of one row a patient (`dpsynth.schema.flat`).
     cells
         How many cells a numeric or datetime column is cut into. A column that can take at most twice as many values
         has one for each; thresholds of the schema's constraints begin a cell, and may add some.

@@ -83,6 +83,13 @@ class Augmentation:
         return list(self.results.select("group_change", arm=arm, group=part))
 
     @property
+    def arms(self) -> tuple[str, ...]:
+        """The sets of patients that classifiers were trained on; the real patients alone come first."""
+        from dpsynth.evaluation.metrics.augmentation import ARMS
+
+        return ARMS
+
+    @property
     def verdict(self) -> str:
         """One sentence: whether the synthetic patients help the group, by every learner's interval."""
         from dpsynth.evaluation.metrics.augmentation import WITH_SYNTHETIC

@@ -1,4 +1,4 @@
-"""Plan, fit, release, evaluate: the steps from a private cohort to a judged release. `publishing` joins them."""
+"""Plan and fit: what a budget would buy, and a model that is learned under it."""
 
 from collections.abc import Mapping
 from pathlib import Path

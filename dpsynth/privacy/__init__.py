@@ -1,9 +1,12 @@
-"""The trusted kernel: the only code that reads private values.
+"""The trusted kernel: the only code that adds noise and pays for it, and through which all that leaves has gone.
 
-To audit it, read in this order: budget, accounting (prices and their derivations), mechanisms and rounded_normal
-(noise), counting and answers (the only code that holds private values; sensitivities), discovery, account and session
-(pay first, look then), records, totals and ledger (what is remembered). checks, noisy, quantiles, trade_offs and
-statement handle public facts alone. exact_floats says how floats are computed while gradients are taken.
+It is in rings that are audited one by one, each with its guarantee, what it trusts and its reading order: `spending`
+(no data at all), `tables`, `images`, `training`. After them read here: mechanisms and rounded_normal (noise), quiet and
+processes (what foreign code may not say, and which process spends), answer_source and answers (the objects that hold
+private values; sensitivities), checks (of what is asked, on public facts), asked, table_questions, image_questions and
+network_questions (price first, then the answer), resuming (runs that are taken up), and session (the way in).
+
+Who reads private values before the kernel is told in docs/privacy.md.
 """
 
 import importlib

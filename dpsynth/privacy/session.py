@@ -43,7 +43,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     Attributes
     ----------
     schema, budget, accounting
-        What it was opened with; where the schema declares visits, that of one row a patient (`dpsynth.schema.visits`).
+        What it was opened with; where the schema declares visits, that of one row a patient (`dpsynth.schema.flat`).
     rows
         The number of rows, only where it is public; else None.
     codec

@@ -1,16 +1,15 @@
 """The release's own report: the privacy statement, and the synthetic cohort beside the counts that were paid for."""
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.cohort.cohort import Cohort
-from dpsynth.models.base import Model
 from dpsynth.privacy.tables.counting import contingency
 from dpsynth.publishing.bundle import Page
 
@@ -23,7 +22,16 @@ READABLE = 12
 """Tables with more cells are summed up, not listed."""
 
 
-def public_page(model: Model, synthetic: Cohort) -> Page:
+class Releasable(Protocol):
+    """What a page needs of a model: its codec and the noisy counts that it keeps."""
+
+    codec: Codec
+
+    def released(self) -> Sequence[Any]:
+        """Return the noisy counts that the model was built from."""
+
+
+def public_page(model: Releasable, synthetic: Cohort) -> Page:
     """Return a function that writes the page of a release, and beside it the same numbers as JSON.
 
     Privacy contract: touches the model, the synthetic cohort and the schema, which are public; the renderer refuses
@@ -53,7 +61,7 @@ def public_page(model: Model, synthetic: Cohort) -> Page:
     return write
 
 
-def _released(model: Model, synthetic: Cohort) -> "list[ReleasedCounts]":
+def _released(model: Releasable, synthetic: Cohort) -> "list[ReleasedCounts]":
     """Count the synthetic cohort in the cells of the model's noisy counts."""
     from dpsynth.evaluation.metrics.released import ReleasedCounts
 
