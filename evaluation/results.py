@@ -25,6 +25,7 @@ class Results(Sequence[Result]):
 
     Examples
     --------
+    >>> from dpsynth.evaluation.result import estimate
     >>> results = Results([estimate("auroc", 0.8, n=100, arm="real"), estimate("auroc", 0.7, n=100)])
     >>> results.one("auroc", arm="synthetic").value
     0.7

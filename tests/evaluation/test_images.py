@@ -289,8 +289,8 @@ def test_learners_see_their_own_arm_only(monkeypatch: pytest.MonkeyPatch) -> Non
         lessons.append(lesson)
         return Brightness(lesson, seed)
 
-    for module in ("image_utility", "gallery", "image_consistency"):
-        monkeypatch.setattr(f"dpsynth.evaluation.{module}.image_learners", lambda: {CNN: spy, MLP: spy})
+    for module in ("utility", "gallery", "consistency"):
+        monkeypatch.setattr(f"dpsynth.evaluation.images.{module}.image_learners", lambda: {CNN: spy, MLP: spy})
     cohorts = {"test": scans(60, 1), "real": scans(60, 2), "synthetic": scans(60, 3, synthetic=True)}
     evaluate(cohorts["test"], cohorts["synthetic"], real_train=cohorts["real"])
     known = {name: {one.tobytes() for one in cohort.images.pixels} for name, cohort in cohorts.items() if cohort.images}
