@@ -15,6 +15,7 @@ from dpsynth.schema import Schema
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
 sys.path.insert(0, str(DOCS / "_tools"))
+import architecture  # noqa: E402  (as below)
 from generate import cli_page, commands, notebook_page, schema_page  # noqa: E402  (a tool of the site, not installed)
 
 COMMANDS = dict(commands())
@@ -121,3 +122,13 @@ def test_a_notebook_becomes_a_page(tmp_path: Path) -> None:
     assert "import dpsynth" in page
     assert figures
     assert all(f"]({name})" in page and figure.startswith(b"\x89PNG") for name, figure in figures.items())
+
+
+def test_the_picture_of_the_house_is_of_this_code() -> None:
+    """The picture and its table have every room, and the picture was drawn from these imports."""
+    folders = {path.parent.name for path in (ROOT / "dpsynth").glob("*/__init__.py")} - {"datasets"}
+    rooms = {name for floor in architecture.FLOORS for name in floor}
+    assert rooms == folders | {"models", "evaluation"}
+    page = (DOCS / "architecture.md").read_text(encoding="utf-8")
+    assert rooms == set(re.findall(r"^\| `(\w+)` \|", page, flags=re.MULTILINE))
+    assert (DOCS / "architecture.svg").read_text(encoding="utf-8") == architecture.picture()

@@ -17,6 +17,7 @@ FLOORS = (
     ("privacy",),
     ("sources",),
     ("coding",),
+    ("checking",),
     ("cohort", "drafting"),
     ("files",),
     ("schema",),
@@ -33,7 +34,7 @@ WAY = (
     ("models", "evaluation", "synthetic rows"),
 )
 """What passes from room to room; private up to `privacy`, public from there."""
-PRIVATE = {"files", "cohort", "drafting", "coding", "sources", "privacy"}
+PRIVATE = {"files", "cohort", "drafting", "checking", "coding", "sources", "privacy"}
 SVG = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 {height}" role="img" font-family="sans-serif">
 <title>The rooms of dpsynth, and the way of the data through them</title>
 <style>
