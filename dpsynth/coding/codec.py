@@ -7,11 +7,11 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.coding.cells import draw
-from dpsynth.coding.rules import Rules, Wish
+from dpsynth.coding.rules import Rules, Wish, constraint_edges
 from dpsynth.coding.where import ConditionMasks, Mask
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.cohort.visits import flatten, unfold
-from dpsynth.columns.coders import Coder, ColumnCode, GridCoder, ListCoder, column_code, constraint_edges
+from dpsynth.columns.coders import Coder, ColumnCode, GridCoder, ListCoder, column_code
 from dpsynth.columns.grid import cell_widths, edge_values
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Numeric
 from dpsynth.columns.matching import canonical_text

@@ -1,6 +1,6 @@
 """Which codes a schema's constraints leave possible, and rows conditioned on them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import reduce
 from itertools import combinations
@@ -14,6 +14,7 @@ from dpsynth.coding.implications import Clause, Exchange
 from dpsynth.columns.coders import Coder, GridCoder
 from dpsynth.columns.conditions import Meaning, Pair, resolve
 from dpsynth.columns.grid import Lattice
+from dpsynth.columns.kinds import Column, Datetime, Numeric
 from dpsynth.errors import InputError
 from dpsynth.schema.consistency import connected
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, implication_rows
@@ -261,3 +262,22 @@ class Rules:
         if ordered:
             broken.append(~self.orders.feasible(part, wish.limits))
         return reduce(np.logical_or, broken)
+
+
+def constraint_edges(columns: Mapping[str, Column], constraints: Iterable[Constraint]) -> dict[str, set[int]]:
+    """Return for each column the steps where a condition of a constraint begins or has just ended."""
+    edges: dict[str, set[int]] = {}
+    conditions = [
+        (name, condition)
+        for constraint in constraints
+        if not isinstance(constraint, Order)
+        for side in constraint.parts()
+        for name, condition in side.items()
+    ]
+    for name, condition in conditions:
+        column = columns[name]
+        if isinstance(column, Numeric | Datetime):
+            meaning = resolve(name, column, condition)
+            ends = [*meaning.ranges, *((point, point) for point in meaning.points)]
+            edges.setdefault(name, set()).update(edge for low, high in ends for edge in (low, high + 1))
+    return edges

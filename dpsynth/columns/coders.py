@@ -1,6 +1,6 @@
 """Coders of single columns: cells of a range, or positions in a list."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -8,16 +8,15 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.columns.arrow import from_positions, positions
-from dpsynth.columns.conditions import Meaning, resolve
+from dpsynth.columns.conditions import Meaning
 from dpsynth.columns.grid import Lattice, build_grid
-from dpsynth.columns.kinds import Boolean, Categorical, Category, Column, Datetime, Numeric
+from dpsynth.columns.kinds import Boolean, Categorical, Category, Datetime, Numeric
 from dpsynth.columns.matching import MISSING, UNKNOWN, Matcher, canonical_text
 from dpsynth.columns.states import FIRST_STATE
 from dpsynth.columns.steps import steps
 from dpsynth.errors import DataError
-from dpsynth.schema.constraints import Constraint, Order
 
-__all__ = ["OTHER", "Coder", "ColumnCode", "GridCoder", "ListCoder", "column_code", "constraint_edges"]
+__all__ = ["OTHER", "Coder", "ColumnCode", "GridCoder", "ListCoder", "column_code"]
 
 Mask = npt.NDArray[np.bool_]
 _FOREIGN = "the cohort holds a state that this schema does not declare: it was not read under this schema."
@@ -172,22 +171,3 @@ Coder = GridCoder | ListCoder
 def column_code(name: str, coder: Coder) -> ColumnCode:
     """Return the facts of a coder."""
     return ColumnCode(name, coder.size, coder.ordered, coder.missing, coder.labels())
-
-
-def constraint_edges(columns: Mapping[str, Column], constraints: Iterable[Constraint]) -> dict[str, set[int]]:
-    """Return for each column the steps where a condition of a constraint begins or has just ended."""
-    edges: dict[str, set[int]] = {}
-    conditions = [
-        (name, condition)
-        for constraint in constraints
-        if not isinstance(constraint, Order)
-        for side in constraint.parts()
-        for name, condition in side.items()
-    ]
-    for name, condition in conditions:
-        column = columns[name]
-        if isinstance(column, Numeric | Datetime):
-            meaning = resolve(name, column, condition)
-            ends = [*meaning.ranges, *((point, point) for point in meaning.points)]
-            edges.setdefault(name, set()).update(edge for low, high in ends for edge in (low, high + 1))
-    return edges

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from dpsynth.columns.identifying import by_name, meaning_of
-from dpsynth.columns.kinds import Categorical, Column, Identifier
+from dpsynth.columns.kinds import Identifier
 from dpsynth.schema.facts import Facts
 
 __all__ = ["OPEN", "answers", "check_answered", "discovered_patients", "opened", "question"]

@@ -13,7 +13,7 @@ What published mechanisms leave on the table on small cohorts, and what this one
    by empirical Bayes, sets how far the fit shrinks it: slack ``sigma^2 / S`` (`graphical.estimation`). Where there is
    no signal the model goes to independence.
 5. *What noise hides is not looked for.* Where a scan at this budget would show noise instead of associations, what it
-   and the refinement would have cost goes to the pairs with the target (`dpsynth.models.tabular.stage.Stage.seen`).
+   and the refinement would have cost goes to the pairs with the target (`marginals.stage.Stage.seen`).
 6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 
@@ -39,7 +39,15 @@ from dpsynth.models.tabular.marginals import one_way
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
-from dpsynth.models.tabular.stage import PROBE, STARS, Stage, clear_strength, column_share, measurements, strengths
+from dpsynth.models.tabular.marginals.stage import (
+    PROBE,
+    STARS,
+    Stage,
+    clear_strength,
+    column_share,
+    measurements,
+    strengths,
+)
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.progress import Progress, silent

@@ -8,7 +8,7 @@ import pytest
 from mechanism_cases import cohort_of, fitted
 
 from dpsynth.cohort import Cohort
-from dpsynth.models.tabular.stage import Stage
+from dpsynth.models.tabular.marginals.stage import Stage
 
 LETTERS = {"type": "categorical", "values": list("abcd")}
 COLUMNS = [f"x{i}" for i in range(8)]

@@ -174,7 +174,7 @@ def ledger_written_afterwards(patch: Patch) -> None:
 
 def tuning_not_counted(patch: Patch) -> None:
     """Count the newest run of a dataset and forget the ones before it."""
-    from dpsynth.privacy import totals
+    from dpsynth.privacy.spending import ledger_totals as totals
 
     total = totals.total_epsilon
     patch.setattr(totals, "total_epsilon", lambda runs, delta: total(runs[-1:], delta))

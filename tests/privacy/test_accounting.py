@@ -23,7 +23,7 @@ from dpsynth.privacy.spending.events import (
     total_delta,
     total_price,
 )
-from dpsynth.privacy.trade_offs import trade_off
+from dpsynth.privacy.spending.trade_offs import trade_off
 
 BOTH: list[Accounting] = ["gaussian", "zcdp"]
 

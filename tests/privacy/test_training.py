@@ -16,8 +16,8 @@ from dpsynth.privacy.spending.accounting import epsilon_at, epsilon_of, rho_for
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import Event
 from dpsynth.privacy.spending.ledger_records import Run, now
+from dpsynth.privacy.spending.trade_offs import trade_off
 from dpsynth.privacy.spending.training_plan import TrainingPlan
-from dpsynth.privacy.trade_offs import trade_off
 
 from .helpers import ward
 
@@ -142,7 +142,7 @@ def run(accounting: str, rho: float, training: Event | None = None, events: tupl
 
 def test_runs_with_trainings_are_added_soundly() -> None:
     """Trainings and Gaussian prices of several runs compose as one; an open zCDP run beside them adds its epsilon."""
-    from dpsynth.privacy.totals import total_epsilon
+    from dpsynth.privacy.spending.ledger_totals import total_epsilon
 
     one = event(0.1, 2.0, 50)
     alone = total_epsilon([run("gaussian", 0.01, one)], 1e-5)

@@ -40,7 +40,7 @@ from dpsynth.privacy.spending.ledger_records import (
     progress_record,
     reserve_record,
 )
-from dpsynth.privacy.totals import Spent, check_limit, spent_by
+from dpsynth.privacy.spending.ledger_totals import Spent, check_limit, spent_by
 
 __all__ = ["Ledger", "Spent"]
 

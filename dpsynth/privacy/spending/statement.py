@@ -8,9 +8,9 @@ from typing import Any
 from dpsynth.privacy.spending.accounting import epsilon_of
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import Accounting, Event, grouped, total_delta
+from dpsynth.privacy.spending.ledger_totals import Spent
+from dpsynth.privacy.spending.trade_offs import trade_off
 from dpsynth.privacy.spending.training_plan import TrainingPlan
-from dpsynth.privacy.totals import Spent
-from dpsynth.privacy.trade_offs import trade_off
 from dpsynth.schema.schema import Schema
 
 LIBRARIES = ("dpsynth", "dp-accounting", "numpy", "opendp")
