@@ -135,23 +135,35 @@ def evaluate(
     results = [
         *_checks({"real": real_test, "synthetic": drawn["synthetic"][0]}, terms),
         *released_results(released, terms),
+        *_studied(study, schema, target, groupings, bins=bins, regression=regression),
+        *image_results(cohorts, arrays, target, groupings, terms=terms, say=_stage(say, TABLE, 1.0), answers=of_images),
+    ]
+    say("done", 1.0)
+    about: dict[str, Any] = {"name": schema.name, "target": target, "bins": bins}
+    about["regression"] = regression and regression.words
+    about["real_data"] = "public" if public else "private"
+    if classifiers:
+        about["classifiers"] = [classifier.about() for classifier in classifiers]
+    return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _studied(
+    study: Study,
+    schema: "Schema",
+    target: str | None,
+    groupings: Sequence[Grouping],
+    *,
+    bins: BinKind,
+    regression: "Regression | None",
+) -> list[Result]:
+    """Return what a study of tables says: fidelity, orders, representation, learning and inference."""
+    return [
         *study.fidelity(bins),
         *study.ordered(order_pairs(schema)),
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
         *study.inferred(regression),
-        *image_results(cohorts, arrays, target, groupings, terms=terms, say=_stage(say, TABLE, 1.0), answers=of_images),
     ]
-    say("done", 1.0)
-    about = {
-        "name": schema.name,
-        "target": target,
-        "bins": bins,
-        "regression": regression and regression.words,
-        "real_data": "public" if public else "private",
-        **({"classifiers": [classifier.about() for classifier in classifiers]} if classifiers else {}),
-    }
-    return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
 
 
 def _stage(say: Progress, start: float, end: float) -> Progress:

@@ -150,11 +150,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
             When the ledger refuses; nothing was looked at.
         """
         cohort.schema.check_confirmed()
-        if cohort.schema.patient is not None and cohort.schema.patient not in cohort.columns and not cohort.public:
-            raise InputError(
-                f"patient: the cohort has no column {cohort.schema.patient!r}, so whose rows are whose is not known. "
-                "Read it with that column; rows that are public, such as synthetic ones, with public=True."
-            )
+        _check_patients(cohort)
         book = ledger_of(cohort, ledger)
         rows = train_rows if train_rows is not None else cohort.schema.units
         session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
@@ -309,3 +305,13 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         if self._answers is None:
             raise InputError("session: use Session.open.")
         return self._answers
+
+
+def _check_patients(cohort: Cohort) -> None:
+    """Refuse private rows of which nobody knows whose they are."""
+    patient = cohort.schema.patient
+    if patient is not None and patient not in cohort.columns and not cohort.public:
+        raise InputError(
+            f"patient: the cohort has no column {patient!r}, so whose rows are whose is not known. Read it with that "
+            "column; rows that are public, such as synthetic ones, with public=True."
+        )

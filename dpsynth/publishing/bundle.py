@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.atomic import new_folder, write_json
 from dpsynth.errors import ModelFormatError
 from dpsynth.privacy.spending.statement import discovered_in_words, unit_in_words
-from dpsynth.publishing.card import NOT_PRIVATE, Facts, dataset_card, limits, title
+from dpsynth.publishing.card import NOT_PRIVATE, CardFacts, dataset_card, limits, title
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
@@ -115,7 +115,7 @@ def release_statement(model: "Model", synthetic: "Cohort", *, licence: str = "")
     return {**model.statement, "release": facts | images}
 
 
-def _croissant(schema: "Schema", columns: list[str], folder: Path, facts: Facts) -> dict[str, Any]:
+def _croissant(schema: "Schema", columns: list[str], folder: Path, facts: CardFacts) -> dict[str, Any]:
     """Return the machine-readable card of the files that are in the folder already."""
     from dpsynth.publishing.croissant import croissant
 
@@ -132,12 +132,12 @@ def _croissant(schema: "Schema", columns: list[str], folder: Path, facts: Facts)
     )
 
 
-def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
+def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> CardFacts:
     """Read off the statement what the card says; a statement may come from a file, so it is not trusted."""
     from dpsynth import __version__
 
     try:
-        return Facts(
+        return CardFacts(
             model=str(statement["model"]["name"]),
             epsilon=float(statement["epsilon"]),
             delta=float(statement["delta"]),
@@ -155,7 +155,7 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> Facts:
         raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None
 
 
-def _with_images(facts: Facts, synthetic: "Cohort") -> Facts:
+def _with_images(facts: CardFacts, synthetic: "Cohort") -> CardFacts:
     if synthetic.images is None:
         return facts
     from dpsynth.files.write_images import ending

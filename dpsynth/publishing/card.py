@@ -12,7 +12,7 @@ from dpsynth.schema.schema import Schema
 if TYPE_CHECKING:
     from jinja2 import Template
 
-__all__ = ["IMAGE_LIMITS", "LIMITS", "NOT_PRIVATE", "Facts", "dataset_card", "describe", "title"]
+__all__ = ["IMAGE_LIMITS", "LIMITS", "NOT_PRIVATE", "CardFacts", "dataset_card", "describe", "title"]
 
 NOT_PRIVATE = "NOT PRIVATE: this was made with a fixed seed, for tests. Do not publish it."
 LIMITS = (
@@ -39,8 +39,8 @@ Column = Numeric | Categorical | Boolean | Datetime | Identifier
 
 
 @dataclass(frozen=True)
-class Facts:
-    """Facts that the card tells: the privacy statement, and the size of the table.
+class CardFacts:
+    """CardFacts that the card tells: the privacy statement, and the size of the table.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ def title(schema: Schema) -> str:
     return f"{schema.name}, synthetic"
 
 
-def dataset_card(schema: Schema, columns: list[str], facts: Facts) -> str:
+def dataset_card(schema: Schema, columns: list[str], facts: CardFacts) -> str:
     """Return the text of ``README.md``: YAML front matter and Markdown.
 
     Parameters
@@ -100,7 +100,7 @@ def dataset_card(schema: Schema, columns: list[str], facts: Facts) -> str:
         Public facts about the columns.
     columns : list of str
         The released columns, in order.
-    facts : Facts
+    facts : CardFacts
         What the privacy statement says, and the size of the table.
 
     Returns
@@ -135,7 +135,7 @@ def _template() -> "Template":
     return environment.get_template("card.md.j2")
 
 
-def _front_matter(schema: Schema, facts: Facts) -> str:
+def _front_matter(schema: Schema, facts: CardFacts) -> str:
     import yaml
 
     head: dict[str, Any] = {
@@ -157,13 +157,13 @@ def _has_classes(schema: Schema) -> bool:
     return schema.target is not None and isinstance(schema.columns[schema.target], Categorical | Boolean)
 
 
-def _tasks(schema: Schema, facts: Facts) -> list[str] | None:
+def _tasks(schema: Schema, facts: CardFacts) -> list[str] | None:
     if not _has_classes(schema):
         return None
     return ["tabular-classification", *(["image-classification"] if facts.ending else [])]
 
 
-def limits(facts: Facts) -> str:
+def limits(facts: CardFacts) -> str:
     """Return what the release is not good for."""
     return f"{LIMITS} {IMAGE_LIMITS}" if facts.ending else LIMITS
 
