@@ -139,12 +139,23 @@ def evaluate(
         *image_results(cohorts, arrays, target, groupings, terms=terms, say=_stage(say, TABLE, 1.0), answers=of_images),
     ]
     say("done", 1.0)
-    about: dict[str, Any] = {"name": schema.name, "target": target, "bins": bins}
-    about["regression"] = regression and regression.words
-    about["real_data"] = "public" if public else "private"
-    if classifiers:
-        about["classifiers"] = [classifier.about() for classifier in classifiers]
+    about = _about(schema, target, bins, regression, public=public, classifiers=classifiers)
     return Evaluation(Results(results), schema, terms, dict(statement or {}), about | study.about())
+
+
+def _about(
+    schema: "Schema",
+    target: str | None,
+    bins: BinKind,
+    regression: "Regression | None",
+    *,
+    public: bool,
+    classifiers: Sequence[Classifier],
+) -> dict[str, Any]:
+    """Return what was compared, for the page: JSON-able and public."""
+    about = {"name": schema.name, "target": target, "bins": bins, "regression": regression and regression.words}
+    about |= {"real_data": "public" if public else "private"}
+    return about | ({"classifiers": [classifier.about() for classifier in classifiers]} if classifiers else {})
 
 
 def _studied(
