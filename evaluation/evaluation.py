@@ -29,6 +29,7 @@ class Evaluation(Findings):
     Examples
     --------
     >>> from dpsynth.datasets import load_support2
+    >>> from dpsynth.evaluation.judge import describe
     >>> evaluation = describe(load_support2())
     >>> evaluation.results.one("rows").number == len(load_support2())
     True

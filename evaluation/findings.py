@@ -16,7 +16,7 @@ __all__ = ["Findings"]
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything that was found about a synthetic cohort.
+    """The results of judging a synthetic cohort, with the terms and the statement that go with them.
 
     Parameters
     ----------

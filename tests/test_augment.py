@@ -97,7 +97,7 @@ def test_the_rehearsal_touches_no_real_patient(place: Path) -> None:
     cohort = _cohort(place, public=False)
     model = fit(cohort, "double", epsilon=3.0)
     before = Ledger.beside(place / "ward.csv").spent().epsilon
-    with patch("dpsynth.jobs.augment.fit", side_effect=fit) as fitted:
+    with patch("dpsynth.jobs.rehearse.fit", side_effect=fit) as fitted:
         choice = rehearse(model, GROUP, "died")
     world = fitted.call_args.args[0]
     assert world.synthetic
@@ -163,10 +163,11 @@ def test_what_a_rehearsal_cannot_fit_again_is_refused_before_a_fit(place: Path, 
     with (
         patch("dpsynth.jobs.augment.synthesizer", return_value=Diffusion),
         patch("dpsynth.jobs.augment.fit") as again,
+        patch("dpsynth.jobs.rehearse.fit") as rehearsed,
         pytest.raises(InputError, match=r"amount: is needed, .* where autoencoder lies"),
     ):
         augment(_cohort(place), GROUP, target="died", model=model, epsilon=1.0, **more)
-    assert again.call_count == 0
+    assert again.call_count == rehearsed.call_count == 0
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import dpsynth
 from dpsynth.cli.app import app
 from dpsynth.errors import InputError, ModelFormatError
-from dpsynth.models import base
+from dpsynth.models import registry
 
 PACKAGE = Path(__file__).parent.parent / "notebooks" / "shrinking-marginals"
 FACTS = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))["project"]
@@ -27,8 +27,8 @@ FACTS = tomllib.loads((PACKAGE / "pyproject.toml").read_text(encoding="utf-8"))[
 def installed(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Register the entry points of the package's own pyproject.toml, as pip would."""
     monkeypatch.syspath_prepend(PACKAGE / "src")
-    own = {name: EntryPoint(name, at, base.GROUP) for name, at in FACTS["entry-points"][base.GROUP].items()}
-    all_of_them = {**base._registered(), **own}
+    own = {name: EntryPoint(name, at, registry.GROUP) for name, at in FACTS["entry-points"][registry.GROUP].items()}
+    all_of_them = {**registry._registered(), **own}
     with patch("dpsynth.models.registry._registered", lambda: all_of_them):
         yield
 

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from dpsynth.evaluation.result import Result
     from dpsynth.jobs.augment import Augmentation
     from dpsynth.models import Model, Synthesizer
-    from dpsynth.progress import Progress
+    from dpsynth.models.base import Progress
     from dpsynth.schema.schema import Schema
 
 
@@ -189,15 +189,13 @@ def _show(augmentation: "Augmentation") -> None:
 
 def _rows(augmentation: "Augmentation", learner: str) -> list[tuple[str, ...]]:
     """Return for each arm the AUROC in the group and among others, and how they differ from real patients alone."""
-    from dpsynth.evaluation.metrics.augmentation import ARMS, REAL
-
     rows = []
-    for arm in ARMS:
+    for arm in augmentation.arms:
         cells = []
         for part in (augmentation.group, "others"):
             results = augmentation.results.select(arm=arm, group=part, subject=learner)
             cells.append(_value(results.one("group_auroc")))
-            cells.append("" if arm == REAL else _value(results.one("group_change"), sign="+"))
+            cells.append("" if arm == augmentation.arms[0] else _value(results.one("group_change"), sign="+"))
         rows.append((arm, *cells))
     return rows
 

@@ -58,7 +58,7 @@ Condition = Annotated[
 __all__ = ["Meaning", "Pair", "resolve"]
 
 Mask = npt.NDArray[np.bool_]
-_OPEN = 2**62
+OPEN_END = 2**62
 _A_DAY = 86_400
 
 
@@ -189,7 +189,7 @@ def _interval(name: str, column: Numeric | Categorical | Boolean | Datetime, con
             None if bound is None else _bound(name, column, bound, up=up)
             for bound, up in zip(_ends(condition), (True, False), strict=True)
         ]
-    start, end = (-_OPEN if bounds[0] is None else bounds[0]), (_OPEN if bounds[1] is None else bounds[1])
+    start, end = (-OPEN_END if bounds[0] is None else bounds[0]), (OPEN_END if bounds[1] is None else bounds[1])
     if start > end or ((start > high or end < low) and not _states_within(column, start, end)):
         raise ValueError(f"{name!r}: no value that it may take lies in this range")
     return start, end

@@ -16,11 +16,11 @@ from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError, ModelFormatError
 from dpsynth.jobs.fit import check_model
 from dpsynth.jobs.fit_game import FitGame, _cap
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.registry import make
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget, default_delta
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.audit.games import Game, Seen

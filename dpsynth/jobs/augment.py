@@ -17,9 +17,9 @@ from dpsynth.cohort.rows import rows_where
 from dpsynth.errors import InputError
 from dpsynth.jobs.fit import default_model, fit
 from dpsynth.jobs.rehearse import MOST, Choice, _judged, _Task, _words, rehearse
-from dpsynth.models.base import Model, Synthesizer
+from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.registry import synthesizer
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.result import Result

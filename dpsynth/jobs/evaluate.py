@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.cohort.cohort import Cohort
-from dpsynth.progress import Progress
+from dpsynth.models.base import Progress
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.arrays.bins import BinKind

@@ -7,7 +7,7 @@ from typing import Any
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.jobs.outlook import add_warnings, foresee, found_values
-from dpsynth.models.base import Model, Synthesizer
+from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.registry import make
 from dpsynth.privacy import processes
@@ -16,7 +16,7 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import MAX_EPSILON, Budget, default_delta
 from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.privacy.spending.ledger_place import ledger_of
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.flat import flattened
 from dpsynth.schema.schema import Schema
 

@@ -14,10 +14,9 @@ from dpsynth.jobs.evaluate import evaluate
 from dpsynth.jobs.fit import fit
 from dpsynth.jobs.release import bundle, check_rows, draw
 from dpsynth.jobs.sweep import FLOOR
-from dpsynth.models.base import Model, Synthesizer
+from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.registry import available
 from dpsynth.privacy.spending.budget import MAX_EPSILON, default_delta
-from dpsynth.progress import Progress
 from dpsynth.publishing.bundle import release_statement
 
 if TYPE_CHECKING:

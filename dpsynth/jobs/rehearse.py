@@ -12,8 +12,8 @@ from dpsynth.cohort.cohort import Cohort
 from dpsynth.cohort.rows import rows_where
 from dpsynth.errors import InputError
 from dpsynth.jobs.fit import fit
-from dpsynth.models.base import Model
-from dpsynth.progress import Progress, silent
+from dpsynth.models.base import Model, Progress
+from dpsynth.progress import silent
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.results import Results

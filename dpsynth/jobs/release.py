@@ -7,8 +7,8 @@ from typing import Any
 from dpsynth.atomic import check_target
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
-from dpsynth.progress import Progress, silent
+from dpsynth.models.base import Model, Progress
+from dpsynth.progress import silent
 from dpsynth.publishing.bundle import write_bundle
 
 

@@ -6,7 +6,7 @@ from functools import reduce
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.columns.conditions import _OPEN, Meaning, Pair, resolve
+from dpsynth.columns.conditions import OPEN_END, Meaning, Pair, resolve
 from dpsynth.columns.kinds import Column, Datetime, Identifier, Numeric
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, implication_rows
 
@@ -132,7 +132,7 @@ def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -
         column = columns[name]
         assert isinstance(column, Numeric | Datetime)  # noqa: S101  (checked above; narrows the type)
         pairs = [(Pair(before, column, strict=constraint.strict), least) for before, least in reached]
-        if any(pair.widest > _OPEN // 2 for pair, _ in pairs):
+        if any(pair.widest > OPEN_END // 2 for pair, _ in pairs):
             raise ValueError(f"constraints.{index}: {name!r} has too many decimals to be compared with the others")
         reached.append((column, max([column.first, *(pair.least_after(least) for pair, least in pairs)])))
         if reached[-1][1] > column.last:

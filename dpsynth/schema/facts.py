@@ -1,6 +1,6 @@
 """The fields of a schema, and what follows from them: what the other modules of this room need to know of it."""
 
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -73,21 +73,3 @@ class Facts(BaseModel):
     def units(self) -> int | None:
         """The public number of what a model learns: patients where there are visits, else rows; None if private."""
         return self.rows if self.visits is None else self.visits.patients
-
-    def without_counts(self) -> Self:
-        """Return the schema of a part of the cohort: how many rows and patients it has is private.
-
-        Returns
-        -------
-        Schema
-            Without ``rows`` and without the number of patients with visits.
-
-        Examples
-        --------
-        >>> from dpsynth.schema.schema import Schema
-        >>> facts = "{name: ward, rows: 900, columns: {age: {type: numeric, min: 0, max: 99}}}"
-        >>> Schema.parse(facts).without_counts().rows is None
-        True
-        """
-        visits = self.visits and self.visits.model_copy(update={"patients": None})
-        return self.model_copy(update={"rows": None, "visits": visits})

@@ -142,6 +142,23 @@ class Schema(Facts):
                 f"columns: {(taken or ['image'])[0]!r} is a column of the index of images; rename the column"
             )
 
+    def without_counts(self) -> "Schema":
+        """Return the schema of a part of the cohort: how many rows and patients it has is private.
+
+        Returns
+        -------
+        Schema
+            Without ``rows`` and without the number of patients with visits.
+
+        Examples
+        --------
+        >>> facts = "{name: ward, rows: 900, columns: {age: {type: numeric, min: 0, max: 99}}}"
+        >>> Schema.parse(facts).without_counts().rows is None
+        True
+        """
+        visits = self.visits and self.visits.model_copy(update={"patients": None})
+        return self.model_copy(update={"rows": None, "visits": visits})
+
     def check_confirmed(self) -> None:
         """Refuse a schema that nobody has checked.
 

@@ -17,7 +17,7 @@ from dpsynth.evaluation.learners.lesson import (
     BATCH,
     RATE,
     STEPS,
-    Fitted,
+    ImageFit,
     Lesson,
     Pixels,
     _gpu,
@@ -36,9 +36,6 @@ __all__ = ["CNN", "MLP", "Network", "densenet", "fit_cnn", "image_learners", "sm
 
 CNN = "small CNN"
 MLP = "MLP on pixels"
-
-
-ImageFit = Callable[[Lesson, int], Fitted]
 
 
 def image_learners() -> Mapping[str, ImageFit]:

@@ -1,6 +1,7 @@
 """A lesson: images with labels that a network learns from, and how it is trained."""
 
 import importlib.util
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -108,3 +109,6 @@ def _shrunk_sides(sides: tuple[int, ...], positions: int | None = None) -> tuple
     while np.prod([-(-side // factor) for side in sides]) > limit:
         factor += 1
     return tuple(-(-side // factor) for side in sides)
+
+
+ImageFit = Callable[[Lesson, int], Fitted]

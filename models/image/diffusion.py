@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.denoiser.autoencoder import Autoencoder
@@ -38,7 +38,6 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import gaussian_scale
 from dpsynth.privacy.spending.training_plan import TrainingPlan
-from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 WARMUPS = ("moments", "embedding", "none")

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.image import mean_embedding
 from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
@@ -31,7 +31,6 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.events import gaussian_scale
 from dpsynth.privacy.training.dpsgd import Objective
 from dpsynth.privacy.training.per_patient import Batch
-from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 IMAGES = 256

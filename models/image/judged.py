@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
@@ -28,7 +28,6 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import gaussian_scale
 from dpsynth.privacy.spending.training_plan import TrainingPlan
-from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 COUNTED = 0.02

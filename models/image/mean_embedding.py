@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.generators import Growing, NetworkGenerator, NetworkModel, fresh
 from dpsynth.models.image.model import declared_images
@@ -29,7 +29,6 @@ from dpsynth.models.weight_average import Average
 from dpsynth.privacy.images.features import Fourier
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.events import gaussian_scale
-from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 Floats = NDArray[np.float64]

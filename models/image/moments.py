@@ -19,7 +19,7 @@ from scipy.fft import dct
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.models.base import Model
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
@@ -27,7 +27,6 @@ from dpsynth.models.plan import PlanItem
 from dpsynth.privacy.images.features import Linear
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.events import gaussian_scale
-from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 Floats = NDArray[np.float64]

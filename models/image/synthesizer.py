@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.models.base import MEAN_IMAGE, Synthesizer
+from dpsynth.models.base import MEAN_IMAGE, Progress, Synthesizer
 from dpsynth.models.image.budget_share import Portion
 from dpsynth.models.image.conditions import Conditions, default_columns
 from dpsynth.models.image.model import ImageGenerator, ImageModel, chances, declared_images
@@ -22,7 +22,7 @@ from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import gaussian_scale
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.tables.discovery import delta_for_discovery
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.coding.query import Query
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.graphical.estimation import Estimate, Measurement, estimate
 from dpsynth.models.tabular.graphical.junction_tree import Clique, JunctionTree
@@ -38,7 +38,7 @@ from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 Array = NDArray[np.float64]

@@ -2,14 +2,14 @@
 
 from typing import ClassVar, Literal
 
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.marginals import one_way
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 

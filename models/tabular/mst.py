@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 import numpy as np
 
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.marginals import one_way
 from dpsynth.models.tabular.marginals.fitting import count_tables, fit_model, state_query
@@ -20,7 +20,7 @@ from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 Pair = tuple[str, str]

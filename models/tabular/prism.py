@@ -13,7 +13,8 @@ What published mechanisms leave on the table on small cohorts, and what this one
    by empirical Bayes, sets how far the fit shrinks it: slack ``sigma^2 / S`` (`graphical.estimation`). Where there is
    no signal the model goes to independence.
 5. *What noise hides is not looked for.* Where a scan at this budget would show noise instead of associations, what it
-   and the refinement would have cost goes to the pairs with the target (`marginals.stage.Stage.seen`).
+   and the refinement would have cost goes to the pairs with the target
+   (`dpsynth.models.tabular.marginals.stage.Stage.seen`).
 6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 
@@ -31,7 +32,7 @@ Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et
 from collections.abc import Mapping, Sequence
 from typing import ClassVar, Literal
 
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
@@ -50,7 +51,7 @@ from dpsynth.models.tabular.marginals.stage import (
 )
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 PATIENCE = 3

@@ -445,7 +445,7 @@ def test_a_lock_that_is_held_too_long_is_reported(ledger: Ledger, monkeypatch: p
     """While another holds the lock nothing is granted, and the message says to wait."""
     from filelock import FileLock
 
-    monkeypatch.setattr(ledger_module, "LOCK_SECONDS", 0.1)
+    monkeypatch.setattr("dpsynth.privacy.spending.ledger_file.LOCK_SECONDS", 0.1)
     with FileLock(f"{ledger.path}.lock"), pytest.raises(LedgerError, match="another process"):
         reserve(ledger)
 

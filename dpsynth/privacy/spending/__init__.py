@@ -8,7 +8,7 @@ Whichever name the data are read under, and whichever ledger is named, one ledge
 lock, the file system for a rename that is whole. Of the data it sees names of files and of an index's columns
 alone, to find their ledger.
 
-**Reading order.** budget, events, accounting, composition, training_plan (prices and their derivations); synced,
-ledger_records, ledger_totals, ledger_file, ledger_pointer, ledger, ledger_place (what is remembered, and where);
-privacy_filter (pay first, look then); statement (what is said of it).
+**Reading order.** budget, events, accounting, composition, trade_offs, training_plan (prices and their derivations);
+synced, ledger_records, ledger_totals, ledger_file, ledger_pointer, ledger, ledger_place (what is remembered, and
+where); privacy_filter (pay first, look then); statement (what is said of it).
 """

@@ -9,8 +9,7 @@ from dpsynth.privacy import processes
 from dpsynth.privacy.spending.accounting import ROUNDING, epsilon_at, rho_for
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import Accounting, Event, total_delta, total_price, trainings
-from dpsynth.privacy.spending.ledger import Ledger
-from dpsynth.privacy.spending.ledger_totals import Spent
+from dpsynth.privacy.spending.ledger import Ledger, Spent
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 log = logging.getLogger(__name__)

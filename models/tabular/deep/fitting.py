@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from dpsynth.models.base import Synthesizer
+from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan, PlanItem
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, condition_columns, measure
 from dpsynth.models.tabular.deep.layout import Layout
@@ -19,7 +19,7 @@ from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.tables.discovery import delta_for_discovery
 from dpsynth.privacy.training.dpsgd import Objective
 from dpsynth.privacy.training.per_patient import Batch
-from dpsynth.progress import Progress, silent
+from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 BINS = 16

@@ -10,11 +10,11 @@ from dpsynth.coding.codec import Codec, ColumnCode
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
 from dpsynth.models import Model, Plan, PlanItem, Synthesizer
+from dpsynth.models.base import Progress
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.accounting import rho_for
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.tables.discovery import delta_for_discovery
-from dpsynth.progress import Progress
 from dpsynth.schema import Schema
 
 __all__ = ["NaiveBayes", "Shrinking", "pooled"]
