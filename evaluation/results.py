@@ -163,6 +163,7 @@ class PublicResults(Results):
 
     Examples
     --------
+    >>> from dpsynth.evaluation.result import estimate
     >>> PublicResults([estimate("auroc", 0.8)])  # doctest: +ELLIPSIS
     Traceback (most recent call last):
     dpsynth.evaluation.result.DisclosureError: auroc: touched private data without noise and cannot be published. ...

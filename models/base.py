@@ -76,6 +76,7 @@ class Model(abc.ABC):
     --------
     >>> import pandas as pd
     >>> from dpsynth import Budget, Cohort, Schema
+    >>> from dpsynth.models.registry import make
     >>> from dpsynth.privacy.session import Session
     >>> schema = Schema.parse("{name: ward, confirmed: true, columns: {died: {type: boolean}}}")
     >>> cohort = Cohort.from_pandas(pd.DataFrame({"died": [True, False] * 50}), schema, public=True)
@@ -259,6 +260,7 @@ class Synthesizer(abc.ABC):
 
     Examples
     --------
+    >>> from dpsynth.models.registry import make
     >>> prism = make("prism", bins=8)
     >>> prism.options()
     {'bins': 8, 'states': 8, 'cells': 100000}

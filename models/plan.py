@@ -61,6 +61,7 @@ class Plan:
     Examples
     --------
     >>> from dpsynth import Budget, Schema
+    >>> from dpsynth.models.registry import make
     >>> schema = Schema.parse("{name: ward, columns: {died: {type: boolean}}}")
     >>> plan = make("independent").plan(schema, Budget(1.0, 1e-6), rows=5000)
     >>> plan.model, plan.rows, [item.what for item in plan.items]

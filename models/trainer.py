@@ -12,8 +12,8 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from dpsynth.models.base import Progress
 from dpsynth.models.weight_average import Average
+from dpsynth.progress import Progress
 
 __all__ = ["CONSTANT", "Schedule", "Trainer"]
 

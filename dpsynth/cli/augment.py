@@ -30,10 +30,9 @@ from dpsynth.cli.where import parse_conditions
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
-    from dpsynth.evaluation.result import Result
     from dpsynth.jobs.augment import Augmentation
     from dpsynth.models import Model, Synthesizer
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
     from dpsynth.schema.schema import Schema
 
 
@@ -200,7 +199,7 @@ def _rows(augmentation: "Augmentation", learner: str) -> list[tuple[str, ...]]:
     return rows
 
 
-def _value(result: "Result", sign: str = "") -> str:
+def _value(result: Any, sign: str = "") -> str:
     """Return a value with its interval, or why there is none."""
     if result.value is None:
         return str(result.status).replace("_", " ")

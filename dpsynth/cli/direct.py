@@ -11,9 +11,9 @@ from dpsynth.errors import InputError
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.evaluation.learners.from_outside import Classifier
-    from dpsynth.models.base import Progress
     from dpsynth.privacy.spending.budget import Budget
     from dpsynth.privacy.spending.ledger import Ledger
+    from dpsynth.progress import Progress
 
 __all__ = ["Yardstick"]
 

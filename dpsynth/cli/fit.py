@@ -33,7 +33,7 @@ from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 
 if TYPE_CHECKING:
     from dpsynth.models import Model
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

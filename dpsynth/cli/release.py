@@ -29,7 +29,7 @@ from dpsynth.errors import InputError
 
 if TYPE_CHECKING:
     from dpsynth.jobs.publish import Published
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
 
 
 @dataclass(frozen=True, kw_only=True)

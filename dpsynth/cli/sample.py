@@ -16,7 +16,7 @@ from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
 
 _TABLES = (".csv", ".parquet")
 

@@ -16,7 +16,7 @@ from dpsynth.errors import InputError
 if TYPE_CHECKING:
     from dpsynth.evaluation.sweep import Sweep, SweepRun
     from dpsynth.jobs.yardstick import Direct
-    from dpsynth.models.base import Progress
+    from dpsynth.progress import Progress
 
 __all__ = ["SweepOptions", "parse_epsilons", "swept"]
 

@@ -54,6 +54,8 @@ class ConditionMasks:
 
         Examples
         --------
+        >>> from dpsynth import Schema
+        >>> from dpsynth.coding.codec import Codec
         >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
         >>> codec = Codec(schema, cells=10)
         >>> codec.where({"age": {"min": 80}})["age"].nonzero()[0].tolist()
@@ -89,6 +91,8 @@ class ConditionMasks:
 
         Examples
         --------
+        >>> from dpsynth import Schema
+        >>> from dpsynth.coding.codec import Codec
         >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
         >>> codec = Codec(schema, cells=10)
         >>> codec.shares({"age": {"min": 85}})["age"][7:].tolist()

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.cohort.cohort import Cohort
-from dpsynth.models.base import Progress
+from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.arrays.bins import BinKind
@@ -78,6 +78,7 @@ def evaluate(
     Examples
     --------
     >>> from dpsynth.jobs.audit import demo_cohort
+    >>> from dpsynth import fit
     >>> from dpsynth.evaluation import split
     >>> train, test = split(demo_cohort(), 0.3, key="example")
     >>> synthetic = fit(train, "independent", epsilon=1.0).sample(1000, seed=0)

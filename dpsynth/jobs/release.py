@@ -54,6 +54,7 @@ def release(
     Examples
     --------
     >>> import tempfile
+    >>> from dpsynth import fit
     >>> from dpsynth.jobs.audit import demo_cohort
     >>> fitted = fit(demo_cohort(), "independent", epsilon=1.0)
     >>> with tempfile.TemporaryDirectory() as folder:

@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.jobs.fit import check_model, default_model, fit
-from dpsynth.models.base import Progress
 from dpsynth.models.registry import available, make, synthesizer
 from dpsynth.privacy.spending.budget import Budget, default_delta
-from dpsynth.progress import silent
+from dpsynth.progress import Progress, silent
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:

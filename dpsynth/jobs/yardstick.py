@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.learners.from_outside import Classifier

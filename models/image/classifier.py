@@ -22,7 +22,6 @@ from torch import nn
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress
 from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import ImageLikelihood, train_linear
@@ -35,7 +34,7 @@ from dpsynth.models.weight_average import Average
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.ledger import Ledger
-from dpsynth.progress import silent
+from dpsynth.progress import Progress, silent
 
 Kind = Literal["linear", "cnn"]
 

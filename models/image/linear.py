@@ -13,7 +13,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dpsynth.models.base import Progress
 from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.conditions import MAX_CODES, Conditions
 from dpsynth.models.image.energies import Energies
@@ -21,6 +20,7 @@ from dpsynth.models.private_classifier import Likelihood, classes_of
 from dpsynth.models.trainer import Trainer
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.progress import Progress
 
 __all__ = ["ImageLikelihood", "Whitened", "train_linear"]
 

@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dpsynth.models.base import Progress
 from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.denoiser.autoencoder import Autoencoder
 from dpsynth.models.image.denoiser.loss import DenoisingLoss
@@ -20,6 +19,7 @@ from dpsynth.models.image.model import Floats32
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.training.per_patient import Batch, vmapped
+from dpsynth.progress import Progress
 
 Draw = Callable[[NDArray[np.int64], np.random.Generator], Floats32]
 PROBE = 128

@@ -22,7 +22,6 @@ from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress
 from dpsynth.models.private_classifier import FittedClassifier, Likelihood, checked_target, classes_of, opened
 from dpsynth.models.tabular.deep.fitting import rate_for
 from dpsynth.models.tabular.deep.networks import fresh
@@ -31,7 +30,7 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.privacy.training.per_patient import Batch
-from dpsynth.progress import silent
+from dpsynth.progress import Progress, silent
 
 CELLS = 16
 """Cells of a number's public range."""

@@ -16,7 +16,6 @@ import torch
 from torch import Tensor
 from torch.nn.functional import softplus
 
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
 from dpsynth.models.tabular.deep.generator import RowGenerator
 from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
@@ -24,6 +23,7 @@ from dpsynth.models.tabular.deep.networks import Discriminator
 from dpsynth.models.tabular.deep.training import private_trainer
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.progress import Progress
 
 ROWS = 512
 """Rows of a step of the generator."""

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from dpsynth.errors import InputError
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import DeepModel, PaidTable
@@ -31,7 +30,7 @@ from dpsynth.models.tabular.deep.warmup import WARMUPS, warm_known
 from dpsynth.models.tabular.marginals import one_way
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training.per_patient import Batch
-from dpsynth.progress import silent
+from dpsynth.progress import Progress, silent
 
 SIGMA_DATA = 0.7
 LOWEST, HIGHEST = 0.02, 20.0

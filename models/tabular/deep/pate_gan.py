@@ -15,7 +15,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from dpsynth.models.base import Progress
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer
 from dpsynth.models.tabular.deep.generator import RowGenerator
@@ -26,6 +25,7 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.training.teachers import Panel
+from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 
 MADE = 256

@@ -2,13 +2,13 @@
 
 import torch
 
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.layout import SMALLEST, Layout
 from dpsynth.models.tabular.deep.networks import MLP
 from dpsynth.models.trainer import Schedule, Trainer
 from dpsynth.models.weight_average import Average
 from dpsynth.privacy.training.dpsgd import Objective
 from dpsynth.privacy.training.per_patient import trainable
+from dpsynth.progress import Progress
 
 AVERAGE = 0.95
 """Weight of the past in the running average of the weights."""

@@ -14,7 +14,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor, nn
 
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.fitting import DeepSynthesizer, TableObjective, expected_patients, row_loss
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import GeneratorModel, PaidTable
@@ -22,6 +21,7 @@ from dpsynth.models.tabular.deep.networks import fresh
 from dpsynth.models.tabular.deep.training import private_trainer, with_margins
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.training.per_patient import Batch
+from dpsynth.progress import Progress
 
 
 class TVAE(DeepSynthesizer):

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.deep.conditions import MOST_STATES, ConditionTable, condition_columns
 from dpsynth.models.tabular.deep.layout import Layout
 from dpsynth.models.tabular.deep.model import PaidTable
@@ -18,6 +17,7 @@ from dpsynth.models.tabular.marginals.binning import totals
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.models.tabular.prism import Prism
 from dpsynth.privacy.session import Session
+from dpsynth.progress import Progress
 
 WARMUPS = ("prism", "independent", "none")
 

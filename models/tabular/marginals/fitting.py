@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
-from dpsynth.models.base import Progress
 from dpsynth.models.tabular.graphical.estimation import Measurement, Zero, estimate
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.marginals.model import MarginalModel
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
+from dpsynth.progress import Progress
 
 NEARLY_EXACT = 1e-12
 """Smallest variance of a proportion: keeps the fit well posed where the noise is tiny."""
