@@ -18,10 +18,11 @@ if TYPE_CHECKING:
     from dpsynth.models import load_model as load
     from dpsynth.privacy.spending.budget import Budget
     from dpsynth.schema.schema import Schema
+    from dpsynth.sources.scanned import scan
 
 __version__ = "0.1.0"
 
-__all__ = ["Budget", "Cohort", "Schema", "__version__", "evaluate", "fit", "load", "plan", "release"]
+__all__ = ["Budget", "Cohort", "Schema", "__version__", "evaluate", "fit", "load", "plan", "release", "scan"]
 
 _HOME = {
     "Budget": ("dpsynth.privacy.spending.budget", "Budget"),
@@ -32,6 +33,7 @@ _HOME = {
     "load": ("dpsynth.models", "load_model"),
     "plan": ("dpsynth.jobs.fit", "plan"),
     "release": ("dpsynth.jobs.release", "release"),
+    "scan": ("dpsynth.sources.scanned", "scan"),
 }
 
 

@@ -35,6 +35,7 @@ __all__ = [
     "SchemaArgument",
     "SchemaOption",
     "SeedOption",
+    "SourceArgument",
     "WithoutImagesOption",
     "check_file",
     "chosen",
@@ -54,6 +55,12 @@ SEVERAL = ("dpsynth.cli.fit",)
 DEBUG = "DPSYNTH_DEBUG"
 
 DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz of images, or image folder.")]
+SourceArgument = Annotated[
+    Path,
+    typer.Argument(
+        help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, .npz of images, or image folder."
+    ),
+]
 SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]
 JudgedSchemaOption = Annotated[
     Path | None,

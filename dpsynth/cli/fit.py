@@ -9,7 +9,6 @@ import typer
 from dpsynth.cli.common import (
     AnywayOption,
     CheckpointOption,
-    DataArgument,
     DeltaOption,
     EpsilonOption,
     JsonOption,
@@ -20,6 +19,7 @@ from dpsynth.cli.common import (
     OptionsOption,
     SchemaOption,
     SeedOption,
+    SourceArgument,
     WithoutImagesOption,
     chosen,
     emit,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class FitOptions:
     """Options of ``dpsynth fit``, one field each, in the order of ``--help``."""
 
-    data: DataArgument
+    data: SourceArgument
     schema: SchemaOption
     epsilon: EpsilonOption
     delta: DeltaOption = None
@@ -74,6 +74,8 @@ def run(options: FitOptions) -> None:
         dpsynth fit ward.parquet -s ward.yaml -e 1 --model aim --out models/aim --limit 3
 
         dpsynth fit scans.npz -s scans.yaml -e 10
+
+        dpsynth fit "visits/*.parquet" -s ward.yaml -e 1
     """
     from dpsynth.atomic import check_target
     from dpsynth.privacy import processes
@@ -93,14 +95,14 @@ def run(options: FitOptions) -> None:
 
 def _fitted(options: FitOptions, report: "Progress") -> "Model":
     """Read the schema and the patients and fit the model that the command line names."""
-    from dpsynth.cohort.cohort import Cohort
     from dpsynth.jobs.fit import fit
+    from dpsynth.sources.scanned import open_cohort
 
     schema = confirmed_schema(options.schema, options.form)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
     return fit(
-        Cohort.read(options.data, schema),
+        open_cohort(options.data, schema),
         maker,
         epsilon=options.epsilon,
         delta=options.delta,

@@ -16,7 +16,9 @@ app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over 
 
 DataArgument = Annotated[
     Path | None,
-    typer.Argument(help="The data file or folder (its ledger lies beside it), or a ledger file.", show_default=False),
+    typer.Argument(
+        help="The data file, folder or pattern (its ledger lies beside it), or a ledger file.", show_default=False
+    ),
 ]
 
 
@@ -126,14 +128,25 @@ def _find(data: Path | None, ledger: Path | None) -> "Ledger":
     elif data is not None and data.name.endswith(".jsonl"):
         book = Ledger(data)
     else:
-        from dpsynth.privacy.spending.ledger_place import dataset_of
-
-        book = Ledger.beside(dataset_of(data or Path()))
+        book = Ledger.beside(_home(data or Path()))
     if not book.exists():
         raise FileError(
             f"{book.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
         )
     return book
+
+
+def _home(data: Path) -> Path:
+    """Return the file or folder beside which the ledger lies that counts for a path."""
+    from dpsynth.privacy.spending.ledger_place import dataset_of, home
+    from dpsynth.sources.locating import is_several
+    from dpsynth.sources.scanned import rows_at
+
+    if not is_several(data):
+        own = dataset_of(data)
+        return home(own, (own,))
+    rows = rows_at(data)
+    return home(rows.root, rows.members)
 
 
 def _facts(ledger: "Ledger") -> dict[str, Any]:

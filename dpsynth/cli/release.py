@@ -38,7 +38,10 @@ class ReleaseOptions:
 
     data: Annotated[
         Path,
-        typer.Argument(help="Patients: CSV, Parquet, .npz of images or image folder; or the folder of a saved model."),
+        typer.Argument(
+            help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, .npz of images or image "
+            "folder; or the folder of a saved model."
+        ),
     ]
     schema: Annotated[Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")] = (
         None
@@ -126,6 +129,10 @@ def run(options: ReleaseOptions) -> None:
 
         dpsynth release scans.npz -s scans.yaml -e 10
 
+        dpsynth release "visits/*.parquet" -s ward.yaml -e 1
+
+        dpsynth release extract.duckdb::visits -s ward.yaml -e 1
+
         dpsynth release model --rows 5000
     """
     with progress(quiet=options.json) as report:
@@ -138,12 +145,13 @@ def run(options: ReleaseOptions) -> None:
 
 
 def _is_model(path: Path) -> bool:
-    """Return whether a path is a folder that holds no images."""
+    """Return whether a path is a folder that holds no patients, of images or of tables."""
     if not path.is_dir():
         return False
     from dpsynth.files.folder import is_image_folder
+    from dpsynth.sources.locating import is_several
 
-    return not is_image_folder(path)
+    return not is_image_folder(path) and not is_several(path)
 
 
 def _refuse(options: dict[str, Any]) -> None:
@@ -164,8 +172,8 @@ def _from_model(options: ReleaseOptions, report: "Progress") -> "Published":
 
 def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     """Read the schema and the patients, fit the model that the command line names, and write its release."""
-    from dpsynth.cohort.cohort import Cohort
     from dpsynth.jobs.publish import publish
+    from dpsynth.sources.scanned import open_cohort
 
     if options.schema is None or options.epsilon is None:
         name = "schema" if options.schema is None else "epsilon"
@@ -173,7 +181,7 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     schema = confirmed_schema(options.schema, options.form)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
-    cohort = Cohort.read(options.data, schema)
+    cohort = open_cohort(options.data, schema)
     settings = {name: value for name, value in options.settings.items() if value is not None}
     return publish(
         cohort, options.out, maker, epsilon=options.epsilon, progress=report, **settings, **options.of_release

@@ -21,6 +21,7 @@ from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
+    from dpsynth.checking.check import DataCheck
     from dpsynth.schema.schema import Schema
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and convert schema files: what is public about a table.")
@@ -66,7 +67,7 @@ def check(
     schema: SchemaArgument,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", help="List what in this table does not keep the schema.")
+        Path | None, typer.Option("--data", help="List what in this table, folder or pattern does not keep the schema.")
     ] = None,
     json: JsonOption = False,
     form: dict[str, Any],
@@ -90,9 +91,7 @@ def check(
         loaded.check_confirmed()
     checked = None
     if data is not None:
-        from dpsynth.checking.check import check_data
-
-        checked = check_data(data, loaded)
+        checked = _checked(data, loaded)
     if json:
         written = loaded.to_dict()
         images = {"images": written["images"]} if loaded.images is not None else {}
@@ -105,6 +104,15 @@ def check(
         _say_what_is_left(loaded)
     if checked is not None and checked.is_refused:
         raise typer.Exit(DataError.exit_code)
+
+
+def _checked(data: Path, schema: "Schema") -> "DataCheck":
+    """Check a table as a whole; many files, or a table of DuckDB, in one pass."""
+    from dpsynth.checking.check import check_data
+    from dpsynth.sources.checking import check_scanned
+    from dpsynth.sources.scanned import is_scanned
+
+    return check_scanned(data, schema) if is_scanned(data, schema) else check_data(data, schema)
 
 
 def _say_what_is_left(schema: "Schema") -> None:

@@ -1,7 +1,8 @@
 """CSV files as Arrow tables: rows that are patients, columns in the types of their declarations."""
 
 import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Identifier, Numeric
@@ -12,7 +13,7 @@ from dpsynth.schema.dialect import TOTALS, is_total, standard_numbers
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["read_header", "read_texts", "typed_csv"]
+__all__ = ["csv_batches", "read_header", "read_texts", "typed_csv"]
 
 _BLOCK = 16 * 2**20
 _BLANK = ("", " ", "  ", "   ")
@@ -68,16 +69,66 @@ def typed_csv(
     -----
     Privacy contract: whether a row is a patient, and how a cell is read, depends on that row and that cell alone.
     """
-    first = header[0]
     lenient = on_damaged is not None
-    types = {name: _as_text() if lenient else _arrow_type(schema, name, plain=file.form.is_plain) for name in columns}
-    if file.form.totals or first not in types:
-        types = {**types, first: _as_text()}
-    table = _parsed(file, header, types, list({*schema.missing_values, *_BLANK}), on_damaged)
-    table = _patients(file, header, table, schema, keep_empty=keep_empty or lenient, on_damaged=on_damaged)
+    types = _types(file, header, columns, schema, as_text=lenient)
+    table = _parsed(file, header, types, _nulls(schema), on_damaged)
+    keep_empty = keep_empty or lenient
+    table = _patients(
+        file, header, table, schema, keep_empty=keep_empty, texts=lambda: _texts(file, header, on_damaged)
+    )
     if not file.form.is_plain:
         table = _standard(file, table.select(columns), schema, refuse=not lenient)
     return table.select(columns)
+
+
+def csv_batches(file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema") -> Iterator[Any]:
+    """Yield the declared columns of a CSV file block by block; all blocks together are what `typed_csv` returns.
+
+    Parameters, errors and privacy contract are those of `typed_csv`; a row without any value is left out.
+    """
+    types, blocks = _types(file, header, columns, schema, as_text=False), _Texts(file, header)
+    for number, block in enumerate(_blocks(file, header, types, _nulls(schema))):
+        table = _patients(
+            file, header, block, schema, keep_empty=False, texts=partial(blocks.at, number, block.num_rows)
+        )
+        if not file.form.is_plain:
+            table = _standard(file, table.select(columns), schema, refuse=True)
+        yield table.select(columns)
+
+
+class _Texts:
+    """The blocks of a file as text, read beside the typed ones, as far as they are asked for."""
+
+    def __init__(self, file: CsvFile, header: Sequence[str]) -> None:
+        self._file, self._header = file, header
+        self._blocks: Iterator[tuple[int, Any]] | None = None
+
+    def at(self, number: int, rows: int) -> Any:
+        """Return the block of this number, which has so many rows; numbers rise from call to call."""
+        if self._blocks is None:
+            self._blocks = enumerate(_blocks(self._file, self._header, dict.fromkeys(self._header, _as_text()), [""]))
+        texts = next((block for place, block in self._blocks if place == number), None)
+        if texts is None or texts.num_rows != rows:
+            raise DataError(f"{self._file.path.name}: changed while it was read; read it again when it is at rest.")
+        return texts
+
+
+def _nulls(schema: "Schema") -> list[str]:
+    return list({*schema.missing_values, *_BLANK})
+
+
+def _types(
+    file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema", *, as_text: bool
+) -> dict[str, Any]:
+    """Return as which type each column is read; the first one too, which tells lines of totals."""
+    types = {name: _as_text() if as_text else _arrow_type(schema, name, plain=file.form.is_plain) for name in columns}
+    if file.form.totals or header[0] not in types:
+        types = {**types, header[0]: _as_text()}
+    return types
+
+
+def _texts(file: CsvFile, header: Sequence[str], on_damaged: Callable[[Any], str] | None) -> Any:
+    return _parsed(file, header, dict.fromkeys(header, _as_text()), [""], on_damaged)
 
 
 def read_texts(file: CsvFile, header: Sequence[str]) -> Any:
@@ -158,9 +209,11 @@ def _patients(
     schema: "Schema",
     *,
     keep_empty: bool,
-    on_damaged: Callable[[Any], str] | None,
+    texts: Callable[[], Any],
 ) -> Any:
     """Return the rows that are patients: no declared totals, and no row of separators alone.
+
+    `texts` gives the same rows with every column as text; it is asked only where a row has no declared value.
 
     Raises
     ------
@@ -176,8 +229,7 @@ def _patients(
     else:
         empty = _is_empty(table)
         if pc.any(empty).as_py():  # of rows without a declared value, are all other cells empty too?
-            texts = _parsed(file, header, dict.fromkeys(header, pa.string()), [""], on_damaged)
-            empty = pc.and_(empty, _is_empty(texts))
+            empty = pc.and_(empty, _is_empty(texts()))
     if empty is not None and pc.any(empty).as_py():
         table = table.filter(pc.invert(empty))
     words = table[first]
@@ -249,30 +301,51 @@ def _parsed(
     on_damaged: Callable[[Any], str] | None = None,
 ) -> Any:
     """Return the columns that `types` names, read as those types."""
+    import pyarrow.csv as pa_csv
+
+    options = _options(file, types, missing_values, on_damaged)
+    return _guarded(file, header, lambda: pa_csv.read_csv(file.stream(), **options))
+
+
+def _blocks(file: CsvFile, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Iterator[Any]:
+    """Yield the columns that `types` names block by block, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
+    options = _options(file, types, missing_values, None)
+    reader = _guarded(file, header, lambda: pa_csv.open_csv(file.stream(), **options))
+    while (batch := _guarded(file, header, lambda: next(reader, None))) is not None:
+        yield pa.Table.from_batches([batch])
+
+
+def _options(
+    file: CsvFile, types: dict[str, Any], missing_values: list[str], on_damaged: Callable[[Any], str] | None
+) -> dict[str, Any]:
+    import pyarrow.csv as pa_csv
+
+    return {
+        "read_options": pa_csv.ReadOptions(block_size=_BLOCK, skip_rows=file.above, use_threads=on_damaged is None),
+        "parse_options": pa_csv.ParseOptions(
+            delimiter=file.form.separator, newlines_in_values=True, invalid_row_handler=_skipping(file, on_damaged)
+        ),
+        "convert_options": pa_csv.ConvertOptions(
+            include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
+        ),
+    }
+
+
+def _guarded(file: CsvFile, header: Sequence[str], read: Callable[[], Any]) -> Any:
+    """Return what reading gives, or say what is wrong with the file, without the values that Arrow repeats."""
+    import pyarrow as pa
+
     fault = ""
     try:
-        table = pa_csv.read_csv(
-            file.stream(),
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK, skip_rows=file.above, use_threads=on_damaged is None),
-            parse_options=pa_csv.ParseOptions(
-                delimiter=file.form.separator, newlines_in_values=True, invalid_row_handler=_skipping(file, on_damaged)
-            ),
-            convert_options=pa_csv.ConvertOptions(
-                include_columns=list(types), column_types=types, null_values=missing_values, strings_can_be_null=False
-            ),
-        )
+        return read()
     except (pa.ArrowInvalid, UnicodeError) as error:
-        fault = (
-            f"UTF8 {error}" if isinstance(error, UnicodeError) else str(error)
-        )  # holds values: its form is read below
+        fault = f"UTF8 {error}" if isinstance(error, UnicodeError) else str(error)
     except OSError as error:
         raise FileError(f"{file.path.name}: cannot be read ({error.strerror or 'damaged'}).") from None
-    if fault:
-        raise DataError(_fault(file, header, fault))
-    return table
+    raise DataError(_fault(file, header, fault))
 
 
 def _skipping(file: CsvFile, on_damaged: Callable[[Any], str] | None) -> Any:

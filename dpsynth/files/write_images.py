@@ -74,7 +74,7 @@ def write_images(cohort: Writable, folder: Path, *, key: str | None = "patient",
     pq.write_table(pa.table(columns | _repeated(cohort, images.row)), folder / "index.parquet")
 
 
-def check_writable(cohort: Writable) -> None:
+def check_writable(images: ImageSet | None) -> None:
     """Refuse images of which no file can be written here, before anything is spent for them.
 
     Raises
@@ -82,7 +82,7 @@ def check_writable(cohort: Writable) -> None:
     InputError
         If the package that writes them is not installed.
     """
-    package = {".nii.gz": "nibabel", ".png": "PIL"}.get(ending(cohort.images.pixels)) if cohort.images else None
+    package = {".nii.gz": "nibabel", ".png": "PIL"}.get(ending(images.pixels)) if images else None
     if package is not None and importlib.util.find_spec(package) is None:
         raise InputError(f"images: to write them the package {package} is needed; pip install 'dpsynth[image]'.")
 

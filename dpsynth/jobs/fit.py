@@ -19,6 +19,7 @@ from dpsynth.privacy.spending.ledger_place import ledger_of
 from dpsynth.progress import silent
 from dpsynth.schema.flat import flattened
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.scanned import ScannedCohort
 
 __all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan"]
 
@@ -133,7 +134,7 @@ def plan(
 
 
 def fit(
-    cohort: Cohort,
+    cohort: Cohort | ScannedCohort,
     model: str | Synthesizer | None = None,
     *,
     epsilon: float,
@@ -153,8 +154,8 @@ def fit(
 
     Parameters
     ----------
-    cohort : Cohort
-        The private cohort; its schema must be confirmed by a person.
+    cohort : Cohort or ScannedCohort
+        The private cohort, from `Cohort.read` or `dpsynth.scan`; its schema must be confirmed by a person.
     model : str or Synthesizer, optional
         See `dpsynth.models.available`; default: `default_model`, by whether the schema declares images.
     epsilon, delta : float
@@ -232,7 +233,7 @@ def fit(
 
 
 def _fitted(
-    cohort: Cohort,
+    cohort: "Cohort | ScannedCohort",
     maker: Synthesizer,
     budget: Budget,
     progress: Progress | None,
@@ -280,7 +281,7 @@ def _maker(
     return model
 
 
-def _check_images(maker: Synthesizer, cohort: Cohort) -> None:
+def _check_images(maker: Synthesizer, cohort: Cohort | ScannedCohort) -> None:
     """Refuse a model of images for a cohort whose table alone was read, before anything is spent."""
     if maker.of_images and cohort.images is None:
         raise InputError(

@@ -18,6 +18,7 @@ from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.registry import available
 from dpsynth.privacy.spending.budget import MAX_EPSILON, default_delta
 from dpsynth.publishing.bundle import release_statement
+from dpsynth.sources.scanned import ScannedCohort
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.coins import Coins
@@ -63,7 +64,7 @@ class Published:
 
 
 def publish(
-    cohort: Cohort,
+    cohort: Cohort | ScannedCohort,
     folder: str | Path,
     model: str | Synthesizer | None = None,
     *,
@@ -84,8 +85,8 @@ def publish(
 
     Parameters
     ----------
-    cohort : Cohort
-        The private cohort.
+    cohort : Cohort or ScannedCohort
+        The private cohort; one that is scanned cannot be held out from.
     folder : path
         Gets the two folders; made where it is not there.
     model : str or Synthesizer, optional
@@ -131,12 +132,11 @@ def publish(
     (100, 'release', None)
     """
     check_rows(rows)
-    check_writable(cohort)
+    check_writable(cohort.images)
     with _outer(Path(folder)):
         judged = holdout is not None or split is not None
         places = _places(Path(folder), force=force, judged=judged)
-        coins = _coins(cohort, holdout, split, settings.get("checkpoint"))
-        train, test = _split(cohort, coins)
+        train, test, coins = _sides(cohort, holdout, split, settings.get("checkpoint"))
         share = coins.share if coins is not None else None
         if share is not None and cohort.schema.units is not None:
             settings.setdefault("expected_rows", max(1, round((1 - share) * cohort.schema.units)))
@@ -145,7 +145,7 @@ def publish(
         statement = release_statement(fitted, synthetic, licence=licence)
         written: dict[str, Any] = {"licence": licence, "force": force, "statement": statement, "progress": progress}
         path = bundle(fitted, synthetic, places["release"], **written)
-    if test is None or coins is None:
+    if test is None or coins is None or isinstance(train, ScannedCohort):
         return Published(fitted, synthetic, path)
     _write_internal(None, coins, places["internal"], force=force)  # the sides are known whatever the judging comes to
     arms = _arms(train, model, fitted, len(synthetic), settings) if cohort.public else {}
@@ -243,6 +243,21 @@ def demo(
 def _judging(progress: Progress | None) -> Progress | None:
     """Return what shows all phases of an evaluation as one."""
     return progress and (lambda _phase, share: progress("judging", share))
+
+
+def _sides(
+    cohort: Cohort | ScannedCohort, holdout: float | None, split: str | Path | None, checkpoint: str | Path | None
+) -> "tuple[Cohort | ScannedCohort, Cohort | None, Coins | None]":
+    """Return who trains the model, who is held out, and the coins that tell them apart."""
+    if isinstance(cohort, ScannedCohort):
+        if holdout is not None or split is not None:
+            raise InputError(
+                "holdout: patients cannot be held out of a cohort that is scanned; leave --holdout and --split out. "
+                "To judge the release, read a file that fits into memory and give it to `dpsynth evaluate`."
+            )
+        return cohort, None, None
+    coins = _coins(cohort, holdout, split, checkpoint)
+    return *_split(cohort, coins), coins
 
 
 def _coins(

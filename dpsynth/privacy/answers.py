@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.privacy.training.dpsgd import Objective
     from dpsynth.privacy.training.per_patient import Backend
+    from dpsynth.sources.scanned import ScannedCohort
 
 T = TypeVar("T")
 
@@ -82,7 +83,7 @@ class PrivateAnswers:
         What is added to every answer.
     """
 
-    def __init__(self, cohort: "Cohort", cap: int, noise: Noise) -> None:
+    def __init__(self, cohort: "Cohort | ScannedCohort", cap: int, noise: Noise) -> None:
         self._noise = noise
         self._sizes: dict[str, int] = {}
         self._tables: dict[Hashable, Integers] = {}
@@ -95,6 +96,12 @@ class PrivateAnswers:
 
     def __reduce__(self) -> Any:
         raise TypeError("private values are not pickled")
+
+    def close(self) -> None:
+        """Remove the temporary files of a source that keeps some; a source in memory has none."""
+        close = getattr(self._parts, "close", None)
+        if close is not None:
+            close()
 
     @property
     def private(self) -> bool:

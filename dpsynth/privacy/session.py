@@ -30,6 +30,7 @@ from dpsynth.privacy.table_questions import TableQuestions
 from dpsynth.privacy.tables.discovery import delta_for_discovery
 from dpsynth.schema.flat import flattened
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.scanned import ScannedCohort
 
 log = logging.getLogger(__name__)
 
@@ -83,6 +84,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         self._account = Account(budget, accounting, delta_for_discovery=reserved, training=training)
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
+        self._private_side: PrivateAnswers | None = None
         self._genuine = False
         self._test_mode = False
         self._checkpoint: Checkpoint | None = None
@@ -91,7 +93,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     @classmethod
     def open(
         cls,
-        cohort: Cohort,
+        cohort: Cohort | ScannedCohort,
         budget: Budget,
         *,
         accounting: Accounting = "gaussian",
@@ -166,10 +168,12 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
             noise = SystemNoise() if seed is None else SeededNoise(seed)
             own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)
             session._genuine = isinstance(own, PrivateAnswers)
+            session._private_side = own if session._genuine else None
             own = own if checkpoint is None else session._journalled(own, checkpoint, units)
             session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
             session._answers.use(session.codec)
         except BaseException:
+            session._let_go()
             session._account.close(failing=True)
             raise
         return session
@@ -216,6 +220,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._let_go()
         self._account.close(failing=error is not None or self._left_out)
 
     def close(self) -> None:
@@ -226,7 +231,13 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         LedgerError
             When the ledger cannot be written; the reservation then counts in full.
         """
+        self._let_go()
         self._account.close(failing=self._left_out)
+
+    def _let_go(self) -> None:
+        """Remove the temporary files of a source that keeps some."""
+        if self._private_side is not None:
+            self._private_side.close()
 
     @property
     def _left_out(self) -> bool:
@@ -307,7 +318,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         return self._answers
 
 
-def _check_patients(cohort: Cohort) -> None:
+def _check_patients(cohort: Cohort | ScannedCohort) -> None:
     """Refuse private rows of which nobody knows whose they are."""
     patient = cohort.schema.patient
     if patient is not None and patient not in cohort.columns and not cohort.public:

@@ -1,4 +1,6 @@
-"""Where the patients are: in memory today. The kernel asks every source the same way, as sums over parts (`Parts`).
+"""Where the patients are: in memory, or in files that may be larger (`dpsynth.sources.scanned`).
+
+The kernel asks every source the same way, as sums over parts (`Parts`).
 
 A source divides the patients into parts, codes their rows and caps the rows of each patient; it adds no noise and knows
 no budget. What it gives is exact and stays in the kernel.

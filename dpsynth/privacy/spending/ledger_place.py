@@ -1,5 +1,6 @@
 """Where the ledger of a dataset is: beside the table, the archive or the folder."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from dpsynth.cohort.cohort import Cohort
@@ -12,6 +13,8 @@ from dpsynth.files.layouts import (
 )
 from dpsynth.privacy.spending import ledger_pointer
 from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.sources.homes import home_of
+from dpsynth.sources.scanned import ScannedCohort
 
 
 def dataset_of(path: Path) -> Path:
@@ -50,7 +53,7 @@ def _spent_on(home: Path, *others: Path) -> Path:
     return books[ledgers[0]] if ledgers else home
 
 
-def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledger | None:
+def ledger_of(cohort: Cohort | ScannedCohort, named: str | Path | Ledger | None = None) -> Ledger | None:
     """Return the ledger of a cohort: the one that is named, else the one beside its file; None for a public cohort.
 
     A ledger that is named for a file counts for it from then on: the place beside the file points to it.
@@ -84,7 +87,8 @@ def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledge
     >>> ledger_of(cohort, "ward.ledger.jsonl")
     Ledger('ward.ledger.jsonl')
     """
-    own = None if cohort.public or cohort.source is None else Ledger.beside(dataset_of(cohort.source))
+    members = cohort.members if isinstance(cohort, ScannedCohort) else ()
+    own = None if cohort.public or cohort.source is None else Ledger.beside(home(dataset_of(cohort.source), members))
     if named is None:
         if own is None and not cohort.public:
             raise InputError(
@@ -95,3 +99,8 @@ def ledger_of(cohort: Cohort, named: str | Path | Ledger | None = None) -> Ledge
         return None if own is None else own.counting(own)
     book = named if isinstance(named, Ledger) else Ledger(named)
     return book if own is None else book.counting(own)
+
+
+def home(root: Path, members: Sequence[Path]) -> Path:
+    """Return the file or folder beside which the ledger of files lies; see `dpsynth.sources.homes`."""
+    return home_of(root, members, lambda path: Ledger.beside(path).exists())
