@@ -367,3 +367,27 @@ def test_the_check_says_what_a_fit_does(tmp_path_factory: Any, schema: Schema, s
     except DpsynthError:
         is_read = False
     assert check_data(path, schema).is_refused is not is_read
+
+
+def test_words_beside_numbers_are_no_fault(tmp_path: Path) -> None:
+    """A column with limits and words such as "not done" is checked like any other: bounds and digits of its numbers."""
+    facts = Schema.parse(
+        "{name: w, columns: {x: {type: numeric, min: 0, max: 9, decimals: 1, missing: true, special: [not done, 99],"
+        " censored: {below: '<0.5'}}}}"
+    )
+    (tmp_path / "ward.csv").write_text("x\n<0.5\nnot done\n99\n1.25\n12\n", encoding="utf-8")
+    checked = check_data(tmp_path / "ward.csv", facts)
+    assert not checked.is_refused
+    assert (checked.columns[0].above, checked.columns[0].rounded) == (0.2, 0.2)
+
+
+def test_a_row_of_separators_alone_is_no_patient_to_the_check_either(tmp_path: Path) -> None:
+    """The check leaves out what a fit leaves out, once, and its lines still are those of the file."""
+    facts = Schema.parse("{name: w, columns: {x: {type: numeric, min: 0, max: 9}, y: {type: boolean}}}")
+    (tmp_path / "ward.csv").write_text("x,y\n1,true\n,\n ,\n2,false\nmany,true\n", encoding="utf-8")
+    checked = check_data(tmp_path / "ward.csv", facts)
+    [fault] = checked.faults
+    assert (checked.rows, fault.place, checked.lines) == (3, "x", [2, 5, 6])
+    (tmp_path / "ward.csv").write_text("x,y\n1,true\n,\n2,false,3\n3,true\n", encoding="utf-8")
+    [fault] = check_data(tmp_path / "ward.csv", facts).faults
+    assert (fault.count, fault.lines) == (1, (4,))

@@ -191,7 +191,7 @@ def _discovered(name: str, column: Categorical, read: Any) -> list[Fault]:
 def _outside(name: str, column: Numeric | Datetime, read: Any) -> _ColumnFaults:
     """Return what lies outside the bounds; special values have none."""
     values, missing = steps(column, read)
-    special = {column.floor(value) for value in column.special} if isinstance(column, Numeric) else set[int]()
+    special = set(column.atoms) if isinstance(column, Numeric) else set[int]()
     ordinary = ~missing & ~np.isin(values, np.array(sorted(special), dtype=np.int64))
     below, above = ordinary & (values < column.first), ordinary & (values > column.last)
     both = share(below) + share(above)
@@ -206,7 +206,8 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _ColumnFaults:
 
 def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _ColumnFaults:
     """Return what loses digits, and where that changes a value by more than a hundredth of the range, or of itself."""
-    exact = read.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
+    numbers = read.flatten()[0] if column.states else read
+    exact = numbers.fill_null(0).to_numpy(zero_copy_only=False).astype(np.float64)
     change = np.where(inside, np.abs(exact - values / 10.0**column.decimals), 0.0)
     lost = change > 1e-6 * 10.0**-column.decimals
     limit = 0.1 * np.abs(exact) if column.scale == "log" else (column.max - column.min) / 100

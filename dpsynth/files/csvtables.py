@@ -74,7 +74,7 @@ def typed_csv(
     if file.form.totals or first not in types:
         types = {**types, first: _as_text()}
     table = _parsed(file, header, types, list({*schema.missing_values, *_BLANK}), on_damaged)
-    table = _patients(file, header, table, schema, keep_empty=keep_empty or lenient, on_damaged=on_damaged)
+    table = _patients(file, header, table, schema, keep_empty=keep_empty, lenient=lenient)
     if not file.form.is_plain:
         table = _standard(file, table.select(columns), schema, refuse=not lenient)
     return table.select(columns)
@@ -158,7 +158,7 @@ def _patients(
     schema: "Schema",
     *,
     keep_empty: bool,
-    on_damaged: Callable[[Any], str] | None,
+    lenient: bool,
 ) -> Any:
     """Return the rows that are patients: no declared totals, and no row of separators alone.
 
@@ -166,6 +166,10 @@ def _patients(
     ------
     DataError
         If a line of totals is there that was not declared.
+
+    Notes
+    -----
+    Privacy contract: whether a row is a patient depends on its own cells alone.
     """
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -176,7 +180,8 @@ def _patients(
     else:
         empty = _is_empty(table)
         if pc.any(empty).as_py():  # of rows without a declared value, are all other cells empty too?
-            texts = _parsed(file, header, dict.fromkeys(header, pa.string()), [""], on_damaged)
+            passed_over = (lambda _: "skip") if lenient else None  # they were counted when the cells were read
+            texts = _parsed(file, header, dict.fromkeys(header, pa.string()), [""], passed_over)
             empty = pc.and_(empty, _is_empty(texts))
     if empty is not None and pc.any(empty).as_py():
         table = table.filter(pc.invert(empty))
