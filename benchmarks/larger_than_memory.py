@@ -56,7 +56,7 @@ def make(folder: Path, rows: int) -> None:
 
 def fit(folder: Path, way: str) -> dict[str, float]:
     """Fit PRISM in this process and return what it took."""
-    from dpsynth import Cohort, Schema
+    from dpsynth import Cohort, Schema, scan
     from dpsynth import fit as fitted
 
     began, facts = time.perf_counter(), Schema.parse(schema())

@@ -368,7 +368,11 @@ PHASES = [
 
 
 @pytest.mark.usefixtures("_double")
-@pytest.mark.parametrize(("phase", "share", "spends", "there"), PHASES, ids=str)
+@pytest.mark.parametrize(
+    ("phase", "share", "spends", "there"),
+    PHASES,
+    ids=lambda value: str(sorted(value) if isinstance(value, set) else value),
+)
 def test_ctrl_c(
     place: Path, monkeypatch: pytest.MonkeyPatch, *, phase: str, share: float, spends: list[str], there: set[str]
 ) -> None:

@@ -379,3 +379,15 @@ def test_words_beside_numbers_are_no_fault(tmp_path: Path) -> None:
     checked = check_data(tmp_path / "ward.csv", facts)
     assert not checked.is_refused
     assert (checked.columns[0].above, checked.columns[0].rounded) == (0.2, 0.2)
+
+
+def test_a_row_of_separators_alone_is_no_patient_to_the_check_either(tmp_path: Path) -> None:
+    """The check leaves out what a fit leaves out, once, and its lines still are those of the file."""
+    facts = Schema.parse("{name: w, columns: {x: {type: numeric, min: 0, max: 9}, y: {type: boolean}}}")
+    (tmp_path / "ward.csv").write_text("x,y\n1,true\n,\n ,\n2,false\nmany,true\n", encoding="utf-8")
+    checked = check_data(tmp_path / "ward.csv", facts)
+    [fault] = checked.faults
+    assert (checked.rows, fault.place, checked.lines) == (3, "x", [2, 5, 6])
+    (tmp_path / "ward.csv").write_text("x,y\n1,true\n,\n2,false,3\n3,true\n", encoding="utf-8")
+    [fault] = check_data(tmp_path / "ward.csv", facts).faults
+    assert (fault.count, fault.lines) == (1, (4,))

@@ -45,7 +45,7 @@ codice_ricovero opnamenr vårdtillfälle_id hoitojakso_id patient_visit_id id_vi
 )
 NO_KEYS = _words(
     """patient_age PatientSex num_visits no_children gender_concept_id visit_type diagnosis_code weight covid
-uric_acid thyroid zip hospital_name drug_name event_time study_day p pt ward
+uric_acid thyroid zip hospital_name drug_name event_time study_day p pt ward N0P N_P
 patients n_patients betegség TOTAL_CLAIM_COST"""
 )
 

@@ -123,15 +123,17 @@ def _damaged_lines(path: Path, numbers: Sequence[int], form: FileFormat) -> tupl
 
 
 def _records(path: Path, form: FileFormat) -> list[tuple[int, int]] | None:
-    """Return line and number of cells of each record of a CSV file, blank lines aside; None where it is none."""
+    """Return line and number of cells of each record of a CSV file that a fit reads; None where it is none."""
     if not is_text_file(path):
         return None
-    records = []
+    records: list[tuple[int, int]] = []
     try:
         file = fitting(path, form, ())
         before = file.above
         for line, cells in file.records():
-            if cells and not is_total(cells[0], file.form.totals):
+            width = records[0][1] if records else 0
+            is_blank = len(cells) == width > 1 and not any(cell.strip() for cell in cells)
+            if cells and not is_blank and not is_total(cells[0], file.form.totals):
                 records.append((before + 1, len(cells)))
             before = line
     except DataError:

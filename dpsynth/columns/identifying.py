@@ -78,7 +78,7 @@ def meaning_of(name: str) -> NameMeaning:
         return NameMeaning()
     entities = [_entity(word) for word in words]
     strong = any(word in STRONG or _is_compound(word, entity) for word, entity in zip(words, entities, strict=True))
-    numbered = any(word in NUMBERS for word in words)
+    numbered = any(word in NUMBERS for word in words) and max(map(len, words)) > 1  # `N0P` is no patient number
     entity = _chosen(entities, id_first=words[0] in STRONG | NUMBERS)
     if any(word in LISTS or (word in CODES and entity not in ("person", "group", "staff")) for word in words):
         return NameMeaning("code")

@@ -72,9 +72,9 @@ def typed_csv(
     lenient = on_damaged is not None
     types = _types(file, header, columns, schema, as_text=lenient)
     table = _parsed(file, header, types, _nulls(schema), on_damaged)
-    keep_empty = keep_empty or lenient
+    passed_over = (lambda _: "skip") if lenient else None  # damaged lines were counted when the cells were read
     table = _patients(
-        file, header, table, schema, keep_empty=keep_empty, texts=lambda: _texts(file, header, on_damaged)
+        file, header, table, schema, keep_empty=keep_empty, texts=lambda: _texts(file, header, passed_over)
     )
     if not file.form.is_plain:
         table = _standard(file, table.select(columns), schema, refuse=not lenient)
@@ -219,6 +219,10 @@ def _patients(
     ------
     DataError
         If a line of totals is there that was not declared.
+
+    Notes
+    -----
+    Privacy contract: whether a row is a patient depends on its own cells alone.
     """
     import pyarrow as pa
     import pyarrow.compute as pc

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from dpsynth.errors import InputError
+from dpsynth.files.image_set import ImageSet
 from dpsynth.files.write_tables import Writable, write_parquet
 
 __all__ = ["check_writable", "ending", "write_cohort", "write_images"]
@@ -61,7 +62,7 @@ def write_images(cohort: Writable, folder: Path, *, key: str | None = "patient",
     import pyarrow.parquet as pq
 
     images = _images(cohort)
-    check_writable(cohort)
+    check_writable(cohort.images)
     (folder / "images").mkdir()
     write, suffix = _writer(images.pixels), ending(images.pixels)
     width = max(6, len(str(len(images))))

@@ -12,9 +12,8 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from dpsynth.cohort import Cohort
 from dpsynth.schema import Schema
-from dpsynth.sources.scanned import ScannedCohort
+from dpsynth.sources.scanned import ScannedCohort, scan
 
 PARTS = 13
 SCHEMA = """

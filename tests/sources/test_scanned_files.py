@@ -27,6 +27,7 @@ from dpsynth.files.tables import read_table
 from dpsynth.jobs.fit import fit
 from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.privacy.spending.ledger_place import ledger_of
+from dpsynth.sources.scanned import scan
 from dpsynth.sources.scratch import FRESH, PREFIX, Scratch
 from sources import scanned_cases as cases
 
