@@ -85,20 +85,20 @@ class Files:
     def _columns(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> tuple[list[str], dict[str, Any]]:
         """Return the columns to read from a file, and those that the names of its folders give."""
         names = column_names(file, schema.file, [name for name in schema.columns if name not in keys])
-        known = {*schema.columns, *schema.drop}
+        declared = {*schema.columns, *schema.drop}
         below = set(file.relative_to(self.root).parts) if file != self.root else set()
-        given = {
+        partition = {
             name: value
             for name, value in keys.items()
-            if name in known or any(part.startswith(f"{name}=") for part in below)
+            if name in declared or any(part.startswith(f"{name}=") for part in below)
         }
-        twice = next((name for name in given if name in names and name in schema.columns), None)
+        twice = next((name for name in partition if name in names and name in schema.columns), None)
         if twice is not None:
             raise DataError(
                 f"column {twice!r}: stands in the file and in the name of its folder; take it out of one of them."
             )
-        wanted = wanted_columns([*names, *(name for name in given if name not in names)], schema, synthetic=False)
-        return [name for name in wanted if name not in given], {n: v for n, v in given.items() if n in wanted}
+        wanted = wanted_columns([*names, *(name for name in partition if name not in names)], schema, synthetic=False)
+        return [name for name in wanted if name not in partition], {n: v for n, v in partition.items() if n in wanted}
 
     def most(self, columns: int) -> int:
         """Return about how many rows there are at most."""
@@ -119,12 +119,12 @@ class Files:
         for number, (file, keys) in enumerate(zip(self.located.files, self.located.keys, strict=True)):
             with _numbered(self.located, number):
                 before = _state(file)
-                columns, given = self._columns(file, keys, schema)
+                columns, partition = self._columns(file, keys, schema)
                 read = _csv if is_text_file(file) else _parquet
                 rows = 0
-                for table in read(file, columns, _without(schema, given)):
+                for table in read(file, columns, _without(schema, partition)):
                     rows += table.num_rows
-                    yield _with(table, given, schema)
+                    yield _with(table, partition, schema)
                 if _state(file) != before or (read is _parquet and rows != _footer_rows(file)):
                     raise DataError(f"{file.name}: changed while it was read; read it again when it is at rest.")
         if locate(self.located.path).files != self.members:
