@@ -233,7 +233,7 @@ def fit(
 
 
 def _fitted(
-    cohort: "Cohort | ScannedCohort",
+    cohort: Cohort | ScannedCohort,
     maker: Synthesizer,
     budget: Budget,
     progress: Progress | None,

@@ -85,7 +85,6 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         self._columns_to_discover = len(self.to_discover)
         self._answers: Answers | None = None
         self._private_side: PrivateAnswers | None = None
-        self._genuine = False
         self._test_mode = False
         self._checkpoint: Checkpoint | None = None
         self._units = 0
@@ -167,8 +166,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
             own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)
-            session._genuine = isinstance(own, PrivateAnswers)
-            session._private_side = own if session._genuine else None
+            session._private_side = own if isinstance(own, PrivateAnswers) else None
             own = own if checkpoint is None else session._journalled(own, checkpoint, units)
             session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
             session._answers.use(session.codec)
@@ -282,7 +280,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     @property
     def private(self) -> bool:
         """Whether the answers protect anybody; False in test mode."""
-        return self._genuine and self._asked.private
+        return self._private_side is not None and self._asked.private
 
     def statement(self) -> dict[str, Any]:
         """Return everything that ``privacy.json`` needs; all of it is public.
