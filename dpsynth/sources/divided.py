@@ -124,7 +124,7 @@ class Divided:
     def values(self, column: str) -> Mapping[Any, int]:
         """Return how many kept rows have each value of a column; all such columns are counted in one pass."""
         if column not in self._counts:
-            columns = [name for name, facts in self.schema.columns.items() if _discovers(facts)]
+            columns = self.schema.to_discover
             self._counts = {name: Counter() for name in columns}
             for part in self._rows:
                 memory = self._memory(part)
@@ -208,10 +208,6 @@ class Divided:
         return rows.identities()
 
 
-def _discovers(column: Column) -> bool:
-    return isinstance(column, Categorical) and column.discover
-
-
 def typed_batch(batch: Any, schema: "Schema") -> Any:
     """Return a batch with each column typed as its declaration says, value by value.
 
@@ -268,7 +264,7 @@ def _storable(column: Column, array: Any) -> Any:
         return array.cast(pa.float64())  # whole numbers beyond 2^52 are never int64 (`dpsynth.columns.typed`)
     if isinstance(column, Identifier | Numeric | Datetime):
         return array
-    if _discovers(column):
+    if column.is_discovered:
         return array.cast(pa.string())
     indices, _ = positions(array)
     return pa.array(indices.astype(_smallest(column)))
@@ -285,9 +281,9 @@ def _restored(table: Any, schema: "Schema") -> Any:
     arrays = {}
     for name in table.column_names:
         column, array = schema.columns[name], table[name]
-        if isinstance(column, Categorical | Boolean) and not _discovers(column):
+        if isinstance(column, Categorical | Boolean) and not column.is_discovered:
             array = from_positions(array.combine_chunks().to_numpy(zero_copy_only=False), column.categories)
-        elif _discovers(column):
+        elif column.is_discovered:
             array = array.combine_chunks().dictionary_encode()
         arrays[name] = array
     return pa.table(arrays)
