@@ -76,9 +76,12 @@ def everybody_drawn(patch: Patch) -> None:
     [(plants.clipping_norm_doubled, "everybody"), (no_noise, "everybody"), (everybody_drawn, "sampled")],
 )
 def test_a_broken_training_is_found(plant: Callable[[Patch], None], plan: str, monkeypatch: Patch) -> None:
-    """A clipping norm twice the accounted one, noise left out, and no sampling contradict a curve in 300 runs."""
+    """A clipping norm twice the accounted one, noise left out, and no sampling contradict a curve in 700 runs.
+
+    In 300 runs the first and the last are missed about once in thirty; in 700 all p-values are at their floor of 1e-8.
+    """
     plant(monkeypatch)
-    assert two_worlds(PLANS[plan], 300, SURE).verdict is AuditVerdict.VIOLATION
+    assert two_worlds(PLANS[plan], 700, SURE).verdict is AuditVerdict.VIOLATION
 
 
 @pytest.mark.parametrize("plan", PLANS.values(), ids=PLANS)
