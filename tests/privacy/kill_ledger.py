@@ -68,7 +68,8 @@ def kill(folder: Path, kills: int, workers: int, seed: int) -> tuple[int, int]:
     rho_for(SMALL, "gaussian")  # load what is loaded late, so that the kills hit the ledger's own work
     children = [start(folder) for _ in range(workers)]
     try:
-        for _ in range(kills):
+        for number in range(kills):
+            await_runs(folder, number + 1)
             time.sleep(chance.uniform(0.0, 0.1))
             stop(children.pop(0))
             check(folder)
@@ -77,6 +78,14 @@ def kill(folder: Path, kills: int, workers: int, seed: int) -> tuple[int, int]:
         for child in children:
             stop(child)
     return check(folder)
+
+
+def await_runs(folder: Path, count: int, patience: float = 60.0) -> None:
+    """Wait until so many runs have touched the data, however slow the machine is."""
+    deadline = time.monotonic() + patience
+    while len(lines(folder / "touched")) < count:
+        assert time.monotonic() < deadline, "the workers stand still"
+        time.sleep(0.001)
 
 
 def start(folder: Path) -> int:
