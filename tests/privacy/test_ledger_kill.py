@@ -27,8 +27,8 @@ except BudgetExceeded:
 
 def test_twenty_kills_lose_no_spend_and_no_record() -> None:
     """After each of 20 SIGKILLs at random moments every run that touched data counts, and every commit is there."""
-    command = [sys.executable, "-m", "tests.privacy.kill_ledger", "--kills", "20"]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, cwd=Path(__file__).parents[2])
+    command = [sys.executable, str(Path(__file__).with_name("kill_ledger.py")), "--kills", "20"]
+    done = subprocess.run(command, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     kills, runs, still_open, discrepancies = (int(n) for n in re.findall(r"\d+", done.stdout))
     assert (kills, discrepancies) == (20, 0)
