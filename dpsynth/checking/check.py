@@ -16,6 +16,7 @@ from dpsynth.checking.reading import StoredTable, line_numbers, stored_fault, st
 from dpsynth.checking.units import check_dropped, check_units, check_visit_rows
 from dpsynth.columns.kinds import Identifier
 from dpsynth.errors import DataError, DpsynthError
+from dpsynth.schema.computed import rules
 from dpsynth.schema.constraints import describe
 from dpsynth.schema.schema import Schema
 
@@ -175,7 +176,7 @@ def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dic
 
     counts: dict[str, int] = {}
     faults: list[Fault] = []
-    for constraint in schema.constraints:
+    for constraint in rules(schema):
         columns = [checked.get(name) for name in constraint.columns]
         read = [column for column in columns if column is not None and column.array is not None]
         if len(read) < len(columns):

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dpsynth.columns.kinds import Column, Identifier
 from dpsynth.schema.constraints import Constraint
+from dpsynth.schema.derived import Derived
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.fairness import Fairness
 from dpsynth.schema.images import Images
@@ -51,6 +52,15 @@ class Facts(BaseModel):
     drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
     constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
+    derived: dict[str, Derived] = Field(
+        default={}, description="Columns that are computed from others, and how; they are never learned."
+    )
+    predictors: tuple[str, ...] = Field(
+        default=(), description="The only columns that a model of the target may use; all but the target if left out."
+    )
+    not_predictors: tuple[str, ...] = Field(
+        default=(), description="Columns that no model of the target may use, such as what is known only afterwards."
+    )
     related: tuple[tuple[str, str], ...] = Field(
         default=(), description="Pairs of columns that are known to go together; models ask for them first."
     )

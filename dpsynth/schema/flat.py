@@ -8,6 +8,7 @@ import numpy as np
 from dpsynth.columns.conditions import Condition
 from dpsynth.columns.kinds import Boolean, Categorical, Category, Column, Datetime, Numeric
 from dpsynth.columns.matching import canonical_text
+from dpsynth.schema.computed import learned
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require
 from dpsynth.schema.facts import Facts
 from dpsynth.schema.visits import Visits
@@ -69,7 +70,11 @@ def _check_values(visits: Visits, column: Categorical) -> None:
 
 
 def flattened(schema: AnyFacts) -> AnyFacts:
-    """Return the schema of one row a patient; the schema itself where it declares no visits."""
+    """Return the schema of what is learned: of one row a patient where there are visits, with gaps, without what is derived.
+
+    It is the schema itself where nothing of this is declared.
+    """
+    schema = learned(schema)
     return schema if schema.visits is None else _Flat(schema, schema.visits).schema()
 
 
