@@ -33,7 +33,9 @@ class ConditionMasks:
         if name not in self._coders:
             if name in self.schema.derived:
                 names = ", ".join(map(repr, self.schema.derived[name].formula.names))
-                raise InputError(f"column {name!r}: is derived and not learned; name a column it follows from ({names}).")
+                raise InputError(
+                    f"column {name!r}: is derived and not learned; name a column it follows from ({names})."
+                )
             raise InputError(f"column {name!r}: is not modelled{nearest(name, tuple(self._coders))}.")
 
     def _check_own(self, name: str, condition: Any) -> None:

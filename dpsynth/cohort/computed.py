@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.cohort.rows import rows_where
+from dpsynth.cohort.rows import constraint_violations, rows_where
 from dpsynth.columns.arrow import positions, whole
-from dpsynth.columns.kinds import Boolean, Column, Datetime, Numeric
+from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Numeric
+from dpsynth.columns.matching import Matcher
 from dpsynth.columns.steps import build, steps
 from dpsynth.errors import InputError
 from dpsynth.schema.computed import derived_in_order, learned
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.schema.schema import Schema
 
-__all__ = ["computed_values", "learned_rows", "restored"]
+__all__ = ["computed_values", "differing", "learned_rows", "restored", "rule_violations"]
 
 Mask = npt.NDArray[np.bool_]
 
@@ -144,8 +145,8 @@ def computed_values(schema: "Schema", name: str, arrays: Mapping[str, Any], rows
         Typed as the column is declared: at its digits, clipped to its bounds.
     """
     column, formula = schema.columns[name], schema.derived[name].formula
-    if formula.names == (formula.text.strip().strip("`"),):
-        return _copied(schema.columns[formula.names[0]], column, arrays[formula.names[0]])
+    if formula.column is not None:
+        return _copied(schema.columns[formula.column], column, arrays[formula.column])
     assert isinstance(column, Numeric)  # noqa: S101  (`check_computed`)
     operands = {other: _numbers(schema.columns[other], arrays[other]) for other in formula.names}
     there: Mask = reduce(np.logical_and, [mask for _, mask in operands.values()])
@@ -154,6 +155,61 @@ def computed_values(schema: "Schema", name: str, arrays: Mapping[str, Any], rows
     unit = float(10**column.decimals)
     nearest = np.clip(np.where(there, result, 0.0) * unit, column.first, column.last)
     return build(column, np.rint(nearest).astype(np.int64), ~there)
+
+
+def differing(cohort: "Cohort", name: str) -> Mask:
+    """Return (rows,) where a derived column is not what it is computed as; exact, so internal.
+
+    Parameters
+    ----------
+    cohort
+        A cohort with the column and all that it is computed from.
+    name
+        A derived column.
+    """
+    schema, rows = cohort.schema, cohort.table.num_rows
+    column, derived = schema.columns[name], schema.derived[name]
+    expected = computed_values(
+        schema, name, {other: whole(cohort.table[other]) for other in derived.formula.names}, rows
+    )
+    held = rows_where(cohort, derived.when) if derived.when else np.ones(rows, dtype=bool)
+    differs: Mask = np.array(_comparable(column, whole(cohort.table[name])) != _comparable(column, expected))
+    return differs & held
+
+
+def _comparable(column: Column, array: Any) -> npt.NDArray[np.int64]:
+    """Return (rows,) whole numbers that are equal where values of a column are; -1 less than every one is missing."""
+    if isinstance(column, Numeric | Datetime):
+        values, missing = steps(column, array)
+        atoms = column.atoms if isinstance(column, Numeric) else ()
+        inside = np.where(
+            np.isin(values, np.array(atoms, dtype=np.int64)), values, np.clip(values, column.first, column.last)
+        )
+        return np.where(missing, -(2**60), inside)
+    indices, labels = positions(array)
+    assert isinstance(column, Boolean | Categorical)  # noqa: S101  (identifiers are not derived)
+    matcher = Matcher(column)
+    return np.array([*(matcher.position(label) for label in labels), -1], dtype=np.int64)[indices]
+
+
+def rule_violations(cohort: "Cohort") -> dict[str, int]:
+    """Count the rows that break each constraint, and in which each derived column is not what it is computed as.
+
+    Parameters
+    ----------
+    cohort
+        A cohort. For a real one the counts are exact and therefore internal: they must not be released.
+
+    Returns
+    -------
+    dict
+        For each rule in words the number of rows that break it.
+    """
+    counts = constraint_violations(cohort)
+    for name, derived in cohort.schema.derived.items():
+        if {name, *derived.formula.names, *derived.when} <= set(cohort.columns):
+            counts[f"{name} = {derived.equals}"] = int(differing(cohort, name).sum())
+    return counts
 
 
 def _copied(other: Column, column: Column, array: Any) -> Any:
@@ -171,10 +227,10 @@ def _copied(other: Column, column: Column, array: Any) -> Any:
 
 
 def _numbers(column: Column, array: Any) -> tuple[npt.NDArray[np.float64], Mask]:
-    """Return (rows,) a column's values as numbers, and where there are some: dates in days since 1970, booleans 0 or 1."""
+    """Return (rows,) values as numbers, and where there are some: dates in days since 1970, booleans 0 or 1."""
     if isinstance(column, Boolean):
-        indices, values = positions(array)
-        order = np.array([*(column.labels.index(value) for value in values), 0], dtype=np.float64)
+        indices, labels = positions(array)
+        order = np.array([*(column.labels.index(label) for label in labels), 0], dtype=np.float64)
         return order[indices], indices >= 0
     assert isinstance(column, Numeric | Datetime)  # noqa: S101  (`check_computed`)
     values, missing = steps(column, array)

@@ -117,6 +117,4 @@ def constraint_violations(cohort: "Cohort") -> dict[str, int]:
     -----
     Privacy contract: reads every row and adds no noise.
     """
-    return {
-        describe(constraint): int(broken_rows(cohort, constraint).sum()) for constraint in rules(cohort.schema)
-    }
+    return {describe(constraint): int(broken_rows(cohort, constraint).sum()) for constraint in rules(cohort.schema)}

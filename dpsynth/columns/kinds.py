@@ -47,7 +47,15 @@ error of at most 2^50 * 2^-52 = 1/4 unit, so rounding gives the same integer bac
 _LARGEST_INTEGER = 2**63 - 1
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOCK = re.compile(r"%[HIMSfpcXT]")
-_UNITS = {"second": 1, "minute": 60, "hour": 3_600, "day": 86_400, "week": 604_800, "month": 2_678_400, "year": 31_622_400}
+_UNITS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3_600,
+    "day": 86_400,
+    "week": 604_800,
+    "month": 2_678_400,
+    "year": 31_622_400,
+}
 _LENGTH = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,6}})?) ?({'|'.join(_UNITS)})s?", re.IGNORECASE)
 COUNTS = ("excel", "unix", "unix_ms", "unix_us", "unix_ns")
 """Formats of numbers that are dates: days as spreadsheets count them, and seconds or parts of them since 1970, UTC."""

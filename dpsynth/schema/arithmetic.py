@@ -111,13 +111,18 @@ class Formula:
         nodes.sort(key=lambda node: (node.lineno, node.col_offset))
         return tuple(dict.fromkeys(self._column(node) for node in nodes))
 
+    @property
+    def column(self) -> str | None:
+        """The column that it is nothing but the name of, if it is."""
+        return self.names[0] if isinstance(self._tree, ast.Name) else None
+
     @cached_property
     def is_sum(self) -> bool:
         """Whether it adds and takes away only, so that it has no more digits than its columns and numbers."""
         kinds = (ast.BinOp, ast.UnaryOp, ast.Name, ast.Constant, ast.operator, ast.unaryop, ast.expr_context)
         nodes = list(ast.walk(self._tree))
         sums = all(isinstance(node.op, ast.Add | ast.Sub) for node in nodes if isinstance(node, ast.BinOp))
-        whole = all(float(node.value).is_integer() for node in nodes if isinstance(node, ast.Constant))
+        whole = all(_number(node).is_integer() for node in nodes if isinstance(node, ast.Constant))
         return sums and whole and all(isinstance(node, kinds) for node in nodes)
 
     def of(self, values: Mapping[str, Floats]) -> Floats:
@@ -139,7 +144,7 @@ class Formula:
 
     def _value(self, node: ast.expr, values: Mapping[str, Floats]) -> Any:
         if isinstance(node, ast.Constant):
-            return float(node.value)  # type: ignore[arg-type]  # `_check`
+            return _number(node)
         if isinstance(node, ast.Name):
             return values[self._column(node)]
         if isinstance(node, ast.UnaryOp):
@@ -170,9 +175,10 @@ class Formula:
 
     def _interval(self, node: ast.expr, bounds: Mapping[str, tuple[float, float]]) -> Interval:
         if isinstance(node, ast.Constant):
-            return Interval(float(node.value), float(node.value))  # type: ignore[arg-type]  # `_check`
+            return Interval(_number(node), _number(node))
         if isinstance(node, ast.Name):
-            return Interval(*map(float, bounds[self._column(node)]))
+            low, high = bounds[self._column(node)]
+            return Interval(float(low), float(high))
         if isinstance(node, ast.UnaryOp):
             part = self._interval(node.operand, bounds)
             return Interval(-part.high, -part.low, part.defined) if isinstance(node.op, ast.USub) else part
@@ -195,8 +201,7 @@ def _check(node: ast.AST, depth: int) -> None:
     if depth > DEEPEST:
         raise ValueError(f"a formula has more than {DEEPEST} operations within each other")
     if isinstance(node, ast.Constant):
-        is_number = isinstance(node.value, int | float) and not isinstance(node.value, bool)
-        if not is_number or not math.isfinite(_as_float(node.value)):
+        if isinstance(node.value, bool) or not math.isfinite(_number(node)):
             raise ValueError(f"a formula holds something that is no number; expected {_KNOWN}")
         return
     if isinstance(node, ast.Name):
@@ -217,9 +222,10 @@ def _check(node: ast.AST, depth: int) -> None:
         _check(part, depth + 1)
 
 
-def _as_float(value: Any) -> float:
+def _number(node: ast.Constant) -> float:
+    """Return a constant as a number, not a number where it is none."""
     try:
-        return float(value)
+        return float(node.value) if isinstance(node.value, int | float) else math.nan
     except OverflowError:
         return math.inf
 

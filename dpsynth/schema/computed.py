@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import TypeVar
 
 from dpsynth.columns.conditions import resolve
-from dpsynth.columns.kinds import Boolean, Column, Datetime, Identifier, Numeric
+from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Numeric
 from dpsynth.schema.arithmetic import Formula, Interval
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, expanded
 from dpsynth.schema.derived import Derived
@@ -56,12 +56,17 @@ def learned(schema: AnyFacts) -> AnyFacts:
             del columns[name]
             continue
         if not getattr(columns[name], "missing", False):
-            parts = {column: condition for column, condition in derived.when.items()}
-            constraints.append(Require(when={name: None}, require=parts))
+            constraints.append(Require(when={name: None}, require=dict(derived.when)))
         columns[name] = columns[name].model_copy(update={"missing": True})
         constraints.append(Require(when=derived.when, require={name: None}))
     return schema.model_copy(
-        update={"columns": columns, "constraints": tuple(constraints), "derived": {}, "predictors": (), "not_predictors": ()}
+        update={
+            "columns": columns,
+            "constraints": tuple(constraints),
+            "derived": {},
+            "predictors": (),
+            "not_predictors": (),
+        }
     )
 
 
@@ -99,7 +104,9 @@ def check_computed(schema: Facts) -> None:
     for field, names in _roles(schema).items():
         for name in names:
             if name in never:
-                raise ValueError(f"{field}: {name!r} is derived and never learned; name the columns it is computed from")
+                raise ValueError(
+                    f"{field}: {name!r} is derived and never learned; name the columns it is computed from"
+                )
     for gap in gaps:
         own = schema.derived.get(gap.name)
         if gap.base_name in schema.derived or (own is not None and own.formula.names != (gap.base_name,)):
@@ -159,11 +166,11 @@ def _check_derived(schema: Facts) -> None:
 
     for name, derived in schema.derived.items():
         place = f"derived.{name}"
-        if name not in schema.columns:
-            raise ValueError(f"{place}: there is no column {name!r}{nearest(name, schema.columns)}; declare it")
         for other in (*derived.formula.names, *derived.when):
             if other not in schema.columns:
                 raise ValueError(f"{place}: there is no column {other!r}{nearest(other, schema.columns)}")
+        if name not in schema.columns:
+            raise ValueError(f"{place}: its bounds do not follow from the formula; declare {name!r} under columns")
         computed = {gap.name for gap in gaps_of(schema.columns)} | set(schema.derived)
         for other, condition in derived.when.items():
             if other in computed:
@@ -182,29 +189,41 @@ def _check_derived(schema: Facts) -> None:
 def _check_result(place: str, name: str, derived: Derived, columns: Mapping[str, Column]) -> None:
     """Refuse a formula whose value does not fit the column, or that may have none."""
     column, formula = columns[name], derived.formula
-    if formula.names == (formula.text.strip().strip("`"),):
-        other = columns[formula.names[0]]
-        if type(other) is not type(column) or isinstance(column, Identifier):
-            raise ValueError(f"{place}: {formula.names[0]!r} is of another type; both are of one type")
-        missing = other.missing  # type: ignore[union-attr]  # an identifier is refused above
-        if isinstance(other, Numeric) and isinstance(column, Numeric) and set(other.states) - set(column.states):
-            raise ValueError(f"{place}: {formula.names[0]!r} has states that {name!r} does not declare")
-        if isinstance(other, Datetime) and isinstance(column, Datetime) and other.clock != column.clock:
-            raise ValueError(f"{place}: one of {formula.names[0]!r} and {name!r} has a clock time; declare both with or without")
-        if not isinstance(other, Numeric | Datetime) and set(other.categories) - set(column.categories):  # type: ignore[union-attr]
-            raise ValueError(f"{place}: {formula.names[0]!r} has values that {name!r} does not declare")
-        if missing and not column.missing:  # type: ignore[union-attr]
-            raise ValueError(f"{place}: {formula.names[0]!r} may be missing; declare missing: true for {name!r}")
+    if formula.column is not None:
+        _check_copy(place, (name, column), (formula.column, columns[formula.column]))
         return
     if not isinstance(column, Numeric):
         raise ValueError(f"{place}: a formula gives a number; declare {name!r} with type: numeric")  # noqa: TRY004
-    for other in formula.names:
-        if not isinstance(columns[other], Numeric | Boolean | Datetime):
-            raise ValueError(f"{place}: {other!r} is neither a number, a date nor a boolean; a formula is of these")
+    other = next((o for o in formula.names if not isinstance(columns[o], Numeric | Boolean | Datetime)), None)
+    if other is not None:
+        raise ValueError(f"{place}: {other!r} is neither a number, a date nor a boolean; a formula is of these")
     incomplete = [other for other in formula.names if _may_lack(columns[other])]
     if (incomplete or not _interval(formula, columns).defined) and not column.missing:
-        why = f"{incomplete[0]!r} may have no number" if incomplete else "it has no value for some of its columns' values"
+        why = (
+            f"{incomplete[0]!r} may have no number" if incomplete else "it has no value for some values of its columns"
+        )
         raise ValueError(f"{place}: {why}, and then {name!r} has none; declare missing: true for {name!r}")
+
+
+def _check_copy(place: str, mine: tuple[str, Column], theirs: tuple[str, Column]) -> None:
+    """Refuse a column that cannot have all values of the one that it equals."""
+    (name, column), (other_name, other) = mine, theirs
+    fault = ""
+    if isinstance(column, Numeric) and isinstance(other, Numeric):
+        if set(other.states) - set(column.states):
+            fault = f"{other_name!r} has states that {name!r} does not declare"
+    elif isinstance(column, Datetime) and isinstance(other, Datetime):
+        if other.clock != column.clock:
+            fault = f"one of {other_name!r} and {name!r} has a clock time; declare both with or without"
+    elif isinstance(column, Categorical | Boolean) and isinstance(other, Categorical | Boolean):
+        if set(other.categories) - set(column.categories):
+            fault = f"{other_name!r} has values that {name!r} does not declare"
+    else:
+        fault = f"{other_name!r} is of another type; both are of one type"
+    if not fault and getattr(other, "missing", False) and not getattr(column, "missing", False):
+        fault = f"{other_name!r} may be missing; declare missing: true for {name!r}"
+    if fault:
+        raise ValueError(f"{place}: {fault}")
 
 
 def _may_lack(column: Column) -> bool:

@@ -1,6 +1,6 @@
-"""Constraints of a schema: combinations that it forbids, requires or lists, orders, and booleans of which one is true."""
+"""Constraints of a schema: combinations that it forbids, requires or lists, orders, booleans that exclude others."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import reduce
 from typing import Annotated, Any
 
@@ -11,7 +11,18 @@ from dpsynth.columns.conditions import Condition, Mask, Range
 from dpsynth.columns.kinds import Boolean, Categorical, Category, Column
 from dpsynth.columns.matching import Matcher, canonical_text
 
-__all__ = ["AtMostOne", "Combinations", "Constraint", "ExactlyOne", "Forbid", "Order", "Require", "describe", "expanded"]
+__all__ = [
+    "AtMostOne",
+    "Combinations",
+    "Constraint",
+    "ExactlyOne",
+    "Forbid",
+    "Order",
+    "Require",
+    "describe",
+    "expanded",
+    "implications",
+]
 
 
 class _Constraint(BaseModel):
@@ -177,9 +188,7 @@ Constraint = Annotated[
 ]
 
 
-def expanded(
-    columns: Mapping[str, Column], constraints: Sequence[Constraint]
-) -> list[Forbid | Require | Order]:
+def expanded(columns: Mapping[str, Column], constraints: Sequence[Constraint]) -> list[Forbid | Require | Order]:
     """Return constraints in terms of what is forbidden, required and ordered.
 
     Parameters
@@ -210,12 +219,19 @@ def expanded(
     return parts
 
 
+def implications(constraints: Iterable[Constraint]) -> list[Forbid | Require]:
+    """Return those constraints that forbid or require something."""
+    return [constraint for constraint in constraints if isinstance(constraint, Forbid | Require)]
+
+
 def _of_flags(columns: Mapping[str, Column], constraint: ExactlyOne | AtMostOne) -> list[Forbid | Require | Order]:
     labels = {}
     for name in constraint.columns:
         column = columns[name]
         if not isinstance(column, Boolean):
-            raise ValueError(f"{name!r} is not boolean; {_field(constraint)} is about columns with type: boolean")
+            raise ValueError(  # noqa: TRY004  (pydantic collects ValueError)
+                f"{name!r} is not boolean; {_field(constraint)} is about columns with type: boolean"
+            )
         labels[name] = column.labels
     names = constraint.columns
     pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
@@ -223,7 +239,7 @@ def _of_flags(columns: Mapping[str, Column], constraint: ExactlyOne | AtMostOne)
         Forbid(when={first: labels[first][1]}, forbid={second: labels[second][1]}) for first, second in pairs
     ]
     if isinstance(constraint, ExactlyOne):
-        none = {name: labels[name][0] for name in names}
+        none: dict[str, Condition] = {name: labels[name][0] for name in names}
         parts.append(Forbid(when={names[0]: none.pop(names[0])}, forbid=none))
     return parts
 
@@ -247,13 +263,15 @@ def _of_list(columns: Mapping[str, Column], listed: Listed) -> list[Forbid | Req
         following: dict[tuple[int, ...], set[int]] = {}
         for row in rows:
             following.setdefault(row[:length], set()).add(row[length])
-        unlisted = sorted(set(range(len(domains[0]))) - {row[0] for row in rows}) if length == 1 else []
-        for beginning in [*sorted(following), *((place,) for place in unlisted)]:
-            never = tuple(v for place, v in enumerate(domains[length]) if place not in following.get(beginning, ()))
-            when = {name: domains[at][place] for at, (name, place) in enumerate(zip(listed.columns, beginning, strict=False))}
+        for beginning in sorted(following):
+            never = tuple(value for place, value in enumerate(domains[length]) if place not in following[beginning])
+            values = [domains[at][place] for at, place in enumerate(beginning)]
+            when: dict[str, Condition] = dict(zip(listed.columns, values, strict=False))
             if never:
                 parts.append(Forbid(when=when, forbid={listed.columns[length]: never}))
-    return parts
+    first, second = listed.columns[:2]
+    unlisted = tuple(value for place, value in enumerate(domains[0]) if place not in {row[0] for row in rows})
+    return [*parts, Forbid(when={second: domains[1]}, forbid={first: unlisted})] if unlisted else parts
 
 
 def _field(constraint: Any) -> str:

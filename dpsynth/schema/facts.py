@@ -75,6 +75,16 @@ class Facts(BaseModel):
         return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
 
     @property
+    def withheld(self) -> tuple[str, ...]:
+        """The modelled columns that no model of the target may use; what is computed from the target is among them."""
+        if self.target is None:
+            return ()
+        others = [name for name in self.modelled if name != self.target]
+        barred = set(self.not_predictors) | (set(others) - set(self.predictors) if self.predictors else set())
+        barred |= {name for name, item in self.derived.items() if self.target in (*item.formula.names, *item.when)}
+        return tuple(name for name in others if name in barred)
+
+    @property
     def to_discover(self) -> tuple[str, ...]:
         """The names of the columns whose values are found under differential privacy, in order."""
         return tuple(name for name, column in self.columns.items() if column.is_discovered)

@@ -70,7 +70,7 @@ def _check_values(visits: Visits, column: Categorical) -> None:
 
 
 def flattened(schema: AnyFacts) -> AnyFacts:
-    """Return the schema of what is learned: of one row a patient where there are visits, with gaps, without what is derived.
+    """Return the schema of what is learned: with gaps, without what is derived, with visits of one row a patient.
 
     It is the schema itself where nothing of this is declared.
     """
@@ -201,6 +201,7 @@ class _Flat(Generic[AnyFacts]):
         if isinstance(constraint, Order):
             names = tuple(self._at(n, visit) for n in constraint.order if (n, visit) not in self.absent)
             return [Order(order=names, strict=constraint.strict)] if len(names) > 1 else []
+        assert isinstance(constraint, Forbid | Require)  # noqa: S101  (`learned` leaves no others)
         left, right = (self._side(side, visit) for side in constraint.parts())
         forbids = isinstance(constraint, Forbid)
         if left is None or (forbids and right is None) or (not forbids and right == {}):

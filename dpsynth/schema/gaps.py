@@ -168,7 +168,8 @@ class Gap:
         own = self._of_base(base[0]) + self.sign * np.where(is_state, 0, steps)
         unit = self._unit(self.column)
         own = np.clip(-(-own // unit) if self.sign > 0 else own // unit, self.column.first, self.column.last)
-        apart = ~missing & ((is_state & (steps == self._place(self.apart)) if self.absent else False) | (absent & ~is_state))
+        alone = steps == self._place(self.apart) if self.absent else np.zeros(len(steps), dtype=bool)
+        apart = ~missing & (alone | (absent & ~is_state))
         if apart.any():
             donors = own[whole] if whole.any() else np.arange(self.column.first, self.column.last + 1)[:1_000_000]
             own = np.where(apart, donors[np.random.default_rng(len(own)).integers(len(donors), size=len(own))], own)
@@ -210,7 +211,9 @@ def gaps_of(columns: Mapping[str, Column]) -> list[Gap]:
     for name, column in waiting.items():
         other = columns.get(str(column.beside))
         if other is None:
-            raise ValueError(f"columns.{name}: there is no column {column.beside!r}{nearest(str(column.beside), columns)}")
+            raise ValueError(
+                f"columns.{name}: there is no column {column.beside!r}{nearest(str(column.beside), columns)}"
+            )
         if type(other) is not type(column):
             kind = "a date" if isinstance(column, Datetime) else "a number"
             raise ValueError(f"columns.{name}: {column.beside!r} is not {kind}, as {name!r} is; name another column")
@@ -255,7 +258,7 @@ def _bounded(fields: Any, columns: Mapping[str, Any]) -> Any:
     try:
         low, high = _reach(base, fields.get("within"), sides[side])
     except (ValueError, TypeError, OverflowError):
-        return fields
+        low, high = base["min"], base["max"]  # so that `within` alone is found at fault
     return {**fields, **({"min": low} if low is not None else {}), **({"max": high} if high is not None else {})} | {
         bound: fields[bound] for bound in ("min", "max") if bound in fields
     }

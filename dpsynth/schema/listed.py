@@ -55,7 +55,7 @@ def _rows(path: Path, names: list[str], place: str) -> list[list[str]]:
             reader.fieldnames = header
             absent = [name for name in names if name not in header]
             if absent:
-                more = nearest(absent[0], header)
+                more = nearest(absent[0], tuple(header))
                 raise SchemaError(f"{place}: {path.name} has no column {absent[0]!r}{more}; its first line names them.")
             rows = [[(row[name] or "").strip() for name in names] for row in reader]
     except OSError as error:

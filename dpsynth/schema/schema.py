@@ -53,7 +53,9 @@ class Schema(Facts):
     @classmethod
     def _open(cls, values: Any) -> Any:
         values = opened(values)
-        return with_derived({**values, "columns": with_bounds(values.get("columns"))}) if "columns" in values else values
+        return (
+            with_derived({**values, "columns": with_bounds(values.get("columns"))}) if "columns" in values else values
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Schema":

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.cohort.rows import constraint_violations, rows_where
+from dpsynth.cohort.computed import rule_violations
+from dpsynth.cohort.rows import rows_where
 from dpsynth.evaluation.arrays.table import Table
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.result import Disclosure, Result, estimate
 from dpsynth.schema.computed import rules
-from dpsynth.schema.constraints import Forbid, Order, Require, describe
+from dpsynth.schema.constraints import Forbid, Require, describe
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
@@ -41,7 +42,7 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
     """
     results = []
     for arm, cohort in cohorts.items():
-        counts = constraint_violations(cohort)
+        counts = rule_violations(cohort)
         worst = max(counts.values(), default=0) / len(cohort)
         reason = "" if counts else "the schema declares no constraint"
         detail: dict[str, Any] = {"constraints": counts, "idle": _idle(cohort)}
@@ -61,9 +62,7 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
 
 def _idle(cohort: "Cohort") -> list[str]:
     """Return the constraints that speak of no row of a cohort, so that none could break them."""
-    return [
-        describe(constraint) for constraint in rules(cohort.schema) if not _spoken_of(cohort, constraint).any()
-    ]
+    return [describe(constraint) for constraint in rules(cohort.schema) if not _spoken_of(cohort, constraint).any()]
 
 
 def _spoken_of(cohort: "Cohort", constraint: Any) -> NDArray[np.bool_]:
