@@ -16,6 +16,7 @@ from dpsynth.checking.reading import StoredTable, line_numbers, stored_fault, st
 from dpsynth.checking.units import check_dropped, check_units, check_visit_rows
 from dpsynth.columns.kinds import Identifier
 from dpsynth.errors import DataError, DpsynthError
+from dpsynth.schema.computed import rules
 from dpsynth.schema.constraints import describe
 from dpsynth.schema.schema import Schema
 
@@ -171,11 +172,12 @@ def _stored(path: Path, schema: Schema, table: Path | None) -> tuple[StoredTable
 
 def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dict[str, int], list[Fault]]:
     """Count the rows that break each constraint; rows with a value that cannot be read are left aside."""
+    from dpsynth.cohort.computed import differing
     from dpsynth.cohort.rows import broken_rows
 
     counts: dict[str, int] = {}
     faults: list[Fault] = []
-    for constraint in schema.constraints:
+    for constraint in rules(schema):
         columns = [checked.get(name) for name in constraint.columns]
         read = [column for column in columns if column is not None and column.array is not None]
         if len(read) < len(columns):
@@ -185,6 +187,17 @@ def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dic
         words = describe(constraint)
         counts[words] = int(mask.sum())
         todo = "is broken, and synthetic rows will keep it. Correct the data, or take the constraint out"
+        faults += at_rows(words, todo, mask)
+    for name, derived in schema.derived.items():
+        needed = [name, *derived.formula.names, *derived.when]
+        read = [checked[other] for other in needed if other in checked and checked[other].array is not None]
+        if len(read) < len(needed):
+            continue
+        mask = differing(_cohort(schema, checked, needed), name)
+        mask &= ~np.logical_or.reduce([column.unreadable for column in read])
+        words = f"{name} = {derived.equals}"
+        counts[words] = int(mask.sum())
+        todo = "does not hold, and synthetic rows will keep it. Correct the data or the formula"
         faults += at_rows(words, todo, mask)
     return counts, faults
 

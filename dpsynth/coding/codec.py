@@ -320,7 +320,7 @@ class Codec(ConditionMasks):
         Cohort
             Marked as synthetic.
         """
-        return Cohort(self.schema, table if self.schema.visits is None else unfold(table, self.schema), synthetic=True)
+        return Cohort(self.schema, unfold(table, self.schema), synthetic=True)
 
     def _check_codes(self, codes: Mapping[str, CodeArray]) -> int:
         """Return the number of rows of well-formed codes."""

@@ -17,7 +17,7 @@ from dpsynth.columns.grid import Lattice
 from dpsynth.columns.kinds import Column, Datetime, Numeric
 from dpsynth.errors import InputError
 from dpsynth.schema.consistency import connected
-from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, implication_rows
+from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, implication_rows, implications
 
 __all__ = ["Rules", "Wish"]
 
@@ -92,7 +92,7 @@ class Rules:
     def __init__(self, constraints: Sequence[Constraint], coders: Mapping[str, Coder]) -> None:
         self._coders = coders
         within = [constraint for constraint in constraints if set(constraint.columns) <= set(coders)]
-        self._implications = [self._compiled(item) for item in within if not isinstance(item, Order)]
+        self._implications = [self._compiled(item) for item in implications(within)]
         self._clauses = [clause for item in self._implications for clause in item.clauses()]
         grids = {name: coder for name, coder in coders.items() if isinstance(coder, GridCoder)}
         self._order_list = [item for item in within if isinstance(item, Order)]
@@ -269,8 +269,7 @@ def constraint_edges(columns: Mapping[str, Column], constraints: Iterable[Constr
     edges: dict[str, set[int]] = {}
     conditions = [
         (name, condition)
-        for constraint in constraints
-        if not isinstance(constraint, Order)
+        for constraint in implications(constraints)
         for side in constraint.parts()
         for name, condition in side.items()
     ]

@@ -10,7 +10,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from dpsynth.columns.coders import Coder, GridCoder
 from dpsynth.columns.conditions import Condition, Meaning, resolve
+from dpsynth.columns.kinds import Datetime, Numeric
 from dpsynth.errors import InputError, nearest
+from dpsynth.schema.schema import Schema
 
 Mask = npt.NDArray[np.bool_]
 
@@ -21,6 +23,7 @@ _CONDITION: TypeAdapter[Any] = TypeAdapter(Condition)
 class ConditionMasks:
     """Conditions on coded columns, as masks of their codes; a `Codec` is one."""
 
+    schema: Schema
     pending: tuple[str, ...]
     _coders: dict[str, Coder]
 
@@ -28,7 +31,21 @@ class ConditionMasks:
         if name in self.pending:
             raise InputError(f"column {name!r}: its values must be discovered first; pass them as discovered.")
         if name not in self._coders:
+            if name in self.schema.derived:
+                names = ", ".join(map(repr, self.schema.derived[name].formula.names))
+                raise InputError(
+                    f"column {name!r}: is derived and not learned; name a column it follows from ({names})."
+                )
             raise InputError(f"column {name!r}: is not modelled{nearest(name, tuple(self._coders))}.")
+
+    def _check_own(self, name: str, condition: Any) -> None:
+        """Refuse a condition on the values of a column of which something else is learned."""
+        column, derived = self.schema.columns.get(name), self.schema.derived.get(name)
+        beside = column.beside if isinstance(column, Numeric | Datetime) else None
+        if condition is None or (beside is None and derived is None):
+            return
+        why = f"what lies between it and {beside!r} is learned" if beside else "it is computed in some rows"
+        raise InputError(f"where: {name!r} takes no condition, as {why}. Set one on another column.")
 
     def where(self, conditions: Mapping[str, Any], *, partly: bool = False) -> dict[str, Mask]:
         """Return which codes of each named column fulfil a condition.
@@ -113,6 +130,7 @@ class ConditionMasks:
 
     def _meaning(self, name: str, condition: Any) -> Meaning:
         self._check_column(name)
+        self._check_own(name, condition)
         coder = self._coders[name]
         try:
             parsed = _CONDITION.validate_python(condition)

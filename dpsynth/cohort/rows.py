@@ -11,7 +11,8 @@ from dpsynth.columns.conditions import Condition
 from dpsynth.columns.grid import Lattice
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Numeric
 from dpsynth.columns.matching import Matcher
-from dpsynth.schema.constraints import Constraint, Order, describe
+from dpsynth.schema.computed import rules
+from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, expanded
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
@@ -29,6 +30,9 @@ def broken_rows(cohort: "Cohort", constraint: Constraint) -> Mask:
     """Return (rows,) where a cohort breaks a constraint; numbers are compared at their declared decimals."""
     if isinstance(constraint, Order):
         return _unordered_rows(cohort, constraint)
+    if not isinstance(constraint, Forbid | Require):
+        parts = expanded(cohort.schema.columns, [constraint])
+        return reduce(np.logical_or, [broken_rows(cohort, part) for part in parts])
     left, right = constraint.parts()
     held = [{name: _row_mask(cohort, name, condition) for name, condition in side.items()} for side in (left, right)]
     return implication_rows(constraint, *(list(side.values()) for side in held))
@@ -113,6 +117,4 @@ def constraint_violations(cohort: "Cohort") -> dict[str, int]:
     -----
     Privacy contract: reads every row and adds no noise.
     """
-    return {
-        describe(constraint): int(broken_rows(cohort, constraint).sum()) for constraint in cohort.schema.constraints
-    }
+    return {describe(constraint): int(broken_rows(cohort, constraint).sum()) for constraint in rules(cohort.schema)}

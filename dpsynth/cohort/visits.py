@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from dpsynth.cohort.computed import learned_rows, restored
 from dpsynth.columns.kinds import Categorical, Column, Identifier
 from dpsynth.columns.matching import canonical_text
 
@@ -29,12 +30,13 @@ if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.schema.schema import Schema
 
+from dpsynth.schema.computed import learned
 from dpsynth.schema.flat import at_visit, flattened
 from dpsynth.schema.visits import Positions, Visits
 
 
 def flatten(cohort: "Cohort") -> "Cohort":
-    """Return the cohort with one row a patient; the cohort itself where its schema declares no visits.
+    """Return the cohort as it is learned: one row a patient where there are visits (see `dpsynth.cohort.computed`).
 
     Privacy contract: a patient's row is a function of this patient's rows (see the module's text), and nothing is
     raised or said that depends on values. It is still exact: a private cohort stays private.
@@ -43,6 +45,7 @@ def flatten(cohort: "Cohort") -> "Cohort":
 
     import pyarrow as pa
 
+    cohort = learned_rows(cohort)
     visits = cohort.schema.visits
     if visits is None:
         return cohort
@@ -112,20 +115,25 @@ def _flags(seen: npt.NDArray[np.bool_]) -> Any:
 
 
 def unfold(table: Any, schema: "Schema") -> Any:
-    """Return the long table of flat rows: a row for each visit that happened, patient by patient in order of time.
+    """Return a schema's own table from one of flat rows: with visits a row for each that happened, in order of time.
 
     Parameters
     ----------
     table
         A pyarrow table of the flat schema's modelled columns.
     schema
-        The schema of the long table.
+        The declared schema.
 
     Returns
     -------
     pyarrow.Table
-        The schema's columns without identifiers but the patient's, which counts the synthetic patients from 1.
+        The schema's columns without identifiers; with visits that of the patient, counted from 1, stands among them.
     """
+    return restored(table if schema.visits is None else _unfolded(table, learned(schema)), schema)
+
+
+def _unfolded(table: Any, schema: "Schema") -> Any:
+    """Return the long table of flat rows: a row for each visit that happened, patient by patient in order of time."""
     import pyarrow as pa
 
     from dpsynth.columns.arrow import from_positions

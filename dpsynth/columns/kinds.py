@@ -34,6 +34,7 @@ __all__ = [
     "Identifier",
     "Number",
     "Numeric",
+    "seconds_of",
 ]
 
 Category = StrictStr | StrictBool | StrictInt | StrictFloat
@@ -46,6 +47,16 @@ error of at most 2^50 * 2^-52 = 1/4 unit, so rounding gives the same integer bac
 _LARGEST_INTEGER = 2**63 - 1
 _EPOCH = date(1970, 1, 1).toordinal()
 _CLOCK = re.compile(r"%[HIMSfpcXT]")
+_UNITS = {
+    "second": 1,
+    "minute": 60,
+    "hour": 3_600,
+    "day": 86_400,
+    "week": 604_800,
+    "month": 2_678_400,
+    "year": 31_622_400,
+}
+_LENGTH = re.compile(rf"(\d{{1,9}}(?:\.\d{{1,6}})?) ?({'|'.join(_UNITS)})s?", re.IGNORECASE)
 COUNTS = ("excel", "unix", "unix_ms", "unix_us", "unix_ns")
 """Formats of numbers that are dates: days as spreadsheets count them, and seconds or parts of them since 1970, UTC."""
 
@@ -119,11 +130,19 @@ class Numeric(_Valued):
     )
     scale: Literal["linear", "log"] = Field(default="linear", description="How the range is cut into cells.")
     cuts: tuple[Number, ...] = Field(default=(), description="Clinical thresholds; each is the edge of a cell.")
+    above: str | None = Field(
+        default=None, min_length=1, description="A column that this one is never below; what lies between is learned."
+    )
+    below: str | None = Field(
+        default=None, min_length=1, description="A column that this one is never above; what lies between is learned."
+    )
+    within: Number | None = Field(default=None, description="How far it is from that column at most.", gt=0)
 
     @model_validator(mode="after")
     def _check(self) -> "Numeric":
         if self.min > self.max:
             raise ValueError("min is greater than max")
+        _check_beside(("above", self.above), ("below", self.below), within=self.within is not None)
         if self.scale == "log" and self.min <= 0:
             raise ValueError("scale: log needs a min above 0; raise min, or declare 0 as special")
         if max(abs(self.min), abs(self.max), *map(abs, self.numbers)) * 10**self.decimals > LARGEST_LATTICE:
@@ -141,6 +160,11 @@ class Numeric(_Valued):
         if ordinary < 1:
             raise ValueError("no number with these decimals lies between min and max (special values aside)")
         check_states(self.states)
+
+    @property
+    def beside(self) -> str | None:
+        """The column that it is declared to be above or below."""
+        return self.above or self.below
 
     @property
     def numbers(self) -> tuple[float, ...]:
@@ -303,9 +327,21 @@ class Datetime(_Valued):
             "ISO where left out. Offsets (Z, +02:00) are converted to UTC."
         ),
     )
+    after: str | None = Field(
+        default=None, min_length=1, description="A date that this one never precedes; the time between is learned."
+    )
+    before: str | None = Field(
+        default=None, min_length=1, description="A date that this one never follows; the time between is learned."
+    )
+    within: StrictStr | None = Field(
+        default=None, description="How much time lies between at most: 60 days, 36 hours, 5 years."
+    )
 
     @model_validator(mode="after")
     def _check(self) -> "Datetime":
+        _check_beside(("after", self.after), ("before", self.before), within=self.within is not None)
+        if self.within is not None:
+            seconds_of(self.within)
         if any(isinstance(value, datetime) and value.tzinfo is not None for value in (self.min, self.max)):
             raise ValueError("min and max must have no time zone")
         if self.first > self.last:
@@ -317,6 +353,11 @@ class Datetime(_Valued):
     @field_serializer("min", "max")
     def _iso(self, value: date) -> str:
         return value.isoformat()
+
+    @property
+    def beside(self) -> str | None:
+        """The column that it is declared to be after or before."""
+        return self.after or self.before
 
     @property
     def clock(self) -> bool:
@@ -349,6 +390,35 @@ class Datetime(_Valued):
     def last(self) -> int:
         """The last moment, in days or seconds since 1970-01-01."""
         return self.lattice(self.max)
+
+
+def seconds_of(text: str) -> int:
+    """Return a length of time in seconds, rounded up; a month has 31 days and a year 366, as it is a bound.
+
+    Raises
+    ------
+    ValueError
+        If the text is no length of time above 0.
+
+    Examples
+    --------
+    >>> seconds_of("60 days") // 86_400
+    60
+    """
+    match = _LENGTH.fullmatch(text.strip())
+    if match is None or not Decimal(match[1]):
+        raise ValueError("within is a number above 0 and a unit, such as 60 days, 36 hours or 5 years")
+    seconds = (Decimal(match[1]) * _UNITS[match[2].lower()]).to_integral_value(ROUND_CEILING)
+    if seconds > LARGEST_LATTICE // 8:
+        raise ValueError("within is too long; give a shorter time")
+    return int(seconds)
+
+
+def _check_beside(first: tuple[str, str | None], second: tuple[str, str | None], *, within: bool) -> None:
+    if first[1] is not None and second[1] is not None:
+        raise ValueError(f"a column has either {first[0]} or {second[0]}, not both")
+    if within and first[1] is None and second[1] is None:
+        raise ValueError(f"within belongs to {first[0]} or {second[0]}; name the column")
 
 
 class Identifier(_Kind):

@@ -87,10 +87,19 @@ def _column(column: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _of_columns(value: Any, coded: set[str]) -> Any:
-    """Return conditions with those on coded columns as text."""
+    """Return conditions and listed combinations with those on coded columns as text."""
+    if isinstance(value, Mapping) and isinstance(value.get("columns"), list) and isinstance(value.get("values"), list):
+        return {**_plain(value), "values": [_listed(row, value["columns"], coded) for row in value["values"]]}
     if isinstance(value, Mapping):
         return {key: _texts(item) if key in coded else _of_columns(item, coded) for key, item in value.items()}
     return [_of_columns(item, coded) for item in value] if isinstance(value, list) else _plain(value)
+
+
+def _listed(row: Any, names: list[Any], coded: set[str]) -> Any:
+    """Return one combination of values, each as its column has it."""
+    if not isinstance(row, list):
+        return _plain(row)
+    return [_texts(item) if name in coded else _plain(item) for item, name in zip(row, [*names, *row], strict=False)]
 
 
 def _plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from dpsynth.columns.conditions import OPEN_END, Meaning, Pair, resolve
 from dpsynth.columns.kinds import Column, Datetime, Identifier, Numeric
-from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, implication_rows
+from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, expanded, implication_rows
 
 __all__ = ["check_contradictions"]
 
@@ -113,14 +113,21 @@ def check_constraints(columns: Mapping[str, Column], constraints: Sequence[Const
         if isinstance(constraint, Order):
             _check_order(index, columns, constraint)
             continue
-        for side in constraint.parts():
-            for name, condition in side.items():
-                try:
-                    resolve(name, columns[name], condition)
-                except ValueError as fault:
-                    raise ValueError(f"constraints.{index}: {fault}") from None
-    _check_cycles([constraint for constraint in constraints if isinstance(constraint, Order)])
-    check_contradictions(columns, [constraint for constraint in constraints if not isinstance(constraint, Order)])
+        try:
+            for part in expanded(columns, [constraint]):
+                _check_sides(columns, part)
+        except ValueError as fault:
+            raise ValueError(f"constraints.{index}: {fault}") from None
+    parts = expanded(columns, constraints)
+    _check_cycles([part for part in parts if isinstance(part, Order)])
+    check_contradictions(columns, [part for part in parts if not isinstance(part, Order)])
+
+
+def _check_sides(columns: Mapping[str, Column], constraint: Forbid | Require | Order) -> None:
+    assert not isinstance(constraint, Order)  # noqa: S101  (orders have no conditions)
+    for side in constraint.parts():
+        for name, condition in side.items():
+            resolve(name, columns[name], condition)
 
 
 def _check_order(index: int, columns: Mapping[str, Column], constraint: Order) -> None:

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from dpsynth.columns.kinds import Column, Identifier
 from dpsynth.schema.constraints import Constraint
+from dpsynth.schema.derived import Derived
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.fairness import Fairness
 from dpsynth.schema.images import Images
@@ -51,6 +52,15 @@ class Facts(BaseModel):
     drop: tuple[str, ...] = Field(default=(), description="Columns of the file that are never read.")
     columns: dict[str, Column] = Field(min_length=1, description="The columns, in the order of the released table.")
     constraints: tuple[Constraint, ...] = Field(default=(), description="Combinations and orders that cannot be.")
+    derived: dict[str, Derived] = Field(
+        default={}, description="Columns that are computed from others, and how; they are never learned."
+    )
+    predictors: tuple[str, ...] = Field(
+        default=(), description="The only columns that a model of the target may use; all but the target if left out."
+    )
+    not_predictors: tuple[str, ...] = Field(
+        default=(), description="Columns that no model of the target may use, such as what is known only afterwards."
+    )
     related: tuple[tuple[str, str], ...] = Field(
         default=(), description="Pairs of columns that are known to go together; models ask for them first."
     )
@@ -63,6 +73,16 @@ class Facts(BaseModel):
     def modelled(self) -> tuple[str, ...]:
         """The names of the columns that are modelled and released, in order: all but identifiers."""
         return tuple(name for name, column in self.columns.items() if not isinstance(column, Identifier))
+
+    @property
+    def withheld(self) -> tuple[str, ...]:
+        """The modelled columns that no model of the target may use; what is computed from the target is among them."""
+        if self.target is None:
+            return ()
+        others = [name for name in self.modelled if name != self.target]
+        barred = set(self.not_predictors) | (set(others) - set(self.predictors) if self.predictors else set())
+        barred |= {name for name, item in self.derived.items() if self.target in (*item.formula.names, *item.when)}
+        return tuple(name for name in others if name in barred)
 
     @property
     def to_discover(self) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ import numpy as np
 from dpsynth.columns.conditions import Condition
 from dpsynth.columns.kinds import Boolean, Categorical, Category, Column, Datetime, Numeric
 from dpsynth.columns.matching import canonical_text
+from dpsynth.schema.computed import learned
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require
 from dpsynth.schema.facts import Facts
 from dpsynth.schema.visits import Visits
@@ -69,7 +70,11 @@ def _check_values(visits: Visits, column: Categorical) -> None:
 
 
 def flattened(schema: AnyFacts) -> AnyFacts:
-    """Return the schema of one row a patient; the schema itself where it declares no visits."""
+    """Return the schema of what is learned: with gaps, without what is derived, with visits of one row a patient.
+
+    It is the schema itself where nothing of this is declared.
+    """
+    schema = learned(schema)
     return schema if schema.visits is None else _Flat(schema, schema.visits).schema()
 
 
@@ -196,6 +201,7 @@ class _Flat(Generic[AnyFacts]):
         if isinstance(constraint, Order):
             names = tuple(self._at(n, visit) for n in constraint.order if (n, visit) not in self.absent)
             return [Order(order=names, strict=constraint.strict)] if len(names) > 1 else []
+        assert isinstance(constraint, Forbid | Require)  # noqa: S101  (`learned` leaves no others)
         left, right = (self._side(side, visit) for side in constraint.parts())
         forbids = isinstance(constraint, Forbid)
         if left is None or (forbids and right is None) or (not forbids and right == {}):

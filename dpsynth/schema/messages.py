@@ -6,7 +6,7 @@ from pydantic import BaseModel, ValidationError
 
 from dpsynth.columns.conditions import Range
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Identifier, Numeric
-from dpsynth.schema.constraints import Forbid, Order, Require
+from dpsynth.schema.constraints import KINDS as _CONSTRAINTS
 from dpsynth.schema.dialect import FileFormat
 
 __all__ = ["explain"]
@@ -18,7 +18,6 @@ _KINDS: dict[str, type[BaseModel]] = {
     "datetime": Datetime,
     "identifier": Identifier,
 }
-_CONSTRAINTS: dict[str, type[BaseModel]] = {"forbid": Forbid, "require": Require, "order": Order}
 _WORDS = {
     "string_type": "expected text",
     "bool_type": "expected true or false",
@@ -98,7 +97,7 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     elif location[0] == "file":
         owner = FileFormat
     elif len(location) > 2:
-        owner = {**_KINDS, **_CONSTRAINTS}.get(str(location[2]), Range)
+        owner = {**_KINDS, **dict(_CONSTRAINTS)}.get(str(location[2]), Range)
     if location[0] == "constraints" and len(location) > 4:
         owner = Range
     return nearest(str(location[-1]), tuple(owner.model_fields)) or f" (known: {', '.join(owner.model_fields)})"

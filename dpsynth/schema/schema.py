@@ -10,9 +10,12 @@ from pydantic import ValidationError, model_validator
 from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Identifier, Numeric
 from dpsynth.errors import FileError, SchemaError, nearest
 from dpsynth.schema import yaml12 as yamltext
+from dpsynth.schema.computed import check_computed, with_derived
 from dpsynth.schema.facts import IMAGE_COLUMNS, Facts
 from dpsynth.schema.fairness import Fairness
 from dpsynth.schema.flat import check_visits
+from dpsynth.schema.gaps import with_bounds
+from dpsynth.schema.listed import with_listed
 from dpsynth.schema.open_questions import OPEN, check_answered, discovered_patients, opened, question
 
 __all__ = ["Boolean", "Categorical", "Column", "Datetime", "Fairness", "Identifier", "Numeric", "Schema"]
@@ -49,7 +52,10 @@ class Schema(Facts):
     @model_validator(mode="before")
     @classmethod
     def _open(cls, values: Any) -> Any:
-        return opened(values)
+        values = opened(values)
+        return (
+            with_derived({**values, "columns": with_bounds(values.get("columns"))}) if "columns" in values else values
+        )
 
     @model_validator(mode="after")
     def _check(self) -> "Schema":
@@ -61,6 +67,7 @@ class Schema(Facts):
         self._check_missing_values()
         self._check_images()
         check_constraints(self.columns, self.constraints)
+        check_computed(self)
         check_visits(self)
         if self.confirmed:
             check_answered(self)
@@ -103,6 +110,20 @@ class Schema(Facts):
             named = (self.visits.column, *self.visits.static, *self.visits.rising)
             self._check_known("visits", named, modelled=True)
         self._check_fairness()
+
+        self._check_predictors()
+
+    def _check_predictors(self) -> None:
+        for field, names in (("predictors", self.predictors), ("not_predictors", self.not_predictors)):
+            self._check_known(field, names, modelled=True)
+            if names and self.target is None:
+                raise ValueError(f"{field}: says which columns predict the target; name the target")
+            if len(set(names)) < len(names):
+                raise ValueError(f"{field}: a column is named twice")
+            if self.target in names:
+                raise ValueError(f"{field}: {self.target!r} is the target; it never predicts itself")
+        if self.predictors and self.not_predictors:
+            raise ValueError("predictors: give either predictors or not_predictors, not both")
 
     def _check_fairness(self) -> None:
         names = self.fairness.columns if self.fairness is not None else ()
@@ -259,7 +280,7 @@ class Schema(Facts):
         except UnicodeDecodeError:
             raise SchemaError(f"{path.name}: is not a text file in UTF-8; expected a YAML schema.") from None
         try:
-            return cls.parse(text)
+            return cls.parse(with_listed(yamltext.loads(text), path.parent))
         except SchemaError as error:
             raise SchemaError(f"{path.name}: {error}") from None
 

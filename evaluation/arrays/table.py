@@ -6,7 +6,7 @@ metric rewards or punishes the way in which a file happens to be written.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -62,6 +62,8 @@ class Variable:
         Whether the public scale is logarithmic.
     whole : bool
         Whether the numbers are integers.
+    never_predicts : tuple of str
+        Columns of which no model may use this one.
     """
 
     name: str
@@ -77,6 +79,7 @@ class Variable:
     cuts: tuple[float, ...] = ()
     log: bool = False
     whole: bool = False
+    never_predicts: tuple[str, ...] = ()
 
     @property
     def numeric(self) -> bool:
@@ -141,6 +144,10 @@ class Table:
         """The columns' names in order."""
         return list(self.variables)
 
+    def predictors(self, target: str) -> list[str]:
+        """Return the columns that a model of `target` may use, in order."""
+        return [name for name in self.names if name != target and target not in self[name].never_predicts]
+
     @cached_property
     def places(self) -> Ints:
         """Place of each row in the cohort that the table was made from."""
@@ -184,7 +191,8 @@ def tables(cohorts: Mapping[str, "Cohort"]) -> dict[str, Table]:
     for column in schema.modelled:
         arrays = {name: cohort.table.column(column) for name, cohort in cohorts.items()}
         for name, variable in _variables(column, schema.columns[column], arrays).items():
-            columns[name][column] = variable
+            barred = (schema.target,) if schema.target is not None and column in schema.withheld else ()
+            columns[name][column] = replace(variable, never_predicts=barred) if barred else variable
     return {
         name: Table(columns[name], _dense(cohort.patients()), cohort.public or cohort.synthetic)
         for name, cohort in cohorts.items()

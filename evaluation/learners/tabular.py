@@ -101,7 +101,7 @@ def tree_features(train: Table, target: str) -> tuple[Encoder, list[bool]]:
     from sklearn.compose import ColumnTransformer
     from sklearn.preprocessing import OrdinalEncoder
 
-    names = [name for name in train.names if name != target and not train[name].missing.all()]
+    names = [name for name in train.predictors(target) if not train[name].missing.all()]
     if not names:
         return _nothing, [False]
     numbers, categories = _places(train, names)
@@ -134,7 +134,7 @@ def dense_features(train: Table, target: str) -> Encoder:
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import OneHotEncoder, RobustScaler, StandardScaler
 
-    names = [name for name in train.names if name != target]
+    names = train.predictors(target)
     if not names:
         return _nothing
     numbers, categories = _places(train, names)

@@ -6,11 +6,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dpsynth.cohort.rows import constraint_violations, rows_where
+from dpsynth.cohort.computed import rule_violations
+from dpsynth.cohort.rows import rows_where
 from dpsynth.evaluation.arrays.table import Table
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.result import Disclosure, Result, estimate
-from dpsynth.schema.constraints import Order, describe
+from dpsynth.schema.computed import rules
+from dpsynth.schema.constraints import Forbid, Require, describe
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
@@ -40,7 +42,7 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
     """
     results = []
     for arm, cohort in cohorts.items():
-        counts = constraint_violations(cohort)
+        counts = rule_violations(cohort)
         worst = max(counts.values(), default=0) / len(cohort)
         reason = "" if counts else "the schema declares no constraint"
         detail: dict[str, Any] = {"constraints": counts, "idle": _idle(cohort)}
@@ -60,15 +62,13 @@ def violation_results(cohorts: Mapping[str, "Cohort"], terms: Protocol) -> list[
 
 def _idle(cohort: "Cohort") -> list[str]:
     """Return the constraints that speak of no row of a cohort, so that none could break them."""
-    return [
-        describe(constraint) for constraint in cohort.schema.constraints if not _spoken_of(cohort, constraint).any()
-    ]
+    return [describe(constraint) for constraint in rules(cohort.schema) if not _spoken_of(cohort, constraint).any()]
 
 
 def _spoken_of(cohort: "Cohort", constraint: Any) -> NDArray[np.bool_]:
-    """Return (rows,) of which a constraint speaks: where its `when` holds, or two of its ordered columns are there."""
-    if isinstance(constraint, Order):
-        there = [cohort.table[name].is_valid().to_numpy() for name in constraint.order]
+    """Return (rows,) of which a constraint speaks: where its `when` holds, or two of its columns are there."""
+    if not isinstance(constraint, Forbid | Require):
+        there = [cohort.table[name].is_valid().to_numpy() for name in constraint.columns]
         return np.asarray(np.sum(there, axis=0) >= 2)
     return rows_where(cohort, constraint.when)
 

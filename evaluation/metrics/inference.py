@@ -61,9 +61,10 @@ def default_regression(schema: "Schema") -> Regression | None:
     column = schema.columns[target]
     if column.type == "categorical" and len(column.values) != 2:
         return None
-    others = [name for name in schema.modelled if name not in (target, *schema.subgroups)]
+    usable = [name for name in schema.modelled if name != target and name not in schema.withheld]
+    others = [name for name in usable if name not in schema.subgroups]
     whole = [name for name in others if not getattr(schema.columns[name], "missing", False)]
-    names = ([name for name in schema.subgroups if name != target] + whole)[:PREDICTORS]
+    names = ([name for name in schema.subgroups if name in usable] + whole)[:PREDICTORS]
     return Regression(target, tuple(names)) if names else None
 
 

@@ -13,6 +13,7 @@ from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.result import Result, estimate, guarded, not_estimable
 from dpsynth.evaluation.statistics import jackknife
 from dpsynth.evaluation.statistics.column_distances import kolmogorov_smirnov
+from dpsynth.schema.computed import rules
 from dpsynth.schema.constraints import Order
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ METRICS = ("order_difference", "order_difference_excess")
 
 def order_pairs(schema: "Schema") -> list[Pair]:
     """Return each pair of neighbours in the orders that a schema declares, the lesser column first."""
-    orders = [constraint.order for constraint in schema.constraints if isinstance(constraint, Order)]
+    orders = [constraint.order for constraint in rules(schema) if isinstance(constraint, Order)]
     return list(dict.fromkeys(pair for order in orders for pair in pairwise(order)))
 
 

@@ -153,7 +153,8 @@ def learnable(cohort: Cohort, target: str | None) -> str:
         If the outcome cannot be learned, or there is no column to learn it from.
     """
     wanted = checked_target(cohort.schema, target)
-    if set(Codec(cohort.schema).columns) <= {wanted}:
+    withheld = cohort.schema.withheld if wanted == cohort.schema.target else ()
+    if set(Codec(cohort.schema).columns) <= {wanted, *withheld}:
         raise InputError(f"target {wanted!r}: there is no column beside it to learn from.")
     return wanted
 
@@ -187,7 +188,8 @@ class OneHotFeatures:
 
     def __init__(self, codec: Codec, target: str) -> None:
         self.classes = classes_of(codec, target)
-        self.columns = [name for name in codec.columns if name != target]
+        withheld = codec.schema.withheld if target == codec.schema.target else ()
+        self.columns = [name for name in codec.columns if name != target and name not in withheld]
         self._sizes = [codec.columns[name].size for name in self.columns]
         self._places = [list(codec.columns).index(name) for name in self.columns]
         self.target_place = list(codec.columns).index(target)
