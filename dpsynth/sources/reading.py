@@ -20,7 +20,7 @@ from dpsynth.sources.locating import DUCKDB, Located, locate
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["DuckTable", "Files", "Rows"]
+__all__ = ["ROWS", "DuckTable", "Files", "Rows", "arrow_reader"]
 
 ROWS = 2**16
 """Rows of a batch."""
@@ -32,8 +32,8 @@ class Rows(Protocol):
     """Where rows are read from, in batches."""
 
     @property
-    def root(self) -> Path:
-        """The path that the dataset's ledger lies beside, where none of its parts has one."""
+    def root(self) -> Path | None:
+        """The path that the ledger lies beside, where none of the parts has one; None where there is no path."""
         ...
 
     @property
@@ -46,11 +46,24 @@ class Rows(Protocol):
         ...
 
     def most(self, columns: int) -> int:
-        """Return about how many rows there are at most; private."""
+        """Return about how many rows there are at most; private. It may be less where rows are yet to be evaluated."""
         ...
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
-        """Yield tables of the declared columns, in the schema's order, not yet checked value by value."""
+    def batches(self, schema: "Schema", rows: int = ...) -> Iterator[Any]:
+        """Yield tables of the declared columns, in the schema's order, not yet checked value by value.
+
+        Parameters
+        ----------
+        schema
+            The declared columns.
+        rows
+            Rows of a table at most, as far as the source can tell.
+
+        Raises
+        ------
+        DataError
+            If the rows change while they are read.
+        """
         ...
 
 
@@ -108,7 +121,7 @@ class Files:
                 total += _most_rows(file, columns)
         return total
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
+    def batches(self, schema: "Schema", rows: int = ROWS) -> Iterator[Any]:
         """Yield the rows of one file after another.
 
         Raises
@@ -121,11 +134,11 @@ class Files:
                 before = _state(file)
                 columns, partition = self._columns(file, keys, schema)
                 read = _csv if is_text_file(file) else _parquet
-                rows = 0
-                for table in read(file, columns, _without(schema, partition)):
-                    rows += table.num_rows
+                count = 0
+                for table in read(file, columns, _without(schema, partition), rows):
+                    count += table.num_rows
                     yield _with(table, partition, schema)
-                if _state(file) != before or (read is _parquet and rows != _footer_rows(file)):
+                if _state(file) != before or (read is _parquet and count != _footer_rows(file)):
                     raise DataError(f"{file.name}: changed while it was read; read it again when it is at rest.")
         if locate(self.located.path).files != self.members:
             raise DataError(
@@ -174,13 +187,13 @@ def _damaged(file: Path) -> NoReturn:
     raise DataError(f"{file.name}: is not a whole Parquet file; write it again.") from None
 
 
-def _parquet(file: Path, columns: Sequence[str], _schema: "Schema") -> Iterator[Any]:
+def _parquet(file: Path, columns: Sequence[str], _schema: "Schema", rows: int) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as stored:
-            batches = stored.iter_batches(batch_size=ROWS, columns=list(columns))
+            batches = stored.iter_batches(batch_size=rows, columns=list(columns))
             while (batch := next(batches, None)) is not None:
                 yield plain_types(pa.Table.from_batches([batch]).select(list(columns)))
     except (pa.ArrowException, OSError):
@@ -197,9 +210,10 @@ def _footer_rows(file: Path) -> int:
         _damaged(file)
 
 
-def _csv(file: Path, columns: Sequence[str], schema: "Schema") -> Iterator[Any]:
+def _csv(file: Path, columns: Sequence[str], schema: "Schema", rows: int) -> Iterator[Any]:
     opened = fitting(file, schema.file, columns)
-    return csv_batches(opened, read_header(opened, columns), columns, schema)
+    for block in csv_batches(opened, read_header(opened, columns), columns, schema):
+        yield from (block.slice(start, rows) for start in range(0, max(block.num_rows, 1), rows))
 
 
 def _most_rows(file: Path, columns: int) -> int:
@@ -244,7 +258,7 @@ class DuckTable:
         with self._opened() as connection:
             return self._count(connection)
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
+    def batches(self, schema: "Schema", rows: int = ROWS) -> Iterator[Any]:
         """Yield the rows as DuckDB streams them.
 
         Raises
@@ -256,13 +270,13 @@ class DuckTable:
 
         with self._opened() as connection:
             columns = self._columns(connection, schema)
-            before, rows = self._count(connection), 0
+            before, count = self._count(connection), 0
             query = f"SELECT {', '.join(map(_quoted, columns))} FROM {self._name}"  # noqa: S608  (names are quoted)
-            reader = self._asked(lambda: _arrow_reader(connection.sql(query)))
+            reader = self._asked(lambda: arrow_reader(connection.sql(query), rows))
             while (batch := self._asked(lambda: next(reader, None))) is not None:
-                rows += batch.num_rows
+                count += batch.num_rows
                 yield plain_types(pa.Table.from_batches([batch]))
-            if not before == rows == self._count(connection):
+            if not before == count == self._count(connection):
                 raise DataError(
                     f"{self.relation}: has another number of rows each time it is asked. A view that draws rows at "
                     "random, or a table that is being written, cannot be read: make a table of it that stays."
@@ -323,9 +337,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _arrow_reader(relation: Any) -> Any:
-    """Return the batches of a relation; the method has another name before DuckDB 2."""
-    return (getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader)(ROWS)
+def arrow_reader(relation: Any, rows: int = ROWS) -> Any:
+    """Return the batches of a relation of DuckDB; the method has another name before DuckDB 2."""
+    return (getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader)(rows)
 
 
 def _duckdb() -> Any:
