@@ -81,32 +81,41 @@ def typed_csv(
     return table.select(columns)
 
 
-def csv_batches(file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema") -> Iterator[Any]:
+def csv_batches(
+    file: CsvFile,
+    header: Sequence[str],
+    columns: Sequence[str],
+    schema: "Schema",
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Iterator[Any]:
     """Yield the declared columns of a CSV file block by block; all blocks together are what `typed_csv` returns.
 
     Parameters, errors and privacy contract are those of `typed_csv`; a row without any value is left out.
     """
-    types, blocks = _types(file, header, columns, schema, as_text=False), _Texts(file, header)
-    for number, block in enumerate(_blocks(file, header, types, _nulls(schema))):
+    lenient = on_damaged is not None
+    passed_over = (lambda _: "skip") if lenient else None  # damaged lines were counted when the cells were read
+    types, blocks = _types(file, header, columns, schema, as_text=lenient), _Texts(file, header, passed_over)
+    for number, block in enumerate(_blocks(file, header, types, _nulls(schema), on_damaged)):
         table = _patients(
             file, header, block, schema, keep_empty=False, texts=partial(blocks.at, number, block.num_rows)
         )
         if not file.form.is_plain:
-            table = _standard(file, table.select(columns), schema, refuse=True)
+            table = _standard(file, table.select(columns), schema, refuse=not lenient)
         yield table.select(columns)
 
 
 class _Texts:
     """The blocks of a file as text, read beside the typed ones, as far as they are asked for."""
 
-    def __init__(self, file: CsvFile, header: Sequence[str]) -> None:
-        self._file, self._header = file, header
+    def __init__(self, file: CsvFile, header: Sequence[str], on_damaged: Callable[[Any], str] | None) -> None:
+        self._file, self._header, self._on_damaged = file, header, on_damaged
         self._blocks: Iterator[tuple[int, Any]] | None = None
 
     def at(self, number: int, rows: int) -> Any:
         """Return the block of this number, which has so many rows; numbers rise from call to call."""
         if self._blocks is None:
-            self._blocks = enumerate(_blocks(self._file, self._header, dict.fromkeys(self._header, _as_text()), [""]))
+            types = dict.fromkeys(self._header, _as_text())
+            self._blocks = enumerate(_blocks(self._file, self._header, types, [""], self._on_damaged))
         texts = next((block for place, block in self._blocks if place == number), None)
         if texts is None or texts.num_rows != rows:
             raise DataError(f"{self._file.path.name}: changed while it was read; read it again when it is at rest.")
@@ -311,12 +320,18 @@ def _parsed(
     return _guarded(file, header, lambda: pa_csv.read_csv(file.stream(), **options))
 
 
-def _blocks(file: CsvFile, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Iterator[Any]:
+def _blocks(
+    file: CsvFile,
+    header: Sequence[str],
+    types: dict[str, Any],
+    missing_values: list[str],
+    on_damaged: Callable[[Any], str] | None,
+) -> Iterator[Any]:
     """Yield the columns that `types` names block by block, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    options = _options(file, types, missing_values, None)
+    options = _options(file, types, missing_values, on_damaged)
     reader = _guarded(file, header, lambda: pa_csv.open_csv(file.stream(), **options))
     while (batch := _guarded(file, header, lambda: next(reader, None))) is not None:
         yield pa.Table.from_batches([batch])
