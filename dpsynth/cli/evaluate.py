@@ -246,11 +246,15 @@ def _schema(path: Path | None, files: _Files, form: dict[str, Any]) -> "tuple[Sc
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is not None:
         return formatted(Schema.load(path), form), None
+    if any(map(is_several, files.paths)):
+        raise InputError(
+            "--schema: is needed to judge by many files or a table of DuckDB; `dpsynth schema draft` writes a first."
+        )
     note(
         "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
         "but not to release."
     )
-    if any(file.is_dir() or file.suffix.lower() == ".npz" or is_several(file) for file in files.paths):
+    if any(file.is_dir() or file.suffix.lower() == ".npz" for file in files.paths):
         return draft(*files.paths, form=form).with_likeliest(), None
     real = [files.real, *([files.train] if files.train is not None else [])]
     alike = read_alike(real, files.judged, form)

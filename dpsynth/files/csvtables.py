@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError, FileError
 from dpsynth.files.csvfiles import CsvFile, check_header, total_line
-from dpsynth.schema.dialect import TOTALS, is_total, standard_numbers
+from dpsynth.schema.dialect import TOTALS, FileFormat, is_total, standard_numbers
 
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["csv_batches", "read_header", "read_texts", "typed_csv"]
+__all__ = ["csv_batches", "mostly_numbers", "read_header", "read_texts", "typed_csv"]
 
 _BLOCK = 16 * 2**20
 _BLANK = ("", " ", "  ", "   ")
@@ -169,14 +169,28 @@ def _mostly_numbers(text: Any, file: CsvFile) -> Any:
     """Return a column in standard notation where most of its different values are numbers."""
     import pyarrow.compute as pc
 
-    different = pc.unique(text)
-    standard, other = standard_numbers(different, file.form)
+    return standard_numbers(text, file.form)[0] if mostly_numbers(pc.unique(text), file.form) else text
+
+
+def mostly_numbers(different: Any, form: FileFormat) -> bool:
+    """Return whether most of a column's different texts are numbers, as a file of this format writes them.
+
+    Parameters
+    ----------
+    different
+        A pyarrow array of the texts.
+    form
+        The format.
+    """
+    import pyarrow.compute as pc
+
+    standard, other = standard_numbers(different, form)
     there = pc.not_equal(pc.utf8_trim_whitespace(different), "")
     changed = pc.match_substring_regex(
         pc.utf8_trim_whitespace(standard), r"^[-+]?[0-9.]*[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?$"
     )
     numbers = pc.sum(pc.and_(pc.and_(changed, pc.invert(other)), there)).as_py() or 0
-    return standard_numbers(text, file.form)[0] if numbers >= _NUMERIC * (pc.sum(there).as_py() or 1) else text
+    return bool(numbers >= _NUMERIC * (pc.sum(there).as_py() or 1))
 
 
 def _standard(file: CsvFile, table: Any, schema: "Schema", *, refuse: bool) -> Any:

@@ -19,6 +19,8 @@ __all__ = ["MOST", "DistinctValues", "hashed"]
 MOST = 50_000
 """Different values that are kept of a column at most."""
 SPAN = 2**64
+OFTEN = 50
+"""A value that at least one in so many rows have is kept whatever its hash."""
 
 
 class DistinctValues:
@@ -71,7 +73,11 @@ class DistinctValues:
     @property
     def distinct(self) -> int:
         """How many different values there are: exact where all are kept, else within 2 % or so."""
-        return round(len(self._counts) / self.share)
+        return round(sum(number < self._below for number in self._hashes.values()) / self.share)
+
+    def often(self) -> set[str]:
+        """Return the values that so many rows have that they are kept whatever their hash; none where all are kept."""
+        return set() if self.is_complete else {value for value, n in self._counts.items() if n * OFTEN >= self.rows}
 
     def counts(self) -> dict[str, int]:
         """Return the values that are there, in the order of their first rows, and how many rows have each."""
@@ -79,7 +85,8 @@ class DistinctValues:
 
     def _shrink(self) -> None:
         self._below = sorted(self._hashes.values())[self._most]
-        self._hashes = {value: number for value, number in self._hashes.items() if number < self._below}
+        often = {value for value, count in self._counts.items() if count * OFTEN >= self.rows}
+        self._hashes = {v: number for v, number in self._hashes.items() if number < self._below or v in often}
         self._counts = Counter({value: self._counts[value] for value in self._hashes})
 
 
