@@ -106,6 +106,7 @@ def test_names_of_folders_are_columns_of_a_draft(tmp_path: Path) -> None:
 def test_other_notation_is_found(tmp_path: Path) -> None:
     """Semicolons and decimal commas are found from the files and put into the schema."""
     table = made_up()[["mrn", "sex", "died", "seen"]].assign(x=np.round(np.random.default_rng(0).normal(6, 1, 600), 2))
+    table.loc[::5, "x"] = np.nan
     table.to_csv(tmp_path / "ward.csv", index=False, sep=";", decimal=",")
     whole = draft(tmp_path / "ward.csv")
     drafted = draft_scanned(in_files(tmp_path / "ward", table, separator=";", decimal=","))
