@@ -17,14 +17,17 @@ from dpsynth.checking.units import check_dropped, check_units, check_visit_rows
 from dpsynth.columns.kinds import Identifier
 from dpsynth.errors import DataError, DpsynthError
 from dpsynth.schema.computed import rules
+from dpsynth.schema.derived import words_of
 from dpsynth.schema.constraints import describe
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
 
-__all__ = ["DataCheck", "check_data"]
+__all__ = ["DataCheck", "check_constraints", "check_data", "counts_faults", "patient_faults"]
 
+_UNEQUAL = "does not hold, and synthetic rows will keep it. Correct the data or the formula"
+_BROKEN = "is broken, and synthetic rows will keep it. Correct the data, or take the constraint out"
 INTERNAL = "exact counts of private data: internal, not to be published"
 _MOST_PLACES = 1000
 """Rows that a fault lists in JSON; how many there are is said in full."""
@@ -127,7 +130,7 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     path = Path(path)
     stored, home = _stored(path, schema, table_of(path, schema))
     table = stored.table
-    faults = [*stored.faults, *check_dropped(schema), *_discovered(schema)]
+    faults = [*stored.faults, *check_dropped(schema), *patient_faults(schema)]
     if table is not None and table.num_rows == 0:
         faults.append(Fault(path.name, "has no rows; expected at least one", is_refused=True))
     if table is None or table.num_rows == 0:
@@ -139,8 +142,8 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     faults += [fault for column in checked.values() for fault in column.faults]
     typed = {name: column.array for name, column in checked.items() if column.array is not None}
     faults += check_units(schema, typed, table.num_rows)
-    broken, more = _constraints(schema, checked)
-    faults += [*more, *_visits(schema, checked), *_counts(schema, table.num_rows)]
+    broken, more = check_constraints(schema, checked)
+    faults += [*more, *_visits(schema, checked), *counts_faults(schema, table.num_rows)]
     faults += check_image_files(path, schema)
     faults += _as_a_fit_reads(path, schema, faults)
     needs_lines = home is not None and any(fault.rows is not None for fault in faults)
@@ -170,7 +173,7 @@ def _stored(path: Path, schema: Schema, table: Path | None) -> tuple[StoredTable
         return StoredTable(faults=[stored_fault(table or path, error)]), None
 
 
-def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dict[str, int], list[Fault]]:
+def check_constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dict[str, int], list[Fault]]:
     """Count the rows that break each constraint; rows with a value that cannot be read are left aside."""
     from dpsynth.cohort.computed import differing
     from dpsynth.cohort.rows import broken_rows
@@ -186,8 +189,7 @@ def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dic
         mask &= ~np.logical_or.reduce([column.unreadable for column in read])
         words = describe(constraint)
         counts[words] = int(mask.sum())
-        todo = "is broken, and synthetic rows will keep it. Correct the data, or take the constraint out"
-        faults += at_rows(words, todo, mask)
+        faults += at_rows(words, _BROKEN, mask)
     for name, derived in schema.derived.items():
         needed = [name, *derived.formula.names, *derived.when]
         read = [checked[other] for other in needed if other in checked and checked[other].array is not None]
@@ -195,10 +197,9 @@ def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dic
             continue
         mask = differing(_cohort(schema, checked, needed), name)
         mask &= ~np.logical_or.reduce([column.unreadable for column in read])
-        words = f"{name} = {derived.equals}"
+        words = words_of(name, derived)
         counts[words] = int(mask.sum())
-        todo = "does not hold, and synthetic rows will keep it. Correct the data or the formula"
-        faults += at_rows(words, todo, mask)
+        faults += at_rows(words, _UNEQUAL, mask)
     return counts, faults
 
 
@@ -221,13 +222,14 @@ def _visits(schema: Schema, checked: dict[str, CheckedColumn]) -> list[Fault]:
     return check_visit_rows(_cohort(schema, checked, names))
 
 
-def _discovered(schema: Schema) -> list[Fault]:
+def patient_faults(schema: Schema) -> list[Fault]:
+    """Return whether a column whose values are to be discovered is one that tells patients apart."""
     from dpsynth.schema.open_questions import discovered_patients
 
     return [Fault(name, words, is_refused=True) for name, words in discovered_patients(schema).items()]
 
 
-def _counts(schema: Schema, rows: int) -> list[Fault]:
+def counts_faults(schema: Schema, rows: int) -> list[Fault]:
     """Return whether the public number of rows is that of the data."""
     if schema.rows in (None, rows):
         return []

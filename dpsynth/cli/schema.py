@@ -7,10 +7,10 @@ import typer
 
 from dpsynth.cli.checked import show_check
 from dpsynth.cli.common import (
-    DataArgument,
     ForceOption,
     JsonOption,
     SchemaArgument,
+    SourceArgument,
     check_file,
     emit,
     guarded,
@@ -34,7 +34,7 @@ OutOption = Annotated[
 @app.command()
 @guarded
 @reads_tables
-def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
+def draft(data: SourceArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
     """Write a first schema for a table, marked `confirmed: false`.
 
     It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
@@ -44,12 +44,16 @@ def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = Fal
 
         dpsynth schema draft ward.csv --out ward.yaml
 
+        dpsynth schema draft "visits/*.parquet" -o ward.yaml
+
         dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
     from dpsynth.drafting.draft import draft as make_draft
     from dpsynth.schema.open_questions import question
+    from dpsynth.sources.drafting import draft_scanned
+    from dpsynth.sources.locating import is_several
 
-    drafted = make_draft(data, form=form)
+    drafted = draft_scanned(data, form=form) if is_several(data) else make_draft(data, form=form)
     _write(drafted.to_yaml(), out, force=force)
     for line in drafted.file_notes:
         note(f"{data.name}: {line}.")

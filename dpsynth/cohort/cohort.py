@@ -126,6 +126,43 @@ class Cohort:
         return cohort if images is None else replace(cohort, images=images())
 
     @classmethod
+    def scan(cls, source: Any, schema: Schema, *, public: bool = False, **options: Any) -> Any:
+        """Name patients whose rows stay where they are, in files or engines that may be larger than memory.
+
+        Parameters
+        ----------
+        source
+            A file, folder or pattern of Parquet or CSV; ``extract.duckdb::visits``; or an object, such as a DuckDB
+            relation, an Arrow table or dataset, or a polars frame: what `dpsynth.scan` takes.
+        schema
+            The schema; it need not be confirmed for scanning.
+        public
+            Say that the data are public.
+        **options
+            Further arguments of `dpsynth.scan`, such as ``memory="8GB"``.
+
+        Returns
+        -------
+        dpsynth.sources.scanned.ScannedCohort
+            To be fitted and released like a cohort. No row is read before that.
+
+        Raises
+        ------
+        FileError, DataError, InputError
+            As `dpsynth.scan`.
+
+        Examples
+        --------
+        >>> import pyarrow as pa
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> Cohort.scan(pa.table({"age": [64, 71, 58]}), schema)
+        ScannedCohort('ward': columns age)
+        """
+        import dpsynth  # where patients are is known above this room; the front door of the house leads there
+
+        return dpsynth.scan(source, schema, public=public, **options)
+
+    @classmethod
     def from_pandas(
         cls, df: "pd.DataFrame", schema: Schema, *, public: bool = False, synthetic: bool = False
     ) -> "Cohort":

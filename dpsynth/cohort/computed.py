@@ -21,6 +21,7 @@ from dpsynth.columns.matching import Matcher
 from dpsynth.columns.steps import build, steps
 from dpsynth.errors import InputError
 from dpsynth.schema.computed import derived_in_order, learned
+from dpsynth.schema.derived import words_of
 from dpsynth.schema.gaps import gaps_of
 
 if TYPE_CHECKING:
@@ -208,7 +209,7 @@ def rule_violations(cohort: "Cohort") -> dict[str, int]:
     counts = constraint_violations(cohort)
     for name, derived in cohort.schema.derived.items():
         if {name, *derived.formula.names, *derived.when} <= set(cohort.columns):
-            counts[f"{name} = {derived.equals}"] = int(differing(cohort, name).sum())
+            counts[words_of(name, derived)] = int(differing(cohort, name).sum())
     return counts
 
 

@@ -90,6 +90,7 @@ class PrivateAnswers:
         self._teachers: Teachers | None = None
         secret = processes.shared(noise.secret)
         self._parts = _shielded("reading the cohort", lambda: open_parts(cohort, cap, secret))
+        self._most_cells: int = getattr(self._parts, "most_cells", CACHED_CELLS)
 
     def __repr__(self) -> str:
         return "PrivateAnswers(...)"
@@ -276,7 +277,7 @@ class PrivateAnswers:
         """Return a table that was counted before, or that one over finer cells of the same columns adds up to."""
         if query.keys in self._tables:
             return self._tables[query.keys]
-        if prod(self._sizes[name] for name in query.columns) > CACHED_CELLS:
+        if prod(self._sizes[name] for name in query.columns) > self._most_cells:
             return None
         finest = fine_query(query.columns, self._sizes)
         return coarsened(self._tables[finest.keys], query) if finest.keys in self._tables else None
@@ -291,15 +292,17 @@ class PrivateAnswers:
             return {}
         asked = {q.keys: q for q in queries}
         if self._parts.rereads:
-            fitting = [c for c in _columns_and_pairs(self._sizes) if prod(self._sizes[n] for n in c) <= CACHED_CELLS]
+            fitting = [
+                c for c in _columns_and_pairs(self._sizes) if prod(self._sizes[n] for n in c) <= self._most_cells
+            ]
             every = [fine_query(columns, self._sizes) for columns in fitting]
             wanted = [q for q in every if q.keys not in self._tables]
-            if sum(q.size for q in wanted) <= CACHED_CELLS - self._cached:
+            if sum(q.size for q in wanted) <= self._most_cells - self._cached:
                 asked |= {q.keys: q for q in wanted}
         tables = self._parts.total(lambda part: contingency(part.codes, part.rows, list(asked.values())))
         counted: dict[Hashable, Integers] = dict(zip(asked, tables, strict=True))
         for keys, table in counted.items():
-            if table.size <= CACHED_CELLS - self._cached:
+            if table.size <= self._most_cells - self._cached:
                 self._tables[keys] = table
         return counted
 

@@ -8,11 +8,11 @@ from dpsynth.columns.conditions import resolve
 from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Numeric
 from dpsynth.schema.arithmetic import Formula, Interval
 from dpsynth.schema.constraints import Constraint, Forbid, Order, Require, describe, expanded
-from dpsynth.schema.derived import Derived
+from dpsynth.schema.derived import Derived, words_of
 from dpsynth.schema.facts import Facts
 from dpsynth.schema.gaps import gaps_of
 
-__all__ = ["check_computed", "derived_in_order", "learned", "rules", "with_derived"]
+__all__ = ["check_computed", "derived_in_order", "learned", "rule_words", "rules", "with_derived"]
 
 AnyFacts = TypeVar("AnyFacts", bound=Facts)
 
@@ -21,6 +21,11 @@ def rules(schema: Facts) -> tuple[Constraint, ...]:
     """Return all that a row of a schema keeps: its constraints, and the orders of columns beside others."""
     orders = [gap.order for gap in gaps_of(schema.columns)]
     return (*schema.constraints, *(order for order in orders if order not in schema.constraints))
+
+
+def rule_words(schema: Facts) -> list[str]:
+    """Return all rules of a schema in words, constraints first."""
+    return [*map(describe, rules(schema)), *(words_of(name, derived) for name, derived in schema.derived.items())]
 
 
 def learned(schema: AnyFacts) -> AnyFacts:

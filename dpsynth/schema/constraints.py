@@ -294,10 +294,11 @@ def describe(constraint: Constraint) -> str:
         return f"{_field(constraint).replace('_', ' ')} of {', '.join(constraint.columns)}"
     left, right = constraint.parts()
     verb = "never" if isinstance(constraint, Forbid) else "always"
-    return f"{_side(left)}: {verb} {_side(right)}"
+    return f"{words_of_conditions(left)}: {verb} {words_of_conditions(right)}"
 
 
-def _side(conditions: Mapping[str, Any]) -> str:
+def words_of_conditions(conditions: Mapping[str, Any]) -> str:
+    """Return conditions in words."""
     return " and ".join(f"{name} {_words(condition)}" for name, condition in conditions.items())
 
 

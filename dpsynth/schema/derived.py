@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_serial
 from dpsynth.columns.conditions import Condition
 from dpsynth.schema.arithmetic import Formula
 
-__all__ = ["Derived"]
+__all__ = ["Derived", "words_of"]
 
 
 class Derived(BaseModel):
@@ -43,3 +43,15 @@ class Derived(BaseModel):
     def formula(self) -> Formula:
         """The formula; the name of a column that is no word stands in backticks in it."""
         return Formula(self.equals)
+
+
+def words_of(name: str, derived: Derived) -> str:
+    """Return what a derived column equals, in words, from the schema alone.
+
+    >>> words_of("gcs", Derived(equals="eye + verbal"))
+    'gcs = eye + verbal'
+    """
+    from dpsynth.schema.constraints import words_of_conditions
+
+    where = f" where {words_of_conditions(derived.when)}" if derived.when else ""
+    return f"{name} = {derived.equals}{where}"

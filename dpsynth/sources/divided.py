@@ -19,25 +19,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.cohort.cohort import Cohort
-from dpsynth.cohort.row_keys import keyed
-from dpsynth.columns.arrow import from_positions, positions
-from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Identifier, Numeric
-from dpsynth.columns.typed import typed
+from dpsynth.cohort.row_keys import keyed, row_digests
 from dpsynth.errors import DataError, InputError
+from dpsynth.progress import Progress
 from dpsynth.schema.flat import flattened
 from dpsynth.sources.memory import Memory
+from dpsynth.sources.memory_budget import MemoryBudget
 from dpsynth.sources.parts import Integers, Part, summed
-from dpsynth.sources.reading import Rows
 from dpsynth.sources.scratch import Scratch, writing
+from dpsynth.sources.sides import Side
+from dpsynth.sources.storing import restored, stored, typed_batch
+from dpsynth.sources.watched import Watched
 
 if TYPE_CHECKING:
     from dpsynth.coding.codec import Codec
     from dpsynth.schema.schema import Schema
 
-__all__ = ["Divided", "part_numbers", "typed_batch"]
+__all__ = ["Divided", "part_numbers"]
 
-PART_BYTES = 96 * 2**20
-"""Bytes of the typed values of a part, about: three or four times as much is needed while it is encoded."""
 MOST_PARTS = 512
 """Parts at most; each has an open file while rows are divided."""
 ALIGNED = 8
@@ -69,6 +68,12 @@ class Divided:
         Chooses which, and the part of each patient.
     count
         How many parts; by default as many as it takes for one to fit into memory.
+    memory
+        How much of it there is.
+    side
+        Takes the patients of one side of a split alone; all of them where left out.
+    progress
+        Is told how many of the rows were read.
 
     Raises
     ------
@@ -78,21 +83,47 @@ class Divided:
 
     rereads = True
 
-    def __init__(self, rows: Rows, schema: "Schema", cap: int, secret: bytes, *, count: int | None = None) -> None:
+    def __init__(
+        self,
+        rows: Watched,
+        schema: "Schema",
+        cap: int,
+        secret: bytes,
+        *,
+        count: int | None = None,
+        memory: MemoryBudget | None = None,
+        side: Side | None = None,
+        progress: Progress | None = None,
+    ) -> None:
         self._long, self._cap, self._secret = schema, cap, secret
+        self._memory_budget, self._side, self._progress = memory or MemoryBudget(), side, progress
         self.schema = flattened(schema).without_counts()
         self._codec: Codec | None = None
         self._coded: dict[int, _Coded] = {}
         self._counts: dict[str, Counter[Any]] = {}
-        columns = len(schema.columns)
-        self._count = count or -(-rows.most(columns) * columns * 8 // PART_BYTES)
-        self._count = min(max(self._count, 1), MOST_PARTS)
+        self._count = count or self._enough(rows)
         self._scratch = Scratch()
         try:
             self._rows = self._divide(rows)
         except BaseException:
             self._scratch.close()
             raise
+
+    def _enough(self, rows: Watched) -> int:
+        """Return how many parts it takes for each to fit into the memory."""
+        columns = len(self._long.columns)
+        count = -(-rows.most(columns) * columns * 8 // self._memory_budget.part_bytes)
+        if count > MOST_PARTS:
+            raise InputError(
+                f"memory: too little for this table: its patients would be in more than {MOST_PARTS} parts. Give more "
+                "(--memory, memory=), or drop columns in the schema."
+            )
+        return max(count, 1)
+
+    @property
+    def most_cells(self) -> int:
+        """Cells of exact tables that the kernel may keep."""
+        return self._memory_budget.cells
 
     def __repr__(self) -> str:
         return "Divided(...)"
@@ -135,23 +166,24 @@ class Divided:
     def _file(self, kind: str, part: int) -> Path:
         return self._scratch.folder / f"{kind}-{part}"
 
-    def _divide(self, rows: Rows) -> dict[int, int]:
+    def _divide(self, rows: Watched) -> dict[int, int]:
         """Write each row to the part of its patient; return how many rows each part has, empty ones left out."""
         import pyarrow as pa
 
         writers: dict[int, Any] = {}
         numbers, start = np.zeros(self._count, dtype=np.int64), 0
         try:
-            for batch in rows.batches(self._long):
-                table = typed_batch(batch, self._long)
-                where = part_numbers(table, self._long, self._secret, self._count, start)
-                start += table.num_rows
+            size = self._memory_budget.batch_rows(len(self._long.columns))
+            for batch in rows.batches(self._long, size, self._progress):
+                start += batch.num_rows
+                table = self._on_side(typed_batch(batch, self._long))
+                where = self._where(table, start)
                 order = np.argsort(where, kind="stable")
                 ends = np.cumsum(np.bincount(where, minlength=self._count))
-                stored = _stored(table, self._long).take(order)
+                ordered = stored(table, self._long).take(order)
                 for part in np.unique(where).tolist():
                     first = int(ends[part - 1]) if part else 0
-                    piece = stored.slice(first, int(ends[part]) - first)
+                    piece = ordered.slice(first, int(ends[part]) - first)
                     numbers[part] += piece.num_rows
                     with writing():
                         if part not in writers:
@@ -166,18 +198,45 @@ class Divided:
                     writer.close()
         if not start:
             raise DataError("the table has no rows; expected at least one.")
+        if not writers:
+            raise InputError("the cohort has too few patients to be divided; give separate files instead.")
         return {part: int(numbers[part]) for part in sorted(writers)}
+
+    def _on_side(self, table: Any) -> Any:
+        """Return the rows of a batch whose patients are on the side that is read, where a patient is known by name."""
+        if self._side is None or self._long.patient is None:
+            return table
+        chosen = self._side.chosen(Cohort(self._long.without_counts(), table))
+        return table.take(np.flatnonzero(chosen))
+
+    def _where(self, table: Any, start: int) -> NDArray[np.int64]:
+        """Return the part of each row; equal rows without a name are in one part where their coins are tossed."""
+        if self._side is None or self._long.patient is not None:
+            return part_numbers(table, self._long, self._secret, self._count, start)
+        digests = row_digests(Cohort(self._long.without_counts(), table), self._secret)
+        return np.array([int.from_bytes(digest[:8], "little") % self._count for digest in digests], dtype=np.int64)
+
+    def cohorts(self) -> Iterator[Cohort]:
+        """Yield the patients of one part after another as they were read: all of their rows, uncapped."""
+        for part in self._rows:
+            yield self._cohort(part)
 
     def _memory(self, part: int) -> Memory:
         """Return a part as a cohort in memory, capped as it always is."""
+        return Memory(self._cohort(part), self._cap, self._secret)
+
+    def _cohort(self, part: int) -> Cohort:
+        """Return the rows of a part that are on the side that is read."""
         import pyarrow as pa
 
         with pa.OSFile(str(self._file("rows", part))) as file:
             table = pa.ipc.open_stream(file).read_all()
         if table.num_rows != self._rows[part]:
             raise DataError("temporary folder: a part has another number of rows than were written; run it again.")
-        cohort = Cohort(self._long.without_counts(), _restored(table, self._long))
-        return Memory(cohort, self._cap, self._secret)
+        cohort = Cohort(self._long.without_counts(), restored(table, self._long))
+        if self._side is None or self._long.patient is not None:
+            return cohort
+        return cohort.take(self._side.chosen(cohort))
 
     def _encode(self, part: int) -> None:
         """Write the codes of a part, column after column, and the patient of each row."""
@@ -208,24 +267,6 @@ class Divided:
         return rows.identities()
 
 
-def typed_batch(batch: Any, schema: "Schema") -> Any:
-    """Return a batch with each column typed as its declaration says, value by value.
-
-    Raises
-    ------
-    DataError
-        As for a file that is read at once: the message names the column and no value.
-    """
-    import pyarrow as pa
-
-    arrays = {
-        name: typed(name, schema.columns[name], batch[name], schema.missing_values) for name in batch.column_names
-    }
-    if schema.patient in arrays and arrays[schema.patient].null_count:
-        raise DataError(f"column {schema.patient!r}: a row names no patient; expected one in every row.")
-    return pa.table(arrays)
-
-
 def part_numbers(table: Any, schema: "Schema", secret: bytes, count: int, start: int) -> NDArray[np.int64]:
     """Return (rows,) the part of each row: a keyed hash of its patient, or of its place where each row is a patient.
 
@@ -248,42 +289,3 @@ def part_numbers(table: Any, schema: "Schema", secret: bytes, count: int, start:
     hashes = [keyed(secret, b"part", name.encode()) for name in names.dictionary.to_pylist()]
     parts = np.array([int.from_bytes(hashed[:8], "little") % count for hashed in hashes], dtype=np.int64)
     return np.asarray(parts[names.indices.to_numpy(zero_copy_only=False)], dtype=np.int64)
-
-
-def _stored(table: Any, schema: "Schema") -> Any:
-    """Return a typed table in types that are the same in every batch."""
-    import pyarrow as pa
-
-    return pa.table({name: _storable(schema.columns[name], table[name]) for name in table.column_names})
-
-
-def _storable(column: Column, array: Any) -> Any:
-    import pyarrow as pa
-
-    if isinstance(column, Numeric) and not column.states:
-        return array.cast(pa.float64())  # whole numbers beyond 2^52 are never int64 (`dpsynth.columns.typed`)
-    if isinstance(column, Identifier | Numeric | Datetime):
-        return array
-    if column.is_discovered:
-        return array.cast(pa.string())
-    indices, _ = positions(array)
-    return pa.array(indices.astype(_smallest(column)))
-
-
-def _smallest(column: Categorical | Boolean) -> Any:
-    return np.int8 if len(column.categories) < 2**7 else np.int32
-
-
-def _restored(table: Any, schema: "Schema") -> Any:
-    """Return the typed table that `_stored` took apart."""
-    import pyarrow as pa
-
-    arrays = {}
-    for name in table.column_names:
-        column, array = schema.columns[name], table[name]
-        if isinstance(column, Categorical | Boolean) and not column.is_discovered:
-            array = from_positions(array.combine_chunks().to_numpy(zero_copy_only=False), column.categories)
-        elif column.is_discovered:
-            array = array.combine_chunks().dictionary_encode()
-        arrays[name] = array
-    return pa.table(arrays)

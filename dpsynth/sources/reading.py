@@ -5,9 +5,10 @@ is read at once. No SQL but ``SELECT columns FROM table`` is ever run.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -20,7 +21,7 @@ from dpsynth.sources.locating import DUCKDB, Located, locate
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["DuckTable", "Files", "Rows"]
+__all__ = ["ROWS", "DuckTable", "Files", "Rows", "arrow_reader"]
 
 ROWS = 2**16
 """Rows of a batch."""
@@ -32,8 +33,8 @@ class Rows(Protocol):
     """Where rows are read from, in batches."""
 
     @property
-    def root(self) -> Path:
-        """The path that the dataset's ledger lies beside, where none of its parts has one."""
+    def root(self) -> Path | None:
+        """The path that the ledger lies beside, where none of the parts has one; None where there is no path."""
         ...
 
     @property
@@ -46,11 +47,24 @@ class Rows(Protocol):
         ...
 
     def most(self, columns: int) -> int:
-        """Return about how many rows there are at most; private."""
+        """Return about how many rows there are at most; private. It may be less where rows are yet to be evaluated."""
         ...
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
-        """Yield tables of the declared columns, in the schema's order, not yet checked value by value."""
+    def batches(self, schema: "Schema", rows: int = ...) -> Iterator[Any]:
+        """Yield tables of the declared columns, in the schema's order, not yet checked value by value.
+
+        Parameters
+        ----------
+        schema
+            The declared columns.
+        rows
+            Rows of a table at most, as far as the source can tell.
+
+        Raises
+        ------
+        DataError
+            If the rows change while they are read.
+        """
         ...
 
 
@@ -62,9 +76,13 @@ class Files:
     ----------
     located
         The files.
+    on_damaged
+        For a check alone, as in `dpsynth.files.csvtables.typed_csv`: lines of another length are then passed over, and
+        columns of CSV files are text.
     """
 
     located: Located
+    on_damaged: Callable[[Any], str] | None = None
 
     @property
     def root(self) -> Path:
@@ -82,16 +100,20 @@ class Files:
             with _numbered(self.located, number):
                 self._columns(file, keys, schema)
 
-    def _columns(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> tuple[list[str], dict[str, Any]]:
-        """Return the columns to read from a file, and those that the names of its folders give."""
-        names = column_names(file, schema.file, [name for name in schema.columns if name not in keys])
+    def partition(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> dict[str, str | None]:
+        """Return the columns that the names of a file's folders give: declared ones, and those below the root."""
         declared = {*schema.columns, *schema.drop}
         below = set(file.relative_to(self.root).parts) if file != self.root else set()
-        partition = {
+        return {
             name: value
             for name, value in keys.items()
             if name in declared or any(part.startswith(f"{name}=") for part in below)
         }
+
+    def _columns(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> tuple[list[str], dict[str, Any]]:
+        """Return the columns to read from a file, and those that the names of its folders give."""
+        names = column_names(file, schema.file, [name for name in schema.columns if name not in keys])
+        partition = self.partition(file, keys, schema)
         twice = next((name for name in partition if name in names and name in schema.columns), None)
         if twice is not None:
             raise DataError(
@@ -108,7 +130,7 @@ class Files:
                 total += _most_rows(file, columns)
         return total
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
+    def batches(self, schema: "Schema", rows: int = ROWS) -> Iterator[Any]:
         """Yield the rows of one file after another.
 
         Raises
@@ -120,12 +142,12 @@ class Files:
             with _numbered(self.located, number):
                 before = _state(file)
                 columns, partition = self._columns(file, keys, schema)
-                read = _csv if is_text_file(file) else _parquet
-                rows = 0
-                for table in read(file, columns, _without(schema, partition)):
-                    rows += table.num_rows
+                read = partial(_csv, on_damaged=self.on_damaged) if is_text_file(file) else _parquet
+                count = 0
+                for table in read(file, columns, _without(schema, partition), rows):
+                    count += table.num_rows
                     yield _with(table, partition, schema)
-                if _state(file) != before or (read is _parquet and rows != _footer_rows(file)):
+                if _state(file) != before or (read is _parquet and count != _footer_rows(file)):
                     raise DataError(f"{file.name}: changed while it was read; read it again when it is at rest.")
         if locate(self.located.path).files != self.members:
             raise DataError(
@@ -174,13 +196,13 @@ def _damaged(file: Path) -> NoReturn:
     raise DataError(f"{file.name}: is not a whole Parquet file; write it again.") from None
 
 
-def _parquet(file: Path, columns: Sequence[str], _schema: "Schema") -> Iterator[Any]:
+def _parquet(file: Path, columns: Sequence[str], _schema: "Schema", rows: int) -> Iterator[Any]:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     try:
         with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as stored:
-            batches = stored.iter_batches(batch_size=ROWS, columns=list(columns))
+            batches = stored.iter_batches(batch_size=rows, columns=list(columns))
             while (batch := next(batches, None)) is not None:
                 yield plain_types(pa.Table.from_batches([batch]).select(list(columns)))
     except (pa.ArrowException, OSError):
@@ -197,9 +219,18 @@ def _footer_rows(file: Path) -> int:
         _damaged(file)
 
 
-def _csv(file: Path, columns: Sequence[str], schema: "Schema") -> Iterator[Any]:
+def _csv(
+    file: Path,
+    columns: Sequence[str],
+    schema: "Schema",
+    rows: int,
+    *,
+    on_damaged: Callable[[Any], str] | None,
+) -> Iterator[Any]:
     opened = fitting(file, schema.file, columns)
-    return csv_batches(opened, read_header(opened, columns), columns, schema)
+    header = read_header(opened, columns) if on_damaged is None else opened.header()
+    for block in csv_batches(opened, header, columns, schema, on_damaged):
+        yield from (block.slice(start, rows) for start in range(0, max(block.num_rows, 1), rows))
 
 
 def _most_rows(file: Path, columns: int) -> int:
@@ -234,6 +265,11 @@ class DuckTable:
         """The DuckDB file."""
         return (self.file,)
 
+    def names(self) -> list[str]:
+        """Return the names of the columns; reads no row."""
+        with self._opened() as connection:
+            return list(self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns))  # noqa: S608
+
     def check(self, schema: "Schema") -> None:
         """Refuse a relation that is not there or whose columns are not the declared ones; reads no row."""
         with self._opened() as connection:
@@ -244,7 +280,7 @@ class DuckTable:
         with self._opened() as connection:
             return self._count(connection)
 
-    def batches(self, schema: "Schema") -> Iterator[Any]:
+    def batches(self, schema: "Schema", rows: int = ROWS) -> Iterator[Any]:
         """Yield the rows as DuckDB streams them.
 
         Raises
@@ -256,13 +292,13 @@ class DuckTable:
 
         with self._opened() as connection:
             columns = self._columns(connection, schema)
-            before, rows = self._count(connection), 0
+            before, count = self._count(connection), 0
             query = f"SELECT {', '.join(map(_quoted, columns))} FROM {self._name}"  # noqa: S608  (names are quoted)
-            reader = self._asked(lambda: _arrow_reader(connection.sql(query)))
+            reader = self._asked(lambda: arrow_reader(connection.sql(query), rows))
             while (batch := self._asked(lambda: next(reader, None))) is not None:
-                rows += batch.num_rows
+                count += batch.num_rows
                 yield plain_types(pa.Table.from_batches([batch]))
-            if not before == rows == self._count(connection):
+            if not before == count == self._count(connection):
                 raise DataError(
                     f"{self.relation}: has another number of rows each time it is asked. A view that draws rows at "
                     "random, or a table that is being written, cannot be read: make a table of it that stays."
@@ -311,8 +347,8 @@ class DuckTable:
         raise DataError(f"{self.relation}: {kind}.")
 
     def _columns(self, connection: Any, schema: "Schema") -> list[str]:
-        facts = self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns)  # noqa: S608
-        return wanted_columns(list(facts), schema, synthetic=False)
+        names = self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns)  # noqa: S608
+        return wanted_columns(list(names), schema, synthetic=False)
 
     def _count(self, connection: Any) -> int:
         rows = self._asked(lambda: connection.sql(f"SELECT count(*) FROM {self._name}").fetchall())  # noqa: S608
@@ -323,9 +359,9 @@ def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
-def _arrow_reader(relation: Any) -> Any:
-    """Return the batches of a relation; the method has another name before DuckDB 2."""
-    return (getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader)(ROWS)
+def arrow_reader(relation: Any, rows: int = ROWS) -> Any:
+    """Return the batches of a relation of DuckDB; the method has another name before DuckDB 2."""
+    return (getattr(relation, "to_arrow_reader", None) or relation.fetch_arrow_reader)(rows)
 
 
 def _duckdb() -> Any:

@@ -1,14 +1,26 @@
 """A cohort whose rows stay where they are: in files that may be larger than memory, or in a table of DuckDB."""
 
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from os import PathLike
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
+from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
 from dpsynth.sources.divided import Divided
 from dpsynth.sources.locating import is_several, locate, relation_of
+from dpsynth.sources.memory_budget import MemoryBudget
+from dpsynth.sources.objects import rows_of
 from dpsynth.sources.reading import DuckTable, Files, Rows
+from dpsynth.sources.sides import Side
+from dpsynth.sources.storing import typed_batch
+from dpsynth.sources.watched import Watched
 
 __all__ = ["ScannedCohort", "is_scanned", "open_cohort", "rows_at", "scan"]
 
@@ -17,8 +29,9 @@ __all__ = ["ScannedCohort", "is_scanned", "open_cohort", "rows_at", "scan"]
 class ScannedCohort:
     """Patients whose rows are read in batches when a session is opened, and never all at once.
 
-    Make one with `dpsynth.scan`. It is fitted and released like a `dpsynth.Cohort`, with the same guarantee and,
-    before noise, the same answers to the last integer; it cannot be held out from, cut or judged.
+    Make one with `dpsynth.Cohort.scan` or `dpsynth.scan`. It is fitted, released and held out from like a
+    `dpsynth.Cohort`, with the same guarantee and, before noise, the same answers to the last integer; it is judged on
+    samples that fit into memory.
 
     Attributes
     ----------
@@ -28,6 +41,10 @@ class ScannedCohort:
         Where rows are read from.
     public
         Whether the data are public, so that nothing needs to be spent on them.
+    memory
+        How much memory a run may take.
+    side
+        The side of a split whose patients it has; None where it has all.
     synthetic
         False: rows that were generated are read, not scanned.
     images
@@ -40,9 +57,12 @@ class ScannedCohort:
     """
 
     schema: Schema
-    rows: Rows
+    rows: Watched
     public: bool = False
     count: int | None = None
+    memory: MemoryBudget = field(default_factory=MemoryBudget)
+    side: Side | None = None
+    progress: Progress | None = None
     synthetic: bool = field(default=False, init=False)
     images: None = field(default=None, init=False)
 
@@ -51,8 +71,8 @@ class ScannedCohort:
         return f"ScannedCohort({self.schema.name!r}: {kind}columns {', '.join(self.columns)})"
 
     @property
-    def source(self) -> Path:
-        """The file, or the folder that holds all files."""
+    def source(self) -> Path | None:
+        """The file, or the folder that holds all files; None where it cannot be told, and a ledger must be named."""
         return self.rows.root
 
     @property
@@ -80,24 +100,79 @@ class ScannedCohort:
         FileError, DataError
             If rows cannot be read, or are not what the schema says; no message holds a value.
         """
-        return Divided(self.rows, self.schema, cap, secret, count=self.count)
+        return Divided(
+            self.rows,
+            self.schema,
+            cap,
+            secret,
+            count=self.count,
+            memory=self.memory,
+            side=self.side,
+            progress=self.progress,
+        )
+
+    def pieces(self, *, by_row: bool = False) -> Iterator[Cohort]:
+        """Read all rows once and yield them piece by piece, typed and uncapped: internal, not for the kernel.
+
+        Parameters
+        ----------
+        by_row
+            Equal rows are to be in one piece where no column tells patients apart.
+
+        Raises
+        ------
+        FileError, DataError
+            As `parts`.
+        """
+        facts = self.schema.without_counts()
+        if self.schema.patient is None and (by_row or self.side is not None):
+            yield from self._equal_rows_together(facts)
+            return
+        size = self.memory.batch_rows(len(self.columns))
+        for batch in self.rows.batches(self.schema, size, self.progress):
+            piece = Cohort(facts, typed_batch(batch, self.schema), source=self.source, public=self.public)
+            yield piece if self.side is None else piece.take(self.side.chosen(piece))
+
+    def _equal_rows_together(self, facts: Schema) -> Iterator[Cohort]:
+        side = self.side or Side(lambda cohort: np.zeros(len(cohort)), 1.0, is_held_out=True)
+        parts = replace(self, schema=facts, side=side).parts(1, secrets.token_bytes(32))
+        try:
+            yield from parts.cohorts()
+        finally:
+            parts.close()
+
+    def on_side(self, side: Side) -> "ScannedCohort":
+        """Return the patients of one side of a split. How many they are is private: a part declares no rows."""
+        return replace(self, schema=self.schema.without_counts(), side=side)
 
 
-def scan(path: str | Path, schema: Schema, *, public: bool = False) -> ScannedCohort:
-    """Name patients whose rows stay where they are: in files larger than memory, or in a DuckDB file.
+def scan(
+    source: Any, schema: Schema, *, public: bool = False, memory: str | int | MemoryBudget | None = None
+) -> ScannedCohort:
+    """Name patients whose rows stay where they are: in files larger than memory, in a DuckDB file, in an object.
 
     Nothing but headers is read here. `dpsynth.fit` and a `Session` read the rows once, in batches, and keep them
-    while they last in a temporary folder that only its owner can read (``TMPDIR``).
+    while they last in a temporary folder that only its owner can read (``TMPDIR``). `dpsynth.Cohort.scan` is the same.
 
     Parameters
     ----------
-    path
+    source
         A Parquet or CSV file; a folder of such files, whose own folders may say a column (``year=2020``); a pattern
-        such as ``visits/*.parquet``; or ``extract.duckdb::visits``, a table or view of a DuckDB file.
+        such as ``visits/*.parquet``; ``extract.duckdb::visits``, a table or view of a DuckDB file. Or an object: a
+        pyarrow Table, Dataset or RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or
+        LazyFrame. What is yet to be evaluated is evaluated once, when rows are first read, and kept while the object
+        lasts.
     schema
         The schema; it must not declare images.
     public
         Say that the data are public.
+    memory
+        How much memory a run may take, such as ``"8GB"``: batches, parts and tables are made to fit.
+
+    Returns
+    -------
+    ScannedCohort
+        An object without files has no place for a ledger: name one for every run (``ledger=``).
 
     Raises
     ------
@@ -106,33 +181,66 @@ def scan(path: str | Path, schema: Schema, *, public: bool = False) -> ScannedCo
     DataError
         If the columns are not the declared ones. Values are checked when rows are read.
     InputError
-        If the schema declares images, or DuckDB is not installed.
+        If the schema declares images, the object is none that can be scanned, the memory is too little, or DuckDB is
+        not installed.
 
     Notes
     -----
     Privacy contract: rows of one patient may be in any of the files. One ledger counts for a folder, patterns and
     files in it, as far as it can be told; all tables and views of a DuckDB file share one.
+
+    Examples
+    --------
+    >>> import pyarrow as pa
+    >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+    >>> scan(pa.table({"age": [64, 71, 58]}), schema, memory="2GB")
+    ScannedCohort('ward': columns age)
     """
-    path = Path(path)
     if schema.images is not None:
         raise InputError(
             "images: a cohort with images cannot be scanned; read it with Cohort.read (an .npz or a folder of images), "
             "or take images out of the schema."
         )
-    rows = rows_at(path)
+    rows = rows_at(Path(source)) if isinstance(source, str | PathLike) else rows_of(source)
     rows.check(schema)
-    return ScannedCohort(schema, rows, public)
+    return ScannedCohort(schema, Watched(rows), public, memory=MemoryBudget.of(memory))
 
 
-def open_cohort(path: Path, schema: Schema) -> Cohort | ScannedCohort:
+def open_cohort(
+    path: Path, schema: Schema, *, memory: str | None = None, public: bool = False
+) -> Cohort | ScannedCohort:
     """Return the cohort of a path: scanned where it names several files or a table of DuckDB, else read.
+
+    Parameters
+    ----------
+    path
+        What `dpsynth.Cohort.read` or `dpsynth.scan` takes.
+    schema
+        The schema.
+    memory
+        How much memory there is: a single file that is too large for it is scanned, too.
+    public
+        Say that the data are public.
 
     Raises
     ------
     FileError, DataError, InputError
         As `dpsynth.Cohort.read` and `dpsynth.scan`.
     """
-    return scan(path, schema) if is_scanned(path, schema) else Cohort.read(path, schema)
+    budget = MemoryBudget.of(memory)
+    if is_scanned(path, schema) or (memory is not None and _is_too_large(path, schema, budget)):
+        return scan(path, schema, public=public, memory=budget)
+    return Cohort.read(path, schema, public=public)
+
+
+def _is_too_large(path: Path, schema: Schema, memory: MemoryBudget) -> bool:
+    """Return whether a single table may be too large to be read as a whole, as far as its size tells."""
+    from dpsynth.files.archive import is_archive
+
+    if schema.images is not None or not path.is_file() or is_archive(path):
+        return False
+    columns = len(schema.columns)
+    return not memory.holds(rows_at(path).most(columns), columns)
 
 
 def is_scanned(path: Path, schema: Schema) -> bool:

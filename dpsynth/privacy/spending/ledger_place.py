@@ -92,9 +92,9 @@ def ledger_of(cohort: Cohort | ScannedCohort, named: str | Path | Ledger | None 
     if named is None:
         if own is None and not cohort.public:
             raise InputError(
-                "ledger: this private cohort came from a data frame, so there is no file beside which to keep what is "
-                "spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on these "
-                "data."
+                "ledger: this private cohort came from a data frame or another object, so there is no file beside "
+                "which to keep what is spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file "
+                "for every run on these data."
             )
         return None if own is None else own.counting(own)
     book = named if isinstance(named, Ledger) else Ledger(named)
