@@ -17,12 +17,14 @@ from dpsynth.cli.common import (
     note,
     table,
 )
+from dpsynth.cli.databases import QueryOption, source
 from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
     from dpsynth.checking.check import DataCheck
     from dpsynth.schema.schema import Schema
+    from dpsynth.sources.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and convert schema files: what is public about a table.")
 
@@ -67,8 +69,10 @@ def check(
     schema: SchemaArgument,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", help="List what in this table, folder or pattern does not keep the schema.")
+        str | None,
+        typer.Option("--data", help="List what in this table, folder, pattern or database does not keep the schema."),
     ] = None,
+    query: QueryOption = None,
     json: JsonOption = False,
     form: dict[str, Any],
 ) -> None:
@@ -91,7 +95,7 @@ def check(
         loaded.check_confirmed()
     checked = None
     if data is not None:
-        checked = _checked(data, loaded)
+        checked = _checked(source(data, query), loaded)
     if json:
         written = loaded.to_dict()
         images = {"images": written["images"]} if loaded.images is not None else {}
@@ -106,13 +110,16 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
-def _checked(data: Path, schema: "Schema") -> "DataCheck":
-    """Check a table as a whole; many files, or a table of DuckDB, in one pass."""
+def _checked(data: "Path | Database", schema: "Schema") -> "DataCheck":
+    """Check a table as a whole; many files, or a table of a database, in one pass."""
     from dpsynth.checking.check import check_data
     from dpsynth.sources.checking import check_scanned
+    from dpsynth.sources.database import Database
     from dpsynth.sources.scanned import is_scanned
 
-    return check_scanned(data, schema) if is_scanned(data, schema) else check_data(data, schema)
+    if isinstance(data, Database) or is_scanned(data, schema):
+        return check_scanned(data, schema)
+    return check_data(data, schema)
 
 
 def _say_what_is_left(schema: "Schema") -> None:

@@ -1,4 +1,4 @@
-"""Whether rows in many files, or in a table of DuckDB, keep a schema: one pass, batch by batch.
+"""Whether rows in many files, or in a table of a database, keep a schema: one pass, batch by batch.
 
 What it finds is internal like that of `dpsynth.checking.check`, and in the same form, but for what needs all rows at
 once: constraints, the number of rows a patient has, and in which rows a fault lies.
@@ -14,13 +14,14 @@ from dpsynth.checking.columns import check_column
 from dpsynth.checking.faults import ColumnShares, Fault
 from dpsynth.errors import DataError
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.database import Database
 from dpsynth.sources.scanned import scan
 
 __all__ = ["check_scanned"]
 
 
-def check_scanned(path: Path, schema: Schema) -> DataCheck:
-    """Check all rows of files or of a table of DuckDB against a schema, column by column.
+def check_scanned(path: Path | Database, schema: Schema) -> DataCheck:
+    """Check all rows of files or of a table of a database against a schema, column by column.
 
     Parameters
     ----------

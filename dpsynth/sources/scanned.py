@@ -219,7 +219,7 @@ def open_cohort(
         As `dpsynth.Cohort.read` and `dpsynth.scan`.
     """
     budget = MemoryBudget.of(memory)
-    if is_scanned(path, schema) or (memory is not None and _is_too_large(path, schema, budget)):
+    if isinstance(path, Database) or is_scanned(path, schema) or (memory is not None and _is_too_large(path, schema, budget)):
         return scan(path, schema, public=public, memory=budget)
     return Cohort.read(path, schema, public=public)
 
