@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
     from dpsynth.sources.database import Database
 
-__all__ = ["Discreet", "DatasetOption", "QueryOption", "named", "source"]
+__all__ = ["DatasetOption", "Discreet", "QueryOption", "named", "source"]
 
 QueryOption = Annotated[
     Path | None,

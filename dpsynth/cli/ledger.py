@@ -161,7 +161,9 @@ def _counting(data: "Path | Database | None", dataset: str) -> "Ledger":
     if isinstance(data, Path):
         places = [Ledger.beside(_home(data)), *places]
     if not places:
-        raise InputError("dataset: it cannot be told which tables the query reads; give the dataset's name (--dataset).")
+        raise InputError(
+            "dataset: it cannot be told which tables the query reads; give the dataset's name (--dataset)."
+        )
     return common_book(places)
 
 

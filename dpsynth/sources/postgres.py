@@ -138,9 +138,7 @@ class Query:
             (snapshot,) = connection.execute("SELECT pg_catalog.pg_export_snapshot()").fetchone()
             return _Held(stack.pop_all(), str(snapshot), int(count))
 
-    def _streamed(
-        self, connection: Any, readers: dict[str, Reader], rows: int
-    ) -> Iterator[tuple[list[Any], int]]:
+    def _streamed(self, connection: Any, readers: dict[str, Reader], rows: int) -> Iterator[tuple[list[Any], int]]:
         columns = ", ".join(map(quoted, readers))
         command = f"COPY (SELECT {columns} FROM ({self.database.sql}\n) AS rows) TO STDOUT (FORMAT BINARY)"  # noqa: S608
         with told(self.database.name), connection.cursor() as cursor, cursor.copy(command) as messages:
@@ -148,7 +146,7 @@ class Query:
 
     @contextmanager
     def _snapshot(self, snapshot: str | None = None) -> Iterator[Any]:
-        """Give a connection in a transaction that can only read: of a snapshot that another one exported, or its own."""
+        """Give a connection in a transaction that can only read, of its own snapshot or of one that was exported."""
         with told(self.database.name):
             connection = self._connected()
             try:
@@ -181,7 +179,9 @@ class Query:
     def _described(self, connection: Any) -> list[tuple[str, PgType]]:
         """Return the columns and their types, which the server tells without reading a row, and note the tables."""
         command = f"SELECT * FROM ({self.database.sql}\n) AS rows LIMIT 0"  # noqa: S608  (one statement, that reads)
-        facts = connection.execute(command, binary=True).description or ()  # binary: one statement, or the server refuses
+        facts = (
+            connection.execute(command, binary=True).description or ()
+        )  # binary: one statement, or the server refuses
         rows = connection.execute(_TYPES, ([fact.type_code for fact in facts],)).fetchall()
         types = {int(oid): PgType(*names) for oid, *names in rows}
         self._note(relations_of(lambda command: connection.execute(command).fetchall()))

@@ -21,7 +21,7 @@ _CONNECTING = {
     "57": "the server is starting, stopping, or ended the connection. Try again later",
 }
 _ASKING = {
-    "42P01": "one of its tables is not there, or is not on the search path. Correct the name, with its schema before it",
+    "42P01": "one of its tables is not there, or not on the search path. Correct its name, with the schema before it",
     "3F000": "one of its schemas is not there. Correct the name",
     "42501": "this user may not read one of its tables, or use one of its functions or schemas. Have SELECT granted",
     "42703": "one of its columns is not there. Correct the query",

@@ -23,11 +23,12 @@ _TOKEN = re.compile(
     re.VERBOSE | re.DOTALL,
 )
 _COMMENT = re.compile(r"/\*|\*/")
+_ENDS = (";",)
 _BEGINNINGS = ("select", "with", "table", "values")
 
 
 def one_query(text: str, name: str) -> str:
-    """Return the one statement of a text, without the semicolon and what follows it.
+    r"""Return the one statement of a text, without the semicolon and what follows it.
 
     Parameters
     ----------
@@ -43,25 +44,25 @@ def one_query(text: str, name: str) -> str:
 
     Examples
     --------
-    >>> one_query("select ';' as mark -- all;\\n from ward; -- done", "cohort.sql")
-    "select ';' as mark -- all;\\n from ward"
+    >>> one_query("select ';' as mark -- all;\n from ward; -- done", "cohort.sql")
+    "select ';' as mark -- all;\n from ward"
     """
-    end, depth, words = len(text), 0, list[str]()
-    for kind, token, start in _tokens(text, name):
+    end, depth, first = len(text), 0, ""
+    for kind, piece, start in _tokens(text, name):
         if kind in ("blank", "comment"):
             continue
-        if end < len(text) and token != ";":
-            raise InputError(f"{name}: holds more than one statement; give one SELECT, and nothing after its semicolon.")
-        if token == ";":
+        if piece in _ENDS:
             end = min(end, start)
             continue
-        depth += {"(": 1, ")": -1}.get(token, 0) if kind == "mark" else 0
+        if end < len(text):
+            raise InputError(f"{name}: holds more than one statement; give one SELECT, and nothing behind it.")
+        depth += {"(": 1, ")": -1}.get(piece, 0)
         if depth < 0:
             raise InputError(f"{name}: a bracket is closed that was not opened; correct the query.")
-        words += [token.lower()] if not words and token != "(" else []
-    if not words:
+        first = first or ("" if piece in "()" else piece.lower())
+    if not first:
         raise InputError(f"{name}: holds no query; give one SELECT.")
-    if words[0] not in _BEGINNINGS or depth:
+    if first not in _BEGINNINGS or depth:
         what = "a bracket is not closed" if depth else "begins with another word than SELECT, WITH, TABLE or VALUES"
         raise InputError(f"{name}: {what}; give one query that reads the rows of patients.")
     return text[:end]

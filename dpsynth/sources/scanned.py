@@ -137,9 +137,9 @@ def scan(
     source
         A Parquet or CSV file; a folder of such files, whose own folders may say a column (``year=2020``); a pattern
         such as ``visits/*.parquet``; ``extract.duckdb::visits``, a table or view of a DuckDB file;
-        ``postgresql://user@host/database::schema.table``, one of PostgreSQL. Or an object: a pyarrow Table, Dataset or RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or
-        LazyFrame. What is yet to be evaluated is evaluated once, when rows are first read, and kept while the object
-        lasts.
+        ``postgresql://user@host/database::schema.table``, one of PostgreSQL. Or an object: a pyarrow Table, Dataset or
+        RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or LazyFrame. What is yet to be
+        evaluated is evaluated once, when rows are first read, and kept while the object lasts.
     schema
         The schema; it must not declare images.
     query
@@ -219,7 +219,11 @@ def open_cohort(
         As `dpsynth.Cohort.read` and `dpsynth.scan`.
     """
     budget = MemoryBudget.of(memory)
-    if isinstance(path, Database) or is_scanned(path, schema) or (memory is not None and _is_too_large(path, schema, budget)):
+    if (
+        isinstance(path, Database)
+        or is_scanned(path, schema)
+        or (memory is not None and _is_too_large(path, schema, budget))
+    ):
         return scan(path, schema, public=public, memory=budget)
     return Cohort.read(path, schema, public=public)
 
