@@ -5,6 +5,7 @@ patients, and that of a failed connection what stood in the address.
 """
 
 import logging
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,19 +15,23 @@ from dpsynth.errors import DataError, DpsynthError, FileError, InputError
 __all__ = ["driver", "told"]
 
 _CONNECTING = {
-    "28": "the server does not let this user in. Correct the user or the password (PGPASSWORD, ~/.pgpass, a service "
-    "file), or have the server's rules for hosts (pg_hba.conf) changed",
-    "3D": "the server has no such database. Correct its name",
-    "53": "the server has no connection, memory or disk left. Try again later",
-    "57": "the server is starting, stopping, or ended the connection. Try again later",
+    "database .* does not exist": "the server has no such database. Correct its name",
+    "authentication failed|no password|no pg_hba.conf entry|role .* (does not exist|is not permitted)": "the server "
+    "does not let this user in. Correct the user or the password (PGPASSWORD, ~/.pgpass, a service file), or have the "
+    "server's rules for hosts (pg_hba.conf) changed",
+    "definition of service .* not found|service file": "there is no such service. Correct its name, or the service "
+    "file (PGSERVICEFILE)",
+    "too many|remaining connection slots": "the server takes no more connections. Try again later",
+    "starting up|shutting down|recovery mode": "the server is starting or stopping. Try again later",
 }
+"""By what is said of a connection that was not made, for which the driver has no SQLSTATE."""
 _ASKING = {
     "42P01": "one of its tables is not there, or not on the search path. Correct its name, with the schema before it",
     "3F000": "one of its schemas is not there. Correct the name",
     "42501": "this user may not read one of its tables, or use one of its functions or schemas. Have SELECT granted",
     "42703": "one of its columns is not there. Correct the query",
     "42601": "is not SQL that the server understands. Try it in psql",
-    "42P02": "has a place for a parameter ($1), and none is given. Write the value in the query",
+    "25001": "would change how it is read, and everything is read only here. Leave that out",
     "25006": "changes something, and everything is read only here. Leave out what writes, locks or counts up",
     "22021": "holds text that is not in the database's own encoding. Have it corrected there",
     "57014": "was cancelled, by somebody or by the server's statement_timeout. Have the time raised for this user, or "
@@ -71,14 +76,17 @@ def told(name: str, *, connecting: bool = False) -> Iterator[None]:
     except DpsynthError:
         raise
     except psycopg.Error as error:
-        raise _error(name, error.sqlstate or "", connecting=connecting) from None
+        raise _unconnected(str(error)) if connecting else _error(name, error.sqlstate or "") from None
 
 
-def _error(name: str, state: str, *, connecting: bool) -> DpsynthError:
+def _unconnected(said: str) -> DpsynthError:
+    default = "cannot be reached. Correct host, port, database and user, or start the server"
+    words = next((words for pattern, words in _CONNECTING.items() if re.search(pattern, said)), default)
+    return FileError(f"database: {words}. Nothing was read.")
+
+
+def _error(name: str, state: str) -> DpsynthError:
     code = f" (SQLSTATE {state})" if state else ""
-    if connecting:
-        words = _CONNECTING.get(state[:2], "cannot be reached. Correct host, port and database, or start the server")
-        return FileError(f"database: {words}{code}. Nothing was read.")
     if state in _ASKING:
         return DataError(f"{name}: {_ASKING[state]}{code}.")
     if state.startswith(_LOST[:-1]) or not state:

@@ -16,8 +16,9 @@ _TOKEN = re.compile(
     |(?P<open>/\*)
     |(?P<text>[eE]'(?:[^'\\]|''|\\.)*'|'(?:[^']|'')*')
     |(?P<name>"(?:[^"]|"")*")
-    |(?P<dollar>(?<![\w$])(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))
-    |(?P<word>\w+)
+    |(?P<dollar>(?P<tag>\$(?:[^\W\d]\w*)?\$).*?(?P=tag))
+    |(?P<parameter>\$\d+)
+    |(?P<word>\w[\w$]*)
     |(?P<blank>\s+)
     |(?P<mark>.)""",
     re.VERBOSE | re.DOTALL,
@@ -51,6 +52,8 @@ def one_query(text: str, name: str) -> str:
     for kind, piece, start in _tokens(text, name):
         if kind in ("blank", "comment"):
             continue
+        if kind == "parameter":
+            raise InputError(f"{name}: has a place for a parameter ({piece}); write the value in its place.")
         if piece in _ENDS:
             end = min(end, start)
             continue
