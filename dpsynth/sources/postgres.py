@@ -55,7 +55,7 @@ class Query:
     """
 
     database: Database
-    _known: dict[str, Any] = field(default_factory=dict, repr=False, compare=False)
+    _known: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def root(self) -> Path | None:

@@ -108,8 +108,7 @@ def places_of(cohort: Cohort | ScannedCohort) -> list[Ledger]:
     InputError, LedgerError
         If the folder of such ledgers is not there, or two ledgers lie beside the files.
     """
-    scanned = isinstance(cohort, ScannedCohort)
-    members, relations = (cohort.members, cohort.relations) if scanned else ((), None)
+    members, relations = (cohort.members, cohort.relations) if isinstance(cohort, ScannedCohort) else ((), None)
     beside = [] if cohort.source is None else [Ledger.beside(home(dataset_of(cohort.source), members))]
     return [*beside, *named_places(cohort.schema.dataset, relations)]
 

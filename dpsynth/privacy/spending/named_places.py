@@ -45,7 +45,7 @@ def named_places(dataset: str, relations: Relations | None) -> list[Ledger]:
         If the folder that the environment names is not there, or the user has none.
     """
     name = unicodedata.normalize("NFKC", dataset).strip().casefold()
-    keys = [("dataset", name)] if name else []
+    keys: list[tuple[str, ...]] = [("dataset", name)] if name else []
     keys += [] if relations is None else list(relations.keys)
     if not keys:
         return []
