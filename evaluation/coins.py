@@ -21,6 +21,8 @@ from dpsynth.evaluation.arrays.table import Floats
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
+    from dpsynth.sources.scanned import ScannedCohort
+    from dpsynth.sources.sides import Side
 
 __all__ = ["Coins"]
 
@@ -99,6 +101,18 @@ class Coins:
             return np.array([coins[name] for name in names])
         return self._of_rows(row_digests(cohort, self.secret))
 
+    def sides(self, share: float) -> "tuple[Side, Side]":
+        """Return the sides of who trains and of who is held out, for a source that is read piece by piece.
+
+        Parameters
+        ----------
+        share : float
+            Expected share of test patients, in (0, 1).
+        """
+        from dpsynth.sources.sides import Side
+
+        return Side(self.toss, share, is_held_out=False), Side(self.toss, share, is_held_out=True)
+
     def _of_rows(self, digests: list[bytes]) -> Floats:
         """Return a coin per row, from its digest and its number among equal rows."""
         earlier: Counter[bytes] = Counter()
@@ -111,13 +125,13 @@ class Coins:
     def _coin(self, purpose: bytes, message: bytes) -> float:
         return int.from_bytes(keyed(self.secret, purpose, message)[:7], "little") / 2.0**56
 
-    def bound(self, cohort: "Cohort", share: float) -> "Coins":
+    def bound(self, cohort: "Cohort | ScannedCohort", share: float) -> "Coins":
         """Return the coins with what is to be kept of the run: the share, and whose coins they are.
 
         Parameters
         ----------
-        cohort : Cohort
-            The cohort that is divided.
+        cohort : Cohort or ScannedCohort
+            The cohort that is divided. Rows of a source are read for it where no column tells patients apart.
         share : float
             Expected share of test patients, in (0, 1).
 
@@ -148,9 +162,10 @@ class Coins:
             )
         return replace(self, share=share, unit=unit, check=check)
 
-    def _sum(self, cohort: "Cohort") -> str:
+    def _sum(self, cohort: "Cohort | ScannedCohort") -> str:
         """Return a keyed sum of all rows, whatever their order."""
-        total = sum(int.from_bytes(digest, "little") for digest in row_digests(cohort, self.secret))
+        pieces = cohort.pieces() if hasattr(cohort, "pieces") else [cohort]
+        total = sum(int.from_bytes(digest, "little") for piece in pieces for digest in row_digests(piece, self.secret))
         return keyed(self.secret, b"rows", (total % 2**256).to_bytes(32, "little")).hex()
 
     def write(self, path: str | Path) -> None:

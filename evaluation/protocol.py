@@ -1,7 +1,7 @@
 """The terms of an evaluation: the split of patients, seeds, sizes, and what may be published."""
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
@@ -12,6 +12,7 @@ from dpsynth.progress import Progress
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
+    from dpsynth.sources.scanned import ScannedCohort
 
 __all__ = ["Margins", "Progress", "Protocol", "split"]
 
@@ -82,7 +83,15 @@ class Protocol:
         return max(200, min(self.marginals, COUNTED // max(rows, 1)))
 
 
-def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | None = None) -> tuple["Cohort", "Cohort"]:
+@overload
+def split(
+    cohort: "Cohort", test: float | None = None, *, key: Coins | str | None = None
+) -> tuple["Cohort", "Cohort"]: ...
+@overload
+def split(
+    cohort: "ScannedCohort", test: float | None = None, *, key: Coins | str | None = None
+) -> tuple["ScannedCohort", "ScannedCohort"]: ...
+def split(cohort: Any, test: float | None = None, *, key: Coins | str | None = None) -> tuple[Any, Any]:
     """Divide a cohort into training and test patients: which side each is on is an independent coin of that patient.
 
     Formal guarantee: on which side a patient falls depends on no other patient, so those who are trained on differ by
@@ -90,7 +99,8 @@ def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | Non
 
     Parameters
     ----------
-    cohort : Cohort
+    cohort : Cohort or ScannedCohort
+        Of a source nothing is read here: each side reads its own patients.
     test : float, optional
         Expected share of test patients, in (0, 1); default: that of `key` where it has one, else 0.3.
     key : Coins or str, optional
@@ -101,7 +111,7 @@ def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | Non
 
     Returns
     -------
-    tuple of Cohort
+    tuple of Cohort, or of ScannedCohort
         Training and test patients; no patient is in both.
 
     Raises
@@ -122,6 +132,8 @@ def split(cohort: "Cohort", test: float | None = None, *, key: Coins | str | Non
         raise InputError(f"test share {share}: must lie between 0 and 1.")
     if coins.unit is not None:
         coins.bound(cohort, share)
+    if hasattr(cohort, "on_side"):
+        return tuple(cohort.on_side(side) for side in coins.sides(share))
     chosen = coins.toss(cohort) < share
     if chosen.all() or not chosen.any():
         raise InputError("the cohort has too few patients to be divided; give separate files instead.")

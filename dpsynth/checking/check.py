@@ -22,8 +22,9 @@ from dpsynth.schema.schema import Schema
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
 
-__all__ = ["DataCheck", "check_data"]
+__all__ = ["DataCheck", "check_constraints", "check_data", "counts_faults", "patient_faults"]
 
+_BROKEN = "is broken, and synthetic rows will keep it. Correct the data, or take the constraint out"
 INTERNAL = "exact counts of private data: internal, not to be published"
 _MOST_PLACES = 1000
 """Rows that a fault lists in JSON; how many there are is said in full."""
@@ -126,7 +127,7 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     path = Path(path)
     stored, home = _stored(path, schema, table_of(path, schema))
     table = stored.table
-    faults = [*stored.faults, *check_dropped(schema), *_discovered(schema)]
+    faults = [*stored.faults, *check_dropped(schema), *patient_faults(schema)]
     if table is not None and table.num_rows == 0:
         faults.append(Fault(path.name, "has no rows; expected at least one", is_refused=True))
     if table is None or table.num_rows == 0:
@@ -138,8 +139,8 @@ def check_data(path: str | Path, schema: Schema) -> DataCheck:
     faults += [fault for column in checked.values() for fault in column.faults]
     typed = {name: column.array for name, column in checked.items() if column.array is not None}
     faults += check_units(schema, typed, table.num_rows)
-    broken, more = _constraints(schema, checked)
-    faults += [*more, *_visits(schema, checked), *_counts(schema, table.num_rows)]
+    broken, more = check_constraints(schema, checked)
+    faults += [*more, *_visits(schema, checked), *counts_faults(schema, table.num_rows)]
     faults += check_image_files(path, schema)
     faults += _as_a_fit_reads(path, schema, faults)
     needs_lines = home is not None and any(fault.rows is not None for fault in faults)
@@ -169,7 +170,7 @@ def _stored(path: Path, schema: Schema, table: Path | None) -> tuple[StoredTable
         return StoredTable(faults=[stored_fault(table or path, error)]), None
 
 
-def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dict[str, int], list[Fault]]:
+def check_constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dict[str, int], list[Fault]]:
     """Count the rows that break each constraint; rows with a value that cannot be read are left aside."""
     from dpsynth.cohort.rows import broken_rows
 
@@ -184,8 +185,7 @@ def _constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tuple[dic
         mask &= ~np.logical_or.reduce([column.unreadable for column in read])
         words = describe(constraint)
         counts[words] = int(mask.sum())
-        todo = "is broken, and synthetic rows will keep it. Correct the data, or take the constraint out"
-        faults += at_rows(words, todo, mask)
+        faults += at_rows(words, _BROKEN, mask)
     return counts, faults
 
 
@@ -208,13 +208,14 @@ def _visits(schema: Schema, checked: dict[str, CheckedColumn]) -> list[Fault]:
     return check_visit_rows(_cohort(schema, checked, names))
 
 
-def _discovered(schema: Schema) -> list[Fault]:
+def patient_faults(schema: Schema) -> list[Fault]:
+    """Return whether a column whose values are to be discovered is one that tells patients apart."""
     from dpsynth.schema.open_questions import discovered_patients
 
     return [Fault(name, words, is_refused=True) for name, words in discovered_patients(schema).items()]
 
 
-def _counts(schema: Schema, rows: int) -> list[Fault]:
+def counts_faults(schema: Schema, rows: int) -> list[Fault]:
     """Return whether the public number of rows is that of the data."""
     if schema.rows in (None, rows):
         return []

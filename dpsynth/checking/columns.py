@@ -20,9 +20,10 @@ from dpsynth.columns.steps import steps
 from dpsynth.columns.typed import typed
 from dpsynth.errors import DataError
 
-__all__ = ["CheckedColumn", "check_column"]
+__all__ = ["ABOVE", "BELOW", "CheckedColumn", "check_column", "discovered_faults", "outside_words"]
 
 Mask = npt.NDArray[np.bool_]
+BELOW, ABOVE = "below min: becomes min", "above max: becomes max"
 _MUCH = 0.2
 """From this share on, clipping is likelier a wrong unit than a few extreme patients."""
 
@@ -170,20 +171,32 @@ def _measured(name: str, column: Column, read: Any, array: Any, missing_values: 
     if isinstance(column, Categorical | Boolean) and column.other != "error":
         return _mapped(name, column, array, missing_values)
     if isinstance(column, Categorical) and column.is_discovered:
-        return _ColumnFaults(faults=_discovered(name, column, read))
+        texts = [str(value) for value in read.dictionary.to_pylist()]
+        return _ColumnFaults(faults=discovered_faults(name, column, texts, len(texts)))
     return _ColumnFaults()
 
 
-def _discovered(name: str, column: Categorical, read: Any) -> list[Fault]:
-    """Return whether the values of a column that is to be discovered are identifiers, or more than may be found."""
-    texts = [str(value) for value in read.dictionary.to_pylist()]
+def discovered_faults(name: str, column: Categorical, texts: Sequence[str], distinct: int) -> list[Fault]:
+    """Return whether the values of a column that is to be discovered are identifiers, or more than may be found.
+
+    Parameters
+    ----------
+    name
+        The column's name.
+    column
+        Its declaration.
+    texts
+        Its different values, or some of them.
+    distinct
+        How many there are.
+    """
     kind = written_like(texts, share=0.5)
     faults = []
     if kind:
         words = f"its values look like {kind}. Declare type: identifier, or drop it; a fit that finds them stops"
         faults.append(Fault(name, words, is_refused=True))
-    if column.max_values is not None and len(texts) > column.max_values:
-        words = f"has {len(texts)} different values, more than max_values: the rarer ones stay unknown"
+    if column.max_values is not None and distinct > column.max_values:
+        words = f"has {distinct} different values, more than max_values: the rarer ones stay unknown"
         faults.append(Fault(name, words, is_refused=False))
     return faults
 
@@ -195,13 +208,17 @@ def _outside(name: str, column: Numeric | Datetime, read: Any) -> _ColumnFaults:
     ordinary = ~missing & ~np.isin(values, np.array(sorted(special), dtype=np.int64))
     below, above = ordinary & (values < column.first), ordinary & (values > column.last)
     both = share(below) + share(above)
-    asked = ". Are the bounds in the unit of the data?" if both >= _MUCH else ""
     measured = _ColumnFaults({"below": share(below), "above": share(above)})
-    measured.faults += at_rows(name, f"below min: becomes min{asked}", below)
-    measured.faults += at_rows(name, f"above max: becomes max{asked}", above)
+    measured.faults += at_rows(name, outside_words(BELOW, both), below)
+    measured.faults += at_rows(name, outside_words(ABOVE, both), above)
     if isinstance(column, Numeric):
         measured.add(_rounded(name, column, read, values, ordinary & ~below & ~above))
     return measured
+
+
+def outside_words(words: str, both: float) -> str:
+    """Return what to say of values outside of the bounds, of which there is this share on both sides together."""
+    return words + (". Are the bounds in the unit of the data?" if both >= _MUCH else "")
 
 
 def _rounded(name: str, column: Numeric, read: Any, values: npt.NDArray[np.int64], inside: Mask) -> _ColumnFaults:

@@ -12,7 +12,9 @@ from dpsynth.files.tables import column_names, is_text_file, read_table
 from dpsynth.schema.dialect import FileFormat, is_total
 from dpsynth.schema.schema import Schema
 
-__all__ = ["StoredTable", "line_numbers", "stored_fault", "stored_table"]
+__all__ = ["DAMAGED", "StoredTable", "damaged_fault", "line_numbers", "names_faults", "stored_fault", "stored_table"]
+
+DAMAGED = "lines with more or fewer cells than the header has names. Quote cells that hold a comma"
 
 
 @dataclass
@@ -43,7 +45,7 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
         If it cannot be read at all.
     """
     names = column_names(path, schema.file, schema.columns)
-    stored = StoredTable(faults=_names_faults(path.name, names, schema))
+    stored = StoredTable(faults=names_faults(path.name, names, schema))
     wanted = [name for name in schema.columns if names.count(name) == 1]
     if not wanted:
         return stored
@@ -60,14 +62,39 @@ def stored_table(path: Path, schema: Schema) -> StoredTable:
         stored.table = read_table(path, part, on_damaged=pass_over)
     stored.damaged = len(damaged)
     if damaged:
-        words = "lines with more or fewer cells than the header has names. Quote cells that hold a comma"
-        stored.faults.append(
-            Fault(path.name, words, True, lines=_damaged_lines(path, damaged, schema.file), count=len(damaged))
-        )
+        stored.faults.append(damaged_fault(path.name, path, damaged, schema.file))
     return stored
 
 
-def _names_faults(file: str, names: Sequence[str], schema: Schema) -> list[Fault]:
+def damaged_fault(label: str, path: Path, damaged: Sequence[int], form: FileFormat) -> Fault:
+    """Return the fault of lines of another length.
+
+    Parameters
+    ----------
+    label
+        What to call the file.
+    path
+        The file.
+    damaged
+        The numbers of the lines, or of the rows, as the reader gave them.
+    form
+        How the file is written.
+    """
+    return Fault(label, DAMAGED, True, lines=_damaged_lines(path, damaged, form), count=len(damaged))
+
+
+def names_faults(file: str, names: Sequence[str], schema: Schema) -> list[Fault]:
+    """Return what is wrong with the names of a file's columns: not declared, not there, or there twice.
+
+    Parameters
+    ----------
+    file
+        What to call the file.
+    names
+        The names in its header.
+    schema
+        The schema.
+    """
     declared = {*schema.columns, *schema.drop}
     if not declared & {*names}:  # the first line may be a row of values, which no message may hold
         words = "none of its columns is declared in the schema: is this the right file, with a header?"

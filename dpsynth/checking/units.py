@@ -1,6 +1,6 @@
 """Whether the rows of a table are those of the patients that its schema names: who is protected, what is left out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +16,15 @@ from dpsynth.schema.schema import Schema
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
 
-__all__ = ["check_dropped", "check_units", "check_visit_rows"]
+__all__ = [
+    "beyond_words",
+    "check_dropped",
+    "check_units",
+    "check_visit_rows",
+    "grouping_words",
+    "looks_measured",
+    "may_identify",
+]
 
 Positions = npt.NDArray[np.int64]
 
@@ -44,7 +52,7 @@ def check_units(schema: Schema, arrays: Mapping[str, Any], rows: int) -> list[Fa
         owners = _numbers(arrays[patient])
         faults += _beyond(schema, patient, owners, missing)
     for name in () if schema.open else arrays:  # an open question says it already
-        if name != patient and _may_identify(schema, name) and not _is_measured(arrays[name], rows):
+        if name != patient and may_identify(schema, name) and not _is_measured(arrays[name], rows):
             faults += _grouping(name, _numbers(arrays[name]), patient, owners)
     return faults
 
@@ -61,7 +69,7 @@ def check_dropped(schema: Schema) -> list[Fault]:
     ]
 
 
-def _may_identify(schema: Schema, name: str) -> bool:
+def may_identify(schema: Schema, name: str) -> bool:
     """Return whether a column may tell patients apart: places, staff, families and names of people do not."""
     meaning = meaning_of(name)
     if isinstance(schema.columns[name], Identifier):
@@ -75,7 +83,11 @@ def _is_measured(array: Any, rows: int) -> bool:
 
     array = whole(array)
     different = array.dictionary if pa.types.is_dictionary(array.type) else array.unique().drop_null()
-    texts = [str(value) for value in different.to_pylist()]
+    return looks_measured([str(value) for value in different.to_pylist()], rows)
+
+
+def looks_measured(texts: Sequence[str], rows: int) -> bool:
+    """Return whether different texts, of so many rows, are prose, moments, or numbers with marks."""
     if texts and all(text.isascii() and text.isdigit() and len(text) < 20 for text in texts):
         return are_moments(np.array(texts, dtype=np.float64))
     return looks_enumerated(texts, rows).endswith("text")
@@ -103,11 +115,15 @@ def _beyond(schema: Schema, patient: str, owners: Positions, missing: npt.NDArra
     mask = (counts[owners] > most) & ~missing
     patients = int(np.count_nonzero(np.bincount(owners[~missing], minlength=1) > most))
     lost = int(np.maximum(counts - most, 0).sum())
-    words = (
-        f"more rows than max_rows_per_patient: {patients} patients have more than {most}, up to {counts.max()}: a fit "
+    return at_rows(patient, beyond_words(patients, most, int(counts.max()), lost), mask)
+
+
+def beyond_words(patients: int, most: int, highest: int, lost: int) -> str:
+    """Return what to say of patients with more rows than they may have."""
+    return (
+        f"more rows than max_rows_per_patient: {patients} patients have more than {most}, up to {highest}: a fit "
         f"draws {most} of each and leaves out {lost}"
     )
-    return at_rows(patient, words, mask)
 
 
 def _grouping(name: str, groups: Positions, patient: str | None, owners: Positions) -> list[Fault]:
@@ -116,12 +132,16 @@ def _grouping(name: str, groups: Positions, patient: str | None, owners: Positio
         return []
     pairs = np.unique(np.stack([groups, owners], axis=1), axis=0)
     several = np.bincount(pairs[:, 0])
-    values, units, most = len(np.unique(groups)), len(np.unique(owners)), several.max()
+    words = grouping_words(name, patient, len(np.unique(groups)), len(np.unique(owners)), int(several.max()))
+    return at_rows(name, words, several[groups] > 1)
+
+
+def grouping_words(name: str, patient: str | None, values: int, units: int, most: int) -> str:
+    """Return what to say of an identifier that puts more rows together than the patient does."""
     words = f"has {values} values in {units} rows, and each row counts as a patient: one value has up to {most} rows"
     if patient is not None:
         words = f"has {values} values, and {patient!r}, the patient, {units}: one value holds up to {most} of them"
-    words += f". If {name!r} tells patients apart, they are not protected: set patient: {name}"
-    return at_rows(name, words, several[groups] > 1)
+    return f"{words}. If {name!r} tells patients apart, they are not protected: set patient: {name}"
 
 
 def check_visit_rows(cohort: "Cohort") -> list[Fault]:

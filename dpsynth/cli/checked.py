@@ -33,7 +33,7 @@ def _row(checked: "DataCheck", fault: "Fault") -> tuple[str, ...]:
     kind = "refuses" if fault.is_refused else "goes on"
     count = "-" if fault.count is None else str(fault.count)
     if fault.rows is not None:
-        count += f" ({_percent(len(fault.rows) / checked.rows)})"
+        count += f" ({_percent((fault.count or 0) / checked.rows)})"
     return kind, fault.place, fault.words, count, shortened(checked.places(fault), 6)
 
 

@@ -30,6 +30,7 @@ __all__ = [
     "LabelOption",
     "LedgerOption",
     "LimitOption",
+    "MemoryOption",
     "ModelOption",
     "OptionsOption",
     "SchemaArgument",
@@ -110,6 +111,14 @@ WithoutImagesOption = Annotated[
 ]
 AnywayOption = Annotated[
     bool, typer.Option("--anyway", help="Spend also where the plan expects little but noise.", show_default=False)
+]
+MemoryOption = Annotated[
+    str | None,
+    typer.Option(
+        "--memory",
+        help="How much memory the run may take, such as 8GB; a table that may not fit is read in parts.",
+        show_default=False,
+    ),
 ]
 SeedOption = Annotated[
     int | None,
@@ -298,9 +307,17 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
     """Give a callback that draws one bar a phase on the error stream, where that is a terminal."""
     from rich.console import Console
     from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+    from rich.progress import TimeRemainingColumn as TimeLeftColumn
 
     console = Console(stderr=True)
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeLeftColumn(),
+    )
     is_follower = os.environ.get("RANK", "0") != "0"  # of the processes of torchrun the first alone draws bars
     bars = Progress(*columns, console=console, disable=quiet or is_follower or not console.is_terminal)
     tasks: dict[str, TaskID] = {}
@@ -312,6 +329,11 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
             tasks[phase] = bars.add_task(phase, total=1.0)
         bars.update(tasks[phase], completed=min(max(share, 0.0), 1.0))
 
+    def detail(phase: str, words: str) -> None:
+        if phase in tasks:
+            bars.update(tasks[phase], description=f"{phase} ({words})")
+
+    show.detail = detail  # type: ignore[attr-defined]  (what a caller of `Progress` may offer besides)
     with bars:
         yield show
         for task in tasks.values():

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.evaluation import Evaluation
     from dpsynth.schema.schema import Schema
+    from dpsynth.sources.scanned import ScannedCohort
 
 
 @guarded
@@ -161,6 +162,8 @@ def _coins(split: Path | None, halved: "Cohort | None") -> "Coins | None":
 
 def _yardstick(options: EvaluateOptions, statement: "dict[str, Any] | None") -> Yardstick | None:
     """Return the direct classifier of the command line, if there is one; refuse options that do not go together."""
+    from dpsynth.sources.locating import is_several
+
     if options.direct is None:
         _refuse("it is for --direct", options.terms)
         _refuse("it is for --sweep and --direct", {"public": options.public or None})
@@ -169,6 +172,8 @@ def _yardstick(options: EvaluateOptions, statement: "dict[str, Any] | None") -> 
         raise InputError("--train: is needed for --direct: the patients that the classifier learns from.")
     if options.public:
         _refuse("public data have no ledger", {"ledger": options.ledger})
+    if any(is_several(path) for path in (options.real, options.train)):
+        raise InputError("--direct: trains and tests on rows in memory; give --train and --real as one file each.")
     return Yardstick.of(options.direct, options.terms, statement)
 
 
@@ -195,16 +200,27 @@ class _Files:
 
     def read(self, schema: "Schema", alike: "ReadAlike | None") -> dict[str, Any]:
         """Return their cohorts as arguments of `dpsynth.evaluate`; `alike` has those that were read already."""
-        from dpsynth.cohort.cohort import Cohort
         from dpsynth.files.archive import is_archive
 
         part = "test" if is_archive(self.real) and not self.divided else None  # a run learns from the training part
         return {
-            "real": Cohort.read(self.real, schema, part=part, public=self.public),
+            "real": _real(self.real, schema, part=part, public=self.public),
             "synthetic": [_synthetic(path, schema, alike) for path in self.synthetic],
-            "train": Cohort.read(self.train, schema, public=self.public) if self.train is not None else None,
+            "train": _real(self.train, schema, public=self.public) if self.train is not None else None,
             "arms": {name: _synthetic(path, schema, alike) for name, path in self.arms.items()},
         }
+
+
+def _real(path: Path, schema: "Schema", *, part: str | None = None, public: bool) -> "Cohort | ScannedCohort":
+    """Return real patients: of many files, or a table of DuckDB, a sample is judged by, which is said."""
+    from dpsynth.cohort.cohort import Cohort
+    from dpsynth.sources.sampling import MOST
+    from dpsynth.sources.scanned import is_scanned, scan
+
+    if not is_scanned(path, schema):
+        return Cohort.read(path, schema, part=part, public=public)
+    note(f"{path.name}: judged by a sample of its patients, at most {MOST:,} rows, that fits into memory.")
+    return scan(path, schema, public=public)
 
 
 def _arm(text: str) -> tuple[str, Path]:
@@ -223,12 +239,17 @@ def _schema(path: Path | None, files: _Files, form: dict[str, Any]) -> "tuple[Sc
     from dpsynth.drafting.draft import draft
     from dpsynth.drafting.respelling import read_alike
     from dpsynth.schema.schema import Schema
+    from dpsynth.sources.locating import is_several
 
     if path is None:
         candidates = (folder / "model" / "schema.json" for folder in files.paths)
         path = next((candidate for candidate in candidates if candidate.is_file()), None)
     if path is not None:
         return formatted(Schema.load(path), form), None
+    if any(map(is_several, files.paths)):
+        raise InputError(
+            "--schema: is needed to judge by many files or a table of DuckDB; `dpsynth schema draft` writes a first."
+        )
     note(
         "no --schema: bounds and categories are guessed from the real files. That is enough to judge, "
         "but not to release."

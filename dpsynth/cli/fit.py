@@ -15,6 +15,7 @@ from dpsynth.cli.common import (
     LabelOption,
     LedgerOption,
     LimitOption,
+    MemoryOption,
     ModelOption,
     OptionsOption,
     SchemaOption,
@@ -56,6 +57,7 @@ class FitOptions:
     limit: LimitOption = None
     label: LabelOption = ""
     checkpoint: CheckpointOption = None
+    memory: MemoryOption = None
     seed: SeedOption = None
     json: JsonOption = False
     form: dict[str, Any]
@@ -108,7 +110,7 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
     return fit(
-        open_cohort(data, schema),
+        open_cohort(data, schema, memory=options.memory),
         maker,
         epsilon=options.epsilon,
         delta=options.delta,
@@ -118,6 +120,7 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
         limit=options.limit,
         label=options.label,
         checkpoint=options.checkpoint,
+        memory=options.memory,
         seed=options.seed,
         progress=report,
     )

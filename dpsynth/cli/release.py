@@ -15,6 +15,7 @@ from dpsynth.cli.common import (
     LabelOption,
     LedgerOption,
     LimitOption,
+    MemoryOption,
     ModelOption,
     OptionsOption,
     SeedOption,
@@ -82,6 +83,7 @@ class ReleaseOptions:
     limit: LimitOption = None
     label: LabelOption = ""
     checkpoint: CheckpointOption = None
+    memory: MemoryOption = None
     seed: SeedOption = None
     force: ForceOption = False
     json: JsonOption = False
@@ -103,6 +105,7 @@ class ReleaseOptions:
             "limit": self.limit,
             "label": self.label or None,
             "checkpoint": self.checkpoint,
+            "memory": self.memory,
             "seed": self.seed,
             "without_images": self.without_images or None,
             "anyway": self.anyway or None,
@@ -187,7 +190,7 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     schema = named(confirmed_schema(options.schema, options.form), options.dataset)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
-    cohort = open_cohort(data, schema)
+    cohort = open_cohort(data, schema, memory=options.memory)
     settings = {name: value for name, value in options.settings.items() if value is not None}
     return publish(
         cohort, options.out, maker, epsilon=options.epsilon, progress=report, **settings, **options.of_release

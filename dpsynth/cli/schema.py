@@ -7,10 +7,10 @@ import typer
 
 from dpsynth.cli.checked import show_check
 from dpsynth.cli.common import (
-    DataArgument,
     ForceOption,
     JsonOption,
     SchemaArgument,
+    SourceArgument,
     check_file,
     emit,
     guarded,
@@ -36,7 +36,14 @@ OutOption = Annotated[
 @app.command()
 @guarded
 @reads_tables
-def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
+def draft(
+    data: SourceArgument,
+    *,
+    query: QueryOption = None,
+    out: OutOption = None,
+    force: ForceOption = False,
+    form: dict[str, Any],
+) -> None:
     """Write a first schema for a table, marked `confirmed: false`.
 
     It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
@@ -46,15 +53,26 @@ def draft(data: DataArgument, *, out: OutOption = None, force: ForceOption = Fal
 
         dpsynth schema draft ward.csv --out ward.yaml
 
+        dpsynth schema draft "visits/*.parquet" -o ward.yaml
+
+        dpsynth schema draft postgresql://steward@db/ehr::ward.visits -o ward.yaml
+
         dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
     from dpsynth.drafting.draft import draft as make_draft
     from dpsynth.schema.open_questions import question
+    from dpsynth.sources.database import Database
+    from dpsynth.sources.drafting import draft_scanned
+    from dpsynth.sources.locating import is_several
 
-    drafted = make_draft(data, form=form)
+    place = source(data, query)
+    if isinstance(place, Database) or is_several(place):
+        drafted = draft_scanned(place, form=form)
+    else:
+        drafted = make_draft(place, form=form)
     _write(drafted.to_yaml(), out, force=force)
     for line in drafted.file_notes:
-        note(f"{data.name}: {line}.")
+        note(f"{place.name}: {line}.")
     if out is not None:
         note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
         note("then set confirmed: true.")

@@ -23,7 +23,17 @@ from dpsynth.schema.schema import Schema
 if TYPE_CHECKING:
     from dpsynth.drafting.images import Found
 
-__all__ = ["Candidate", "Draft", "draft", "draft_schema"]
+__all__ = [
+    "Candidate",
+    "Draft",
+    "as_text",
+    "assembled",
+    "draft",
+    "draft_schema",
+    "missing_marks",
+    "stem",
+    "with_format",
+]
 
 _WARNING = (
     "DRAFT, read from private data: as confidential as the data until it is corrected.",
@@ -227,32 +237,32 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
         table = images.table
     if table.num_rows == 0:
         raise DataError(f"{path.name}: has no rows; expected at least one.")
-    texts = {name: _as_text(name, table[name]) for name in table.column_names}
-    missing_values = _missing_values(texts.values())
+    texts = {name: as_text(name, table[name]) for name in table.column_names}
+    missing_values = missing_marks(texts.values())
     guesses = {name: _guess_column(name, text, missing_values) for name, text in texts.items()}
     for other, _ in (detected_table(Path(other), form) for other in others):
-        more = {name: _as_text(name, other[name]) for name in texts if name in other.column_names}
+        more = {name: as_text(name, other[name]) for name in texts if name in other.column_names}
         texts |= {name: _joined(texts[name], text) for name, text in more.items()}
     if others:
-        missing_values = _missing_values(texts.values())
+        missing_values = missing_marks(texts.values())
         modelled = [name for name, guess in guesses.items() if guess.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if images is None:
-        drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows)
-        return _written(drafted, written)
+        drafted = assembled(stem(path), guesses, missing_values, table.num_rows)
+        return with_format(drafted, written)
     guesses |= {name: _stated(fields, guesses[name]) for name, fields in images.columns.items()}
     if any(fields["type"] == "identifier" for fields in images.columns.values()):  # index and table share the patient
         guesses |= {name: replace(guess, role="") for name, guess in guesses.items() if name not in images.columns}
-    drafted = _as_draft(_stem(path), guesses, missing_values, table.num_rows, images=images.images)
-    return _written(_with_images(drafted, images), written)
+    drafted = assembled(stem(path), guesses, missing_values, table.num_rows, images=images.images)
+    return with_format(_with_images(drafted, images), written)
 
 
-def _stem(path: Path) -> str:
+def stem(path: Path) -> str:
     """Return the name of a file without its endings: ward.csv.gz is ward."""
     return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem
 
 
-def _written(drafted: Draft, form: Detected) -> Draft:
+def with_format(drafted: Draft, form: Detected) -> Draft:
     """Add how the file is written, and what a person should check about it."""
     head = (*drafted.head, *(f"The file: {note}." for note in form.notes))
     schema = drafted.schema.model_copy(update={"file": form.form})
@@ -285,7 +295,14 @@ def _stated(fields: dict[str, Any], guessed: Guess) -> Guess:
     return replace(guessed, fields=fields, notes=notes, role="person")
 
 
-def _as_text(name: str, array: Any) -> Any:
+def as_text(name: str, array: Any) -> Any:
+    """Return a column as text without blanks around it.
+
+    Raises
+    ------
+    DataError
+        If it is of a type that has no text.
+    """
     import pyarrow as pa
     import pyarrow.compute as pc
 
@@ -307,7 +324,7 @@ def _joined(first: Any, second: Any) -> Any:
     return pa.chunked_array([*first.chunks, *second.chunks])
 
 
-def _missing_values(texts: Iterable[Any]) -> tuple[str, ...]:
+def missing_marks(texts: Iterable[Any]) -> tuple[str, ...]:
     """Return how the file seems to write a missing value: the usual ways, "?", and "." or "-" among numbers."""
     import pyarrow.compute as pc
 
@@ -342,7 +359,7 @@ def _guess_column(name: str, text: Any, missing_values: tuple[str, ...]) -> Gues
     )
 
 
-def _as_draft(
+def assembled(
     name: str,
     guesses: dict[str, Guess],
     missing_values: tuple[str, ...],
@@ -350,6 +367,21 @@ def _as_draft(
     *,
     images: dict[str, Any] | None = None,
 ) -> Draft:
+    """Return the draft that guesses make up, with the question of which column tells patients apart.
+
+    Parameters
+    ----------
+    name
+        Of the schema.
+    guesses
+        Of each column.
+    missing_values
+        How a missing value is written.
+    rows
+        Of the table.
+    images
+        What is found of images.
+    """
     notes = {column: tuple(guessed.notes) for column, guessed in guesses.items()}
     document: dict[str, Any] = {"name": name, "missing_values": missing_values}
     document["columns"] = {column: guessed.fields for column, guessed in guesses.items()}

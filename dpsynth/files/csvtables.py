@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.columns.kinds import Boolean, Categorical, Datetime, Identifier, Numeric
 from dpsynth.errors import DataError, FileError
 from dpsynth.files.csvfiles import CsvFile, check_header, total_line
-from dpsynth.schema.dialect import TOTALS, is_total, standard_numbers
+from dpsynth.schema.dialect import TOTALS, FileFormat, is_total, standard_numbers
 
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["csv_batches", "read_header", "read_texts", "typed_csv"]
+__all__ = ["csv_batches", "mostly_numbers", "read_header", "read_texts", "typed_csv"]
 
 _BLOCK = 16 * 2**20
 _BLANK = ("", " ", "  ", "   ")
@@ -81,32 +81,41 @@ def typed_csv(
     return table.select(columns)
 
 
-def csv_batches(file: CsvFile, header: Sequence[str], columns: Sequence[str], schema: "Schema") -> Iterator[Any]:
+def csv_batches(
+    file: CsvFile,
+    header: Sequence[str],
+    columns: Sequence[str],
+    schema: "Schema",
+    on_damaged: Callable[[Any], str] | None = None,
+) -> Iterator[Any]:
     """Yield the declared columns of a CSV file block by block; all blocks together are what `typed_csv` returns.
 
     Parameters, errors and privacy contract are those of `typed_csv`; a row without any value is left out.
     """
-    types, blocks = _types(file, header, columns, schema, as_text=False), _Texts(file, header)
-    for number, block in enumerate(_blocks(file, header, types, _nulls(schema))):
+    lenient = on_damaged is not None
+    passed_over = (lambda _: "skip") if lenient else None  # damaged lines were counted when the cells were read
+    types, blocks = _types(file, header, columns, schema, as_text=lenient), _Texts(file, header, passed_over)
+    for number, block in enumerate(_blocks(file, header, types, _nulls(schema), on_damaged)):
         table = _patients(
             file, header, block, schema, keep_empty=False, texts=partial(blocks.at, number, block.num_rows)
         )
         if not file.form.is_plain:
-            table = _standard(file, table.select(columns), schema, refuse=True)
+            table = _standard(file, table.select(columns), schema, refuse=not lenient)
         yield table.select(columns)
 
 
 class _Texts:
     """The blocks of a file as text, read beside the typed ones, as far as they are asked for."""
 
-    def __init__(self, file: CsvFile, header: Sequence[str]) -> None:
-        self._file, self._header = file, header
+    def __init__(self, file: CsvFile, header: Sequence[str], on_damaged: Callable[[Any], str] | None) -> None:
+        self._file, self._header, self._on_damaged = file, header, on_damaged
         self._blocks: Iterator[tuple[int, Any]] | None = None
 
     def at(self, number: int, rows: int) -> Any:
         """Return the block of this number, which has so many rows; numbers rise from call to call."""
         if self._blocks is None:
-            self._blocks = enumerate(_blocks(self._file, self._header, dict.fromkeys(self._header, _as_text()), [""]))
+            types = dict.fromkeys(self._header, _as_text())
+            self._blocks = enumerate(_blocks(self._file, self._header, types, [""], self._on_damaged))
         texts = next((block for place, block in self._blocks if place == number), None)
         if texts is None or texts.num_rows != rows:
             raise DataError(f"{self._file.path.name}: changed while it was read; read it again when it is at rest.")
@@ -160,14 +169,28 @@ def _mostly_numbers(text: Any, file: CsvFile) -> Any:
     """Return a column in standard notation where most of its different values are numbers."""
     import pyarrow.compute as pc
 
-    different = pc.unique(text)
-    standard, other = standard_numbers(different, file.form)
+    return standard_numbers(text, file.form)[0] if mostly_numbers(pc.unique(text), file.form) else text
+
+
+def mostly_numbers(different: Any, form: FileFormat) -> bool:
+    """Return whether most of a column's different texts are numbers, as a file of this format writes them.
+
+    Parameters
+    ----------
+    different
+        A pyarrow array of the texts.
+    form
+        The format.
+    """
+    import pyarrow.compute as pc
+
+    standard, other = standard_numbers(different, form)
     there = pc.not_equal(pc.utf8_trim_whitespace(different), "")
     changed = pc.match_substring_regex(
         pc.utf8_trim_whitespace(standard), r"^[-+]?[0-9.]*[0-9][0-9.]*(?:[eE][-+]?[0-9]+)?$"
     )
     numbers = pc.sum(pc.and_(pc.and_(changed, pc.invert(other)), there)).as_py() or 0
-    return standard_numbers(text, file.form)[0] if numbers >= _NUMERIC * (pc.sum(there).as_py() or 1) else text
+    return bool(numbers >= _NUMERIC * (pc.sum(there).as_py() or 1))
 
 
 def _standard(file: CsvFile, table: Any, schema: "Schema", *, refuse: bool) -> Any:
@@ -311,12 +334,18 @@ def _parsed(
     return _guarded(file, header, lambda: pa_csv.read_csv(file.stream(), **options))
 
 
-def _blocks(file: CsvFile, header: Sequence[str], types: dict[str, Any], missing_values: list[str]) -> Iterator[Any]:
+def _blocks(
+    file: CsvFile,
+    header: Sequence[str],
+    types: dict[str, Any],
+    missing_values: list[str],
+    on_damaged: Callable[[Any], str] | None,
+) -> Iterator[Any]:
     """Yield the columns that `types` names block by block, read as those types."""
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
-    options = _options(file, types, missing_values, None)
+    options = _options(file, types, missing_values, on_damaged)
     reader = _guarded(file, header, lambda: pa_csv.open_csv(file.stream(), **options))
     while (batch := _guarded(file, header, lambda: next(reader, None))) is not None:
         yield pa.Table.from_batches([batch])

@@ -19,7 +19,7 @@ from dpsynth.errors import DataError, InputError
 from dpsynth.files.csvfiles import CsvFile, first_bytes, is_packed
 from dpsynth.schema.dialect import THOUSANDS, FileFormat, is_total, separator_name
 
-__all__ = ["Detected", "detected", "detected_table", "given_format"]
+__all__ = ["Detected", "detected", "detected_table", "given_format", "notation"]
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 300
@@ -91,7 +91,7 @@ def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detecte
     table = read_all(path, detection.form)
     if {"decimal", "thousands"} & set(options):
         return table, detection
-    marks, more = _notation({name: table[name].unique().to_pylist() for name in table.column_names})
+    marks, more = notation({name: table[name].unique().to_pylist() for name in table.column_names})
     if not marks:
         return table, detection
     form = FileFormat.model_validate({**detection.form.model_dump(), **marks})
@@ -260,7 +260,7 @@ def _note_marks(number: str, marks: _Marks) -> None:
         marks.decimal.add(last)
 
 
-def _notation(columns: Mapping[str, Iterable[str | None]]) -> tuple[dict[str, str], list[str]]:
+def notation(columns: Mapping[str, Iterable[str | None]]) -> tuple[dict[str, str], list[str]]:
     """Return the marks of the file's numbers where they are not the standard ones, and notes.
 
     Raises

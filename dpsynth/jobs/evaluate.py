@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.progress import Progress
+from dpsynth.sources.sampling import sampled
+from dpsynth.sources.scanned import ScannedCohort
 
 if TYPE_CHECKING:
     from dpsynth.evaluation.arrays.bins import BinKind
@@ -15,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    real: Cohort,
+    real: Cohort | ScannedCohort,
     synthetic: Cohort | Sequence[Cohort],
     *,
-    train: Cohort | None = None,
+    train: Cohort | ScannedCohort | None = None,
     split: "str | Path | Coins | None" = None,
     target: str | None = None,
     subgroups: Sequence[str | Sequence[str]] | None = None,
@@ -33,11 +35,12 @@ def evaluate(
 
     Parameters
     ----------
-    real : Cohort
-        Real patients that the model has not seen.
+    real : Cohort or ScannedCohort
+        Real patients that the model has not seen. Of a source that is scanned, here and as `train`, a sample of at most
+        200,000 rows is judged by, drawn by patient.
     synthetic : Cohort or sequence of Cohort
         The cohort to judge, or several draws of it.
-    train : Cohort, optional
+    train : Cohort or ScannedCohort, optional
         The real patients that the model was fitted on, for what is trained on real patients. Without them half of
         `real`, by patient, takes their place.
     split : path or dpsynth.evaluation.Coins, optional
@@ -88,11 +91,13 @@ def evaluate(
     from dpsynth.evaluation.coins import Coins
     from dpsynth.evaluation.judge import evaluate as judge
 
+    coins = split if split is None or isinstance(split, Coins) else Coins.read(split)
+    real, train, coins = _in_memory(real, train, coins)
     return judge(
         real,
         synthetic,
         real_train=train,
-        coins=split if split is None or isinstance(split, Coins) else Coins.read(split),
+        coins=coins,
         target=target,
         subgroups=subgroups,
         arms=arms,
@@ -102,3 +107,15 @@ def evaluate(
         seed=seed,
         progress=progress,
     )
+
+
+def _in_memory(
+    real: Cohort | ScannedCohort, train: Cohort | ScannedCohort | None, coins: "Coins | None"
+) -> "tuple[Cohort, Cohort | None, Coins | None]":
+    """Return samples of sources, both of whose sides are drawn where coins tell them apart."""
+    if isinstance(real, ScannedCohort) and coins is not None and train is None:
+        share = coins.bound(real, coins.share or 0.5).share or 0.5
+        train, real = sampled(real, coins.sides(share))
+        coins = None
+    train = sampled(train)[0] if isinstance(train, ScannedCohort) else train
+    return sampled(real)[0] if isinstance(real, ScannedCohort) else real, train, coins

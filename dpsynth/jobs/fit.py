@@ -1,6 +1,7 @@
 """Plan and fit: what a budget would buy, and a model that is learned under it."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,10 @@ from dpsynth.privacy.spending.ledger_place import ledger_of
 from dpsynth.progress import silent
 from dpsynth.schema.flat import flattened
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.memory_budget import MemoryBudget
 from dpsynth.sources.scanned import ScannedCohort
 
-__all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan"]
+__all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan", "within"]
 
 DEFAULT_MODEL = "prism"
 """The model of tables where none is named."""
@@ -147,6 +149,7 @@ def fit(
     label: str = "",
     seed: int | None = None,
     checkpoint: str | Path | None = None,
+    memory: str | int | MemoryBudget | None = None,
     progress: Progress | None = None,
     **options: Any,
 ) -> Model:
@@ -180,6 +183,9 @@ def fit(
     checkpoint : path, optional
         A folder in which the run is kept while it goes on. Called again with the same arguments, a run that was stopped
         is taken up there, and nothing is spent twice; delete the folder when the model is saved.
+    memory : str or int, optional
+        How much memory the run may take, such as ``"8GB"``, where the cohort is scanned; one that is in memory already
+        is refused where it is too large for that.
     progress : callable, optional
         Called with a phase and the share of it that is done.
     **options
@@ -215,6 +221,7 @@ def fit(
     maker = _maker(model, options, cohort.schema, without_images=without_images)
     budget = _budget(epsilon, delta)
     cohort.schema.check_confirmed()  # before the ledger beside the data is touched
+    cohort = within(cohort, memory)
     _check_images(maker, cohort)
     count = expected_rows or cohort.schema.units
     outlook = None if count is None else foresee(maker, cohort.schema, budget, count)
@@ -232,6 +239,34 @@ def fit(
     return fitted
 
 
+def within(cohort: Cohort | ScannedCohort, memory: str | int | MemoryBudget | None) -> Cohort | ScannedCohort:
+    """Return a cohort under a memory budget; its own where none is named.
+
+    Parameters
+    ----------
+    cohort
+        The cohort.
+    memory
+        The budget, such as ``"8GB"``.
+
+    Raises
+    ------
+    InputError
+        If it is too little, or the cohort is in memory and takes too much of it.
+    """
+    if memory is None:
+        return cohort
+    budget = MemoryBudget.of(memory)
+    if isinstance(cohort, ScannedCohort):
+        return replace(cohort, memory=budget)
+    if not budget.holds(len(cohort), len(cohort.columns)):
+        raise InputError(
+            f"memory: {memory} is too little for a cohort that was read as a whole. Scan it in its place "
+            "(Cohort.scan), or give more."
+        )
+    return cohort
+
+
 def _fitted(
     cohort: Cohort | ScannedCohort,
     maker: Synthesizer,
@@ -244,6 +279,8 @@ def _fitted(
     """Open a session on the cohort and fit the model in it."""
     report = progress or silent
     report("opening the cohort", 0.0)
+    if isinstance(cohort, ScannedCohort):
+        cohort = replace(cohort, progress=progress)
     with Session.open(
         cohort,
         budget,

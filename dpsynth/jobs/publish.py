@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +11,14 @@ from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.files.write_images import check_writable
 from dpsynth.jobs.evaluate import evaluate
-from dpsynth.jobs.fit import fit
+from dpsynth.jobs.fit import fit, within
 from dpsynth.jobs.release import bundle, check_rows, draw
 from dpsynth.jobs.sweep import FLOOR
 from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.registry import available
 from dpsynth.privacy.spending.budget import MAX_EPSILON, default_delta
 from dpsynth.publishing.bundle import release_statement
+from dpsynth.sources.sampling import sampled
 from dpsynth.sources.scanned import ScannedCohort
 
 if TYPE_CHECKING:
@@ -86,7 +87,7 @@ def publish(
     Parameters
     ----------
     cohort : Cohort or ScannedCohort
-        The private cohort; one that is scanned cannot be held out from.
+        The private cohort. Of one that is scanned, samples of both sides judge the release.
     folder : path
         Gets the two folders; made where it is not there.
     model : str or Synthesizer, optional
@@ -136,7 +137,9 @@ def publish(
     with _outer(Path(folder)):
         judged = holdout is not None or split is not None
         places = _places(Path(folder), force=force, judged=judged)
-        train, test, coins = _sides(cohort, holdout, split, settings.get("checkpoint"))
+        cohort = _within(cohort, settings.pop("memory", None), progress)
+        coins = _coins(cohort, holdout, split, settings.get("checkpoint"))
+        train, judges = _sides(cohort, coins)
         share = coins.share if coins is not None else None
         if share is not None and cohort.schema.units is not None:
             settings.setdefault("expected_rows", max(1, round((1 - share) * cohort.schema.units)))
@@ -145,12 +148,14 @@ def publish(
         statement = release_statement(fitted, synthetic, licence=licence)
         written: dict[str, Any] = {"licence": licence, "force": force, "statement": statement, "progress": progress}
         path = bundle(fitted, synthetic, places["release"], **written)
-    if test is None or coins is None or isinstance(train, ScannedCohort):
+    if judges is None or coins is None:
         return Published(fitted, synthetic, path)
     _write_internal(None, coins, places["internal"], force=force)  # the sides are known whatever the judging comes to
     arms = _arms(train, model, fitted, len(synthetic), settings) if cohort.public else {}
     draws = [synthetic, *_further_draws(fitted, len(synthetic))]
-    evaluation = evaluate(test, draws, train=train, arms=arms, statement=statement, progress=_judging(progress))
+    evaluation = evaluate(
+        judges.test, draws, train=judges.train, arms=arms, statement=statement, progress=_judging(progress)
+    )
     _write_internal(evaluation, coins, places["internal"], force=True)
     return Published(fitted, synthetic, path, places["internal"], evaluation)
 
@@ -161,7 +166,11 @@ def _further_draws(fitted: Model, rows: int) -> list[Cohort]:
 
 
 def _arms(
-    train: Cohort, model: str | Synthesizer | None, fitted: Model, rows: int, settings: Mapping[str, Any]
+    train: Cohort | ScannedCohort,
+    model: str | Synthesizer | None,
+    fitted: Model,
+    rows: int,
+    settings: Mapping[str, Any],
 ) -> dict[str, Cohort]:
     """Fit the floor, and a quick model with next to no noise, to public patients, on whom nothing is spent."""
     if train.schema.images is not None:
@@ -245,23 +254,38 @@ def _judging(progress: Progress | None) -> Progress | None:
     return progress and (lambda _phase, share: progress("judging", share))
 
 
-def _sides(
-    cohort: Cohort | ScannedCohort, holdout: float | None, split: str | Path | None, checkpoint: str | Path | None
-) -> "tuple[Cohort | ScannedCohort, Cohort | None, Coins | None]":
-    """Return who trains the model, who is held out, and the coins that tell them apart."""
+def _within(cohort: Cohort | ScannedCohort, memory: Any, progress: Progress | None) -> Cohort | ScannedCohort:
+    """Return the cohort under a memory budget, if one is named, so that the samples that judge it keep it, too."""
+    cohort = within(cohort, memory)
+    return replace(cohort, progress=progress) if isinstance(cohort, ScannedCohort) else cohort
+
+
+@dataclass(frozen=True)
+class _Judges:
+    """Real patients of both sides, in memory."""
+
+    train: Cohort
+    test: Cohort
+
+
+def _sides(cohort: Cohort | ScannedCohort, coins: "Coins | None") -> tuple[Cohort | ScannedCohort, _Judges | None]:
+    """Return who trains the model, and the patients of both sides that judge it; None where nobody is held out.
+
+    How many are left to train on is private: a part declares no rows. Of a source samples of both sides judge; they are
+    read before the budget is spent, so that rows that cannot be read end the run before.
+    """
+    if coins is None or coins.share is None:
+        return cohort, None
+    from dpsynth.evaluation.protocol import split
+
     if isinstance(cohort, ScannedCohort):
-        if holdout is not None or split is not None:
-            raise InputError(
-                "holdout: patients cannot be held out of a cohort that is scanned; leave --holdout and --split out. "
-                "To judge the release, read a file that fits into memory and give it to `dpsynth evaluate`."
-            )
-        return cohort, None, None
-    coins = _coins(cohort, holdout, split, checkpoint)
-    return *_split(cohort, coins), coins
+        return split(cohort, key=coins)[0], _Judges(*sampled(cohort, coins.sides(coins.share)))
+    train, test = split(cohort, key=coins)
+    return train, _Judges(train, test)
 
 
 def _coins(
-    cohort: Cohort, holdout: float | None, split: str | Path | None, checkpoint: str | Path | None
+    cohort: Cohort | ScannedCohort, holdout: float | None, split: str | Path | None, checkpoint: str | Path | None
 ) -> "Coins | None":
     """Return the coins that hold patients out: kept ones, or new ones; None where nobody is held out."""
     if holdout is None and split is None:
@@ -277,7 +301,9 @@ def _coins(
     return _beside_checkpoint(cohort, holdout, coins, Path(checkpoint))
 
 
-def _beside_checkpoint(cohort: Cohort, holdout: float | None, coins: "Coins", checkpoint: Path) -> "Coins":
+def _beside_checkpoint(
+    cohort: Cohort | ScannedCohort, holdout: float | None, coins: "Coins", checkpoint: Path
+) -> "Coins":
     """Return the coins of a run that can be taken up: those that it began with, which lie beside its folder."""
     kept = checkpoint.with_name(f"{checkpoint.name}.split.json")
     if not (checkpoint / "run.json").is_file():
@@ -296,15 +322,6 @@ def _beside_checkpoint(cohort: Cohort, holdout: float | None, coins: "Coins", ch
             f"split: the run in {checkpoint.name} began with another split; leave split out, or repeat it."
         )
     return began
-
-
-def _split(cohort: Cohort, coins: "Coins | None") -> tuple[Cohort, Cohort | None]:
-    """Keep a share of the patients aside. How many are left to train on is private: a part declares no rows."""
-    if coins is None:
-        return cohort, None
-    from dpsynth.evaluation.protocol import split
-
-    return split(cohort, key=coins)
 
 
 @contextlib.contextmanager

@@ -206,7 +206,8 @@ class Divided:
         """Return the rows of a batch whose patients are on the side that is read, where a patient is known by name."""
         if self._side is None or self._long.patient is None:
             return table
-        return table.filter(self._side.chosen(Cohort(self._long.without_counts(), table)))
+        chosen = self._side.chosen(Cohort(self._long.without_counts(), table))
+        return table.take(np.flatnonzero(chosen))
 
     def _where(self, table: Any, start: int) -> NDArray[np.int64]:
         """Return the part of each row; equal rows without a name are in one part where their coins are tossed."""

@@ -100,7 +100,7 @@ class MemoryBudget:
 
     def sampled_rows(self, columns: int, most: int) -> int:
         """Return how many rows of so many columns may be held at once beside the rest, at most `most`."""
-        return max(1000, min(most, self.free // 4 // (CELL * max(columns, 1))))
+        return min(most, max(1000, self.free // 4 // (CELL * max(columns, 1))))
 
     def holds(self, rows: int, columns: int) -> bool:
         """Return whether a table of about this size can be read and fitted in memory as a whole."""

@@ -103,6 +103,10 @@ class InPlace:
         kind = getattr(getattr(self._source, "filesystem", None), "type_name", "")
         return tuple(Path(file) for file in self._source.files) if kind == "local" else ()
 
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self._source.schema.names)
+
     def check(self, schema: "Schema") -> None:
         """Refuse columns that are not the declared ones; reads no row."""
         wanted_columns(list(self._source.schema.names), schema, synthetic=False)
@@ -169,6 +173,10 @@ class Evaluated:
     def members(self) -> tuple[Path, ...]:
         """No files."""
         return ()
+
+    def names(self) -> list[str]:
+        """Return the names of the columns."""
+        return list(self._names)
 
     def check(self, schema: "Schema") -> None:
         """Refuse columns that are not the declared ones; evaluates nothing."""

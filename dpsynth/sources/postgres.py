@@ -68,6 +68,11 @@ class Query:
         return ()
 
     @property
+    def relation(self) -> str:
+        """What messages call it."""
+        return self.database.name
+
+    @property
     def relations(self) -> Relations:
         """The tables that hold the rows, by which the ledger is found; the server is asked once."""
         if "relations" not in self._known:

@@ -5,9 +5,10 @@ is read at once. No SQL but ``SELECT columns FROM table`` is ever run.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
@@ -75,9 +76,13 @@ class Files:
     ----------
     located
         The files.
+    on_damaged
+        For a check alone, as in `dpsynth.files.csvtables.typed_csv`: lines of another length are then passed over, and
+        columns of CSV files are text.
     """
 
     located: Located
+    on_damaged: Callable[[Any], str] | None = None
 
     @property
     def root(self) -> Path:
@@ -95,16 +100,20 @@ class Files:
             with _numbered(self.located, number):
                 self._columns(file, keys, schema)
 
-    def _columns(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> tuple[list[str], dict[str, Any]]:
-        """Return the columns to read from a file, and those that the names of its folders give."""
-        names = column_names(file, schema.file, [name for name in schema.columns if name not in keys])
+    def partition(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> dict[str, str | None]:
+        """Return the columns that the names of a file's folders give: declared ones, and those below the root."""
         declared = {*schema.columns, *schema.drop}
         below = set(file.relative_to(self.root).parts) if file != self.root else set()
-        partition = {
+        return {
             name: value
             for name, value in keys.items()
             if name in declared or any(part.startswith(f"{name}=") for part in below)
         }
+
+    def _columns(self, file: Path, keys: dict[str, str | None], schema: "Schema") -> tuple[list[str], dict[str, Any]]:
+        """Return the columns to read from a file, and those that the names of its folders give."""
+        names = column_names(file, schema.file, [name for name in schema.columns if name not in keys])
+        partition = self.partition(file, keys, schema)
         twice = next((name for name in partition if name in names and name in schema.columns), None)
         if twice is not None:
             raise DataError(
@@ -133,7 +142,7 @@ class Files:
             with _numbered(self.located, number):
                 before = _state(file)
                 columns, partition = self._columns(file, keys, schema)
-                read = _csv if is_text_file(file) else _parquet
+                read = partial(_csv, on_damaged=self.on_damaged) if is_text_file(file) else _parquet
                 count = 0
                 for table in read(file, columns, _without(schema, partition), rows):
                     count += table.num_rows
@@ -210,9 +219,17 @@ def _footer_rows(file: Path) -> int:
         _damaged(file)
 
 
-def _csv(file: Path, columns: Sequence[str], schema: "Schema", rows: int) -> Iterator[Any]:
+def _csv(
+    file: Path,
+    columns: Sequence[str],
+    schema: "Schema",
+    rows: int,
+    *,
+    on_damaged: Callable[[Any], str] | None,
+) -> Iterator[Any]:
     opened = fitting(file, schema.file, columns)
-    for block in csv_batches(opened, read_header(opened, columns), columns, schema):
+    header = read_header(opened, columns) if on_damaged is None else opened.header()
+    for block in csv_batches(opened, header, columns, schema, on_damaged):
         yield from (block.slice(start, rows) for start in range(0, max(block.num_rows, 1), rows))
 
 
@@ -247,6 +264,11 @@ class DuckTable:
     def members(self) -> tuple[Path, ...]:
         """The DuckDB file."""
         return (self.file,)
+
+    def names(self) -> list[str]:
+        """Return the names of the columns; reads no row."""
+        with self._opened() as connection:
+            return list(self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns))  # noqa: S608
 
     def check(self, schema: "Schema") -> None:
         """Refuse a relation that is not there or whose columns are not the declared ones; reads no row."""
@@ -325,8 +347,8 @@ class DuckTable:
         raise DataError(f"{self.relation}: {kind}.")
 
     def _columns(self, connection: Any, schema: "Schema") -> list[str]:
-        facts = self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns)  # noqa: S608
-        return wanted_columns(list(facts), schema, synthetic=False)
+        names = self._asked(lambda: connection.sql(f"SELECT * FROM {self._name} LIMIT 0").columns)  # noqa: S608
+        return wanted_columns(list(names), schema, synthetic=False)
 
     def _count(self, connection: Any) -> int:
         rows = self._asked(lambda: connection.sql(f"SELECT count(*) FROM {self._name}").fetchall())  # noqa: S608

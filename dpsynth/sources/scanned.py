@@ -1,9 +1,13 @@
 """A cohort whose rows stay where they are: in files that may be larger than memory, or in a database."""
 
+import secrets
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
@@ -18,6 +22,7 @@ from dpsynth.sources.postgres import Query
 from dpsynth.sources.reading import DuckTable, Files, Rows
 from dpsynth.sources.relations import Relations
 from dpsynth.sources.sides import Side
+from dpsynth.sources.storing import typed_batch
 from dpsynth.sources.watched import Watched
 
 __all__ = ["ScannedCohort", "is_scanned", "open_cohort", "rows_at", "scan"]
@@ -113,6 +118,36 @@ class ScannedCohort:
             side=self.side,
             progress=self.progress,
         )
+
+    def pieces(self, *, by_row: bool = False) -> Iterator[Cohort]:
+        """Read all rows once and yield them piece by piece, typed and uncapped: internal, not for the kernel.
+
+        Parameters
+        ----------
+        by_row
+            Equal rows are to be in one piece where no column tells patients apart.
+
+        Raises
+        ------
+        FileError, DataError
+            As `parts`.
+        """
+        facts = self.schema.without_counts()
+        if self.schema.patient is None and (by_row or self.side is not None):
+            yield from self._equal_rows_together(facts)
+            return
+        size = self.memory.batch_rows(len(self.columns))
+        for batch in self.rows.batches(self.schema, size, self.progress):
+            piece = Cohort(facts, typed_batch(batch, self.schema), source=self.source, public=self.public)
+            yield piece if self.side is None else piece.take(self.side.chosen(piece))
+
+    def _equal_rows_together(self, facts: Schema) -> Iterator[Cohort]:
+        side = self.side or Side(lambda cohort: np.zeros(len(cohort)), 1.0, is_held_out=True)
+        parts = replace(self, schema=facts, side=side).parts(1, secrets.token_bytes(32))
+        try:
+            yield from parts.cohorts()
+        finally:
+            parts.close()
 
     def on_side(self, side: Side) -> "ScannedCohort":
         """Return the patients of one side of a split. How many they are is private: a part declares no rows."""

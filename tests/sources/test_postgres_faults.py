@@ -594,3 +594,26 @@ def _until(holds: Callable[[], bool]) -> None:
     while not holds():
         assert time.monotonic() < end
         time.sleep(0.05)
+
+
+def test_a_schema_is_drafted_from_a_table(database: str, tmp_path: Path) -> None:
+    """``schema draft`` of a table, and of a query, names the columns; what has no single value is refused by name."""
+    done = run("schema", "draft", f"{database}::public.visits")
+    assert done.exit_code == 2
+    assert "column 'note': is of type jsonb" in done.stderr
+    query = tmp_path / "cohort.sql"
+    query.write_text("SELECT id, age, unit, died FROM visits", encoding="utf-8")
+    done = run("schema", "draft", database, "--query", str(query), "-o", str(tmp_path / "draft.yaml"))
+    assert done.exit_code == 0, done.stderr
+    drafted = dpsynth.Schema.load(tmp_path / "draft.yaml")
+    assert drafted.name == "cohort"
+    assert set(drafted.columns) == {"id", "age", "unit", "died"}
+    assert drafted.columns["unit"].type == "categorical"
+
+
+def test_patients_are_held_out_of_a_table(database: str, tmp_path: Path, ledgers: Path, schema_file: str) -> None:
+    """A release is judged by patients of the table whom the model never saw."""
+    words = ("-s", schema_file, "-e", "1", "-m", "independent", "--holdout", "0.3", "-o", str(tmp_path / "study"))
+    done = run("release", f"{database}::visits", *words)
+    assert done.exit_code == 0, done.stderr
+    assert (tmp_path / "study" / "internal").is_dir()

@@ -433,11 +433,3 @@ def test_fit_and_check_many_files(folder: Path, tmp_path: Path, schema_file: str
         "unit"
     ]
     assert "Zenker" not in checked.stdout + checked.stderr
-
-
-def test_holdout_of_a_scan_is_refused(folder: Path, tmp_path: Path, schema_file: str) -> None:
-    """Held-out patients need a cohort in memory: nothing is spent."""
-    done = run("release", str(folder), "-s", schema_file, "-e", "1", "--holdout", "0.2", "-o", str(tmp_path / "o"))
-    assert done.exit_code == 2
-    assert "cannot be held out" in done.stderr
-    assert not (tmp_path / "visits.ledger.jsonl").exists()
