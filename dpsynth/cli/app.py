@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from dpsynth.cli import audit, augment, demo, evaluate, fit, ledger, models, plan, release, sample, schema
+from dpsynth.cli.databases import Discreet
 
 __all__ = ["app"]
 
 app = typer.Typer(
     name="dpsynth",
+    cls=Discreet,
     no_args_is_help=True,
     pretty_exceptions_enable=False,  # a traceback with values of variables would show patients
     context_settings={"help_option_names": ["-h", "--help"]},

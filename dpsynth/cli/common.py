@@ -57,9 +57,10 @@ DEBUG = "DPSYNTH_DEBUG"
 
 DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz of images, or image folder.")]
 SourceArgument = Annotated[
-    Path,
+    str,
     typer.Argument(
-        help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, .npz of images, or image folder."
+        help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, postgresql://host/database"
+        "::schema.table, .npz of images, or image folder."
     ),
 ]
 SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]

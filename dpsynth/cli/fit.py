@@ -30,6 +30,7 @@ from dpsynth.cli.common import (
     remarks,
     spent,
 )
+from dpsynth.cli.databases import DatasetOption, QueryOption, named, source
 from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 
 if TYPE_CHECKING:
@@ -49,6 +50,8 @@ class FitOptions:
     option: OptionsOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
+    query: QueryOption = None
+    dataset: DatasetOption = ""
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model")
     ledger: LedgerOption = None
     limit: LimitOption = None
@@ -78,6 +81,8 @@ def run(options: FitOptions) -> None:
         dpsynth fit scans.npz -s scans.yaml -e 10
 
         dpsynth fit "visits/*.parquet" -s ward.yaml -e 1
+
+        dpsynth fit postgresql://steward@db/ehr::ward.visits -s ward.yaml -e 1
     """
     from dpsynth.atomic import check_target
     from dpsynth.privacy import processes
@@ -100,11 +105,12 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
     from dpsynth.jobs.fit import fit
     from dpsynth.sources.scanned import open_cohort
 
-    schema = confirmed_schema(options.schema, options.form)
+    data = source(options.data, options.query)
+    schema = named(confirmed_schema(options.schema, options.form), options.dataset)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
     return fit(
-        open_cohort(options.data, schema, memory=options.memory),
+        open_cohort(data, schema, memory=options.memory),
         maker,
         epsilon=options.epsilon,
         delta=options.delta,

@@ -6,25 +6,34 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from dpsynth.cli.common import JsonOption, LedgerOption, emit, guarded, note, table
+from dpsynth.cli.databases import DatasetOption, QueryOption, source
 from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:
     from dpsynth.privacy.spending.ledger import Ledger
     from dpsynth.privacy.spending.ledger_records import Run
+    from dpsynth.sources.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="What was spent on a dataset, over all runs.")
 
 DataArgument = Annotated[
-    Path | None,
+    str | None,
     typer.Argument(
-        help="The data file, folder or pattern (its ledger lies beside it), or a ledger file.", show_default=False
+        help="The data file, folder or pattern (its ledger lies beside it), the table of a database, or a ledger file.",
+        show_default=False,
     ),
 ]
 
 
 @app.command()
 @guarded
-def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOption = False) -> None:
+def show(
+    data: DataArgument = None,
+    query: QueryOption = None,
+    dataset: DatasetOption = "",
+    ledger: LedgerOption = None,
+    json: JsonOption = False,
+) -> None:
     """Show the limit of a dataset and every run on it.
 
     A run without an end (killed, or still going) counts with all that it reserved.
@@ -34,8 +43,10 @@ def show(data: DataArgument = None, ledger: LedgerOption = None, json: JsonOptio
         dpsynth ledger show ward.csv
 
         dpsynth ledger show --ledger shared/ward.ledger.jsonl --json
+
+        dpsynth ledger show postgresql://steward@db/ehr::ward.visits
     """
-    facts = _facts(_find(data, ledger))
+    facts = _facts(_find(data, ledger, query, dataset))
     if json:
         emit(facts)
         return
@@ -72,6 +83,8 @@ def raise_limit(
     delta: Annotated[
         float | None, typer.Option("--delta", help="The new limit of delta; default: the present one.")
     ] = None,
+    query: QueryOption = None,
+    dataset: DatasetOption = "",
     ledger: LedgerOption = None,
     json: JsonOption = False,
 ) -> None:
@@ -85,7 +98,7 @@ def raise_limit(
     """
     from dpsynth.privacy.spending.budget import Budget, default_delta
 
-    book = _find(data, ledger)
+    book = _find(data, ledger, query, dataset)
     old = book.limit
     fallback = old.delta if old else default_delta()
     book.raise_limit(Budget(epsilon, fallback if delta is None else delta), reason=reason)
@@ -117,23 +130,41 @@ def _number(part: dict[str, float], name: str) -> str:
     return f"{part['spent']:.4g} of {part['limit']:g} spent, {least}{part['left']:.4g} left"
 
 
-def _find(data: Path | None, ledger: Path | None) -> "Ledger":
-    """Return the ledger that is there: the one named, the one beside the data, or the file given itself."""
+def _find(data: str | None, ledger: Path | None, query: Path | None, dataset: str) -> "Ledger":
+    """Return the ledger that is there: the one named, the one that counts for the data, or the file given itself."""
     from dpsynth.privacy.spending.ledger import Ledger
 
-    if (data is None) == (ledger is None):
-        raise InputError("ledger: give the data file, or --ledger with the ledger file, and not both.")
+    if (data is None and not dataset) == (ledger is None):
+        raise InputError("ledger: give the data or its --dataset, or --ledger with the ledger file, and not both.")
     if ledger is not None:
         book = Ledger(ledger)
-    elif data is not None and data.name.endswith(".jsonl"):
+    elif data is not None and data.endswith(".jsonl"):
         book = Ledger(data)
     else:
-        book = Ledger.beside(_home(data or Path()))
+        book = _counting(None if data is None else source(data, query), dataset)
     if not book.exists():
         raise FileError(
             f"{book.path.name}: there is no such ledger; nothing was spent through one, or it lies elsewhere."
         )
     return book
+
+
+def _counting(data: "Path | Database | None", dataset: str) -> "Ledger":
+    """Return the ledger that counts for data, for a dataset of a name, or for both."""
+    from dpsynth.privacy.spending.ledger import Ledger
+    from dpsynth.privacy.spending.named_places import common_book, named_places
+    from dpsynth.sources.database import Database
+    from dpsynth.sources.postgres import Query
+
+    relations = Query(data).relations if isinstance(data, Database) else None
+    places = named_places(dataset, relations)
+    if isinstance(data, Path):
+        places = [Ledger.beside(_home(data)), *places]
+    if not places:
+        raise InputError(
+            "dataset: it cannot be told which tables the query reads; give the dataset's name (--dataset)."
+        )
+    return common_book(places)
 
 
 def _home(data: Path) -> Path:
@@ -146,7 +177,7 @@ def _home(data: Path) -> Path:
         own = dataset_of(data)
         return home(own, (own,))
     rows = rows_at(data)
-    return home(rows.root, rows.members)
+    return home(rows.root or data, rows.members)
 
 
 def _facts(ledger: "Ledger") -> dict[str, Any]:

@@ -24,6 +24,7 @@ from dpsynth.cli.common import (
     guarded,
     progress,
 )
+from dpsynth.cli.databases import DatasetOption, QueryOption, named, source
 from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
 from dpsynth.cli.outcome import announce
 from dpsynth.errors import InputError
@@ -38,10 +39,10 @@ class ReleaseOptions:
     """Options of ``dpsynth release``, one field each, in the order of ``--help``."""
 
     data: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, .npz of images or image "
-            "folder; or the folder of a saved model."
+            help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, postgresql://host/database"
+            "::schema.table, .npz of images or image folder; or the folder of a saved model."
         ),
     ]
     schema: Annotated[Path | None, typer.Option("--schema", "-s", help="Schema file (YAML), checked by a person.")] = (
@@ -56,6 +57,8 @@ class ReleaseOptions:
     option: OptionsOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
+    query: QueryOption = None
+    dataset: DatasetOption = ""
     out: Annotated[
         Path, typer.Option("--out", "-o", help="Folder that gets release/ and, with --holdout, internal/.")
     ] = Path()
@@ -112,7 +115,7 @@ class ReleaseOptions:
     def of_fit(self) -> dict[str, Any]:
         """Everything that has a meaning for a fit alone; None where not given."""
         named = {"schema": self.schema, "epsilon": self.epsilon, "model": self.model, "option": self.option}
-        return named | self.settings
+        return named | {"query": self.query, "dataset": self.dataset or None} | self.settings
 
 
 @guarded
@@ -136,10 +139,12 @@ def run(options: ReleaseOptions) -> None:
 
         dpsynth release extract.duckdb::visits -s ward.yaml -e 1
 
+        dpsynth release postgresql://steward@db/ehr --query cohort.sql -s ward.yaml -e 1
+
         dpsynth release model --rows 5000
     """
     with progress(quiet=options.json) as report:
-        if _is_model(options.data):
+        if _is_model(Path(options.data)):
             _refuse(options.of_fit | options.form)
             published = _from_model(options, report)
         else:
@@ -170,7 +175,7 @@ def _from_model(options: ReleaseOptions, report: "Progress") -> "Published":
     from dpsynth.jobs.publish import republish
     from dpsynth.models import load_model
 
-    return republish(load_model(options.data), options.out, progress=report, **options.of_release)
+    return republish(load_model(Path(options.data)), options.out, progress=report, **options.of_release)
 
 
 def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
@@ -181,10 +186,11 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     if options.schema is None or options.epsilon is None:
         name = "schema" if options.schema is None else "epsilon"
         raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
-    schema = confirmed_schema(options.schema, options.form)
+    data = source(options.data, options.query)
+    schema = named(confirmed_schema(options.schema, options.form), options.dataset)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
-    cohort = open_cohort(options.data, schema, memory=options.memory)
+    cohort = open_cohort(data, schema, memory=options.memory)
     settings = {name: value for name, value in options.settings.items() if value is not None}
     return publish(
         cohort, options.out, maker, epsilon=options.epsilon, progress=report, **settings, **options.of_release

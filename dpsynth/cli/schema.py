@@ -17,12 +17,14 @@ from dpsynth.cli.common import (
     note,
     table,
 )
+from dpsynth.cli.databases import QueryOption, source
 from dpsynth.cli.formats import formatted, reads_tables
 from dpsynth.errors import DataError
 
 if TYPE_CHECKING:
     from dpsynth.checking.check import DataCheck
     from dpsynth.schema.schema import Schema
+    from dpsynth.sources.database import Database
 
 app = typer.Typer(no_args_is_help=True, help="Write, check and convert schema files: what is public about a table.")
 
@@ -34,7 +36,14 @@ OutOption = Annotated[
 @app.command()
 @guarded
 @reads_tables
-def draft(data: SourceArgument, *, out: OutOption = None, force: ForceOption = False, form: dict[str, Any]) -> None:
+def draft(
+    data: SourceArgument,
+    *,
+    query: QueryOption = None,
+    out: OutOption = None,
+    force: ForceOption = False,
+    form: dict[str, Any],
+) -> None:
     """Write a first schema for a table, marked `confirmed: false`.
 
     It is a form to fill in: every bound and category must come from public knowledge before you set `confirmed: true`,
@@ -46,17 +55,24 @@ def draft(data: SourceArgument, *, out: OutOption = None, force: ForceOption = F
 
         dpsynth schema draft "visits/*.parquet" -o ward.yaml
 
+        dpsynth schema draft postgresql://steward@db/ehr::ward.visits -o ward.yaml
+
         dpsynth schema draft export.csv --separator ";" --decimal , --encoding windows-1252 -o ward.yaml
     """
     from dpsynth.drafting.draft import draft as make_draft
     from dpsynth.schema.open_questions import question
+    from dpsynth.sources.database import Database
     from dpsynth.sources.drafting import draft_scanned
     from dpsynth.sources.locating import is_several
 
-    drafted = draft_scanned(data, form=form) if is_several(data) else make_draft(data, form=form)
+    place = source(data, query)
+    if isinstance(place, Database) or is_several(place):
+        drafted = draft_scanned(place, form=form)
+    else:
+        drafted = make_draft(place, form=form)
     _write(drafted.to_yaml(), out, force=force)
     for line in drafted.file_notes:
-        note(f"{data.name}: {line}.")
+        note(f"{place.name}: {line}.")
     if out is not None:
         note(f"{out}: a draft, read from private data and as confidential. Put in what is publicly known in its place,")
         note("then set confirmed: true.")
@@ -71,8 +87,10 @@ def check(
     schema: SchemaArgument,
     *,
     data: Annotated[
-        Path | None, typer.Option("--data", help="List what in this table, folder or pattern does not keep the schema.")
+        str | None,
+        typer.Option("--data", help="List what in this table, folder, pattern or database does not keep the schema."),
     ] = None,
+    query: QueryOption = None,
     json: JsonOption = False,
     form: dict[str, Any],
 ) -> None:
@@ -95,7 +113,7 @@ def check(
         loaded.check_confirmed()
     checked = None
     if data is not None:
-        checked = _checked(data, loaded)
+        checked = _checked(source(data, query), loaded)
     if json:
         written = loaded.to_dict()
         images = {"images": written["images"]} if loaded.images is not None else {}
@@ -110,13 +128,16 @@ def check(
         raise typer.Exit(DataError.exit_code)
 
 
-def _checked(data: Path, schema: "Schema") -> "DataCheck":
-    """Check a table as a whole; many files, or a table of DuckDB, in one pass."""
+def _checked(data: "Path | Database", schema: "Schema") -> "DataCheck":
+    """Check a table as a whole; many files, or a table of a database, in one pass."""
     from dpsynth.checking.check import check_data
     from dpsynth.sources.checking import check_scanned
+    from dpsynth.sources.database import Database
     from dpsynth.sources.scanned import is_scanned
 
-    return check_scanned(data, schema) if is_scanned(data, schema) else check_data(data, schema)
+    if isinstance(data, Database) or is_scanned(data, schema):
+        return check_scanned(data, schema)
+    return check_data(data, schema)
 
 
 def _say_what_is_left(schema: "Schema") -> None:

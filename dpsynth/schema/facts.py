@@ -28,6 +28,11 @@ class Facts(BaseModel):
     name: str = Field(min_length=1, max_length=200, description="Name of the cohort.")
     confirmed: bool = Field(default=False, description="A person has checked that all of this is public knowledge.")
     description: str = Field(default="", description="What the cohort is.")
+    dataset: str = Field(
+        default="",
+        max_length=200,
+        description="A name for the patients where it cannot be told that two sources are the same; one ledger a name.",
+    )
     source: str = Field(default="", description="Where bounds and categories come from; stated in every release.")
     patient: str | None = Field(default=None, description="Column that identifies a patient; none: a row is a patient.")
     open: tuple[Literal["patient"], ...] = Field(

@@ -1,4 +1,4 @@
-"""Whether rows in many files, or in a table of DuckDB, keep a schema: one pass, batch by batch.
+"""Whether rows in many files, or in a table of a database, keep a schema: one pass, batch by batch.
 
 What it finds is internal like that of `dpsynth.checking.check`, the same faults in the same words; a place is the row's
 number over all files, in the order of their names. What needs all rows of a patient, or of a value, is counted on the
@@ -22,6 +22,7 @@ from dpsynth.errors import DataError, DpsynthError
 from dpsynth.files.tables import column_names
 from dpsynth.schema.computed import rule_words
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.database import Database
 from dpsynth.sources.distinct import DistinctValues
 from dpsynth.sources.locating import Located
 from dpsynth.sources.reading import Files
@@ -33,8 +34,8 @@ from dpsynth.sources.unit_checking import UnitChecks
 __all__ = ["check_scanned"]
 
 
-def check_scanned(path: Path, schema: Schema) -> DataCheck:
-    """Check all rows of files or of a table of DuckDB against a schema, and return everything that does not fit.
+def check_scanned(path: Path | Database, schema: Schema) -> DataCheck:
+    """Check all rows of files or of a table of a database against a schema; return everything that does not fit.
 
     Parameters
     ----------
@@ -131,7 +132,7 @@ def _add(total: "_Total", label: str, piece: Any, schema: Schema) -> None:
         total.note([damaged_fault(label, piece.file, piece.damaged, schema.file)])
 
 
-def _as_a_fit_reads(path: Path, schema: Schema) -> list[Fault]:
+def _as_a_fit_reads(path: Path | Database, schema: Schema) -> list[Fault]:
     """Return what a fit's own reading refuses, where nothing was found that it would: so nothing passes unsaid."""
     try:
         for batch in scan(path, schema).rows.batches(schema):

@@ -24,6 +24,7 @@ from dpsynth.files.detecting import Detected, detected, given_format, notation
 from dpsynth.files.tables import column_names, is_text_file
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.database import Database
 from dpsynth.sources.distinct import DistinctValues
 from dpsynth.sources.reading import Files
 from dpsynth.sources.repeats import Repeats
@@ -35,8 +36,8 @@ __all__ = ["draft_scanned"]
 SAMPLED = "from a fair sample of its different values"
 
 
-def draft_scanned(path: Path, *, form: Mapping[str, Any] | None = None) -> Draft:
-    """Draft a schema from files or from a table of DuckDB, reading batch by batch.
+def draft_scanned(path: Path | Database, *, form: Mapping[str, Any] | None = None) -> Draft:
+    """Draft a schema from files or from a table of a database, reading batch by batch.
 
     Parameters
     ----------
@@ -81,10 +82,12 @@ def draft_scanned(path: Path, *, form: Mapping[str, Any] | None = None) -> Draft
     return with_format(assembled(_name(path), guesses, missing_values, count), written)
 
 
-def _name(path: Path) -> str:
-    """Return what to call the cohort: the table of a DuckDB file, else the folder or file."""
+def _name(path: Path | Database) -> str:
+    """Return what to call the cohort: the table of a database, else the folder or file."""
     from dpsynth.sources.locating import relation_of
 
+    if isinstance(path, Database):
+        return path.parts[-1] if path.relation else stem(Path(path.name)) or "cohort"
     relation = relation_of(path)
     if relation is not None:
         return relation[1].rpartition(".")[2]

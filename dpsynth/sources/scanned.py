@@ -1,4 +1,4 @@
-"""A cohort whose rows stay where they are: in files that may be larger than memory, or in a table of DuckDB."""
+"""A cohort whose rows stay where they are: in files that may be larger than memory, or in a database."""
 
 import secrets
 from collections.abc import Iterator
@@ -13,11 +13,14 @@ from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.progress import Progress
 from dpsynth.schema.schema import Schema
+from dpsynth.sources.database import Database, database_of, is_database
 from dpsynth.sources.divided import Divided
 from dpsynth.sources.locating import is_several, locate, relation_of
 from dpsynth.sources.memory_budget import MemoryBudget
 from dpsynth.sources.objects import rows_of
+from dpsynth.sources.postgres import Query
 from dpsynth.sources.reading import DuckTable, Files, Rows
+from dpsynth.sources.relations import Relations
 from dpsynth.sources.sides import Side
 from dpsynth.sources.storing import typed_batch
 from dpsynth.sources.watched import Watched
@@ -79,6 +82,11 @@ class ScannedCohort:
     def members(self) -> tuple[Path, ...]:
         """The files that hold the rows, any of which may have been spent on by itself."""
         return self.rows.members
+
+    @property
+    def relations(self) -> Relations | None:
+        """The tables of a database that hold the rows, by which the ledger is found; None elsewhere."""
+        return self.rows.relations
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -147,9 +155,14 @@ class ScannedCohort:
 
 
 def scan(
-    source: Any, schema: Schema, *, public: bool = False, memory: str | int | MemoryBudget | None = None
+    source: Any,
+    schema: Schema,
+    *,
+    query: str | Path | None = None,
+    public: bool = False,
+    memory: str | int | MemoryBudget | None = None,
 ) -> ScannedCohort:
-    """Name patients whose rows stay where they are: in files larger than memory, in a DuckDB file, in an object.
+    """Name patients whose rows stay where they are: in files larger than memory, in a database, in an object.
 
     Nothing but headers is read here. `dpsynth.fit` and a `Session` read the rows once, in batches, and keep them
     while they last in a temporary folder that only its owner can read (``TMPDIR``). `dpsynth.Cohort.scan` is the same.
@@ -158,12 +171,14 @@ def scan(
     ----------
     source
         A Parquet or CSV file; a folder of such files, whose own folders may say a column (``year=2020``); a pattern
-        such as ``visits/*.parquet``; ``extract.duckdb::visits``, a table or view of a DuckDB file. Or an object: a
-        pyarrow Table, Dataset or RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or
-        LazyFrame. What is yet to be evaluated is evaluated once, when rows are first read, and kept while the object
-        lasts.
+        such as ``visits/*.parquet``; ``extract.duckdb::visits``, a table or view of a DuckDB file;
+        ``postgresql://user@host/database::schema.table``, one of PostgreSQL. Or an object: a pyarrow Table, Dataset or
+        RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or LazyFrame. What is yet to be
+        evaluated is evaluated once, when rows are first read, and kept while the object lasts.
     schema
         The schema; it must not declare images.
+    query
+        In place of a table behind the address of a database: a SELECT, or the file that holds one.
     public
         Say that the data are public.
     memory
@@ -177,17 +192,19 @@ def scan(
     Raises
     ------
     FileError
-        If there is no such file, or a folder holds what is no table.
+        If there is no such file, a folder holds what is no table, or a database cannot be reached.
     DataError
-        If the columns are not the declared ones. Values are checked when rows are read.
+        If the columns are not the declared ones, or a database does not answer the query. Values are checked when rows
+        are read.
     InputError
-        If the schema declares images, the object is none that can be scanned, the memory is too little, or DuckDB is
-        not installed.
+        If the schema declares images, the query is not one SELECT, the object is none that can be scanned, the memory
+        is too little, or DuckDB or psycopg is not installed.
 
     Notes
     -----
     Privacy contract: rows of one patient may be in any of the files. One ledger counts for a folder, patterns and
-    files in it, as far as it can be told; all tables and views of a DuckDB file share one.
+    files in it, as far as it can be told; all tables and views of a DuckDB file share one. In
+    PostgreSQL one ledger counts for each table, by whatever host, view or query it is read.
 
     Examples
     --------
@@ -201,15 +218,24 @@ def scan(
             "images: a cohort with images cannot be scanned; read it with Cohort.read (an .npz or a folder of images), "
             "or take images out of the schema."
         )
-    rows = rows_at(Path(source)) if isinstance(source, str | PathLike) else rows_of(source)
+    rows = _rows(source, query)
     rows.check(schema)
     return ScannedCohort(schema, Watched(rows), public, memory=MemoryBudget.of(memory))
 
 
+def _rows(source: Any, query: str | Path | None) -> Rows:
+    """Return where the rows of a source are read from, whatever it is."""
+    if isinstance(source, Database) or is_database(source):
+        return rows_at(source if isinstance(source, Database) else database_of(source, query))
+    if query is not None:
+        raise InputError("query: is for a database; give the address of one, postgresql://user@host/database.")
+    return rows_at(Path(source)) if isinstance(source, str | PathLike) else rows_of(source)
+
+
 def open_cohort(
-    path: Path, schema: Schema, *, memory: str | None = None, public: bool = False
+    path: Path | Database, schema: Schema, *, memory: str | None = None, public: bool = False
 ) -> Cohort | ScannedCohort:
-    """Return the cohort of a path: scanned where it names several files or a table of DuckDB, else read.
+    """Return the cohort of a path: scanned where it names several files, or is in a database, else read.
 
     Parameters
     ----------
@@ -228,7 +254,11 @@ def open_cohort(
         As `dpsynth.Cohort.read` and `dpsynth.scan`.
     """
     budget = MemoryBudget.of(memory)
-    if is_scanned(path, schema) or (memory is not None and _is_too_large(path, schema, budget)):
+    if (
+        isinstance(path, Database)
+        or is_scanned(path, schema)
+        or (memory is not None and _is_too_large(path, schema, budget))
+    ):
         return scan(path, schema, public=public, memory=budget)
     return Cohort.read(path, schema, public=public)
 
@@ -243,18 +273,20 @@ def _is_too_large(path: Path, schema: Schema, memory: MemoryBudget) -> bool:
     return not memory.holds(rows_at(path).most(columns), columns)
 
 
-def is_scanned(path: Path, schema: Schema) -> bool:
+def is_scanned(path: Path | Database, schema: Schema) -> bool:
     """Return whether `open_cohort` scans what a path names."""
-    return schema.images is None and is_several(path)
+    return isinstance(path, Database) or (schema.images is None and is_several(path))
 
 
-def rows_at(path: Path) -> Rows:
-    """Return where the rows are read from that a path, a folder, a pattern or ``file.duckdb::table`` names.
+def rows_at(path: Path | Database) -> Rows:
+    """Return where the rows are read from that a path, a folder, a pattern, ``file.duckdb::table`` or a database names.
 
     Raises
     ------
     FileError
         If there is no such file, or a folder holds what is no table.
     """
+    if isinstance(path, Database):
+        return Query(path)
     table = relation_of(path)
     return Files(locate(path)) if table is None else DuckTable(*table)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from dpsynth.errors import DataError, FileError
 from dpsynth.progress import Progress
 from dpsynth.sources.reading import ROWS, Rows
+from dpsynth.sources.relations import Relations
 
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
@@ -47,6 +48,11 @@ class Watched:
     def members(self) -> tuple[Path, ...]:
         """Those of the rows."""
         return self._rows.members
+
+    @property
+    def relations(self) -> Relations | None:
+        """The tables of a database that hold the rows; None where they are in no database."""
+        return getattr(self._rows, "relations", None)
 
     def check(self, schema: "Schema") -> None:
         """Refuse columns that are not the declared ones; reads no row."""

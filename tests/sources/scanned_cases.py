@@ -74,13 +74,13 @@ def arrow(rows: pd.DataFrame) -> Any:
     return pa.Table.from_pandas(rows, preserve_index=False)
 
 
-def in_parquet(folder: Path, rows: pd.DataFrame) -> Path:
-    """Write Parquet files, in folders of folders, each file with types of its own."""
+def in_parquet(folder: Path, rows: pd.DataFrame, *, types: bool = True) -> Path:
+    """Write Parquet files, in folders of folders, each file with types of its own, or all of text."""
     for i, piece in enumerate(pieces(rows)):
         place = folder / f"site {i % 2}"
         place.mkdir(parents=True, exist_ok=True)
         table = arrow(piece)
-        if i == 1:  # integers and true dates, where other files have text
+        if types and i == 1:  # integers and true dates, where other files have text
             died = table["died"].cast(pa.int8())
             table = table.set_column(table.column_names.index("died"), "died", died)
             seen = table["seen"].cast(pa.date32())

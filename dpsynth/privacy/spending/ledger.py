@@ -114,15 +114,15 @@ class Ledger(LedgerFile):
         """
         return ledger_pointer.exists(self.path.resolve())
 
-    def counting(self, place: "Ledger") -> Self:
-        """Return this ledger as the one that counts for the data beside a place, which will point to it.
+    def counting(self, *places: "Ledger") -> Self:
+        """Return this ledger as the one that counts for the data of some places, which will point to it.
 
-        The pointer is written with the next run, before the data is touched; one of a folder that was moved is renewed.
+        Pointers are written with the next run, before the data is touched; one of a folder that was moved is renewed.
 
         Parameters
         ----------
-        place
-            The ledger beside the data, as `beside` gives it.
+        *places
+            The ledger beside the data, as `beside` gives it, and those of other names of the same data.
 
         Returns
         -------
@@ -132,14 +132,15 @@ class Ledger(LedgerFile):
         Raises
         ------
         InputError
-            When the place has another ledger already, or points to one: that would forget what was spent.
+            When a place has another ledger already, or points to one: that would forget what was spent.
         LedgerError
-            When the place points to what is not there.
+            When a place points to what is not there.
         """
-        book, own = type(self)(self.path), place.path.resolve()
-        if self._target() != own:
-            ledger_pointer.check(own, self._target())
-            book._place = own  # noqa: SLF001  (of the same class)
+        book, target = type(self)(self.path), self._target()
+        others = {place.path.resolve() for place in places} - {target}
+        for other in sorted(others):
+            ledger_pointer.check(other, target)
+        book._places = tuple(sorted(others))  # noqa: SLF001  (of the same class)
         return book
 
     @property
@@ -232,10 +233,10 @@ class Ledger(LedgerFile):
             secrets.token_hex(8), now(), label, budget, accounting, rho, extra_delta, unit, private, training,
             patient_column=patient_column if unit == "patient" else None,
         )  # fmt: skip
-        with self._place_held() as home:
+        with self._place_held() as homes:
             self._reserve(run)
             try:
-                self._point(home)
+                self._point(homes)
             except LedgerError:
                 with contextlib.suppress(LedgerError):
                     self.commit(run.run, [])
@@ -258,8 +259,8 @@ class Ledger(LedgerFile):
         InputError, LedgerError
             When the place has another ledger, or the pointer cannot be written.
         """
-        with self._place_held() as home:
-            self._point(home)
+        with self._place_held() as homes:
+            self._point(homes)
 
     def _check_unit(self, runs: Sequence[Run], run: Run) -> None:
         """Refuse a run whose protected unit is not that of earlier runs: their epsilons cannot be added.

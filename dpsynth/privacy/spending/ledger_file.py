@@ -32,7 +32,7 @@ class LedgerFile:
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
         self.path = Path(path)
-        self._place: Path | None = None
+        self._places: tuple[Path, ...] = ()
 
     def _target(self) -> Path:
         """Return the file itself, links and pointers followed, so that two names of one file share one lock."""
@@ -65,28 +65,29 @@ class LedgerFile:
                     return
 
     @contextlib.contextmanager
-    def _place_held(self) -> Iterator[Path | None]:
-        """Hold the place beside the data, if it is to point here, and give where the pointer goes."""
-        if self._place is None:
-            yield None
-            return
-        try:
-            home = ledger_pointer.writable(self._place)
-        except OSError as error:
-            raise self._unwritable(error) from None
-        with self._held(home):
-            ledger_pointer.check(self._place, self._target())
-            yield home
+    def _place_held(self) -> Iterator[dict[Path, Path]]:
+        """Hold the places of the data that are to point here, and give for each where its pointer goes."""
+        homes: dict[Path, Path] = {}
+        with contextlib.ExitStack() as locks:
+            for place in sorted(self._places):  # in one order for all processes, so that none waits for another
+                try:
+                    homes[place] = ledger_pointer.writable(place)
+                except OSError as error:
+                    raise self._unwritable(error) from None
+                locks.enter_context(self._held(homes[place]))
+                ledger_pointer.check(place, self._target())
+            yield homes
 
-    def _point(self, home: Path | None) -> None:
-        """Let the place beside the data point here."""
+    def _point(self, homes: Mapping[Path, Path]) -> None:
+        """Let the places of the data point here."""
         target = self._target()
-        if home is None or self._place is None or not target.exists() or ledger_pointer.counts(self._place, target):
-            return
-        try:
-            ledger_pointer.write(home, target)
-        except OSError as error:
-            raise self._unwritable(error) from None
+        for place, home in homes.items():
+            if not target.exists() or ledger_pointer.counts(place, target):
+                continue
+            try:
+                ledger_pointer.write(home, target)
+            except OSError as error:
+                raise self._unwritable(error) from None
 
     @contextlib.contextmanager
     def _held(self, file: Path) -> Iterator[None]:

@@ -1,4 +1,4 @@
-"""Where the ledger of a dataset is: beside the table, the archive or the folder."""
+"""Where the ledger of a dataset is: beside the table, the archive or the folder, or kept for a database's tables."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +13,7 @@ from dpsynth.files.layouts import (
 )
 from dpsynth.privacy.spending import ledger_pointer
 from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.spending.named_places import common_book, named_places
 from dpsynth.sources.homes import home_of
 from dpsynth.sources.scanned import ScannedCohort
 
@@ -87,18 +88,44 @@ def ledger_of(cohort: Cohort | ScannedCohort, named: str | Path | Ledger | None 
     >>> ledger_of(cohort, "ward.ledger.jsonl")
     Ledger('ward.ledger.jsonl')
     """
-    members = cohort.members if isinstance(cohort, ScannedCohort) else ()
-    own = None if cohort.public or cohort.source is None else Ledger.beside(home(dataset_of(cohort.source), members))
+    places = [] if cohort.public else places_of(cohort)
     if named is None:
-        if own is None and not cohort.public:
-            raise InputError(
-                "ledger: this private cohort came from a data frame or another object, so there is no file beside "
-                "which to keep what is spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file "
-                "for every run on these data."
-            )
-        return None if own is None else own.counting(own)
+        if not places and not cohort.public:
+            raise InputError(_nowhere(cohort))
+        return common_book(places).counting(*places) if places else None
     book = named if isinstance(named, Ledger) else Ledger(named)
-    return book if own is None else book.counting(own)
+    return book.counting(*places) if places else book
+
+
+def places_of(cohort: Cohort | ScannedCohort) -> list[Ledger]:
+    """Return the places at which it is known what was spent on a cohort's patients, whichever way they were read.
+
+    Beside their file or folder; for the name that their steward gave them (`dataset` in the schema); for each table of
+    a database. A new ledger is kept at the first.
+
+    Raises
+    ------
+    InputError, LedgerError
+        If the folder of such ledgers is not there, or two ledgers lie beside the files.
+    """
+    members, relations = (cohort.members, cohort.relations) if isinstance(cohort, ScannedCohort) else ((), None)
+    beside = [] if cohort.source is None else [Ledger.beside(home(dataset_of(cohort.source), members))]
+    return [*beside, *named_places(cohort.schema.dataset, relations)]
+
+
+def _nowhere(cohort: Cohort | ScannedCohort) -> str:
+    """Say why no ledger can be found for a cohort, and what to do."""
+    if isinstance(cohort, ScannedCohort) and cohort.relations is not None:
+        why = "reads no table of its own" if cohort.relations.server else "is on a server that does not say which it is"
+        return (
+            f"dataset: the query {why}, so it cannot be told whose patients these are, and which ledger counts for "
+            "them. Give them a name (dataset: in the schema, or --dataset), the same for every run on these patients."
+        )
+    return (
+        "ledger: this private cohort came from a data frame or another object, so there is no file beside which to "
+        "keep what is spent on it. Pass ledger=Ledger('cohort.ledger.jsonl') and use that one file for every run on "
+        "these data."
+    )
 
 
 def home(root: Path, members: Sequence[Path]) -> Path:

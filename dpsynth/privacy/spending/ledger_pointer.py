@@ -84,15 +84,20 @@ class Pointer:
         return there[texts.index(longest)]
 
 
-def remembered(place: Path) -> Path | None:
-    """Return where the pointer of a place lies whose folder may not be written; None where no home is known."""
+def state_folder() -> Path | None:
+    """Return the folder of the user's own files of dpsynth, which need not exist; None where no home is known."""
     state = os.environ.get("XDG_STATE_HOME") or os.environ.get("LOCALAPPDATA")
     try:
-        folder = Path(state) if state else Path.home() / ".local" / "state"
+        return (Path(state) if state else Path.home() / ".local" / "state") / "dpsynth"
     except RuntimeError:  # no home
         return None
+
+
+def remembered(place: Path) -> Path | None:
+    """Return where the pointer of a place lies whose folder may not be written; None where no home is known."""
+    state = state_folder()
     name = hashlib.sha256(os.fsencode(place)).hexdigest()[:32]
-    return folder / "dpsynth" / "ledgers" / f"{name}.ledger.jsonl"
+    return None if state is None else state / "ledgers" / f"{name}.ledger.jsonl"
 
 
 def writable(place: Path) -> Path:
