@@ -5,9 +5,12 @@ The order of a run, which `dpsynth.federated.lead.Lead` follows and `dpsynth.fed
 ====== ============= ============================================== ==================================================
 number kind          the lead sends                                 a hospital answers
 ====== ============= ============================================== ==================================================
-0      ``open``      nothing beyond the study's digest              its 64 bytes of public keys and 32 fresh bytes
+0      ``open``      nothing beyond the study's digest              its 64 bytes of public keys, 32 fresh ones, a flag
 1      ``begin``     every hospital's answer to ``open``            nothing: it has checked the keys and can mask
-2 ...  a `KINDS`     columns, maps, prices, feature tables, weights masked whole numbers modulo 2^64
+2 ...  `SUMS`        columns, maps, noise, feature tables           masked whole numbers modulo 2^64
+...    ``train``     the noisy sums so far                          nothing: it has the network, of its own program
+...    ``step``      weights                                        masked whole numbers modulo 2^64
+last   ``end``       nothing                                        nothing: its ledger says what was spent
 ====== ============= ============================================== ==================================================
 
 For whoever carries the bytes (`Transport`), both are opaque: ``Hospital.answer(question) -> answer`` is called with what
@@ -41,9 +44,12 @@ MAX_NUMBER = 2**31
 DTYPES = ("<u8", "<i8", "<f8", "<f4", "|u1")
 """The types of numbers that a message may hold."""
 
-Kind = Literal["open", "begin", "counts", "interactions", "image_sums", "image_products", "images_per_row", "step"]
+Kind = Literal[
+    "open", "begin", "counts", "interactions", "image_sums", "image_products", "images_per_row", "train", "step", "end"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Everything that can be asked; each is answered by a sum over patients, or by nothing of the patients at all."""
+SUMS: tuple[Kind, ...] = ("counts", "interactions", "image_sums", "image_products", "images_per_row")
+"""Questions that are paid one by one; each is answered by a sum over patients."""
 FACTS: dict[Kind, frozenset[str]] = {
     "open": frozenset(),
     "begin": frozenset({"hospitals"}),
@@ -52,7 +58,9 @@ FACTS: dict[Kind, frozenset[str]] = {
     "image_sums": frozenset({"columns", "sigmas", "features"}),
     "image_products": frozenset({"columns", "sigmas", "features"}),
     "images_per_row": frozenset({"sigmas"}),
+    "train": frozenset({"lengths"}),
     "step": frozenset({"step", "names"}),
+    "end": frozenset(),
 }
 """The fields of each kind, beside its arrays; none may be missing and none may be added."""
 
@@ -216,14 +224,14 @@ def fingerprint(public_keys: bytes) -> str:
     >>> fingerprint(bytes(64))[:14]
     '25b6 4119 9e00'
     """
-    if len(public_keys) != 64:  # noqa: PLR2004  (two keys of 32 bytes)
+    if len(public_keys) != 64:
         raise InputError(f"key: found {len(public_keys)} bytes, expected 64: a signing key and a masking key.")
     digits = hashlib.sha256(b"dpsynth hospital key 1" + public_keys).hexdigest()[:40]
     return " ".join(digits[i : i + 4] for i in range(0, 40, 4))
 
 
 def _check_head(study: Any, number: Any) -> None:
-    if not (isinstance(study, str) and len(study) == 64 and set(study) <= set("0123456789abcdef")):  # noqa: PLR2004
+    if not (isinstance(study, str) and len(study) == 64 and set(study) <= set("0123456789abcdef")):
         raise InputError("message: expected a study's digest of 64 hexadecimal digits.")
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_NUMBER:
         raise InputError(f"message: expected a question number from 0 to {MAX_NUMBER - 1}.")
@@ -294,7 +302,7 @@ def _checked_shape(facts: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     if not (isinstance(facts, dict) and set(facts) == {"dtype", "shape"} and facts["dtype"] in DTYPES):
         raise InputError(f"message: expected arrays of the types {', '.join(DTYPES)}.")
     shape = facts["shape"]
-    if not (isinstance(shape, list) and len(shape) <= 32):  # noqa: PLR2004  (the axes that numpy has)
+    if not (isinstance(shape, list) and len(shape) <= 32):
         raise InputError("message: expected the shape of an array.")
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= MAX_BODY for n in shape):
         raise InputError("message: expected the shape of an array.")
