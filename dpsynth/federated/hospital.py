@@ -247,16 +247,16 @@ class Hospital:
 
     def _ask(self, asked: Asked, question: Question) -> list[NDArray[Any]]:
         self._question = (question.number, digest(question.to_bytes()))
-        answer: list[NDArray[Any]] = asked.ask(self._open)
+        answer: list[NDArray[Any]] = asked.ask(self.session)
         self._note(asked)
         return answer
 
     def _check_asked_once(self, asked: Asked) -> None:
         """Refuse a question that was asked before, but for what the study keeps for asking anew."""
-        rho, price = self._open.rho, sum(asked.prices(self._open))
+        rho, price = self.session.rho, sum(asked.prices(self.session))
         before = self._asked.get(asked.about)
         if before is None:
-            spent = rho - self._open.rho_left - self._anew
+            spent = rho - self.session.rho_left - self._anew
             if spent + price > rho * (1 - self.study.asked_anew) * (1 + SAME_NOISE):
                 raise InputError(
                     f"question {asked.kind!r}: costs rho {price:.6g}, more than is left of the study's budget; nothing "
@@ -272,7 +272,7 @@ class Hospital:
 
     def _note(self, asked: Asked) -> None:
         if asked.about in self._asked:
-            self._anew += sum(asked.prices(self._open))
+            self._anew += sum(asked.prices(self.session))
         self._asked[asked.about] = tuple(asked.sigmas)
 
     def _train(self, question: Question) -> list[NDArray[Any]]:
@@ -282,7 +282,7 @@ class Hospital:
         if self._allowed.rehearse is None or self._allowed.training is None:
             raise not_linear("a selection")
         rehearsed = self._allowed.rehearse(released(question))
-        step = self._open.shares_of_steps(
+        step = self.session.shares_of_steps(
             rehearsed.objective,
             expected=rehearsed.expected,
             records=rehearsed.records,
@@ -306,7 +306,8 @@ class Hospital:
         return self._masks.hide(words, number=number, question=question)
 
     @property
-    def _open(self) -> Session:
+    def session(self) -> Session:
+        """This hospital's own session; `InputError` before the run has begun."""
         if self._session is None:
             raise InputError("question: the run has not begun at this hospital.")
         return self._session
@@ -343,8 +344,8 @@ class Hospital:
                 )
 
     def _asked_before(self, asked: Asked, question: Question, *, lost: bool) -> None:
-        if lost and not self._open.is_written:
-            self._open.forfeit(lambda: asked.ask(self._open))
+        if lost and not self.session.is_written:
+            self.session.forfeit(lambda: asked.ask(self.session))
             self._note(asked)
             return
         arrays = self._ask(asked, question)

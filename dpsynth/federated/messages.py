@@ -252,7 +252,7 @@ def _packed(header: Mapping[str, Any], arrays: Sequence[NDArray[Any]]) -> bytes:
 
 def _little(array: NDArray[Any]) -> NDArray[Any]:
     """Return an array in the byte order and one of the types of a message."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     kind = "<i8" if array.dtype.kind == "i" else array.dtype.newbyteorder("<").str
     if kind not in DTYPES:
         raise InputError(f"message: found numbers of type {array.dtype}, expected one of {', '.join(DTYPES)}.")

@@ -187,7 +187,7 @@ def rounded_lattice(fine: Integers) -> Integers:
     >>> rounded_lattice(np.array([2**20, 3 * 2**19])).tolist()
     [1, 2]
     """
-    return (fine + 2 ** (LATTICE_BITS - 1)) >> LATTICE_BITS
+    return np.asarray((fine + 2 ** (LATTICE_BITS - 1)) >> LATTICE_BITS)
 
 
 def _bits(n: int) -> NDArray[np.uint64]:

@@ -206,7 +206,7 @@ class ShareAnswers(PrivateAnswers):
         noisy = []
         for table, sigma in zip(exact, sigmas, strict=True):
             fine = self._noise.on_lattice(table, self._sharing.sigma(sigma), most=self._sharing.most)
-            noisy.append(np.ascontiguousarray(fine).view(np.uint64))
+            noisy.append(np.asarray(fine, order="C").view(np.uint64))
         return self._sharing.hide(noisy)
 
 
@@ -246,5 +246,5 @@ def joined(answers: Sequence[Words]) -> Integers:
     """
     total = np.zeros(answers[0].shape, dtype=np.uint64)
     for answer in answers:
-        total = total + answer
+        total += answer
     return total.view(np.int64)
