@@ -7,9 +7,11 @@ and before anything is spent:
   whose numbers rise; the same bytes asked again get the same answer, other bytes under a used number are refused;
 - `begin` names exactly the study's hospitals, with keys of the pinned fingerprints, and this hospital's own fresh bytes;
   it comes once, so that the set of hospitals cannot change half-way;
-- it asks for a sum over patients that the agreed model may ask for, over columns of this hospital's own confirmed schema;
-- it was not asked before: asked anew, it has the same noise as before and is paid again out of the share of the budget
-  that the study keeps for that;
+- it is what the agreed model asks next, about these columns and cells and at this price: the hospital runs that model
+  itself, as it has it installed, on the noisy sums that were answered so far, and compares;
+- it was not answered before: asked anew, because another hospital did not answer, it is paid once more out of the share
+  of the budget that the study keeps for that;
+- it fits the hospital's own confirmed schema;
 - the hospital's own session can pay for it, within the study's budget and the limit of its own ledger.
 
 The whole budget of the study is reserved in the hospital's ledger before a patient is read; each question is claimed
@@ -22,7 +24,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import BudgetExceeded, DpsynthError, InputError
@@ -30,19 +31,19 @@ from dpsynth.federated.agreed import check_agreed
 from dpsynth.federated.masks import Masks, Opening, public_half
 from dpsynth.federated.messages import SUMS, Answer, Question, digest, fingerprint, peek
 from dpsynth.federated.run_folder import RunFolder
-from dpsynth.federated.steps import Allowed, Steps, released
+from dpsynth.federated.steps import Allowed, Steps
 from dpsynth.federated.study import Study
 from dpsynth.federated.sums import Asked
 from dpsynth.privacy.resuming import Checkpoint
 from dpsynth.privacy.session import Session
-from dpsynth.privacy.shares import Sharing, Words, not_linear
+from dpsynth.privacy.shares import Sharing, Words
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.privacy.spending.ledger import Ledger
     from dpsynth.sources.scanned import ScannedCohort
 
-SAME_NOISE = 1e-9
+SAME_PRICE = 1e-9
 
 
 class Hospital:
@@ -100,7 +101,8 @@ class Hospital:
         self._session: Session | None = None
         self._masks: Masks | None = None
         self._question: tuple[int, str] = (-1, "")
-        self._asked: dict[tuple[Any, ...], tuple[float, ...]] = {}
+        self._rehearsal = allowed.rehearse()
+        self._asked: list[Asked] = []
         self._anew = 0.0
         self._training: Steps | None = None
         self._ended = False
@@ -204,8 +206,8 @@ class Hospital:
             return lambda: self._step(training, question)
         if kind == "end":
             return self._end
-        asked = Asked.of(question)
-        self._check_asked_once(asked)
+        asked, (_, heard) = Asked.of(question), question.parts
+        self._check_next(asked, heard)
         return lambda: self._ask(asked, question)
 
     def _begin(self, question: Question) -> list[NDArray[Any]]:
@@ -248,40 +250,39 @@ class Hospital:
     def _ask(self, asked: Asked, question: Question) -> list[NDArray[Any]]:
         self._question = (question.number, digest(question.to_bytes()))
         answer: list[NDArray[Any]] = asked.ask(self.session)
-        self._note(asked)
+        self._note(asked, question.parts[1])
         return answer
 
-    def _check_asked_once(self, asked: Asked) -> None:
-        """Refuse a question that was asked before, but for what the study keeps for asking anew."""
-        rho, price = self.session.rho, sum(asked.prices(self.session))
-        before = self._asked.get(asked.about)
-        if before is None:
-            spent = rho - self.session.rho_left - self._anew
-            if spent + price > rho * (1 - self.study.asked_anew) * (1 + SAME_NOISE):
-                raise InputError(
-                    f"question {asked.kind!r}: costs rho {price:.6g}, more than is left of the study's budget; nothing "
-                    "was looked at."
-                )
-            return
-        if not np.allclose(before, asked.sigmas, rtol=SAME_NOISE, atol=0):
-            raise InputError(f"question {asked.kind!r}: was asked before at another price, and is not asked again.")
-        if self._anew + price > rho * self.study.asked_anew * (1 + SAME_NOISE):
+    def _check_next(self, asked: Asked, heard: Sequence[Any]) -> None:
+        """Refuse a question that does not come next, or costs more than what there is for it."""
+        place, known = len(heard), len(self._asked)
+        if not max(known - 1, 0) <= place <= known:
+            raise InputError(f"question {asked.kind!r}: comes after {place} answers, and here {known} were given.")
+        if place < known:
+            asked.check_same(self._asked[place])
+        self._rehearsal.check(asked, heard)
+        price, rho, share = sum(asked.prices(self.session)), self.session.rho, self.study.asked_anew
+        left = rho * share - self._anew if place < known else self.session.rho_left + self._anew - rho * share
+        if price > left + SAME_PRICE * rho:
+            word = "asking anew" if place < known else "the study"
             raise InputError(
-                f"question {asked.kind!r}: was asked before, and the study keeps too little for asking anew."
+                f"question {asked.kind!r}: costs rho {price:.6g}, more than is left of what the budget has for {word}; "
+                "nothing was looked at."
             )
 
-    def _note(self, asked: Asked) -> None:
-        if asked.about in self._asked:
+    def _note(self, asked: Asked, heard: Sequence[Any]) -> None:
+        if len(heard) < len(self._asked):
             self._anew += sum(asked.prices(self.session))
-        self._asked[asked.about] = tuple(asked.sigmas)
+        else:
+            self._asked.append(asked)
 
     def _train(self, question: Question) -> list[NDArray[Any]]:
         """Find the training by this hospital's own program, and pay for it."""
         if self._training is not None:
             raise InputError("question 'train': the training has begun; there is one.")
-        if self._allowed.rehearse is None or self._allowed.training is None:
-            raise not_linear("a selection")
-        rehearsed = self._allowed.rehearse(released(question))
+        if self._allowed.training is None:
+            raise InputError("question 'train': the model that was agreed on has no training.")
+        rehearsed = self._rehearsal.training(question.parts[1])
         step = self.session.shares_of_steps(
             rehearsed.objective,
             expected=rehearsed.expected,
@@ -307,7 +308,7 @@ class Hospital:
 
     @property
     def session(self) -> Session:
-        """This hospital's own session; `InputError` before the run has begun."""
+        """The session on the patients of this hospital; `InputError` before the run has begun."""
         if self._session is None:
             raise InputError("question: the run has not begun at this hospital.")
         return self._session
@@ -315,6 +316,7 @@ class Hospital:
     def _end(self) -> list[NDArray[Any]]:
         if not self._ended and self._session is not None:
             self._session.close()
+        self._rehearsal.close()
         self._ended = True
         return []
 
@@ -346,7 +348,7 @@ class Hospital:
     def _asked_before(self, asked: Asked, question: Question, *, lost: bool) -> None:
         if lost and not self.session.is_written:
             self.session.forfeit(lambda: asked.ask(self.session))
-            self._note(asked)
+            self._note(asked, question.parts[1])
             return
         arrays = self._ask(asked, question)
         if lost:

@@ -5,11 +5,10 @@ session, none of which know where patients are. It holds no secret, is trusted w
 (epsilon, delta)-differentially private, so that everything made of it is post-processing.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.atomic import whole_file
@@ -17,7 +16,7 @@ from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.federated.masks import Opening
-from dpsynth.federated.messages import Answer, Kind, Question, Transport, digest
+from dpsynth.federated.messages import Answer, Kind, Question, Transport, digest, lengths_of
 from dpsynth.federated.steps import weights_of
 from dpsynth.federated.study import Study
 from dpsynth.federated.sums import Asked
@@ -76,7 +75,7 @@ class Lead:
         self._sent = self._last.read_bytes() if self._last.is_file() else None
         self._number = -1 if self._sent is None else Question.from_bytes(self._sent).number
         self._private = False
-        self._state: dict[str, Any] = {}
+        self._networks: dict[str, Any] = {}
 
     def __repr__(self) -> str:
         return f"Lead(study={self.study.name!r})"
@@ -109,6 +108,10 @@ class Lead:
 
     def use(self, codec: Codec) -> None:
         """Do nothing: each hospital codes its own patients, by the schema of the study."""
+
+    def watch(self, networks: Mapping[str, Any]) -> None:
+        """Take the networks beside the objective whose weights a step needs, too, such as a generator's."""
+        self._networks = dict(networks)
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
         """Return each query's counts over all hospitals plus Gaussian noise."""
@@ -160,19 +163,20 @@ class Lead:
         backend: "Backend",  # noqa: ARG002
     ) -> Iterable[None]:
         """Yield once a step, with the noisy mean gradient over all hospitals in each parameter's ``grad``."""
+        import torch
+
         from dpsynth.privacy.training.dpsgd import UNIT, hand_over
         from dpsynth.privacy.training.per_patient import trainable
 
         first = (self._training or plan).steps - plan.steps
         parameters = trainable(objective)
         device = next(iter(parameters.values())).device
-        self._ask("train", *_as_data(self.heard))
+        lengths, arrays = lengths_of(self.heard)
+        self._ask("train", {"heard": lengths}, arrays)
         for step in range(first, first + plan.steps):
-            weights = weights_of({"objective": objective, **self._state})
+            weights = weights_of({"objective": objective, **self._networks})
             arrays = [tensor.detach().cpu().numpy() for tensor in weights.values()]
             (total,) = self._ask("step", {"step": step, "names": list(weights)}, arrays)
-            import torch
-
             noisy = torch.from_numpy(joined(total) * (plan.clipping_norm / UNIT)).to(device)
             hand_over(parameters, noisy / (plan.sampling_rate * expected))
             yield
@@ -181,8 +185,7 @@ class Lead:
         """Return the sums over hospitals, on the lattice; a question that somebody did not answer is asked anew."""
         while True:
             try:
-                question = asked.message(self.study.digest, 0)
-                return [joined(words) for words in self._ask(asked.kind, question.facts, question.arrays)]
+                return [joined(words) for words in self._ask(asked.kind, *asked.as_data(self.heard))]
             except Refused:
                 raise
             except HospitalFailed:
@@ -237,10 +240,3 @@ def _least_like_the_others(answers: Sequence[Answer]) -> str:
     """Return the hospital whose answer has a form that fewest have."""
     forms = [tuple(array.shape for array in answer.arrays) for answer in answers]
     return answers[min(range(len(forms)), key=lambda place: forms.count(forms[place]))].hospital
-
-
-def _as_data(heard: Sequence[Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
-    """Return noisy sums as a message has them: how many arrays each has (-1: a single one), and all arrays."""
-    lengths = [-1 if isinstance(answer, np.ndarray) else len(answer) for answer in heard]
-    arrays = [array for answer in heard for array in ([answer] if isinstance(answer, np.ndarray) else answer)]
-    return {"lengths": lengths}, [np.asarray(array) for array in arrays]

@@ -7,7 +7,7 @@ number kind          the lead sends                                 a hospital a
 ====== ============= ============================================== ==================================================
 0      ``open``      nothing beyond the study's digest              its 64 bytes of public keys, 32 fresh ones, a flag
 1      ``begin``     every hospital's answer to ``open``            nothing: it has checked the keys and can mask
-2 ...  `SUMS`        columns, maps, noise, feature tables           masked whole numbers modulo 2^64
+2 ...  `SUMS`        columns, maps, noise, the noisy sums so far    masked whole numbers modulo 2^64
 ...    ``train``     the noisy sums so far                          nothing: it has the network, of its own program
 ...    ``step``      weights                                        masked whole numbers modulo 2^64
 last   ``end``       nothing                                        nothing: its ledger says what was spent
@@ -53,12 +53,12 @@ SUMS: tuple[Kind, ...] = ("counts", "interactions", "image_sums", "image_product
 FACTS: dict[Kind, frozenset[str]] = {
     "open": frozenset(),
     "begin": frozenset({"hospitals"}),
-    "counts": frozenset({"columns", "sigmas"}),
-    "interactions": frozenset({"columns", "sigmas"}),
-    "image_sums": frozenset({"columns", "sigmas", "features"}),
-    "image_products": frozenset({"columns", "sigmas", "features"}),
-    "images_per_row": frozenset({"sigmas"}),
-    "train": frozenset({"lengths"}),
+    "counts": frozenset({"heard", "columns", "sigmas"}),
+    "interactions": frozenset({"heard", "columns", "sigmas"}),
+    "image_sums": frozenset({"heard", "columns", "sigmas", "features"}),
+    "image_products": frozenset({"heard", "columns", "sigmas", "features"}),
+    "images_per_row": frozenset({"heard", "sigmas"}),
+    "train": frozenset({"heard"}),
     "step": frozenset({"step", "names"}),
     "end": frozenset(),
 }
@@ -101,7 +101,8 @@ class Question:
     facts
         Exactly the fields of `FACTS`, JSON-able.
     arrays
-        Numbers that belong to it: maps of columns, tables of features, weights.
+        Numbers that belong to it: maps of columns, tables of features, weights; then the noisy sums so far, of which
+        the field ``heard`` says how many arrays each answer had (-1: a single one).
 
     Raises
     ------
@@ -110,7 +111,8 @@ class Question:
 
     Examples
     --------
-    >>> asked = Question("0" * 64, 2, "counts", {"columns": [["sex"]], "sigmas": [9.5]}, (np.array([0, 1]),))
+    >>> facts = {"columns": [["sex"]], "sigmas": [9.5], "heard": []}
+    >>> asked = Question("0" * 64, 2, "counts", facts, (np.array([0, 1]),))
     >>> again = Question.from_bytes(asked.to_bytes())
     >>> again.kind, again.facts["columns"], again.arrays[0].tolist()
     ('counts', [['sex']], [0, 1])
@@ -128,6 +130,28 @@ class Question:
             raise InputError(f"question: found the kind {str(self.kind)[:40]!r}, expected one of {', '.join(KINDS)}.")
         if not isinstance(self.facts, Mapping) or set(self.facts) != FACTS[self.kind]:
             raise InputError(f"question {self.kind!r}: expected exactly the fields {sorted(FACTS[self.kind])}.")
+
+    @property
+    def parts(self) -> "tuple[list[NDArray[Any]], list[Any]]":
+        """The question's own arrays, and the noisy sums so far, as a lead's session had them.
+
+        Raises
+        ------
+        InputError
+            When arrays are missing.
+        """
+        lengths, arrays = self.facts.get("heard", []), list(self.arrays)
+        if not (isinstance(lengths, list) and all(_is_length(n, len(arrays)) for n in lengths)):
+            raise InputError("question: expected how many arrays each earlier answer has.")
+        first = len(arrays) - sum(map(abs, lengths))
+        if first < 0:
+            raise InputError("question: an earlier answer is missing.")
+        place, heard = first, []
+        for length in lengths:
+            part = arrays[place : place + abs(length)]
+            heard.append(part[0] if length < 0 else part)
+            place += abs(length)
+        return arrays[:first], heard
 
     def to_bytes(self) -> bytes:
         """Return the message."""
@@ -228,6 +252,17 @@ def fingerprint(public_keys: bytes) -> str:
         raise InputError(f"key: found {len(public_keys)} bytes, expected 64: a signing key and a masking key.")
     digits = hashlib.sha256(b"dpsynth hospital key 1" + public_keys).hexdigest()[:40]
     return " ".join(digits[i : i + 4] for i in range(0, 40, 4))
+
+
+def lengths_of(heard: Sequence[Any]) -> tuple[list[int], list[NDArray[Any]]]:
+    """Return noisy sums as a message has them: how many arrays each has (-1: a single one), and all arrays."""
+    lengths = [-1 if isinstance(answer, np.ndarray) else len(answer) for answer in heard]
+    arrays = [array for answer in heard for array in ([answer] if isinstance(answer, np.ndarray) else answer)]
+    return lengths, [np.asarray(array) for array in arrays]
+
+
+def _is_length(value: Any, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and -1 <= value <= most
 
 
 def _check_head(study: Any, number: Any) -> None:

@@ -17,6 +17,10 @@ MALICE = (
     "which spoils the release, and can leave out its own noise. The noise is enough with so many of them as are "
     "foreseen (see hospitals); what is released is not checked against it."
 )
+SEVERAL = (
+    "A patient of several of the hospitals: the unit is a patient at a hospital, and one who is in m of them is protected "
+    "less, as by m releases together."
+)
 NO_LEDGER = (
     "each hospital keeps a ledger of its own, in which it debited this release; what it has spent before is known there"
 )
@@ -123,11 +127,8 @@ def _not_protected(study: Study) -> list[str]:
     if study.max_hospitals_per_patient is None:
         return [
             MALICE,
-            "A patient of several of the hospitals: the unit is a patient at a hospital, and one who is in m of them is "
-            "protected less, as by m releases together.",
+            SEVERAL,
         ]
-    return [
-        MALICE,
-        f"A patient of more than {study.max_hospitals_per_patient} of the hospitals, whom nobody can find without "
-        "comparing patients.",
-    ]
+    more = study.max_hospitals_per_patient
+    beyond = f"A patient of more than {more} of the hospitals, whom nobody can find without comparing patients."
+    return [MALICE, beyond]

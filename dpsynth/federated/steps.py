@@ -7,12 +7,13 @@ step it takes nothing from the lead but numbers: weights of the shapes that it e
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from dpsynth.errors import InputError
 from dpsynth.federated.messages import Kind, Question
+from dpsynth.federated.sums import Asked
 from dpsynth.privacy.shares import Words
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 
@@ -43,8 +44,20 @@ class Rehearsed:
     state: Mapping[str, Any] | None = None
 
 
-Rehearse = Callable[[Sequence[Any]], Rehearsed]
-"""Runs the agreed model, as this hospital has it installed, on noisy sums that are public, up to its training."""
+class Rehearsal(Protocol):
+    """The agreed model, as this hospital has it installed, run on the noisy sums that the lead says were answered."""
+
+    def check(self, asked: Asked, heard: Sequence[Any]) -> None:
+        """Refuse a question that the model does not ask after these answers; `InputError` says in what it differs."""
+        ...
+
+    def training(self, heard: Sequence[Any]) -> Rehearsed:
+        """Return what its training is about after these answers; `InputError` where it asks something else."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what it holds."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -55,15 +68,15 @@ class Allowed:
     ----------
     kinds
         Kinds of sums.
+    rehearse
+        Begins a rehearsal.
     training
         The plan of its training; None where it has none.
-    rehearse
-        Where there is a training: what it is about.
     """
 
     kinds: frozenset[Kind]
+    rehearse: Callable[[], Rehearsal]
     training: TrainingPlan | None = None
-    rehearse: Rehearse | None = None
 
 
 class Steps:
@@ -107,19 +120,3 @@ def weights_of(parts: Mapping[str, Any]) -> dict[str, Any]:
     return {
         f"{part}.{name}": tensor for part, network in parts.items() for name, tensor in network.state_dict().items()
     }
-
-
-def released(question: Question) -> list[Any]:
-    """Return the noisy sums that a lead sent, as its session had them: lists of arrays, or single ones (length -1)."""
-    lengths, arrays = question.facts["lengths"], list(question.arrays)
-    if not (isinstance(lengths, list) and all(isinstance(n, int) and -1 <= n <= len(arrays) for n in lengths)):
-        raise InputError("question 'train': expected how many arrays each answer has.")
-    released: list[Any] = []
-    for length in lengths:
-        part, arrays = arrays[: abs(length)], arrays[abs(length) :]
-        if len(part) != abs(length):
-            raise InputError("question 'train': an answer is missing.")
-        released.append(part[0] if length < 0 else part)
-    if arrays:
-        raise InputError("question 'train': there are arrays that no answer has.")
-    return released

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.federated.messages import Kind, Question
+from dpsynth.federated.messages import Kind, Question, lengths_of
 from dpsynth.privacy.images.features import Features, Fourier, Linear, Ones
 from dpsynth.privacy.mechanisms import MAX_SIGMA
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.session import Session
 
 MOST_QUERIES = 2**15
+SAME = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,8 +41,8 @@ class Asked:
     sigmas: Sequence[float]
     features: Features | None = None
 
-    def message(self, study: str, number: int) -> Question:
-        """Return the question as data."""
+    def as_data(self, heard: Sequence[Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+        """Return facts and arrays of the question, after what was answered before it."""
         facts: dict[str, Any] = {"sigmas": [float(sigma) for sigma in self.sigmas]}
         arrays: list[NDArray[Any]] = []
         if self.kind != "images_per_row":
@@ -50,25 +51,26 @@ class Asked:
         if self.features is not None:
             facts["features"], tables = _features_as_data(self.features)
             arrays += tables
-        return Question(study, number, self.kind, facts, arrays)
+        facts["heard"], before = lengths_of(heard)
+        return facts, [*arrays, *before]
 
     @classmethod
     def of(cls, question: Question) -> "Asked":
-        """Read what `message` wrote.
+        """Read what `as_data` wrote.
 
         Raises
         ------
         InputError
             When a field is not what its kind has; nothing was looked at.
         """
-        sigmas = question.facts["sigmas"]
+        sigmas, (arrays, _) = question.facts["sigmas"], question.parts
         if not (isinstance(sigmas, list) and 1 <= len(sigmas) <= MOST_QUERIES and all(map(_is_sigma, sigmas))):
             raise InputError("question: expected one standard deviation for each query.")
         if question.kind == "images_per_row":
-            if len(sigmas) != 1 or question.arrays:
+            if len(sigmas) != 1 or arrays:
                 raise InputError("question: images_per_row has one standard deviation and no arrays.")
             return cls(question.kind, [], sigmas)
-        queries, rest = _queries(question.facts["columns"], list(question.arrays))
+        queries, rest = _queries(question.facts["columns"], arrays)
         features = _features_of_data(question.facts["features"], rest) if "features" in question.facts else None
         if len(queries) != len(sigmas) or (features is None and rest):
             raise InputError("question: expected one standard deviation and the maps of each query, and no more.")
@@ -103,16 +105,33 @@ class Asked:
             norms = [float(session.per_patient)]
         return [norm**2 / (2 * sigma**2) for norm, sigma in zip(norms, self.sigmas, strict=True)]
 
-    @property
-    def about(self) -> tuple[Any, ...]:
-        """What it asks about, whatever the noise: equal for a question that is asked again."""
-        tables = [] if self.features is None else _features_as_data(self.features)[1]
-        return (
-            self.kind,
-            tuple(query.keys for query in self.queries),
-            type(self.features).__name__,
-            tuple(table.tobytes() for table in tables),
-        )
+    def check_same(self, expected: "Asked") -> None:
+        """Refuse a question that is not the expected one, and say in what it differs.
+
+        Noise and tables of features may differ as floating-point numbers do from machine to machine.
+
+        Raises
+        ------
+        InputError
+            Before anything is spent.
+        """
+        if self.kind != expected.kind:
+            raise InputError(f"question {self.kind!r}: the agreed model asks {expected.kind!r} here.")
+        mine, other = ([query.keys for query in asked.queries] for asked in (self, expected))
+        if mine != other:
+            raise InputError(f"question {self.kind!r}: the agreed model asks for other columns or cells here.")
+        if len(self.sigmas) != len(expected.sigmas) or not np.allclose(self.sigmas, expected.sigmas, rtol=SAME, atol=0):
+            raise InputError(f"question {self.kind!r}: the agreed model asks it at another price here.")
+        if not _same_features(self.features, expected.features):
+            raise InputError(f"question {self.kind!r}: the agreed model asks for other features of images here.")
+
+
+def _same_features(first: Features | None, second: Features | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    (facts, tables), (others, more) = _features_as_data(first), _features_as_data(second)
+    shapes = [table.shape for table in tables] == [table.shape for table in more]
+    return facts == others and shapes and all(map(lambda a, b: np.allclose(a, b, atol=1e-5), tables, more))
 
 
 def _norm(query: Query) -> float:

@@ -14,7 +14,7 @@ class Answering(Protocol):
 
 
 class InProcess:
-    """A transport that calls hospitals in this process, all at once.
+    """A transport that calls hospitals in this process, one after another: torch's settings are those of all threads.
 
     Parameters
     ----------
@@ -24,10 +24,13 @@ class InProcess:
 
     def __init__(self, hospitals: Mapping[str, Answering]) -> None:
         self._hospitals = dict(hospitals)
-        self._pool = ThreadPoolExecutor(max_workers=len(self._hospitals))
+        self._thread = ThreadPoolExecutor(max_workers=1)
 
     def ask(self, question: bytes, *, seconds: float) -> dict[str, bytes]:
         """Return the answers that came in time; see `dpsynth.federated.messages.Transport`."""
-        asked = {name: self._pool.submit(hospital.answer, question) for name, hospital in self._hospitals.items()}
+        asked = {name: self._thread.submit(hospital.answer, question) for name, hospital in self._hospitals.items()}
         wait(asked.values(), timeout=seconds)
-        return {name: future.result() for name, future in asked.items() if future.done() and not future.exception()}
+        for future in asked.values():
+            future.cancel()
+        done = {name: future for name, future in asked.items() if future.done() and not future.cancelled()}
+        return {name: future.result() for name, future in done.items() if future.exception() is None}

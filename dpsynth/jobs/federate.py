@@ -12,19 +12,19 @@ import numpy as np
 
 from dpsynth.atomic import check_target
 from dpsynth.cohort.cohort import Cohort
-from dpsynth.errors import InputError
 from dpsynth.federated.hospital import Hospital
 from dpsynth.federated.lead import Lead
 from dpsynth.federated.masks import public_half
 from dpsynth.federated.messages import Kind, Transport, fingerprint
 from dpsynth.federated.statement import stated
-from dpsynth.federated.steps import Allowed, Rehearsed
+from dpsynth.federated.steps import Allowed
 from dpsynth.federated.study import Study
 from dpsynth.federated.transport import InProcess
-from dpsynth.jobs.fit import add_facts, check_model, fit
+from dpsynth.jobs.federated_rehearsal import ModelRehearsal, maker_of
+from dpsynth.jobs.fit import add_facts, fit
 from dpsynth.jobs.outlook import add_warnings, foresee
 from dpsynth.jobs.release import bundle, check_rows, draw
-from dpsynth.models.base import Model, Progress, Synthesizer
+from dpsynth.models.base import Model, Progress
 from dpsynth.models.registry import make
 from dpsynth.privacy.resuming import Checkpoint
 from dpsynth.privacy.session import Session
@@ -43,35 +43,11 @@ DEMO_HOSPITALS = ("north", "south", "east", "west", "university")
 DEMO_HOLDOUT = 0.3
 
 
-def maker_of(study: Study) -> Synthesizer:
-    """Return the study's synthesizer; refuse one that asks for more than sums, before anything is spent.
-
-    Raises
-    ------
-    InputError
-        When the model is unknown, does not fit the schema, or asks what hospitals cannot answer together.
-    """
-    maker = make(study.model, **study.options)
-    check_model(maker, study.schema_of_all)
-    if not maker.asks_sums:
-        raise InputError(
-            f"model {study.model!r}: asks for more than sums over patients (a selection, or votes of teachers), which "
-            "hospitals cannot answer together. Use 'prism' for a table, 'moments' for images, or a network trained by "
-            "DP-SGD such as 'tabular-diffusion'."
-        )
-    if study.schema_of_all.to_discover:
-        raise InputError(
-            f"schema: the values of {study.schema_of_all.to_discover[0]!r} are to be discovered, which hospitals cannot "
-            "do together; list them (`values:`), from a code book or from what one hospital has released."
-        )
-    return maker
-
-
 def allowed(study: Study) -> Allowed:
     """Return what the study's model may ask of a hospital, by the program that is installed here."""
     maker, schema = maker_of(study), study.schema_of_all
     kinds = TABLE | (IMAGES if maker.of_images else frozenset())
-    return Allowed(kinds, maker.training(schema, study.budget), lambda heard: _rehearsed(study, heard))
+    return Allowed(kinds, lambda: ModelRehearsal(study), maker.training(schema, study.budget))
 
 
 def open_hospital(
@@ -397,60 +373,3 @@ class Demo:
     alone: Local
     auroc: dict[str, float]
     release: Path
-
-
-class _Reached(Exception):  # noqa: N818  (no error: where a rehearsal ends)
-    """A rehearsal has come to its training."""
-
-    def __init__(self, rehearsed: Rehearsed) -> None:
-        super().__init__("the training")
-        self.rehearsed = rehearsed
-
-
-class _Played:
-    """Noisy sums in the place of patients: what hospitals have answered together, in order."""
-
-    private = True
-    randomness = "none: a rehearsal of what was answered"
-
-    def __init__(self, heard: Sequence[Any]) -> None:
-        self._heard = list(heard)
-
-    def use(self, codec: Any) -> None:
-        """Do nothing: there are no patients here."""
-
-    def _next(self, *_: Any, **__: Any) -> Any:
-        if not self._heard:
-            raise InputError("question 'train': the model asks more than what the lead says was answered.")
-        return self._heard.pop(0)
-
-    counts = interactions = image_sums = image_products = images_per_row = _next
-
-    @property
-    def is_over(self) -> bool:
-        """Whether everything was played."""
-        return not self._heard
-
-
-class _Rehearsal(Session):
-    """A session on what was answered, which ends where the training would begin."""
-
-    def train(self, objective: Any, update: Any, **terms: Any) -> None:  # noqa: ARG002
-        """Say what the training is about."""
-        terms.pop("state", None)
-        raise _Reached(Rehearsed(objective, **terms))
-
-
-def _rehearsed(study: Study, heard: Sequence[Any]) -> Rehearsed:
-    """Run the study's model on public noisy sums up to its training, with the program that is installed here."""
-    maker, schema = maker_of(study), study.schema_of_all
-    played = _Played(heard)
-    plan = maker.training(schema, study.budget)
-    terms: dict[str, Any] = {"accounting": study.accounting, "training": plan, "kept_back": study.asked_anew}
-    session = _Rehearsal.over_hospitals(schema, study.budget, played, **terms)  # type: ignore[arg-type]
-    try:
-        maker.fit(session)
-    except _Reached as reached:
-        if played.is_over:
-            return reached.rehearsed
-    raise InputError("question 'train': what the lead says was answered is not what the model asks; nothing was spent.")

@@ -72,6 +72,7 @@ class NetworkQuestions(Asking):
         if first == plan.steps:
             return
         rest = replace(plan, steps=plan.steps - first)
+        self._watch(state or {})
         steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
         for step in range(first, plan.steps):
             if kept is not None:
@@ -180,6 +181,12 @@ class NetworkQuestions(Asking):
         self._account.debit([Event("gaussian", what, sensitivity, sigma)])
         return self._asked.votes(panel, shown, questions, sigma)
 
+    def _watch(self, state: Mapping[str, Any]) -> None:
+        """Tell answers from elsewhere which networks, beside the objective, its randomness may come from."""
+        watch = getattr(self._asked, "watch", None)
+        if watch is not None:
+            watch(networks_of(state))
+
     def _kept(self, plan: TrainingPlan, parts: Mapping[str, Any]) -> Kept | None:
         """Return what keeps the state of a training, where the session has a checkpoint."""
         if self._checkpoint is None:
@@ -197,3 +204,16 @@ class NetworkQuestions(Asking):
             "images": None if images is None else images.shape,
             "pixels": None if images is None else images.dtype,
         }
+
+
+def networks_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the networks among what goes on from step to step.
+
+    Parameters
+    ----------
+    state
+        As for `NetworkQuestions.train`.
+    """
+    from torch import nn
+
+    return {name: part for name, part in state.items() if isinstance(part, nn.Module)}

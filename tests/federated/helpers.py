@@ -12,6 +12,7 @@ import pandas as pd
 
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort.cohort import Cohort
+from dpsynth.errors import InputError
 from dpsynth.federated.hospital import Hospital
 from dpsynth.federated.lead import Lead
 from dpsynth.federated.masks import public_half
@@ -34,7 +35,23 @@ COLUMNS = {
 FACTS: dict[str, Any] = {"name": "ward", "confirmed": True, "columns": COLUMNS}
 SCHEMA = Schema.parse(FACTS)
 SHAPE = Codec(SCHEMA).shape
-ALLOWED = Allowed(frozenset({"counts", "interactions"}))
+
+
+class AnyOrder:
+    """A rehearsal that agrees with whatever is asked: for tests of everything else."""
+
+    def check(self, asked: Any, heard: Any) -> None:
+        """Agree."""
+
+    def training(self, heard: Any) -> Any:
+        """Have none."""
+        raise InputError("no training")
+
+    def close(self) -> None:
+        """Hold nothing."""
+
+
+ALLOWED = Allowed(frozenset({"counts", "interactions"}), AnyOrder)
 PRICE = 0.002
 """rho of one question, of which a session at epsilon 1 has about 0.028."""
 
@@ -106,11 +123,14 @@ class Federation:
         self.lead.begin()
 
 
-def counts_question(study: Study, number: int, columns: Sequence[str] = ("sex",), *, rho: float = PRICE) -> Question:
-    """Return a question for counts at a price."""
+def counts_question(
+    study: Study, number: int, columns: Sequence[str] = ("sex",), *, rho: float = PRICE, after: int | None = None
+) -> Question:
+    """Return a question for counts at a price, after so many answers (default: one for each number before)."""
     query = fine_query(list(columns), SHAPE)
-    facts = {"columns": [list(columns)], "sigmas": [float(1 / np.sqrt(2 * rho))]}
-    return Question(study.digest, number, "counts", facts, query.maps)
+    before = number - 2 if after is None else after
+    facts = {"columns": [list(columns)], "sigmas": [float(1 / np.sqrt(2 * rho))], "heard": [-1] * before}
+    return Question(study.digest, number, "counts", facts, [*query.maps, *[np.zeros(1)] * before])
 
 
 @contextmanager

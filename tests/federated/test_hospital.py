@@ -19,19 +19,30 @@ from dpsynth.federated.study import Study
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.ledger import Ledger
 from dpsynth.schema.schema import Schema
-from federated.helpers import ALLOWED, FACTS, NAMES, PRICE, Federation, counts_question, keys_of, rows, study_of
+from federated.helpers import (
+    ALLOWED,
+    FACTS,
+    NAMES,
+    PRICE,
+    AnyOrder,
+    Federation,
+    counts_question,
+    keys_of,
+    rows,
+    study_of,
+)
 
 
 def asks_twice(federation: Federation) -> Question:
     """Ask what was asked, under a new number, to halve the noise by averaging."""
     federation.ask("north", counts_question(federation.study, 2))
-    return counts_question(federation.study, 3)
+    return counts_question(federation.study, 3, after=0)
 
 
 def asks_twice_at_another_price(federation: Federation) -> Question:
     """Ask what was asked with less noise."""
     federation.ask("north", counts_question(federation.study, 2))
-    return counts_question(federation.study, 3, rho=4 * PRICE)
+    return counts_question(federation.study, 3, rho=4 * PRICE, after=0)
 
 
 def asks_otherwise_under_a_used_number(federation: Federation) -> Question:
@@ -42,8 +53,13 @@ def asks_otherwise_under_a_used_number(federation: Federation) -> Question:
 
 def asks_out_of_order(federation: Federation) -> Question:
     """Ask under a number that lies behind."""
-    federation.ask("north", counts_question(federation.study, 9))
-    return counts_question(federation.study, 4, ["died"])
+    federation.ask("north", counts_question(federation.study, 9, after=0))
+    return counts_question(federation.study, 4, ["died"], after=1)
+
+
+def asks_after_answers_that_were_not_given(federation: Federation) -> Question:
+    """Ask as if three questions had been answered here."""
+    return counts_question(federation.study, 2, after=3)
 
 
 def asks_past_the_budget(federation: Federation) -> Question:
@@ -65,7 +81,7 @@ def asks_through_a_map_of_one_patient(federation: Federation) -> Question:
 
 def asks_what_the_model_does_not(federation: Federation) -> Question:
     """Ask for images of a study of a table."""
-    facts = {"columns": [[]], "sigmas": [9.0], "features": {"map": "ones", "inputs": 64}}
+    facts = {"columns": [[]], "sigmas": [9.0], "features": {"map": "ones", "inputs": 64}, "heard": []}
     return Question(federation.study.digest, 2, "image_sums", facts)
 
 
@@ -99,8 +115,9 @@ def asks_without_noise(federation: Federation) -> Question:
 
 
 HOSTILE: list[tuple[Callable[[Federation], Question], str]] = [
-    (asks_twice, "asked before"),
+    (asks_twice, "for asking anew"),
     (asks_twice_at_another_price, "another price"),
+    (asks_after_answers_that_were_not_given, "here 0 were given"),
     (asks_otherwise_under_a_used_number, "asked before, otherwise"),
     (asks_out_of_order, "their numbers rise"),
     (asks_past_the_budget, "more than is left"),
@@ -136,7 +153,8 @@ def test_a_hostile_lead_is_refused_and_nothing_is_spent(
     assert reason in answer.refusal
     assert not answer.arrays
     assert (north.session.rho_left, ledger.runs()) == before
-    after = federation.ask("north", counts_question(federation.study, 20, ["age"]))
+    known = int(north.session.rho_left < 0.99 * north.session.rho)
+    after = federation.ask("north", counts_question(federation.study, 20, ["age"], after=known))
     assert not after.refusal, "a refusal does not end the run"
 
 
@@ -204,7 +222,7 @@ def test_what_was_answered_survives_a_restart_and_what_was_lost_stays_lost(tmp_p
     assert again.answer(message) == first
     assert again.session.rho_left == pytest.approx(left - PRICE)
     assert "lost" in Answer.from_bytes(again.answer(lost)).refusal
-    anew = Answer.from_bytes(again.answer(counts_question(federation.study, 4, ["died"]).to_bytes()))
+    anew = Answer.from_bytes(again.answer(counts_question(federation.study, 4, ["died"], after=1).to_bytes()))
     assert not anew.refusal
     assert again.session.rho_left == pytest.approx(left - 2 * PRICE)
     (run,) = Ledger(tmp_path / "north" / "ledger.jsonl").runs()
@@ -216,9 +234,9 @@ def test_asking_anew_is_paid_out_of_what_the_study_keeps_for_it(tmp_path: Path) 
     federation = Federation(tmp_path, asked_anew=0.1)
     federation.begun()
     price = federation.hospitals["north"].session.rho / 20
-    answers = [federation.ask("north", counts_question(federation.study, n, rho=price)) for n in range(2, 6)]
+    answers = [federation.ask("north", counts_question(federation.study, n, rho=price, after=0)) for n in range(2, 6)]
     assert [bool(answer.refusal) for answer in answers] == [False, False, False, True]
-    assert "too little" in answers[-1].refusal
+    assert "asking anew" in answers[-1].refusal
 
 
 def test_the_ledger_has_the_claim_before_the_answer_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -310,7 +328,7 @@ def test_the_folder_of_another_study_is_refused(tmp_path: Path) -> None:
 def test_allowed_kinds_are_the_models(tmp_path: Path) -> None:
     """A model of counts alone does not get interactions."""
     federation = Federation(tmp_path)
-    federation.hospitals["north"] = federation.opened("north", allowed=Allowed(frozenset({"counts"})))
+    federation.hospitals["north"] = federation.opened("north", allowed=Allowed(frozenset({"counts"}), AnyOrder))
     lead = Lead(federation.study, federation.transport, tmp_path / "other")
     federation.transport._hospitals["north"] = federation.hospitals["north"]
     lead.begin()
