@@ -216,14 +216,14 @@ def fingerprint(public_keys: bytes) -> str:
     >>> fingerprint(bytes(64))[:14]
     '25b6 4119 9e00'
     """
-    if len(public_keys) != 64:  # noqa: PLR2004  (two keys of 32 bytes)
+    if len(public_keys) != 64:
         raise InputError(f"key: found {len(public_keys)} bytes, expected 64: a signing key and a masking key.")
     digits = hashlib.sha256(b"dpsynth hospital key 1" + public_keys).hexdigest()[:40]
     return " ".join(digits[i : i + 4] for i in range(0, 40, 4))
 
 
 def _check_head(study: Any, number: Any) -> None:
-    if not (isinstance(study, str) and len(study) == 64 and set(study) <= set("0123456789abcdef")):  # noqa: PLR2004
+    if not (isinstance(study, str) and len(study) == 64 and set(study) <= set("0123456789abcdef")):
         raise InputError("message: expected a study's digest of 64 hexadecimal digits.")
     if isinstance(number, bool) or not isinstance(number, int) or not 0 <= number < MAX_NUMBER:
         raise InputError(f"message: expected a question number from 0 to {MAX_NUMBER - 1}.")
@@ -294,7 +294,7 @@ def _checked_shape(facts: Any) -> tuple[np.dtype[Any], tuple[int, ...]]:
     if not (isinstance(facts, dict) and set(facts) == {"dtype", "shape"} and facts["dtype"] in DTYPES):
         raise InputError(f"message: expected arrays of the types {', '.join(DTYPES)}.")
     shape = facts["shape"]
-    if not (isinstance(shape, list) and len(shape) <= 32):  # noqa: PLR2004  (the axes that numpy has)
+    if not (isinstance(shape, list) and len(shape) <= 32):
         raise InputError("message: expected the shape of an array.")
     if not all(isinstance(n, int) and not isinstance(n, bool) and 0 <= n <= MAX_BODY for n in shape):
         raise InputError("message: expected the shape of an array.")

@@ -114,7 +114,7 @@ class Study(BaseModel):
         if len(set(known)) != len(known):
             raise ValueError("hospitals: two have the same fingerprint; each needs a key of its own")
         n, t = len(self.hospitals), self.colluding
-        if n == 2 and t != 1:  # noqa: PLR2004
+        if n == 2 and t != 1:
             raise ValueError("hospitals: of 2 each must add all of the noise: colluding: 1")
         if not t <= n - 1:
             raise ValueError(f"colluding: found {t} of {n} hospitals, expected at most {n - 1}")
