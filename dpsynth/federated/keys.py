@@ -3,8 +3,8 @@
 There are three pairs of keys in one file. **Ed25519** signs messages, **X25519** agrees with every other hospital on
 the masks of answers, and **P-256** with a self-signed certificate is for TLS. The fingerprint, which stands in the
 study file, is that of the first two (`dpsynth.federated.messages.fingerprint`); the certificate is signed with the
-first. So who has compared fingerprints by telephone has pinned all three, and the public keys themselves may come over any way,
-also through the lead: nobody can exchange one unseen.
+first. So who has compared fingerprints by telephone has pinned all three, and the public keys themselves may come over
+any way, also through the lead: nobody can exchange one unseen.
 
 **Privacy contract.** Nothing here is made of patients. The file can be read by its owner alone (mode 0600) and is
 refused where others can read it.
