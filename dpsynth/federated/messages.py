@@ -5,9 +5,12 @@ The order of a run, which `dpsynth.federated.lead.Lead` follows and `dpsynth.fed
 ====== ============= ============================================== ==================================================
 number kind          the lead sends                                 a hospital answers
 ====== ============= ============================================== ==================================================
-0      ``open``      nothing beyond the study's digest              its 64 bytes of public keys and 32 fresh bytes
+0      ``open``      nothing beyond the study's digest              its 64 bytes of public keys, 32 fresh ones, a flag
 1      ``begin``     every hospital's answer to ``open``            nothing: it has checked the keys and can mask
-2 ...  a `KINDS`     columns, maps, prices, feature tables, weights masked whole numbers modulo 2^64
+2 ...  `SUMS`        columns, maps, noise, feature tables           masked whole numbers modulo 2^64
+...    ``train``     the noisy sums so far                          nothing: it has the network, of its own program
+...    ``step``      weights                                        masked whole numbers modulo 2^64
+last   ``end``       nothing                                        nothing: its ledger says what was spent
 ====== ============= ============================================== ==================================================
 
 For whoever carries the bytes (`Transport`), both are opaque: ``Hospital.answer(question) -> answer`` is called with what
@@ -41,9 +44,12 @@ MAX_NUMBER = 2**31
 DTYPES = ("<u8", "<i8", "<f8", "<f4", "|u1")
 """The types of numbers that a message may hold."""
 
-Kind = Literal["open", "begin", "counts", "interactions", "image_sums", "image_products", "images_per_row", "step"]
+Kind = Literal[
+    "open", "begin", "counts", "interactions", "image_sums", "image_products", "images_per_row", "train", "step", "end"
+]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""Everything that can be asked; each is answered by a sum over patients, or by nothing of the patients at all."""
+SUMS: tuple[Kind, ...] = ("counts", "interactions", "image_sums", "image_products", "images_per_row")
+"""Questions that are paid one by one; each is answered by a sum over patients."""
 FACTS: dict[Kind, frozenset[str]] = {
     "open": frozenset(),
     "begin": frozenset({"hospitals"}),
@@ -52,7 +58,9 @@ FACTS: dict[Kind, frozenset[str]] = {
     "image_sums": frozenset({"columns", "sigmas", "features"}),
     "image_products": frozenset({"columns", "sigmas", "features"}),
     "images_per_row": frozenset({"sigmas"}),
+    "train": frozenset({"lengths"}),
     "step": frozenset({"step", "names"}),
+    "end": frozenset(),
 }
 """The fields of each kind, beside its arrays; none may be missing and none may be added."""
 

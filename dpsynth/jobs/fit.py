@@ -225,7 +225,7 @@ def fit(
         book = ledger_of(cohort, ledger)
         processes.shared(lambda: _set_limit(book, limit, budget))
     fitted = _fitted(cohort, maker, budget, progress, ledger=ledger, label=label, seed=seed, checkpoint=checkpoint)
-    _add_facts(fitted, maker)
+    add_facts(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
         outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1), search=False)
     add_warnings(fitted, outlook)
@@ -256,7 +256,7 @@ def _fitted(
         return maker.fit(session, progress)
 
 
-def _add_facts(fitted: Model, maker: Synthesizer) -> None:
+def add_facts(fitted: Model, maker: Synthesizer) -> None:
     """Add to the privacy statement the model, whether it learned images, and the outcome of discovery."""
     about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
     if fitted.schema.images is not None:
