@@ -138,7 +138,7 @@ class Link:
         ------
         TransportError
             If the lead stopped before it was done, or cannot be reached any more.
-        Refused
+        MessageRefused
             If the lead's relay refuses this hospital, or its messages cannot be believed.
         """
         while True:

@@ -19,7 +19,7 @@ from dpsynth.federated.certificates import greeting_context, pinned_context
 from dpsynth.federated.failing import Trying, failure, plain
 from dpsynth.federated.keys import LARGEST_CARD, PrivateKeys, PublicKeys
 from dpsynth.federated.proxies import Proxy
-from dpsynth.federated.signing import Guard, Head, Refused, TransportError, new_nonce, sign
+from dpsynth.federated.signing import Guard, Head, MessageRefused, TransportError, new_nonce, sign
 from dpsynth.federated.wire import LARGEST, MIME, pieces, read_body, read_head
 
 __all__ = ["Conversation", "facts_of"]
@@ -92,7 +92,7 @@ class Conversation:
 
         Raises
         ------
-        Refused
+        MessageRefused
             If the lead's relay refuses it.
         TransportError
             If the lead cannot be reached.
@@ -103,7 +103,7 @@ class Conversation:
                 if is_fresh:
                     await self._greet()
                 reply = await self.send(kind, body, question)
-            except Refused as refused:
+            except MessageRefused as refused:
                 if refused.code in ("relay", "unknown"):
                     self._relay = ""
                 pause = trying.after_refusal(refused)
@@ -122,7 +122,7 @@ class Conversation:
     async def send(self, kind: str, body: bytes = b"", question: int = 0) -> tuple[Head, bytes]:
         """Send a message once and return the reply."""
         if self._session is None or not self._relay:
-            raise Refused("relay", "the lead's relay is not known yet.")
+            raise MessageRefused("relay", "the lead's relay is not known yet.")
         sent, prefix = self._signed(kind, body, question)
         async with self._posted(self._session, prefix, body) as response:
             raw = await _head_of(response)
@@ -192,7 +192,7 @@ def facts_of(body: bytes, *names: str) -> dict[str, Any]:
 
     Raises
     ------
-    Refused
+    MessageRefused
         If it is not JSON, or one is missing.
     """
     try:
@@ -204,14 +204,14 @@ def facts_of(body: bytes, *names: str) -> dict[str, Any]:
     return facts
 
 
-def _malformed() -> Refused:
-    return Refused("malformed", "a reply of the lead's relay is malformed; the versions of dpsynth may differ.")
+def _malformed() -> MessageRefused:
+    return MessageRefused("malformed", "a reply of the lead's relay is malformed; the versions of dpsynth may differ.")
 
 
 def _check_refusal(head: Head, reply: bytes) -> None:
     if head.kind == "refused":
         facts = facts_of(reply, "code", "message")
-        raise Refused(facts["code"], plain(facts["message"]))
+        raise MessageRefused(facts["code"], plain(facts["message"]))
 
 
 async def _head_of(response: aiohttp.ClientResponse, code: str = "unknown") -> bytes:
@@ -222,7 +222,7 @@ async def _head_of(response: aiohttp.ClientResponse, code: str = "unknown") -> b
     place = response.url.host
     if response.status in (404, 408, 429) or response.status >= 500:
         raise aiohttp.ClientPayloadError(f"{place}: replies {response.status}")
-    raise Refused(code, f"{place} refuses this hospital ({response.status}, not signed): {words}")
+    raise MessageRefused(code, f"{place} refuses this hospital ({response.status}, not signed): {words}")
 
 
 async def _body_of(response: aiohttp.ClientResponse, head: Head, limit: int) -> bytes:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from dpsynth.federated.roster import Roster
-from dpsynth.federated.signing import Head, Refused
+from dpsynth.federated.signing import Head, MessageRefused
 from dpsynth.federated.wire import Reader, read_body
 
 __all__ = ["Desk", "Reply"]
@@ -114,7 +114,7 @@ class Desk:
 
         Raises
         ------
-        Refused
+        MessageRefused
             If it is of an unknown kind, too large, or another answer than the first one.
         """
         if head.kind == "answer":
@@ -127,7 +127,9 @@ class Desk:
             self._roster.leave(head.sender)
             self.change()
             return Reply("thanks")
-        raise Refused("malformed", f"a message of {head.sender} is of an unknown kind; the versions of dpsynth differ.")
+        raise MessageRefused(
+            "malformed", f"a message of {head.sender} is of an unknown kind; the versions of dpsynth differ."
+        )
 
     async def _polled(self, name: str) -> Reply:
         with contextlib.suppress(TimeoutError):
@@ -152,7 +154,7 @@ class Desk:
             return Reply("thanks", question=head.question)
         file.close()
         if first[0] != head.digest:
-            raise Refused(
+            raise MessageRefused(
                 "conflict", f"{head.sender} answered question {head.question} twice and differently; the first counts."
             )
         return Reply("thanks", question=head.question)

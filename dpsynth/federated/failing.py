@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from dpsynth.federated.proxies import Proxy
-from dpsynth.federated.signing import Refused, TransportError
+from dpsynth.federated.signing import MessageRefused, TransportError
 
 __all__ = ["TAKEOVER", "Failure", "Trying", "failure", "plain"]
 
@@ -61,7 +61,7 @@ class Trying:
         self._tls = 0
         self._is_said = False
 
-    def after_refusal(self, refused: Refused) -> float:
+    def after_refusal(self, refused: MessageRefused) -> float:
         """Return seconds to wait before the message is sent again; raise what cannot be helped."""
         if refused.code == "twice" and self._waited() < self._takeover:
             self._say("another process with this key takes part; waiting in case it was killed.")

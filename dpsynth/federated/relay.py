@@ -29,7 +29,7 @@ from dpsynth.federated.desk import Desk, Reply
 from dpsynth.federated.keys import LARGEST_CARD, PrivateKeys, PublicKeys
 from dpsynth.federated.messages import peek
 from dpsynth.federated.roster import Roster, State
-from dpsynth.federated.signing import WINDOW, Guard, Head, Refused, TransportError, new_nonce, sign
+from dpsynth.federated.signing import WINDOW, Guard, Head, MessageRefused, TransportError, new_nonce, sign
 from dpsynth.federated.wire import LARGEST, MIME, PATH, pieces, read_body, read_head
 
 __all__ = ["Relay"]
@@ -113,7 +113,7 @@ class Relay:
         if unpinned:
             raise InputError(
                 f"study: {', '.join(unpinned)}: no fingerprint; have it read out by telephone from `dpsynth federate "
-                "key --show` and write it into the study file."
+                "key --show hospital.key` and write it into the study file."
             )
         self._study, self._keys, self._lead = study, keys, lead
         self._fingerprints = dict(fingerprints)
@@ -245,13 +245,13 @@ class Relay:
             raw = await read_head(request.content, _HEAD_SECONDS)
             await self._introduce(raw, request)
             head = self._guard.signed(raw)
-        except (Refused, TimeoutError) as error:
+        except (MessageRefused, TimeoutError) as error:
             return web.Response(status=403, text=str(error) or "a message did not come.")
         except InputError as error:  # keys of another fingerprint
             return web.Response(status=403, text=str(error))
         try:
             reply = await self._reply(head, request)
-        except Refused as error:
+        except MessageRefused as error:
             reply = self._refusal(head, error.code, str(error))
         except TimeoutError:
             reply = self._refusal(head, "slow", f"a message of {head.sender} stopped half-way.")
@@ -263,7 +263,7 @@ class Relay:
         if head.kind != "hello":
             return
         if head.sender not in self._fingerprints:
-            raise Refused("unknown", f"{head.sender[:64]!r} is not in the study file of the lead.")
+            raise MessageRefused("unknown", f"{head.sender[:64]!r} is not in the study file of the lead.")
         with await read_body(request.content, head, limit=LARGEST_CARD, seconds=_HEAD_SECONDS) as file:
             keys = PublicKeys.from_bytes(file.read(), self._fingerprints[head.sender], head.sender)
         if self._pinned.get(head.sender) != keys:
@@ -276,7 +276,7 @@ class Relay:
         if head.kind == "hello":
             return Reply("welcome", self._facts(head))
         if head.relay != self._epoch:
-            raise Refused("relay", "the lead's relay was started anew.")
+            raise MessageRefused("relay", "the lead's relay was started anew.")
         self._check_certificate(head.sender, request)
         self._roster.hear(head.sender, head.process)
         return await self._desk.reply(head, request.content)
@@ -297,12 +297,12 @@ class Relay:
         if shown == self._pinned[name].certificate or (shown is None and name in self._inspected):
             return
         if shown is None:
-            raise Refused(
+            raise MessageRefused(
                 "certificate",
                 f"the messages of {name} come without its certificate: a proxy there seems to inspect TLS. If its IT "
                 f"confirms that, begin again at the lead with --inspected {name}; messages stay signed.",
             )
-        raise Refused("certificate", f"the messages of {name} come with the certificate of another hospital.")
+        raise MessageRefused("certificate", f"the messages of {name} come with the certificate of another hospital.")
 
     async def _send(self, head: Head, reply: Reply, request: web.Request) -> web.StreamResponse:
         _, prefix = sign(

@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from typing import Literal
 
-from dpsynth.federated.signing import Refused
+from dpsynth.federated.signing import MessageRefused
 
 __all__ = ["Roster", "State"]
 
@@ -71,13 +71,13 @@ class Roster:
 
         Raises
         ------
-        Refused
+        MessageRefused
             ``twice`` where another process speaks for the hospital; ``replaced`` where another has taken over from
             this one when it was silent.
         """
         place = self._places[name]
         if process in place.replaced:
-            raise Refused(
+            raise MessageRefused(
                 "replaced",
                 f"{name}: another process with this key took over while this one was silent; two with one key are "
                 "refused. Stop this one.",
@@ -99,7 +99,7 @@ class Roster:
 
     def _take_over(self, name: str, place: _Place) -> None:
         if place.state != "left" and not self._is_silent(place):
-            raise Refused(
+            raise MessageRefused(
                 "twice",
                 f"{name}: another process with this key takes part already; two with one key are refused. Stop the "
                 f"other one; a process that was killed makes way after {self._silence:g} s.",

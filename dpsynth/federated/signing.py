@@ -31,7 +31,7 @@ __all__ = [
     "LARGEST_HEAD",
     "Guard",
     "Head",
-    "Refused",
+    "MessageRefused",
     "TransportError",
     "head_length",
     "new_nonce",
@@ -56,7 +56,7 @@ class TransportError(DpsynthError, OSError):
     exit_code = 1
 
 
-class Refused(TransportError):  # noqa: N818  (what happened to the message)
+class MessageRefused(TransportError):  # noqa: N818  (what happened to the message)
     """A message that is not believed.
 
     Parameters
@@ -119,7 +119,7 @@ class Head:
 
         Raises
         ------
-        Refused
+        MessageRefused
             If it is not JSON, has other fields or fields of another form.
         """
         try:
@@ -127,7 +127,7 @@ class Head:
             head = cls(**fields)
             head.check_form()
         except (ValueError, TypeError, RecursionError):
-            raise Refused("malformed", "a message is malformed; is the other side of another version?") from None
+            raise MessageRefused("malformed", "a message is malformed; is the other side of another version?") from None
         return head
 
     def check_form(self) -> None:
@@ -199,16 +199,16 @@ def head_length(start: bytes) -> int:
 
     Raises
     ------
-    Refused
+    MessageRefused
         If the bytes begin no message of ours, or the head is too long.
     """
     if len(start) != _START.size:
-        raise Refused("malformed", "a message is cut short.")
+        raise MessageRefused("malformed", "a message is cut short.")
     magic, length = _START.unpack(start)
     if magic != _MAGIC:
-        raise Refused("malformed", "this is no message of dpsynth; a proxy on the way may have written it.")
+        raise MessageRefused("malformed", "this is no message of dpsynth; a proxy on the way may have written it.")
     if not 0 < length <= LARGEST_HEAD:
-        raise Refused("malformed", f"the head of a message has {length} bytes, expected at most {LARGEST_HEAD}.")
+        raise MessageRefused("malformed", f"the head of a message has {length} bytes, expected at most {LARGEST_HEAD}.")
     return int(length) + _SIGNATURE
 
 
@@ -265,7 +265,7 @@ class Guard:
 
         Raises
         ------
-        Refused
+        MessageRefused
             With the code ``study``, ``receiver``, ``reply``, ``stale`` or ``replayed``. What is refused is not
             remembered.
         """
@@ -283,41 +283,43 @@ class Guard:
 
         Raises
         ------
-        Refused
+        MessageRefused
             With the code ``malformed``, ``unknown`` or ``forged``.
         """
         text, signature = raw[:-_SIGNATURE], raw[-_SIGNATURE:]
         head = Head.parse(text)
         key = self._keys.get(head.sender)
         if key is None:
-            raise Refused("unknown", "the sender of a message is not in the study file, or has not shown its keys.")
+            raise MessageRefused(
+                "unknown", "the sender of a message is not in the study file, or has not shown its keys."
+            )
         try:
             key.verify(signature, _DOMAIN + text)
         except InvalidSignature:
-            raise Refused(
+            raise MessageRefused(
                 "forged",
                 f"a message says that it is from {head.sender}, and is not signed with the key that the study file "
-                f"names for {head.sender}. Compare fingerprints: `dpsynth federate key --show`.",
+                f"names for {head.sender}. Compare fingerprints: `dpsynth federate key --show hospital.key`.",
             ) from None
         return head
 
     def _check_place(self, head: Head, reply_to: str) -> None:
         if head.study != self._study:
-            raise Refused(
+            raise MessageRefused(
                 "study",
                 f"the study file of {head.sender} is not the one of {self._name} (it begins {head.study[:12]} there, "
                 f"{self._study[:12]} here). Send the same file to everybody and begin again.",
             )
         if head.receiver != self._name:
-            raise Refused("receiver", f"a message of {head.sender} is addressed to another than {self._name}.")
+            raise MessageRefused("receiver", f"a message of {head.sender} is addressed to another than {self._name}.")
         if head.reply_to != reply_to:
-            raise Refused("reply", f"a message of {head.sender} replies to something that was not asked.")
+            raise MessageRefused("reply", f"a message of {head.sender} replies to something that was not asked.")
 
     def _check_time(self, head: Head) -> None:
         difference = head.time / 1000 - self._clock()
         if abs(difference) > self._window:
             way = "ahead of" if difference > 0 else "behind"
-            raise Refused(
+            raise MessageRefused(
                 "stale",
                 f"the clock of {head.sender} is {abs(difference):.0f} s {way} the one of {self._name}, or its message "
                 f"was held up; {self._window:.0f} s are allowed. Set both clocks (NTP).",
@@ -326,9 +328,9 @@ class Guard:
     def _check_once(self, head: Head) -> None:
         seen = self._seen[head.sender]
         if head.nonce in seen:
-            raise Refused("replayed", f"a message of {head.sender} came a second time.")
+            raise MessageRefused("replayed", f"a message of {head.sender} came a second time.")
         if len(seen) >= _MANY:
-            raise Refused("replayed", f"{head.sender} sends too many messages.")
+            raise MessageRefused("replayed", f"{head.sender} sends too many messages.")
         seen[head.nonce] = self._clock()
         self._forget(seen)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from dpsynth.federated.messages import MAX_BODY, MAX_HEADER
-from dpsynth.federated.signing import Head, Refused, head_length
+from dpsynth.federated.signing import Head, MessageRefused, head_length
 
 __all__ = ["LARGEST", "MIME", "PATH", "PIECE", "Reader", "pieces", "read_body", "read_head"]
 
@@ -49,7 +49,7 @@ async def read_head(content: Reader, seconds: float) -> bytes:
 
     Raises
     ------
-    Refused
+    MessageRefused
         If it is malformed or cut short.
     TimeoutError
         If it does not come.
@@ -58,7 +58,7 @@ async def read_head(content: Reader, seconds: float) -> bytes:
         try:
             return await content.readexactly(head_length(await content.readexactly(_START)))
         except asyncio.IncompleteReadError:
-            raise Refused("malformed", "a message is cut short.") from None
+            raise MessageRefused("malformed", "a message is cut short.") from None
 
 
 async def read_body(
@@ -81,13 +81,13 @@ async def read_body(
 
     Raises
     ------
-    Refused
+    MessageRefused
         ``large`` before anything is read; ``body`` where it is shorter, longer or another than the head says.
     TimeoutError
         If no piece comes.
     """
     if head.size > limit:
-        raise Refused(
+        raise MessageRefused(
             "large",
             f"a message of {head.sender} has {head.size:,} bytes, expected at most {limit:,}; ask about fewer or "
             "coarser columns at once.",
@@ -115,7 +115,7 @@ async def _read_into(file: IO[bytes], content: Reader, head: Head, seconds: floa
         digest.update(piece)
         file.write(piece)
     if size != head.size or digest.hexdigest() != head.digest:
-        raise Refused("body", f"the body of a message of {head.sender} is cut short or was changed on the way.")
+        raise MessageRefused("body", f"the body of a message of {head.sender} is cut short or was changed on the way.")
 
 
 async def pieces(prefix: bytes, body: bytes) -> AsyncIterator[bytes]:
