@@ -21,7 +21,7 @@ from dpsynth.schema.flat import flattened
 from dpsynth.schema.schema import Schema
 from dpsynth.sources.scanned import ScannedCohort
 
-__all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan"]
+__all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan", "set_limit"]
 
 DEFAULT_MODEL = "prism"
 """The model of tables where none is named."""
@@ -223,7 +223,7 @@ def fit(
     processes.join()
     if limit is not None:
         book = ledger_of(cohort, ledger)
-        processes.shared(lambda: _set_limit(book, limit, budget))
+        processes.shared(lambda: set_limit(book, limit, budget))
     fitted = _fitted(cohort, maker, budget, progress, ledger=ledger, label=label, seed=seed, checkpoint=checkpoint)
     add_facts(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
@@ -291,8 +291,23 @@ def _check_images(maker: Synthesizer, cohort: Cohort | ScannedCohort) -> None:
         )
 
 
-def _set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:
-    """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction."""
+def set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:
+    """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction.
+
+    Parameters
+    ----------
+    book
+        The dataset's ledger.
+    epsilon
+        What all runs together may spend.
+    run
+        The budget of the run at hand, which the limit must allow.
+
+    Raises
+    ------
+    InputError
+        If the limit is too small or too large, there is no ledger, or another limit is set.
+    """
     if not run.epsilon <= epsilon <= MAX_EPSILON:
         raise InputError(f"limit: found {epsilon:g}, expected {run.epsilon:g} (this run) to {MAX_EPSILON:g}.")
     limit = Budget(epsilon, run.delta)
