@@ -282,6 +282,8 @@ class Synthesizer(abc.ABC):
     """Options that name a folder of this machine: a privacy statement says that there was one, not where."""
     of_images: ClassVar[bool] = False
     """Whether it learns images, so that the cohort must have some."""
+    asks_sums: ClassVar[bool] = True
+    """Whether every question is a sum over patients plus noise, which several hospitals can answer together."""
     seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 

@@ -27,7 +27,7 @@ ROWS = (
     ("coding",),
     ("sources",),
     ("privacy",),
-    ("models", "evaluation"),
+    ("models", "evaluation", "federated"),
     ("publishing",),
     ("jobs",),
     ("cli",),

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from dpsynth.cli import audit, augment, demo, evaluate, fit, ledger, models, plan, release, sample, schema
+from dpsynth.cli import audit, augment, demo, evaluate, federate, fit, ledger, models, plan, release, sample, schema
 from dpsynth.cli.databases import Discreet
 
 __all__ = ["app"]
@@ -24,6 +24,7 @@ app.command("release")(release.run)
 app.command("evaluate")(evaluate.run)
 app.command("audit")(audit.run)
 app.command("augment")(augment.run)
+app.add_typer(federate.app, name="federate")
 app.add_typer(ledger.app, name="ledger")
 app.command("models")(models.run)
 app.command("demo")(demo.run)

@@ -23,7 +23,16 @@ from dpsynth.schema.schema import Schema
 from dpsynth.sources.memory_budget import MemoryBudget
 from dpsynth.sources.scanned import ScannedCohort
 
-__all__ = ["DEFAULT_IMAGE_MODEL", "DEFAULT_MODEL", "check_model", "default_model", "fit", "plan", "within"]
+__all__ = [
+    "DEFAULT_IMAGE_MODEL",
+    "DEFAULT_MODEL",
+    "check_model",
+    "default_model",
+    "fit",
+    "plan",
+    "set_limit",
+    "within",
+]
 
 DEFAULT_MODEL = "prism"
 """The model of tables where none is named."""
@@ -230,9 +239,9 @@ def fit(
     processes.join()
     if limit is not None:
         book = ledger_of(cohort, ledger)
-        processes.shared(lambda: _set_limit(book, limit, budget))
+        processes.shared(lambda: set_limit(book, limit, budget))
     fitted = _fitted(cohort, maker, budget, progress, ledger=ledger, label=label, seed=seed, checkpoint=checkpoint)
-    _add_facts(fitted, maker)
+    add_facts(fitted, maker)
     if count is None:  # the model's own number is noisy, so it may be told by now
         outlook = foresee(maker, cohort.schema, budget, max(fitted.rows, 1), search=False)
     add_warnings(fitted, outlook)
@@ -293,7 +302,7 @@ def _fitted(
         return maker.fit(session, progress)
 
 
-def _add_facts(fitted: Model, maker: Synthesizer) -> None:
+def add_facts(fitted: Model, maker: Synthesizer) -> None:
     """Add to the privacy statement the model, whether it learned images, and the outcome of discovery."""
     about = {"name": maker.name, "options": maker.options(), "training_rows": fitted.rows}
     if fitted.schema.images is not None:
@@ -328,8 +337,23 @@ def _check_images(maker: Synthesizer, cohort: Cohort | ScannedCohort) -> None:
         )
 
 
-def _set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:
-    """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction."""
+def set_limit(book: Ledger | None, epsilon: float, run: Budget) -> None:
+    """Set the limit of a dataset on which nothing was spent yet; an equal limit that is there is no contradiction.
+
+    Parameters
+    ----------
+    book
+        The dataset's ledger.
+    epsilon
+        What all runs together may spend.
+    run
+        The budget of the run at hand, which the limit must allow.
+
+    Raises
+    ------
+    InputError
+        If the limit is too small or too large, there is no ledger, or another limit is set.
+    """
     if not run.epsilon <= epsilon <= MAX_EPSILON:
         raise InputError(f"limit: found {epsilon:g}, expected {run.epsilon:g} (this run) to {MAX_EPSILON:g}.")
     limit = Budget(epsilon, run.delta)

@@ -39,7 +39,15 @@ from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
 from dpsynth.privacy.images.features import Features
-from dpsynth.privacy.images.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
+from dpsynth.privacy.images.sums import (
+    SUM_UNIT,
+    GroupedImages,
+    group_products,
+    group_sums,
+    packed,
+    product_sigmas,
+    unpacked,
+)
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
 from dpsynth.privacy.quiet import WITHHELD, quiet
 from dpsynth.privacy.spending.training_plan import TrainingPlan
@@ -89,7 +97,7 @@ class PrivateAnswers:
         self._tables: dict[Hashable, Integers] = {}
         self._teachers: Teachers | None = None
         secret = processes.shared(noise.secret)
-        self._parts = _shielded("reading the cohort", lambda: open_parts(cohort, cap, secret))
+        self._parts = shielded("reading the cohort", lambda: open_parts(cohort, cap, secret))
         self._most_cells: int = getattr(self._parts, "most_cells", CACHED_CELLS)
 
     def __repr__(self) -> str:
@@ -119,20 +127,20 @@ class PrivateAnswers:
 
         They are kept in the codec's order, by which models find the columns of a batch.
         """
-        _shielded("encoding the cohort", lambda: self._parts.use(codec))
+        shielded("encoding the cohort", lambda: self._parts.use(codec))
         self._sizes = codec.shape
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
         """Return each query's counts plus Gaussian noise."""
-        return _shielded("counting", lambda: self._noisy(self._exact(queries), sigmas))
+        return shielded("counting", lambda: self._noisy(self._exact(queries), sigmas))
 
     def interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
         """Return the interaction of each query's table plus Gaussian noise."""
-        return _shielded("counting", lambda: self._noisy_interactions(queries, sigmas))
+        return shielded("counting", lambda: self._noisy_interactions(queries, sigmas))
 
     def errors(self, queries: Sequence[Query], expected: Sequence[Floats], sigma: float) -> list[float]:
         """Return each query's L1 distance to what was expected plus Gaussian noise."""
-        return _shielded("measuring errors", lambda: self._noisy_errors(queries, expected, sigma))
+        return shielded("measuring errors", lambda: self._noisy_errors(queries, expected, sigma))
 
     def best(
         self,
@@ -145,7 +153,7 @@ class PrivateAnswers:
         k: int,
     ) -> list[int]:
         """Return the k queries with the largest noisy score ``w (error - penalty)``."""
-        return _shielded(
+        return shielded(
             "selecting",
             lambda: self._noise.noisy_top_k(
                 weights * (self._exact_errors(queries, expected) / UNIT - penalties), scale, k
@@ -154,19 +162,19 @@ class PrivateAnswers:
 
     def keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
         """Return the column's values whose noisy count reaches the threshold, with that count."""
-        return _shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
+        return shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
 
     def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
         """Return sums of clipped features by group plus Gaussian noise."""
-        return _shielded("summing images", lambda: self._noisy_sums(groups, features, sigma))
+        return shielded("summing images", lambda: self._noisy_sums(groups, features, sigma))
 
     def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
         """Return sums of products of clipped features by group plus Gaussian noise."""
-        return _shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
+        return shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
 
     def images_per_row(self, sigma: float) -> Integers:
         """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
-        return _shielded("counting images", lambda: self._noise.gaussian(self._image_numbers(), sigma))
+        return shielded("counting images", lambda: self._noise.gaussian(self._image_numbers(), sigma))
 
     def gradients(
         self, objective: "Objective", plan: TrainingPlan, *, records: str, expected: float, backend: "Backend"
@@ -179,17 +187,15 @@ class PrivateAnswers:
             patients = [reader(part) for part in self._parts]
             return Gradients(objective, patients, plan, self._noise, expected=expected, backend=backend)
 
-        return _shielded("training", opened)
+        return shielded("training", opened)
 
     def votes(self, panel: Panel, generated: NDArray[np.float32], asked: NDArray[np.float32], sigma: float) -> Integers:
         """Let the panel's teachers learn on, and return their votes plus Gaussian noise."""
-        return _shielded(
-            "asking teachers", lambda: self._noise.gaussian(self._of(panel).votes(generated, asked), sigma)
-        )
+        return shielded("asking teachers", lambda: self._noise.gaussian(self._of(panel).votes(generated, asked), sigma))
 
     def teach(self, panel: Panel, generated: NDArray[np.float32]) -> None:
         """Let the panel's teachers learn on and say nothing: for votes that a run has already."""
-        _shielded("asking teachers", lambda: self._of(panel).learn(generated))
+        shielded("asking teachers", lambda: self._of(panel).learn(generated))
 
     def _of(self, panel: Panel) -> Teachers:
         if self._teachers is None or self._teachers.panel is not panel:
@@ -223,19 +229,20 @@ class PrivateAnswers:
         _, patient, sizes = np.unique(part.patients[images.row], return_inverse=True, return_counts=True)
         return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size)
 
+    def _summed(self, groups: Query, features: Features) -> Integers:
+        """Return sums of clipped features by group, in units of 1 / `SUM_UNIT`."""
+        return self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups), features)])[0]
+
     def _noisy_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        exact = self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups), features)])[0]
-        return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
+        return self._noise.gaussian(self._summed(groups, features), sigma * SUM_UNIT) / SUM_UNIT
+
+    def _multiplied(self, groups: Query, features: Features) -> list[Integers]:
+        """Return the two halves of the products by group (`packed`), in units of 1 / `PRODUCT_UNIT`^2."""
+        return packed(self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0])
 
     def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Add noise to the upper triangles: entries off the diagonal stand for two (`dpsynth.privacy.images.sums`)."""
-        exact = self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0]
-        unit, d = PRODUCT_UNIT**2, features.dimension
-        same, (i, j) = np.arange(d), np.triu_indices(d, 1)
-        noisy = np.zeros(exact.shape)
-        noisy[:, same, same] = self._noise.gaussian(exact[:, same, same], sigma * unit)
-        noisy[:, i, j] = noisy[:, j, i] = self._noise.gaussian(exact[:, i, j], sigma * unit / np.sqrt(2))
-        return noisy / unit
+        halves = zip(self._multiplied(groups, features), product_sigmas(sigma), strict=True)
+        return unpacked(*(self._noise.gaussian(exact, scale) for exact, scale in halves))
 
     def _noisy(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Integers]:
         """Add noise to integer tables; one noise call for all of equal sigma."""
@@ -338,7 +345,7 @@ def scaled_interaction(table: Integers) -> Integers:
     return table
 
 
-def _shielded(doing: str, question: Callable[[], T]) -> T:
+def shielded(doing: str, question: Callable[[], T]) -> T:
     """Ask the data, and let no foreign error, warning or log record out: text and very presence may tell of a patient.
 
     Our own errors are written without values and pass.

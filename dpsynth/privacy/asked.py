@@ -31,6 +31,11 @@ class Asking(abc.ABC):
 
     @property
     @abc.abstractmethod
+    def per_patient(self) -> int:
+        """In how many hospitals a patient may be."""
+
+    @property
+    @abc.abstractmethod
     def to_discover(self) -> list[str]:
         """Columns whose values must still be discovered."""
 

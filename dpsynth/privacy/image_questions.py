@@ -19,7 +19,7 @@ class ImageQuestions(Asking):
         """Sum the features of images by group.
 
         Each image's features are clipped to norm 1 and a patient's images are averaged, so that a patient moves all
-        groups together by at most 1 (derived in `dpsynth.privacy.images.sums`).
+        groups together by at most 1 (derived in `dpsynth.privacy.images.sums`), in each hospital where they may be.
 
         Parameters
         ----------
@@ -43,7 +43,9 @@ class ImageQuestions(Asking):
             When it costs more than is left; nothing was looked at.
         """
         sigma = self._checked_sums(groups, features, rho)
-        self._account.debit([Event("gaussian", checks.describe("image sums by ", groups), 1.0, sigma)])
+        self._account.debit(
+            [Event("gaussian", checks.describe("image sums by ", groups), float(self.per_patient), sigma)]
+        )
         return self._asked.image_sums(groups, features, sigma)
 
     def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
@@ -69,7 +71,9 @@ class ImageQuestions(Asking):
             As for `image_sums`.
         """
         sigma = self._checked_sums(groups, features, rho)
-        self._account.debit([Event("gaussian", checks.describe("image products by ", groups), 1.0, sigma)])
+        self._account.debit(
+            [Event("gaussian", checks.describe("image products by ", groups), float(self.per_patient), sigma)]
+        )
         return self._asked.image_products(groups, features, sigma)
 
     def image_counts(self, groups: Query, rho: float) -> Floats:
@@ -133,4 +137,4 @@ class ImageQuestions(Asking):
         check_features(features, self._inputs)
         if groups.columns:
             checks.queries_fit([groups], self.codec)
-        return checks.noise_scale(1.0, rho)
+        return checks.noise_scale(self.per_patient, rho)

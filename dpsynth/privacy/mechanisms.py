@@ -37,6 +37,10 @@ class Noise(Protocol):
         """Return each value plus Gaussian noise of standard deviation ``sigma``, rounded to an integer."""
         ...
 
+    def on_lattice(self, values: Integers, sigma: float, *, most: int = MAX_VALUE) -> Integers:
+        """Return each value plus Gaussian noise in multiples of 2^-20, not rounded: a share of several hospitals."""
+        ...
+
     def noisy_top_k(self, scores: Floats, scale: float, k: int) -> list[int]:
         """Return the positions of the k largest scores after adding Gumbel noise of this scale to each."""
         ...
@@ -74,6 +78,10 @@ class SystemNoise:
 
         Values beyond 2^40 are clipped, which moves two neighbours no further apart.
         """
+        return rounded_lattice(self.on_lattice(values, sigma))
+
+    def on_lattice(self, values: Integers, sigma: float, *, most: int = MAX_VALUE) -> Integers:
+        """Return ``values`` plus discrete Gaussian noise, in multiples of 2^-20; values beyond ``most`` are clipped."""
         import opendp.prelude as dp
 
         _check_sigma(sigma)
@@ -82,11 +90,10 @@ class SystemNoise:
         space = dp.vector_domain(dp.atom_domain(T="i64")), dp.l2_distance(T="f64")
         mechanism: Any = dp.m.make_gaussian(*space, sigma * step)
         _check_price(mechanism.map(step), 1 / (2 * sigma**2))
-        fine = np.clip(values.ravel(), -MAX_VALUE, MAX_VALUE) << LATTICE_BITS
+        fine = np.clip(values.ravel(), -most, most) << LATTICE_BITS
         with ThreadPoolExecutor(os.cpu_count()) as pool:  # opendp leaves Python's lock; every draw is independent
             parts = list(pool.map(mechanism, (part.tolist() for part in _batches(fine))))
         noisy: Integers = np.array([x for part in parts for x in part], dtype=np.int64)
-        noisy = (noisy + 2 ** (LATTICE_BITS - 1)) >> LATTICE_BITS
         return noisy.reshape(values.shape)
 
     def noisy_top_k(self, scores: Floats, scale: float, k: int) -> list[int]:
@@ -145,6 +152,11 @@ class SeededNoise:
         _check_sigma(sigma)
         return values + np.rint(self._rng.normal(0, sigma, values.shape)).astype(np.int64)
 
+    def on_lattice(self, values: Integers, sigma: float, *, most: int = MAX_VALUE) -> Integers:
+        """Return ``values`` plus rounded floating-point normals, in multiples of 2^-20."""
+        fine = np.clip(values, -most, most) << LATTICE_BITS
+        return fine + np.rint(self._rng.normal(0, sigma * 2**LATTICE_BITS, values.shape)).astype(np.int64)
+
     def noisy_top_k(self, scores: Floats, scale: float, k: int) -> list[int]:
         """Return the k largest after floating-point Gumbel noise."""
         noisy = scores + self._rng.gumbel(0, scale, scores.shape)
@@ -165,6 +177,17 @@ class SeededNoise:
     def secret(self) -> bytes:
         """Return 32 bytes of the seeded generator."""
         return self._rng.bytes(32)
+
+
+def rounded_lattice(fine: Integers) -> Integers:
+    """Return numbers on the lattice 2^-20 rounded to whole ones: post-processing.
+
+    Examples
+    --------
+    >>> rounded_lattice(np.array([2**20, 3 * 2**19])).tolist()
+    [1, 2]
+    """
+    return np.asarray((fine + 2 ** (LATTICE_BITS - 1)) >> LATTICE_BITS)
 
 
 def _bits(n: int) -> NDArray[np.uint64]:

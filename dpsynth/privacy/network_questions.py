@@ -19,6 +19,7 @@ from dpsynth.privacy.training.teachers import Panel
 
 if TYPE_CHECKING:
     from dpsynth.privacy.training.dpsgd import Objective
+    from dpsynth.privacy.training.per_patient import Backend
 
 Records = Literal["rows", "images"]
 
@@ -63,6 +64,70 @@ class NetworkQuestions(Asking):
             When the session was not opened for a training, or it was run already; nothing was looked at.
         """
         from dpsynth.privacy.training import dpsgd
+
+        plan, chosen = self._prepared(objective, expected, records, backend)
+        kept = self._kept(plan, {"objective": objective, **(state or {})})
+        resumed = 0 if kept is None else kept.resume()
+        first = processes.shared(lambda: resumed)  # only the first process has counted its questions
+        if first == plan.steps:
+            return
+        rest = replace(plan, steps=plan.steps - first)
+        self._watch(state or {})
+        steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
+        for step in range(first, plan.steps):
+            if kept is not None:
+                kept.before(step)
+            dpsgd.shielded_step(steps)
+            update(step)
+            if kept is not None:
+                kept.after(step)
+
+    def shares_of_steps(
+        self,
+        objective: "Objective",
+        *,
+        expected: float,
+        records: Records = "rows",
+        backend: str = "auto",
+        begun: int = 0,
+    ) -> Callable[[], NDArray[np.uint64]]:
+        """Begin a training at one of several hospitals, or take it up; other arguments and errors as for `train`.
+
+        Parameters
+        ----------
+        objective, expected, records, backend
+            As for `train`.
+        begun
+            Steps that were begun before this process; they are not taken again.
+
+        Returns
+        -------
+        callable
+            Takes one step at the objective's present weights, after claiming it in the ledger, and returns the hidden
+            sum of clipped gradients with this hospital's share of the noise.
+        """
+        from dpsynth.privacy.training import dpsgd
+
+        plan, chosen = self._prepared(objective, expected, records, backend)
+        if begun >= plan.steps:
+            raise InputError("train: every step of the training was taken.")
+        rest = replace(plan, steps=plan.steps - begun)
+        steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
+        journal = processes.own(self._asked)
+        journal.skip_to(min(journal.unit + begun, self._units))
+
+        def step() -> NDArray[np.uint64]:
+            journal.claim_block()
+            share: NDArray[np.uint64] = dpsgd.shielded_step(steps)
+            return share
+
+        return step
+
+    def _prepared(
+        self, objective: "Objective", expected: float, records: Records, backend: str
+    ) -> "tuple[TrainingPlan, Backend]":
+        """Check a training on made-up patients and pay for all of it."""
+        from dpsynth.privacy.training import dpsgd
         from dpsynth.privacy.training.per_patient import backend_of
 
         plan = self._account.training
@@ -75,20 +140,7 @@ class NetworkQuestions(Asking):
         chosen = backend_of(backend, objective)
         dpsgd.check_on_made_up(objective, chosen, self._example(records))
         self._account.debit([plan.event])
-        kept = self._kept(plan, {"objective": objective, **(state or {})})
-        resumed = 0 if kept is None else kept.resume()
-        first = processes.shared(lambda: resumed)  # only the first process has counted its questions
-        if first == plan.steps:
-            return
-        rest = replace(plan, steps=plan.steps - first)
-        steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
-        for step in range(first, plan.steps):
-            if kept is not None:
-                kept.before(step)
-            dpsgd.shielded_step(steps)
-            update(step)
-            if kept is not None:
-                kept.after(step)
+        return plan, chosen
 
     def votes(self, panel: Panel, made: NDArray[np.float32], asked: NDArray[np.float32], rho: float) -> Integers:
         """Let teachers learn on, each from its own part of the patients and from made rows, and vote on made rows.
@@ -129,6 +181,12 @@ class NetworkQuestions(Asking):
         self._account.debit([Event("gaussian", what, sensitivity, sigma)])
         return self._asked.votes(panel, shown, questions, sigma)
 
+    def _watch(self, state: Mapping[str, Any]) -> None:
+        """Tell answers from elsewhere which networks, beside the objective, its randomness may come from."""
+        watch = getattr(self._asked, "watch", None)
+        if watch is not None:
+            watch(networks_of(state))
+
     def _kept(self, plan: TrainingPlan, parts: Mapping[str, Any]) -> Kept | None:
         """Return what keeps the state of a training, where the session has a checkpoint."""
         if self._checkpoint is None:
@@ -146,3 +204,16 @@ class NetworkQuestions(Asking):
             "images": None if images is None else images.shape,
             "pixels": None if images is None else images.dtype,
         }
+
+
+def networks_of(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the networks among what goes on from step to step.
+
+    Parameters
+    ----------
+    state
+        As for `NetworkQuestions.train`.
+    """
+    from torch import nn
+
+    return {name: part for name, part in state.items() if isinstance(part, nn.Module)}

@@ -98,6 +98,10 @@ class Checkpoint:
         return self.folder / f"{unit:05d}.npz"
 
 
+class Forfeited(DpsynthError):  # noqa: N818  (what it is, not a fault)
+    """A question is paid for and not answered, because its answer was lost."""
+
+
 class Journal(processes.Forwarding):
     """Answers that are written to a checkpoint, and replayed from it where they are there.
 
@@ -109,15 +113,19 @@ class Journal(processes.Forwarding):
         The folder.
     claim
         Claims units in the ledger: called with the number of units before and after.
+    heard
+        Gets every answer, also those that are replayed: what several hospitals are told before a training.
     """
 
-    OWN = frozenset({"use", "private", "randomness"})
+    OWN = frozenset({"use", "private", "randomness", "watch"})
 
-    def __init__(self, answers: Any, checkpoint: Checkpoint, claim: Claim) -> None:
+    def __init__(self, answers: Any, checkpoint: Checkpoint, claim: Claim, heard: list[Any] | None = None) -> None:
         super().__init__(answers)
+        self._heard = [] if heard is None else heard
         self._checkpoint = checkpoint
         self._claim = claim
         self._unit = 0
+        self._forfeiting = False
         self._untaught: list[tuple[Panel, NDArray[np.float32]]] = []
 
     def gradients(self, *asked: Any, **more: Any) -> Any:
@@ -148,6 +156,23 @@ class Journal(processes.Forwarding):
         self._claim(self._unit, self._unit + 1)
         self._unit += 1
 
+    @property
+    def is_written(self) -> bool:
+        """Whether the next question's answer is there."""
+        return self._checkpoint.path(self._unit).is_file()
+
+    def forfeit_next(self, *, claimed: int) -> None:
+        """Let the next question be paid for and not answered (`Forfeited`), claimed where it is not yet.
+
+        Parameters
+        ----------
+        claimed
+            Units that the ledger knows.
+        """
+        if self._unit >= claimed:
+            self._claim(self._unit, self._unit + 1)
+        self._forfeiting = True
+
     def skip_to(self, unit: int) -> int:
         """Take blocks that were claimed before as done; return how many of them."""
         skipped = max(0, unit - self._unit)
@@ -164,11 +189,16 @@ class Journal(processes.Forwarding):
         path = self._checkpoint.path(self._unit)
         if path.is_file():
             answer = _read(path, digest)
+        elif self._forfeiting:
+            self._forfeiting = False
+            self._unit += 1
+            raise Forfeited("the answer to this question was lost.")
         else:
             self._claim(self._unit, self._unit + 1)
             answer = ask(*asked, **more)
             _write(path, digest, answer)
         self._unit += 1
+        self._heard.append(answer)
         return answer
 
 

@@ -4,7 +4,9 @@ Every question is checked and debited before the data is looked at. Nothing that
 depends on the data in any way that was not paid for; in particular it never tells how many rows there are.
 """
 
+import contextlib
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -16,9 +18,10 @@ from dpsynth.privacy import processes
 from dpsynth.privacy.answer_source import Answers
 from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.image_questions import ImageQuestions
-from dpsynth.privacy.mechanisms import SeededNoise, SystemNoise
+from dpsynth.privacy.mechanisms import Noise, SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
-from dpsynth.privacy.resuming import Checkpoint, Journal, closed_run
+from dpsynth.privacy.resuming import Checkpoint, Forfeited, Journal, closed_run
+from dpsynth.privacy.shares import ShareAnswers, Sharing, not_linear
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.events import Accounting, Event, grouped
 from dpsynth.privacy.spending.ledger import Ledger
@@ -73,8 +76,14 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         rows: int | None,
         cells: int,
         training: TrainingPlan | None = None,
+        per_patient: int = 1,
     ) -> None:
-        """Use `Session.open`."""
+        """Use `Session.open` or `Session.over_hospitals`."""
+        if per_patient > 1 and training is not None:
+            raise InputError(
+                "max_hospitals_per_patient: above 1, a training's price is not known, because each hospital draws its "
+                "own sample; use a model that asks for sums alone, such as 'prism' or 'moments'."
+            )
         self.schema = flattened(schema)
         self.budget = budget
         self.accounting = accounting
@@ -88,6 +97,9 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         self._test_mode = False
         self._checkpoint: Checkpoint | None = None
         self._units = 0
+        self._elsewhere = False
+        self._per_patient = per_patient
+        self._kept_back = 0.0
 
     @classmethod
     def open(
@@ -104,6 +116,8 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         answers: Answers | None = None,
         training: TrainingPlan | None = None,
         checkpoint: Checkpoint | None = None,
+        sharing: Sharing | None = None,
+        per_patient: int = 1,
     ) -> Self:
         """Reserve a budget in the ledger, then take the cohort in: rows over the patient cap are dropped, rows coded.
 
@@ -135,6 +149,11 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         checkpoint
             Where the run is kept while it goes on. A run that is there, opened with the same arguments, is taken up
             where it was stopped: nothing is reserved, asked or trained twice.
+        sharing
+            For one of several hospitals: answers hold its share of the noise and are hidden by masks, as whole numbers
+            modulo 2^64 in place of noisy ones (`dpsynth.privacy.shares`).
+        per_patient
+            In how many hospitals a patient may be: sensitivity is multiplied by it.
 
         Returns
         -------
@@ -154,7 +173,8 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         _check_patients(cohort)
         book = ledger_of(cohort, ledger)
         rows = train_rows if train_rows is not None else cohort.schema.units
-        session = cls(cohort.schema, budget, accounting, rows=rows, cells=cells, training=training)
+        facts = {"rows": rows, "cells": cells, "training": training, "per_patient": per_patient}
+        session = cls(cohort.schema, budget, accounting, **facts)
         session._test_mode = seed is not None or answers is not None
         units: int | None = 0
         if checkpoint is not None and checkpoint.run is not None:
@@ -165,7 +185,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
             )
         try:
             noise = SystemNoise() if seed is None else SeededNoise(seed)
-            own: Any = answers or PrivateAnswers(cohort, session.sensitivity, noise)
+            own: Any = answers or _answers(cohort, session.cap, noise, sharing)
             session._private_side = own if isinstance(own, PrivateAnswers) else None
             own = own if checkpoint is None else session._journalled(own, checkpoint, units)
             session._answers = own if processes.count() == 1 else processes.SharedAnswers(own)
@@ -175,6 +195,87 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
             session._account.close(failing=True)
             raise
         return session
+
+    @classmethod
+    def over_hospitals(
+        cls,
+        schema: Schema,
+        budget: Budget,
+        answers: Answers,
+        *,
+        accounting: Accounting = "gaussian",
+        training: TrainingPlan | None = None,
+        checkpoint: Checkpoint | None = None,
+        per_patient: int = 1,
+        kept_back: float = 0.0,
+        cells: int = 64,
+    ) -> Self:
+        """Open a session at the lead of several hospitals: it holds no patient, and asks what stands before them.
+
+        Every hospital has a ledger of its own, in which it debits before it answers; here the same events are paid from
+        the same budget once more, so that what a model asks is refused before a hospital is troubled with it.
+
+        Parameters
+        ----------
+        schema
+            Of the joint cohort.
+        budget, accounting, training, checkpoint, per_patient, cells
+            As for `open`.
+        answers
+            What reaches the hospitals. Whether the answers protect anybody is for it to say.
+        kept_back
+            Share of the price that models do not see, for questions that are asked anew (`ask_anew`).
+
+        Returns
+        -------
+        Session
+            Open.
+
+        Raises
+        ------
+        InputError
+            When the schema has values to discover, or the training costs more than the budget.
+        """
+        schema.check_confirmed()
+        if schema.to_discover:
+            raise not_linear("discovery of values")
+        facts = {"rows": schema.units, "cells": cells, "training": training, "per_patient": per_patient}
+        session = cls(schema, budget, accounting, **facts)
+        session._elsewhere, session._kept_back = True, kept_back
+        if checkpoint is not None and checkpoint.run is not None:
+            session._account.resumable = True
+            checkpoint.begin({"opened": session._opened()})
+        session._answers = answers if checkpoint is None else session._journalled(answers, checkpoint, 0)
+        session._answers.use(session.codec)
+        return session
+
+    def ask_anew(self) -> None:
+        """Pay once more for what was asked last: a hospital did not answer it, and all are asked again.
+
+        Raises
+        ------
+        BudgetExceeded
+            When it costs more than what was kept back for this is left.
+        """
+        self._account.debit_again(self._kept_back * self._account.rho)
+
+    def forfeit(self, ask: Callable[[], object]) -> None:
+        """Pay for a question whose answer was lost before anybody saw it, and answer nothing.
+
+        Parameters
+        ----------
+        ask
+            Asks it of this session, which was opened with a checkpoint.
+        """
+        journal = processes.own(self._asked)
+        journal.forfeit_next(claimed=self._units)
+        with contextlib.suppress(Forfeited):
+            ask()
+
+    @property
+    def is_written(self) -> bool:
+        """Whether the answer to the next question is in the checkpoint."""
+        return bool(processes.own(self._asked).is_written)
 
     def _opened(self) -> dict[str, Any]:
         """Return what a run is opened with, for a checkpoint; all of it public."""
@@ -204,7 +305,8 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         def refuse(_before: int, _after: int) -> None:
             raise closed_run()
 
-        return Journal(own, checkpoint, refuse if units is None else self._account.claim)
+        heard = getattr(own, "heard", None)
+        return Journal(own, checkpoint, refuse if units is None else self._account.claim, heard)
 
     def __repr__(self) -> str:
         return f"Session(schema={self.schema.name!r}, budget={self.budget!r}, accounting={self.accounting!r})"
@@ -253,19 +355,31 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         return list(self.codec.pending)
 
     @property
-    def sensitivity(self) -> int:
-        """The most that one patient can add to a marginal, in any norm: ``max_rows_per_patient``."""
+    def cap(self) -> int:
+        """How many rows a patient may have, here: ``max_rows_per_patient``."""
         return self.schema.max_rows_per_patient if self.schema.patient is not None else 1
+
+    @property
+    def per_patient(self) -> int:
+        """In how many hospitals a patient may be; 1 where there are not several."""
+        return self._per_patient
+
+    @property
+    def sensitivity(self) -> int:
+        """The most that one patient can add to a marginal, in any norm: rows of a patient, in all hospitals."""
+        return self.cap * self._per_patient
 
     @property
     def rho(self) -> float:
         """The price that questions can pay: that of the whole budget, or what a training leaves."""
-        return self._account.rho
+        return self._account.rho * (1 - self._kept_back)
 
     @property
     def rho_left(self) -> float:
         """The price that can still be paid."""
-        return self._account.rho_left
+        if self._kept_back == 0:
+            return self._account.rho_left
+        return max(0.0, self._account.rho_left - self._kept_back * self._account.rho + self._account.paid_again)
 
     @property
     def training(self) -> TrainingPlan | None:
@@ -280,7 +394,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
     @property
     def private(self) -> bool:
         """Whether the answers protect anybody; False in test mode."""
-        return self._private_side is not None and self._asked.private
+        return (self._private_side is not None or self._elsewhere) and self._asked.private
 
     def statement(self) -> dict[str, Any]:
         """Return everything that ``privacy.json`` needs; all of it is public.
@@ -314,6 +428,12 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         if self._answers is None:
             raise InputError("session: use Session.open.")
         return self._answers
+
+
+def _answers(cohort: Cohort | ScannedCohort, cap: int, noise: Noise, sharing: Sharing | None) -> PrivateAnswers:
+    if sharing is None:
+        return PrivateAnswers(cohort, cap, noise)
+    return ShareAnswers(cohort, cap, noise, sharing)
 
 
 def _check_patients(cohort: Cohort | ScannedCohort) -> None:

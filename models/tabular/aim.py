@@ -81,6 +81,7 @@ class AIM(Synthesizer):
 
     name: ClassVar[str] = "aim"
     accounting: ClassVar[Literal["gaussian", "zcdp"]] = "gaussian"
+    asks_sums: ClassVar[bool] = False
     summary: ClassVar[str] = "rounds of choosing the worst modelled pair and measuring it: thorough, slower"
     citation: ClassVar[str] = "McKenna, Mullins, Sheldon and Miklau (2022), PVLDB 15(11)"
     produces = MarginalModel

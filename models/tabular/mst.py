@@ -53,6 +53,7 @@ class MST(Synthesizer):
 
     name: ClassVar[str] = "mst"
     accounting: ClassVar[Literal["gaussian", "zcdp"]] = "gaussian"
+    asks_sums: ClassVar[bool] = False
     summary: ClassVar[str] = "a spanning tree of the most dependent pairs: fast, blind to the target"
     citation: ClassVar[str] = "McKenna, Miklau and Sheldon (2021), Journal of Privacy and Confidentiality 11(3)"
     produces = MarginalModel

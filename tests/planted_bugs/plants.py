@@ -290,7 +290,7 @@ def discovered_identifiers_published(patch: Patch) -> None:
 
 def errors_carry_values(patch: Patch) -> None:
     """Let foreign errors out of the kernel with their text."""
-    patch.setattr("dpsynth.privacy.answers._shielded", lambda _doing, question: question())
+    patch.setattr("dpsynth.privacy.answers.shielded", lambda _doing, question: question())
 
 
 def _open_with(patch: Patch, leak: Any) -> None:

@@ -50,7 +50,29 @@ class Linear:
         self.matrix = _table(matrix)
         if offset.shape != matrix.shape[1:] or not np.isfinite(offset).all():
             raise InputError("features: the offset does not fit the matrix.")
-        self._shift = self.matrix @ offset.astype(np.float64)
+        self.shift = self.matrix @ offset.astype(np.float64)
+
+    @classmethod
+    def of_shift(cls, matrix: NDArray[np.floating], shift: NDArray[np.floating]) -> "Linear":
+        """Return the map ``matrix x - shift``: what another one is when its `matrix` and `shift` are handed on.
+
+        Parameters
+        ----------
+        matrix
+            (dimension, inputs).
+        shift
+            (dimension,).
+
+        Raises
+        ------
+        InputError
+            When they do not fit or are not finite.
+        """
+        features = cls(matrix, np.zeros(matrix.shape[1:]))
+        if shift.shape != matrix.shape[:1] or not np.isfinite(shift).all():
+            raise InputError("features: the shift does not fit the matrix.")
+        features.shift = shift.astype(np.float64)
+        return features
 
     @property
     def inputs(self) -> int:
@@ -64,7 +86,7 @@ class Linear:
 
     def __call__(self, levels: Floats, top: int) -> Floats:
         """Return (images, dimension) features."""
-        return _exact(levels, self.matrix, top) / top - self._shift
+        return _exact(levels, self.matrix, top) / top - self.shift
 
 
 class Fourier:

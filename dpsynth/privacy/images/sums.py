@@ -82,6 +82,34 @@ def group_products(images: GroupedImages, features: Features) -> Integers:
     return total.astype(np.int64)
 
 
+def packed(products: Integers) -> list[Integers]:
+    """Return the diagonals and upper triangles of symmetric matrices: what noise is added to.
+
+    Examples
+    --------
+    >>> [half.tolist() for half in packed(np.array([[[1, 2], [2, 3]]]))]
+    [[[1, 3]], [[2]]]
+    """
+    d = products.shape[-1]
+    same, (i, j) = np.arange(d), np.triu_indices(d, 1)
+    return [products[:, same, same], products[:, i, j]]
+
+
+def product_sigmas(sigma: float) -> tuple[float, float]:
+    """Return the noise of both halves of `packed`: entries off the diagonal stand for two, see above."""
+    return sigma * PRODUCT_UNIT**2, sigma * PRODUCT_UNIT**2 / math.sqrt(2)
+
+
+def unpacked(diagonals: Integers, triangles: Integers) -> Floats:
+    """Undo `packed`, in units of 1."""
+    count, d = diagonals.shape
+    same, (i, j) = np.arange(d), np.triu_indices(d, 1)
+    matrices = np.zeros((count, d, d))
+    matrices[:, same, same] = diagonals
+    matrices[:, i, j] = matrices[:, j, i] = triangles
+    return matrices / PRODUCT_UNIT**2
+
+
 def check_features(features: Features, inputs: int) -> None:
     """Refuse code that is not the kernel's, and a map that does not fit or is too long to be rounded."""
     if type(features) not in MAPS:

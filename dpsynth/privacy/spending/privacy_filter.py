@@ -37,6 +37,8 @@ class Account:
         What was paid for.
     earlier
         What the dataset's earlier runs spent; None without a ledger.
+    paid_again
+        The price of what was paid for once more (`debit_again`).
     resumable
         Whether the run can be taken up again, so that it stays open in the ledger when it fails.
 
@@ -74,6 +76,8 @@ class Account:
                 raise InputError("training: it costs more than the budget; make the plan with TrainingPlan.within.")
             self.rho = training.rho
         self.events: list[Event] = []
+        self._last: list[Event] = []
+        self.paid_again = 0.0
         self.earlier: Spent | None = None
         self._ledger: Ledger | None = None
         self._run = ""
@@ -119,6 +123,30 @@ class Account:
                     "nothing was looked at. Ask less, or leave delta out to share it equally."
                 )
             self.events.extend(events)
+            self._last = list(events)
+
+    def debit_again(self, most: float) -> None:
+        """Pay once more for the events that were paid for last.
+
+        Parameters
+        ----------
+        most
+            The price that all that is paid again may have together.
+
+        Raises
+        ------
+        BudgetExceeded
+            When it is more, or more than is left.
+        """
+        again = list(self._last)
+        price = total_price(again, self.accounting)
+        if self.paid_again + price > most * (1 + ROUNDING):
+            raise BudgetExceeded(
+                f"asked anew, the question costs rho {price:.6g} once more, and of what was kept for this "
+                f"{max(0.0, most - self.paid_again):.6g} is left; agree on a larger share (asked_anew)."
+            )
+        self.debit(again)
+        self.paid_again += price
 
     def reserve(self, ledger: Ledger | None, *, patient_column: str | None, label: str, private: bool) -> None:
         """Write the whole budget into the ledger, if there is one, before anything is read.

@@ -231,15 +231,30 @@ class Gradients:
 
     def __iter__(self) -> Iterator[None]:
         """Yield once a step, with the noisy mean gradient in each parameter's ``grad``."""
+        for total in self._sums():
+            hand_over(self._parameters, self._noised(total) / self._normaliser)
+            yield
+
+    def whole_sums(self) -> Iterator[NDArray[np.int64]]:
+        """Yield once a step the sum of clipped gradients in multiples of ``clipping_norm / UNIT``.
+
+        **Exact: internal to the kernel**, for a hospital that adds its share of the noise (`dpsynth.privacy.shares`).
+        """
+        for total in self._sums():
+            yield self._whole(total).cpu().numpy()
+
+    def _sums(self) -> Iterator[Tensor]:
+        """Yield once a step the sum over the drawn patients of all parts and processes."""
         draws = [self._plan.draws(len(patients), self._noise.uniform) for patients in self._parts]
         for chosen in zip(*draws, strict=True):
             if sum(map(len, chosen)) > 2 ** (ROOM - self._bits) // processes.count():
                 raise DpsynthError("a step has more patients than sums of gradients were derived for; lower the rate.")
             total = torch.stack([self._clipped(*drawn) for drawn in zip(self._parts, chosen, strict=True)]).sum(0)
-            noisy = self._noised(self._joined(total)) / self._normaliser
-            for name, parameter in self._parameters.items():
-                parameter.grad = noisy[self._places[name]].reshape(parameter.shape).to(parameter.dtype)
-            yield
+            yield self._joined(total)
+
+    def _whole(self, total: Tensor) -> Tensor:
+        """Return a sum rounded to whole multiples, exactly."""
+        return (total + (2**self._bits >> 1)) >> self._bits
 
     def _clipped(self, patients: Patients, chosen: NDArray[np.intp]) -> Tensor:
         """Return the sum of the clipped gradients of the chosen patients of a part, in whole multiples.
@@ -269,12 +284,21 @@ class Gradients:
         """Add noise once, in the first process, which gives the result to the others; return it as it is, in floats."""
         noisy = torch.zeros_like(total, dtype=torch.float64)
         if processes.number() == 0:
-            whole = (total + (2**self._bits >> 1)) >> self._bits  # rounded, exactly
-            drawn = self._noise.rounded_gaussian(whole.double().cpu().numpy(), self._plan.noise_multiplier * UNIT)
+            whole = self._whole(total).double().cpu().numpy()
+            drawn = self._noise.rounded_gaussian(whole, self._plan.noise_multiplier * UNIT)
             noisy = torch.from_numpy(drawn).to(total.device) * (self._plan.clipping_norm / UNIT)
         if processes.count() > 1:
             torch.distributed.broadcast(noisy, 0)
         return noisy
+
+
+def hand_over(parameters: Mapping[str, nn.Parameter], flat: Tensor) -> None:
+    """Put a flat noisy gradient into each parameter's ``grad``, one after another in their order."""
+    place = 0
+    for parameter in parameters.values():
+        part = flat[place : place + parameter.numel()]
+        parameter.grad = part.reshape(parameter.shape).to(parameter.dtype)
+        place += parameter.numel()
 
 
 def part_bits(expected: float) -> int:
@@ -338,17 +362,15 @@ def example_batch(
     return batch
 
 
-def shielded_step(steps: Iterator[None]) -> bool:
-    """Take the next noisy gradient; False at the end. Nothing foreign leaves: it may tell of a patient."""
+def shielded_step(steps: Iterator[Any]) -> Any:
+    """Take the next noisy gradient. Nothing foreign leaves: it may tell of a patient."""
     try:
         with quiet():
-            next(steps)
+            return next(steps)
     except StopIteration:
-        return False
+        raise DpsynthError("the plan of the training has no further step.") from None
     except DpsynthError:
         raise
     except Exception as error:  # whatever it is, it must not carry private values out
         kind = type(error).__name__
-    else:
-        return True
     raise DpsynthError(f"the kernel failed in a training step ({kind}); {WITHHELD}. What was debited stays spent.")

@@ -74,6 +74,7 @@ class PATEGAN(DeepSynthesizer):
 
     name: ClassVar[str] = "pate-gan"
     summary: ClassVar[str] = "a GAN whose critic learns from noisy votes of teachers on disjoint patients"
+    asks_sums: ClassVar[bool] = False
     citation: ClassVar[str] = "Jordon, Yoon and van der Schaar (2019), PATE-GAN; Papernot et al. (2018)"
     produces = GeneratorModel
     seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)

@@ -1,0 +1,1 @@
+"""Tests of several hospitals that answer as one."""
