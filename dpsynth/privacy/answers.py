@@ -38,7 +38,7 @@ from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.images.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.mechanisms import Floats, Integers, Noise
 from dpsynth.privacy.quiet import WITHHELD, quiet
@@ -155,13 +155,15 @@ class PrivateAnswers:
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         return _shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
 
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of clipped features by group plus Gaussian noise."""
-        return _shielded("summing images", lambda: self._noisy_sums(groups, features, sigma))
+    def image_sums(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Floats:
+        """Return sums of clipped features by group, or part of a group, plus Gaussian noise."""
+        return _shielded("summing images", lambda: self._noisy_sums(groups, features, sigma, division))
 
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of products of clipped features by group plus Gaussian noise."""
-        return _shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
+    def image_products(
+        self, groups: Query, features: Features, sigma: float, division: Division | None = None
+    ) -> Floats:
+        """Return sums of products of clipped features by group, or part of a group, plus Gaussian noise."""
+        return _shielded("summing images", lambda: self._noisy_products(groups, features, sigma, division))
 
     def images_per_row(self, sigma: float) -> Integers:
         """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
@@ -211,7 +213,7 @@ class PrivateAnswers:
 
         return self._parts.total(numbers)[0]
 
-    def _grouped_images(self, part: Part, groups: Query) -> GroupedImages:
+    def _grouped_images(self, part: Part, groups: Query, division: Division | None = None) -> GroupedImages:
         """Return the kept images of a part with the group of each."""
         images, declared = part.images, self._parts.schema.images
         if images is None or declared is None:
@@ -220,15 +222,17 @@ class PrivateAnswers:
         for name, mapping, cells in zip(groups.columns, groups.maps, groups.shape, strict=True):
             place = place * cells + mapping[part.codes[name][images.row]]
         _, patient, sizes = np.unique(part.patients[images.row], return_inverse=True, return_counts=True)
-        return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size)
+        return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size, division)
 
-    def _noisy_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        exact = self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups), features)])[0]
+    def _noisy_sums(self, groups: Query, features: Features, sigma: float, division: Division | None) -> Floats:
+        exact = self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups, division), features)])[0]
         return self._noise.gaussian(exact, sigma * SUM_UNIT) / SUM_UNIT
 
-    def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
+    def _noisy_products(self, groups: Query, features: Features, sigma: float, division: Division | None) -> Floats:
         """Add noise to the upper triangles: entries off the diagonal stand for two (`dpsynth.privacy.images.sums`)."""
-        exact = self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0]
+        exact = self._parts.total(
+            lambda part: [group_products(self._grouped_images(part, groups, division), features)]
+        )[0]
         unit, d = PRODUCT_UNIT**2, features.dimension
         same, (i, j) = np.arange(d), np.triu_indices(d, 1)
         noisy = np.zeros(exact.shape)

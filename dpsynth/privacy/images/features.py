@@ -112,6 +112,48 @@ MAPS = (Linear, Fourier, Ones)
 """All maps of which sums may be asked: other code could mix images, or see them."""
 
 
+class Division:
+    """A public division of images: each goes to the part of its group whose score ``a x - b`` is the greatest.
+
+    With ``a = 2 c`` and ``b = |c|^2``, in coefficients of the image, that is the part with the nearest centre c. Which
+    part an image goes to depends on that image and its group alone, to the last bit.
+
+    Parameters
+    ----------
+    scores
+        (groups, parts, inputs) the a; kept to 20 binary digits after the point.
+    offsets
+        (groups, parts) the b, pixels being in [0, 1].
+    """
+
+    def __init__(self, scores: NDArray[np.floating], offsets: NDArray[np.floating]) -> None:
+        if scores.ndim != 3 or offsets.shape != scores.shape[:2] or not np.isfinite(offsets).all():
+            raise InputError("division: the offsets do not fit the scores; expected one for each group and part.")
+        self.scores = _table(scores.reshape(-1, scores.shape[2])).reshape(scores.shape)
+        self.offsets = offsets.astype(np.float64)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.scores.shape[2])
+
+    @property
+    def groups(self) -> int:
+        """Groups that are divided."""
+        return int(self.scores.shape[0])
+
+    @property
+    def parts(self) -> int:
+        """Parts of each group."""
+        return int(self.scores.shape[1])
+
+    def __call__(self, levels: Floats, top: int, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return (images,) parts of images of (images, inputs) whole levels and (images,) groups."""
+        scores = _exact(levels, self.scores.reshape(-1, self.inputs), top) / top - self.offsets.ravel()
+        own = scores.reshape(len(levels), self.groups, self.parts)[np.arange(len(levels)), groups]
+        return np.asarray(own.argmax(axis=1), dtype=np.intp)
+
+
 def _table(matrix: NDArray[np.floating]) -> Floats:
     if matrix.ndim != 2 or 0 in matrix.shape or not np.isfinite(matrix).all():
         raise InputError("features: expected an array of two dimensions, finite and not empty.")
