@@ -8,7 +8,7 @@ from scipy.fft import dct
 
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.privacy.images.features import Division, Fourier, Linear
+from dpsynth.privacy.images.features import Division, Fourier, Linear, Squares
 from dpsynth.privacy.images.sums import PRODUCT_UNIT, SUM_UNIT, GroupedImages, group_products, group_sums
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
@@ -22,6 +22,7 @@ BASIS = dct(np.eye(64), norm="ortho", axis=0)[:12]
 MAPS = {
     "linear": Linear(BASIS, np.full(64, 0.5)),
     "linear, long": Linear(30 * BASIS, np.zeros(64)),
+    "squares": Squares(5 * BASIS, np.arange(12) // 5),
     "Fourier": Fourier(np.random.default_rng(0).normal(0, 0.3, (10, 64))),
 }
 
@@ -64,13 +65,14 @@ def test_one_patient_moves_sums_and_products_by_at_most_the_unit(name: str, whit
         assert np.linalg.norm(moved) > 0.98 * PRODUCT_UNIT**2
 
 
-def test_features_of_an_image_do_not_depend_on_its_neighbours() -> None:
-    """Linear features are the same to the last bit alone, in company, and in any order."""
+@pytest.mark.parametrize("name", ["linear", "squares"])
+def test_features_of_an_image_do_not_depend_on_its_neighbours(name: str) -> None:
+    """Features are the same to the last bit alone, in company, and in any order."""
     levels = np.random.default_rng(0).integers(0, 256, (301, 64)).astype(np.float64)
-    found = MAPS["linear"](levels, 255)
+    found = MAPS[name](levels, 255)
     for place in (0, 17, 300):
-        assert (MAPS["linear"](levels[place : place + 1], 255)[0] == found[place]).all()
-    assert (MAPS["linear"](levels[::-1], 255)[::-1] == found).all()
+        assert (MAPS[name](levels[place : place + 1], 255)[0] == found[place]).all()
+    assert (MAPS[name](levels[::-1], 255)[::-1] == found).all()
 
 
 def test_each_image_is_in_the_part_with_the_nearest_centre_of_its_group() -> None:
@@ -98,10 +100,15 @@ def test_the_part_of_an_image_does_not_depend_on_its_neighbours() -> None:
 
 
 def test_features_are_what_they_are_called() -> None:
-    """Linear maps agree with a matrix product on [0, 1], Fourier features have norm 1."""
+    """Linear maps are a matrix product on [0, 1], squares the energies of bands, and Fourier features have norm 1."""
     levels = np.random.default_rng(0).integers(0, 256, (9, 64)).astype(np.float64)
     assert np.allclose(MAPS["linear"](levels, 255), (levels / 255 - 0.5) @ BASIS.T, atol=1e-4)
     assert np.allclose(np.linalg.norm(MAPS["Fourier"](levels, 255), axis=1), 1)
+    small, energies = Squares(BASIS / 9, np.arange(12) // 5), ((levels / 255) @ BASIS.T / 9) ** 2
+    assert np.allclose(small(levels, 255), np.add.reduceat(energies, [0, 5, 10], axis=1), atol=1e-4)
+    assert (MAPS["squares"](levels, 255).sum(axis=1) <= 1 + 1e-12).all()
+    with pytest.raises(InputError, match="one band"):
+        Squares(BASIS, np.arange(11))
 
 
 def test_float_pixels_are_read_in_their_public_range() -> None:

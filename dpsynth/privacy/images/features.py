@@ -95,6 +95,48 @@ class Fourier:
         return np.asarray(np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies)))
 
 
+class Squares:
+    """Sums of squares of weighted sums of pixels, such as the energies of bands of frequencies.
+
+    The weighted sums of an image are clipped to norm 1 first, so that all energies together are at most 1; then so is
+    the norm of their vector.
+
+    Parameters
+    ----------
+    matrix
+        (sums, inputs); kept to 20 binary digits after the point.
+    band
+        (sums,) to which energy each sum belongs, 0 to bands - 1.
+    """
+
+    def __init__(self, matrix: NDArray[np.floating], band: NDArray[np.integer]) -> None:
+        self.matrix = _table(matrix)
+        if band.shape != matrix.shape[:1] or (band < 0).any():
+            raise InputError("features: expected one band, 0 or more, for each row of the matrix.")
+        self.band = band.astype(np.intp)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector: the number of bands."""
+        return int(self.band.max()) + 1
+
+    def __call__(self, levels: Floats, top: int) -> Floats:
+        """Return (images, dimension) features."""
+        squares = (_exact(levels, self.matrix, top) / top) ** 2
+        energies = np.zeros((len(levels), self.dimension))
+        for place, band in enumerate(self.band):  # in one order, so that an image's sums round alike in any company
+            energies[:, band] += squares[:, place]
+        total = np.zeros(len(levels))
+        for band in range(self.dimension):
+            total += energies[:, band]
+        return np.asarray(energies / np.maximum(total, 1.0)[:, None])
+
+
 class Ones:
     """The feature that is 1 for every image: its sums are counts."""
 
@@ -108,7 +150,7 @@ class Ones:
         return np.ones((len(levels), 1))
 
 
-MAPS = (Linear, Fourier, Ones)
+MAPS = (Linear, Fourier, Squares, Ones)
 """All maps of which sums may be asked: other code could mix images, or see them."""
 
 
