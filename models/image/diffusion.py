@@ -29,7 +29,7 @@ from dpsynth.models.image.denoiser.sampler import DiffusionGenerator, DiffusionM
 from dpsynth.models.image.denoiser.warmup import Draw, grey, trained, usual_norm, warmed
 from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
 from dpsynth.models.image.model import declared_images
-from dpsynth.models.image.moments import learn_moments
+from dpsynth.models.image.moments import expected_noise, learn_moments
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.trainer import Schedule, Trainer
@@ -176,6 +176,12 @@ class Diffusion(TrainedImageSynthesizer):
             if folder:
                 statement["not_protected"].append(f"The images of the {what}, taken as public. Declared: {declared}.")
         return statement
+
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float | None:
+        """Return what noise adds to an image of the moments that the network begins with."""
+        if self.warmup != "moments":
+            return None
+        return expected_noise(declared_images(schema).shape, (1 - COUNT) * rho, rows)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say what the moments are asked with."""

@@ -21,7 +21,7 @@ from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
 from dpsynth.models.image.mixtures import MomentsGenerator
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
-from dpsynth.models.image.moments import check_sizes, learn_moments
+from dpsynth.models.image.moments import check_sizes, expected_noise, learn_moments
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.private_classifier import checked_target, classes_of
@@ -55,6 +55,7 @@ class JudgedGenerator:
     def __init__(self, moments: MomentsGenerator, judge: Whitened, *, candidates: int, power: float) -> None:
         self.moments, self.judge = moments, judge
         self.candidates, self.power = candidates, power
+        self.noise_over_contrast = moments.noise_over_contrast
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return (rows, channels, sides) images in [0, 1]."""
@@ -177,6 +178,11 @@ class JudgedMoments(TrainedImageSynthesizer):
         cells = every[every[:, 0] < classes_of(session.codec, target)]
         judge = train_linear(session, target, moments.draw, cells, patients=patients, report=report)
         return JudgedGenerator(moments, judge, candidates=self.candidates, power=self.power)
+
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float:
+        """Return what noise adds to a drawn image, over what usual images vary by."""
+        shape, paid = declared_images(schema).shape, (1 - COUNTED) * rho
+        return expected_noise(shape, paid, rows, coefficients=self.coefficients, parts=self.parts)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
         """Say what the moments are asked with."""

@@ -82,10 +82,21 @@ class MomentsGenerator:
         Columns that say which mixture.
     mixture
         Its numbers.
+    noise_over_contrast
+        What noise would add to a drawn image without a floor, over what the images vary by; None where it is not known.
     """
 
-    def __init__(self, basis: Basis, radius: float, conditions: Conditions, mixture: Mixture) -> None:
+    def __init__(
+        self,
+        basis: Basis,
+        radius: float,
+        conditions: Conditions,
+        mixture: Mixture,
+        *,
+        noise_over_contrast: float | None = None,
+    ) -> None:
         self.basis, self.radius, self.conditions = basis, radius, conditions
+        self.noise_over_contrast = noise_over_contrast
         self.mixture = mixture.rounded()
         self.rest = Rest(basis.shape, len(basis)) if mixture.rest.shape[1] else None
 

@@ -4,7 +4,7 @@ Noisy answers, all counted within the budget; every image that is drawn afterwar
 combination of the conditions, the number of patients. Where those are many beside the noise, the images of each value
 of the first condition are divided into clusters (`dpsynth.models.image.clusters`). Then, by cluster and by combination,
 sums of the images' low-frequency coefficients; and by value of the first condition sums of products of the
-coefficients, and the energies of the frequencies that are left out (`dpsynth.models.image.frequencies`).
+coefficients, the brightness, and the energies of the frequencies left out (`dpsynth.models.image.frequencies`).
 
 Means of clusters and of combinations are shrunk to the mean of their first condition by as much as noise explains of
 their difference (James & Stein 1961): scarce ones borrow. What a mean does not explain is in the covariance, which the
@@ -21,10 +21,9 @@ from dpsynth.coding.codec import Codec
 from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress
 from dpsynth.models.image.budget_share import Portion
-from dpsynth.models.image.clusters import clustered
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.frequencies import BANDS, Basis, Rest
-from dpsynth.models.image.measuring import Measuring
+from dpsynth.models.image.measuring import Measuring, Roots, lightened
 from dpsynth.models.image.mixtures import MAX_PARTS, Mixture, MomentsGenerator
 from dpsynth.models.image.model import ImageGenerator, ImageModel, declared_images
 from dpsynth.models.image.synthesizer import ImageSynthesizer, ImageTask
@@ -33,8 +32,8 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.events import gaussian_scale
 from dpsynth.schema.schema import Schema
 
-COUNTS, CLUSTERS, SUMS, REST = 0.02, 0.1, 0.28, 0.05
-"""Shares of the price that counts, clusters, sums and energies have; the products have what is left."""
+COUNTS, LIGHT, CLUSTERS, SUMS, REST = 0.02, 0.02, 0.1, 0.28, 0.05
+"""Shares of the price that counts, brightness, clusters, sums and energies have; the products have what is left."""
 COEFFICIENTS = (16, 196)
 """Fewest and most coefficients, unless another number is asked for."""
 CLEAR = 1340.0
@@ -42,6 +41,10 @@ CLEAR = 1340.0
 RADIUS = (45.0, 75.0)
 """Norm to which weighted coefficients of a 28 x 28 image are clipped, at `CLEAR` and at most; grows with the root of
 the number of pixels."""
+USUAL_CONTRAST = 0.25
+"""Standard deviation of a pixel among images of a label that a plan assumes, the range being 1."""
+USUAL_NORM = 51.0
+"""Norm that a plan assumes of `COEFFICIENTS[1]` weighted coefficients of a 28 x 28 image; a little less of fewer."""
 PART, MOST = 750.0, 16
 """Images of a label over the noise of a count that each cluster is to have, and the most clusters."""
 
@@ -81,8 +84,8 @@ class Moments(ImageSynthesizer):
     ... )
     >>> plan = Moments(coefficients=64).plan(schema, Budget(1.0, 1e-6), rows=5000)
     >>> [item.what for item in plan.items]  # doctest: +NORMALIZE_WHITESPACE
-    ['columns of the table', 'numbers of images', 'clusters of images', 'sums of image coefficients',
-     'products of image coefficients', 'energies of other frequencies']
+    ['columns of the table', 'numbers of images', 'brightness of images', 'clusters of images',
+     'sums of image coefficients', 'products of image coefficients', 'energies of other frequencies']
     """
 
     name: ClassVar[str] = "moments"
@@ -103,6 +106,12 @@ class Moments(ImageSynthesizer):
         """Ask for the moments with all that is left."""
         return learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients, parts=self.parts)
 
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float:
+        """Return what noise adds to a drawn image, over what usual images vary by."""
+        return expected_noise(
+            declared_images(schema).shape, rho, rows, coefficients=self.coefficients, parts=self.parts
+        )
+
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say how noisy counts, means, products and energies are."""
         most = int(np.prod(declared_images(schema).shape))
@@ -110,6 +119,7 @@ class Moments(ImageSynthesizer):
         parts = self.parts or MOST
         questions = {
             "numbers of images": (COUNTS, 1, "for each combination of the conditions"),
+            "brightness of images": (LIGHT, 1, "for each label; makes up for what clipping takes away"),
             "clusters of images": (CLUSTERS, parts, "for each label, where images are many beside the noise"),
             "sums of image coefficients": (SUMS, count, "for each cluster; fewer where images are few"),
             "products of image coefficients": (_products(parts), count**2, "for each label"),
@@ -152,27 +162,27 @@ def learn_moments(
     conditions, budget = task.conditions, Portion(session, rho)
     counts = session.image_counts(conditions.query, COUNTS * rho)
     measuring = Measuring(session, conditions, np.maximum(counts, gaussian_scale(1, COUNTS * rho)))
-    sizes = Sizes.of(
-        float(counts.sum()) / len(measuring.totals) / gaussian_scale(1, rho), task.shape, coefficients, parts
-    )
-    division = None
-    if sizes.parts > 1:
-        division = clustered(
-            session, measuring.label, task.shape, measuring.totals, CLUSTERS * rho, parts=sizes.parts, report=report
-        )
+    clear = float(counts.sum()) / len(measuring.totals) / gaussian_scale(1, rho)
+    sizes = Sizes.of(clear, task.shape, coefficients, parts)
+    division = measuring.division(task.shape, CLUSTERS * rho, sizes.parts, report) if sizes.parts > 1 else None
     basis, rest = Basis(task.shape, sizes.coefficients), Rest(task.shape, sizes.coefficients)
     features = basis.features(sizes.radius)
     is_crossed = len(measuring.counts) > len(measuring.totals)
     price = SUMS * rho / (1 + is_crossed)
     weights, inside = measuring.clusters(features, price, division)
-    means = inside[measuring.owner]
-    if is_crossed:
-        means = means + measuring.combinations(features, price)[:, None]
+    apart = measuring.combinations(features, price)[:, None] if is_crossed else 0.0
     report("measuring images", 0.5)
+    light = lightened(measuring.brightness(task.shape, LIGHT * rho), basis, inside, weights, sizes.radius)
     variances = measuring.variances(rest, REST * rho) if rest.bands else np.zeros((len(inside), 0))
-    roots = measuring.roots(features, budget.rho_left, weights, inside)
+    left, scale = budget.rho_left, sizes.radius / basis.weights
+    covariances = measuring.covariances(features, left, weights, inside)
+    roots = Roots.of(covariances, measuring.totals, gaussian_scale(1, left), scale)
     report("measuring images", 1.0)
-    return MomentsGenerator(basis, sizes.radius, conditions, Mixture(means, roots, weights, variances))
+    means = (inside[measuring.owner] + apart) * light[measuring.owner, None, None]
+    mixture = Mixture(means, roots.roots * light[:, None, None], weights, variances)
+    of_means = float(((gaussian_scale(1, price) / measuring.totals.mean() * scale) ** 2).sum())
+    ratio = float(np.sqrt((roots.noise + of_means) / roots.contrast))
+    return MomentsGenerator(basis, sizes.radius, conditions, mixture, noise_over_contrast=ratio)
 
 
 @dataclass(frozen=True)
@@ -207,6 +217,34 @@ class Sizes:
         return cls(min(coefficients or usual, pixels), radius, parts or int(np.clip(clear / PART, 1, MOST)))
 
 
+def expected_noise(shape: tuple[int, ...], rho: float, rows: float, *, coefficients: int = 0, parts: int = 0) -> float:
+    """Return what noise adds to a drawn image, over what usual images of a label vary by; from public facts.
+
+    The noise of a covariance of k coefficients has eigenvalues in a half circle of radius ``r = sqrt(2 k) sigma / n``
+    (Wigner 1955). Those below 0 are cut, which adds ``2 r / (3 pi)`` to the variance of a coefficient.
+
+    Parameters
+    ----------
+    shape
+        Channels and sides.
+    rho
+        The price of `learn_moments`.
+    rows
+        Images of a label.
+    coefficients, parts
+        As for the model.
+    """
+    sizes = Sizes.of(rows / gaussian_scale(1, rho), shape, coefficients, parts)
+    basis = Basis(shape, sizes.coefficients)
+    scale = (sizes.radius / basis.weights) ** 2  # of the square of a coefficient, in pixels
+    means = (gaussian_scale(1, SUMS * rho) / rows) ** 2
+    radius = np.sqrt(2 * len(basis)) * gaussian_scale(1, _products(sizes.parts) * rho) / rows
+    pixels = basis.matrix.shape[1]
+    norm = USUAL_NORM * (len(basis) / COEFFICIENTS[1]) ** 0.3 * np.sqrt(pixels / 784)
+    contrast = pixels * (USUAL_CONTRAST * min(1.0, sizes.radius / norm)) ** 2  # clipping takes contrast away, too
+    return float(np.sqrt(scale.sum() * (2 * radius / (3 * np.pi) + means) / contrast))
+
+
 def _products(parts: int) -> float:
     """Return the share of the price that products have."""
-    return 1 - COUNTS - SUMS - REST - (CLUSTERS if parts > 1 else 0)
+    return 1 - COUNTS - LIGHT - SUMS - REST - (CLUSTERS if parts > 1 else 0)
