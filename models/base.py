@@ -29,10 +29,12 @@ if TYPE_CHECKING:
     from dpsynth.privacy.spending.training_plan import TrainingPlan
     from dpsynth.schema.schema import Schema
 
-__all__ = ["MEAN_IMAGE", "Model", "Progress", "Released", "Synthesizer"]
+__all__ = ["MEAN_IMAGE", "NOISE_OVER_CONTRAST", "Model", "Progress", "Released", "Synthesizer"]
 
 FEW = 256
 """Rows that are drawn at least where there are constraints, to trade values; the first of them are taken."""
+NOISE_OVER_CONTRAST = "noise over contrast"
+"""Key of a plan's expected noise in drawn images, see `Plan`."""
 MEAN_IMAGE = "mean image"
 """Key of a plan's expected error for images, see `Plan`."""
 

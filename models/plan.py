@@ -49,7 +49,8 @@ class Plan:
         The questions, by kind.
     expected_error : mapping of str to float
         Expected mean total variation distance that the noise alone causes, by ``"1-way"``, ``"2-way"``; and for images,
-        as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts.
+        as ``"mean image"``, the norm of the noise of a label's mean image as a share of the greatest norm that counts,
+        and as ``"noise over contrast"`` what noise adds to a drawn image over what usual images of a label vary by.
     expected_seconds : float
         Expected time of the fit on two cores, in seconds.
     warnings : tuple of str

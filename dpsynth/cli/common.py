@@ -259,10 +259,10 @@ def chosen(
 
 
 def remarks(statement: dict[str, Any]) -> None:
-    """Print what a statement says of discovered values, and its warnings."""
-    from dpsynth.privacy.spending.statement import discovered_in_words
+    """Print what a statement says of discovered values and of noise in images, and its warnings."""
+    from dpsynth.privacy.spending.statement import discovered_in_words, images_in_words
 
-    for sentence in discovered_in_words(statement):
+    for sentence in (*discovered_in_words(statement), *images_in_words(statement)):
         note(sentence)
     for warning in statement.get("warnings", ()):
         note(f"warning: {warning}")

@@ -86,8 +86,10 @@ def _show(plan: "Plan") -> None:
 
 
 def _error(kind: str) -> str:
-    from dpsynth.models.base import MEAN_IMAGE
+    from dpsynth.models.base import MEAN_IMAGE, NOISE_OVER_CONTRAST
 
     if kind == MEAN_IMAGE:
         return "noise of a label's mean image, of the greatest norm"
+    if kind == NOISE_OVER_CONTRAST:
+        return "noise in a drawn image, over what usual images of a label vary by"
     return f"mean TVD from noise, {kind}"

@@ -137,6 +137,13 @@ def add_warnings(model: Model, outlook: Outlook | None) -> None:
             " This is known by a noisy number of rows only: declare rows in the schema, where their number is public, "
             "to be told before anything is spent."
         )
+    ratio = (model.statement.get("images") or {}).get("noise_over_contrast", 0.0)
+    if ratio >= 1:
+        warnings.append(
+            f"images: noise is {ratio:.1f} times what the images of a label vary by. What is drawn is blurred, so that "
+            "it holds no more noise than picture; labels share their spread and may differ little. More patients, a "
+            "larger epsilon or fewer labels would help."
+        )
     for name, facts in model.statement.get("discovered", {}).items():
         if facts["values"] == 0:
             warnings.append(

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
-from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.mechanisms import Floats, Integers
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.training.teachers import Panel
@@ -64,12 +64,14 @@ class Answers(Protocol):
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         ...
 
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return (groups, dimension) sums of clipped features plus Gaussian noise."""
+    def image_sums(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Floats:
+        """Return (groups or their parts, dimension) sums of clipped features plus Gaussian noise."""
         ...
 
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return (groups, dimension, dimension) sums of products of clipped features plus Gaussian noise."""
+    def image_products(
+        self, groups: Query, features: Features, sigma: float, division: Division | None = None
+    ) -> Floats:
+        """Return sums of products of clipped features, a matrix a group or part, plus Gaussian noise."""
         ...
 
     def images_per_row(self, sigma: float) -> Integers:

@@ -38,7 +38,7 @@ from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy import processes
-from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.images.sums import (
     SUM_UNIT,
     GroupedImages,
@@ -164,13 +164,15 @@ class PrivateAnswers:
         """Return the column's values whose noisy count reaches the threshold, with that count."""
         return shielded("discovering values", lambda: self._noisy_keys(column, sigma, threshold))
 
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of clipped features by group plus Gaussian noise."""
-        return shielded("summing images", lambda: self._noisy_sums(groups, features, sigma))
+    def image_sums(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Floats:
+        """Return sums of clipped features by group, or part of a group, plus Gaussian noise."""
+        return shielded("summing images", lambda: self._noisy_sums(groups, features, sigma, division))
 
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of products of clipped features by group plus Gaussian noise."""
-        return shielded("summing images", lambda: self._noisy_products(groups, features, sigma))
+    def image_products(
+        self, groups: Query, features: Features, sigma: float, division: Division | None = None
+    ) -> Floats:
+        """Return sums of products of clipped features by group, or part of a group, plus Gaussian noise."""
+        return shielded("summing images", lambda: self._noisy_products(groups, features, sigma, division))
 
     def images_per_row(self, sigma: float) -> Integers:
         """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
@@ -218,7 +220,7 @@ class PrivateAnswers:
 
         return self._parts.total(numbers)[0]
 
-    def _grouped_images(self, part: Part, groups: Query) -> GroupedImages:
+    def _grouped_images(self, part: Part, groups: Query, division: Division | None = None) -> GroupedImages:
         """Return the kept images of a part with the group of each."""
         images, declared = part.images, self._parts.schema.images
         if images is None or declared is None:
@@ -227,21 +229,23 @@ class PrivateAnswers:
         for name, mapping, cells in zip(groups.columns, groups.maps, groups.shape, strict=True):
             place = place * cells + mapping[part.codes[name][images.row]]
         _, patient, sizes = np.unique(part.patients[images.row], return_inverse=True, return_counts=True)
-        return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size)
+        return GroupedImages(images.pixels, declared.range, place, sizes[patient], groups.size, division)
 
-    def _summed(self, groups: Query, features: Features) -> Integers:
-        """Return sums of clipped features by group, in units of 1 / `SUM_UNIT`."""
-        return self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups), features)])[0]
+    def _summed(self, groups: Query, features: Features, division: Division | None = None) -> Integers:
+        """Return sums of clipped features by group, or part of a group, in units of 1 / `SUM_UNIT`."""
+        return self._parts.total(lambda part: [group_sums(self._grouped_images(part, groups, division), features)])[0]
 
-    def _noisy_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        return self._noise.gaussian(self._summed(groups, features), sigma * SUM_UNIT) / SUM_UNIT
+    def _noisy_sums(self, groups: Query, features: Features, sigma: float, division: Division | None) -> Floats:
+        return self._noise.gaussian(self._summed(groups, features, division), sigma * SUM_UNIT) / SUM_UNIT
 
-    def _multiplied(self, groups: Query, features: Features) -> list[Integers]:
+    def _multiplied(self, groups: Query, features: Features, division: Division | None = None) -> list[Integers]:
         """Return the two halves of the products by group (`packed`), in units of 1 / `PRODUCT_UNIT`^2."""
-        return packed(self._parts.total(lambda part: [group_products(self._grouped_images(part, groups), features)])[0])
+        return packed(
+            self._parts.total(lambda part: [group_products(self._grouped_images(part, groups, division), features)])[0]
+        )
 
-    def _noisy_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        halves = zip(self._multiplied(groups, features), product_sigmas(sigma), strict=True)
+    def _noisy_products(self, groups: Query, features: Features, sigma: float, division: Division | None) -> Floats:
+        halves = zip(self._multiplied(groups, features, division), product_sigmas(sigma), strict=True)
         return unpacked(*(self._noise.gaussian(exact, scale) for exact, scale in halves))
 
     def _noisy(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Integers]:

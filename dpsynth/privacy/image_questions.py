@@ -6,8 +6,8 @@ from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
 from dpsynth.privacy import checks
 from dpsynth.privacy.asked import Asking
-from dpsynth.privacy.images.features import Features, Ones
-from dpsynth.privacy.images.sums import check_features
+from dpsynth.privacy.images.features import Division, Features, Ones
+from dpsynth.privacy.images.sums import check_division, check_features
 from dpsynth.privacy.mechanisms import Floats, Integers
 from dpsynth.privacy.spending.events import Event
 
@@ -15,8 +15,8 @@ from dpsynth.privacy.spending.events import Event
 class ImageQuestions(Asking):
     """The questions about images; `Session` answers them."""
 
-    def image_sums(self, groups: Query, features: Features, rho: float) -> Floats:
-        """Sum the features of images by group.
+    def image_sums(self, groups: Query, features: Features, rho: float, division: Division | None = None) -> Floats:
+        """Sum the features of images by group, or by the parts into which each group's images are divided.
 
         Each image's features are clipped to norm 1 and a patient's images are averaged, so that a patient moves all
         groups together by at most 1 (derived in `dpsynth.privacy.images.sums`), in each hospital where they may be.
@@ -29,10 +29,12 @@ class ImageQuestions(Asking):
             The public map.
         rho
             The price of the call.
+        division
+            A public division of each group's images; the price is the same, for each image adds to one part.
 
         Returns
         -------
-        float64 array, shape (groups.size, dimension)
+        float64 array, shape (groups.size, dimension), or (groups.size * parts, dimension) where there is a division
             Sums in patients, with Gaussian noise of standard deviation ``1 / sqrt(2 rho)`` in each number.
 
         Raises
@@ -42,13 +44,9 @@ class ImageQuestions(Asking):
         BudgetExceeded
             When it costs more than is left; nothing was looked at.
         """
-        sigma = self._checked_sums(groups, features, rho)
-        self._account.debit(
-            [Event("gaussian", checks.describe("image sums by ", groups), float(self.per_patient), sigma)]
-        )
-        return self._asked.image_sums(groups, features, sigma)
+        return self._asked_images("sums", groups, features, rho, division)
 
-    def image_products(self, groups: Query, features: Features, rho: float) -> Floats:
+    def image_products(self, groups: Query, features: Features, rho: float, division: Division | None = None) -> Floats:
         """Sum the products ``z z'`` of the features of images by group; arguments and errors as for `image_sums`.
 
         Parameters
@@ -59,10 +57,12 @@ class ImageQuestions(Asking):
             The public map.
         rho
             The price of the call.
+        division
+            A public division of each group's images.
 
         Returns
         -------
-        float64 array, shape (groups.size, dimension, dimension)
+        float64 array, shape (groups.size, dimension, dimension), or (groups.size * parts, ...) with a division
             Symmetric; noise of standard deviation ``1 / sqrt(2 rho)`` on the diagonal and ``1 / sqrt(4 rho)`` off it.
 
         Raises
@@ -70,13 +70,9 @@ class ImageQuestions(Asking):
         InputError, BudgetExceeded
             As for `image_sums`.
         """
-        sigma = self._checked_sums(groups, features, rho)
-        self._account.debit(
-            [Event("gaussian", checks.describe("image products by ", groups), float(self.per_patient), sigma)]
-        )
-        return self._asked.image_products(groups, features, sigma)
+        return self._asked_images("products", groups, features, rho, division)
 
-    def image_counts(self, groups: Query, rho: float) -> Floats:
+    def image_counts(self, groups: Query, rho: float, division: Division | None = None) -> Floats:
         """Count the patients who have images, by group; a patient with images in several groups counts in parts.
 
         Arguments and errors as for `image_sums`.
@@ -87,10 +83,12 @@ class ImageQuestions(Asking):
             A marginal whose cells are the groups.
         rho
             The price of the call.
+        division
+            A public division of each group's images.
 
         Returns
         -------
-        float64 array, shape (groups.size,)
+        float64 array, shape (groups.size,), or (groups.size * parts,) where there is a division
             With Gaussian noise of standard deviation ``1 / sqrt(2 rho)``.
 
         Raises
@@ -98,7 +96,7 @@ class ImageQuestions(Asking):
         InputError, BudgetExceeded
             As for `image_sums`.
         """
-        return self.image_sums(groups, Ones(self._inputs), rho)[:, 0]
+        return self.image_sums(groups, Ones(self._inputs), rho, division)[:, 0]
 
     def images_per_row(self, rho: float) -> Integers:
         """Count the rows by the number of their images.
@@ -133,8 +131,18 @@ class ImageQuestions(Asking):
             raise InputError("images: the schema declares none; add images with size, channels and range.")
         return math.prod(self.schema.images.shape)
 
-    def _checked_sums(self, groups: Query, features: Features, rho: float) -> float:
+    def _asked_images(
+        self, what: str, groups: Query, features: Features, rho: float, division: Division | None
+    ) -> Floats:
+        """Check, debit and ask for sums or products; both have sensitivity 1 (`dpsynth.privacy.images.sums`)."""
         check_features(features, self._inputs)
         if groups.columns:
             checks.queries_fit([groups], self.codec)
-        return checks.noise_scale(self.per_patient, rho)
+        words = checks.describe(f"image {what} by ", groups)
+        if division is not None:
+            check_division(division, groups.size, self._inputs)
+            words += f", in {division.parts} parts"
+        sigma = checks.noise_scale(self.per_patient, rho)
+        self._account.debit([Event("gaussian", words, float(self.per_patient), sigma)])
+        ask = self._asked.image_sums if what == "sums" else self._asked.image_products
+        return ask(groups, features, sigma) if division is None else ask(groups, features, sigma, division)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from dpsynth.atomic import new_folder, write_json
 from dpsynth.errors import ModelFormatError
-from dpsynth.privacy.spending.statement import discovered_in_words, unit_in_words
+from dpsynth.privacy.spending.statement import discovered_in_words, images_in_words, unit_in_words
 from dpsynth.publishing.card import NOT_PRIVATE, CardFacts, dataset_card, limits, title
 
 if TYPE_CHECKING:
@@ -149,7 +149,11 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> CardFact
             licence=licence,
             not_protected=tuple(str(sentence) for sentence in statement["not_protected"]),
             version=__version__,
-            remarks=(*map(str, statement.get("warnings", ())), *discovered_in_words(statement)),
+            remarks=(
+                *map(str, statement.get("warnings", ())),
+                *discovered_in_words(statement),
+                *images_in_words(statement),
+            ),
         )
     except (AttributeError, KeyError, TypeError, ValueError):
         raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None

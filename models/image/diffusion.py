@@ -24,12 +24,12 @@ from dpsynth.models.image.batch_reading import Reading
 from dpsynth.models.image.denoiser.autoencoder import Autoencoder
 from dpsynth.models.image.denoiser.loss import SCHEDULES, DenoisingLoss
 from dpsynth.models.image.denoiser.network import Denoiser
-from dpsynth.models.image.denoiser.prior import GaussianPrior
+from dpsynth.models.image.denoiser.prior import MixturePrior
 from dpsynth.models.image.denoiser.sampler import DiffusionGenerator, DiffusionModel
 from dpsynth.models.image.denoiser.warmup import Draw, grey, trained, usual_norm, warmed
 from dpsynth.models.image.generators import NetworkGenerator, fresh, load_weights
 from dpsynth.models.image.model import declared_images
-from dpsynth.models.image.moments import learn_moments
+from dpsynth.models.image.moments import expected_noise, learn_moments
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.trainer import Schedule, Trainer
@@ -177,6 +177,12 @@ class Diffusion(TrainedImageSynthesizer):
                 statement["not_protected"].append(f"The images of the {what}, taken as public. Declared: {declared}.")
         return statement
 
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float | None:
+        """Return what noise adds to an image of the moments that the network begins with."""
+        if self.warmup != "moments":
+            return None
+        return expected_noise(declared_images(schema).shape, (1 - COUNT) * rho, rows)
+
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:
         """Say what the moments are asked with."""
         del schema
@@ -196,9 +202,9 @@ class Diffusion(TrainedImageSynthesizer):
             moments = learn_moments(session, task, session.rho_left, report)
             draw = moments.draw
             if public is None:
-                denoiser = self._first(task, public, len(moments.basis))
+                denoiser = self._first(task, public, len(moments.basis), moments.mixture.weights.shape[1])
                 assert denoiser.prior is not None  # noqa: S101  (it has coefficients)
-                denoiser.prior = GaussianPrior.of(moments)
+                denoiser.prior = MixturePrior.of(moments)
                 return denoiser, draw
         else:
             embedding = mean_embedding.ask(session, task, session.rho_left, FEATURES, report)
@@ -208,12 +214,12 @@ class Diffusion(TrainedImageSynthesizer):
         first, cells, steps = self._first(task, public), task.conditions.every(), self.warmup_steps
         return warmed(first, draw, cells, steps, report, schedule=self.schedule, autoencoder=public), draw
 
-    def _first(self, task: ImageTask, public: Autoencoder | None, coefficients: int = 0) -> Denoiser:
+    def _first(self, task: ImageTask, public: Autoencoder | None, coefficients: int = 0, parts: int = 1) -> Denoiser:
         """Return the network to begin with: fresh, or with weights from public images."""
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(7)
             shape, data = (task.shape, 0.5) if public is None else (public.shape, 1.0)
-            denoiser: Denoiser = Denoiser(shape, task.conditions.sizes, self._channels, data, coefficients)
+            denoiser: Denoiser = Denoiser(shape, task.conditions.sizes, self._channels, data, coefficients, parts=parts)
         if not self.pretrained:
             return denoiser
         pretrained: nn.Module = Denoiser.from_pretrained(self.pretrained, use_safetensors=True)

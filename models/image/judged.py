@@ -19,8 +19,9 @@ from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.linear import Whitened, train_linear
+from dpsynth.models.image.mixtures import MomentsGenerator
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images, named, under
-from dpsynth.models.image.moments import MomentsGenerator, check_coefficients, learn_moments
+from dpsynth.models.image.moments import check_sizes, expected_noise, learn_moments
 from dpsynth.models.image.synthesizer import ImageTask, TrainedImageSynthesizer, patients_with_images
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.private_classifier import checked_target, classes_of
@@ -54,6 +55,7 @@ class JudgedGenerator:
     def __init__(self, moments: MomentsGenerator, judge: Whitened, *, candidates: int, power: float) -> None:
         self.moments, self.judge = moments, judge
         self.candidates, self.power = candidates, power
+        self.noise_over_contrast = moments.noise_over_contrast
 
     def draw(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return (rows, channels, sides) images in [0, 1]."""
@@ -119,7 +121,7 @@ class JudgedMoments(TrainedImageSynthesizer):
     conditions, table, questions, sampling_rate, steps, microbatch
         As for every image synthesizer that is trained; the judge learns the first condition, which is boolean or
         categorical.
-    coefficients : int, default 0
+    coefficients, parts : int, default 0
         As for the moments model.
     candidates : int, default 8
         Images that are drawn for each one that is kept, 1 to 64.
@@ -148,13 +150,14 @@ class JudgedMoments(TrainedImageSynthesizer):
     sampling_rate: float = 0.15
     steps: int = 60
     coefficients: int = 0
+    parts: int = 0
     candidates: int = 8
     power: float = 3.0
 
     def __post_init__(self) -> None:
         """Refuse options that cannot be, with `InputError`."""
         super().__post_init__()
-        check_coefficients(self.coefficients)
+        check_sizes(self.coefficients, self.parts)
         if self.steps < 1:
             raise InputError(f"steps: found {self.steps}, expected 1 or more; without a judge it is the model moments.")
         _check(self.candidates, self.power, InputError)
@@ -168,11 +171,18 @@ class JudgedMoments(TrainedImageSynthesizer):
         """Ask for the moments, then train the judge."""
         target = task.conditions.columns[0]
         patients = patients_with_images(session, COUNTED * session.rho_left)
-        moments = learn_moments(session, task, session.rho_left, report, coefficients=self.coefficients)
+        moments = learn_moments(
+            session, task, session.rho_left, report, coefficients=self.coefficients, parts=self.parts
+        )
         every = task.conditions.every()
         cells = every[every[:, 0] < classes_of(session.codec, target)]
         judge = train_linear(session, target, moments.draw, cells, patients=patients, report=report)
         return JudgedGenerator(moments, judge, candidates=self.candidates, power=self.power)
+
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float:
+        """Return what noise adds to a drawn image, over what usual images vary by."""
+        shape, paid = declared_images(schema).shape, (1 - COUNTED) * rho
+        return expected_noise(shape, paid, rows, coefficients=self.coefficients, parts=self.parts)
 
     def items(self, schema: Schema, rho: float) -> list[PlanItem]:  # noqa: ARG002
         """Say what the moments are asked with."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, cast
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
-from dpsynth.models.base import MEAN_IMAGE, Progress, Synthesizer
+from dpsynth.models.base import MEAN_IMAGE, NOISE_OVER_CONTRAST, Progress, Synthesizer
 from dpsynth.models.image.budget_share import Portion
 from dpsynth.models.image.conditions import Conditions, default_columns
 from dpsynth.models.image.model import ImageGenerator, ImageModel, chances, declared_images
@@ -26,13 +26,15 @@ from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterator, Sequence
 
 NUMBERS = 0.1
 """Share of the table's price that goes to the numbers of images, where a row may have other than one."""
 COLUMN = 0.01
 """Share of the whole price that a column of the table has by default, up to `TABLE`."""
 TABLE = 0.4
+FEW = 1000
+"""Patients below which a plan warns."""
 LEAST = 16
 """Coefficients of an image that are asked at least, see `dpsynth.models.image.moments`."""
 BINS = 16
@@ -94,10 +96,14 @@ class ImageSynthesizer(Synthesizer):
         columns = self._columns(session.codec)
         conditions = Conditions.of(session.codec, columns)
         generator = self.learn(session, ImageTask(conditions, shape), report)
+        statement = self.statement(session)
+        ratio = getattr(generator, "noise_over_contrast", None)
+        if ratio is not None:  # of noisy answers, so it is public
+            statement["images"] = {NOISE_OVER_CONTRAST.replace(" ", "_"): round(ratio, 3)}
         assert len(numbers) == most + 1  # noqa: S101
         return cast("type[ImageModel]", self.produces)(
             session.codec,
-            self.statement(session),
+            statement,
             table=table,
             conditions=conditions,
             numbers=chances(numbers, sigma),
@@ -125,6 +131,7 @@ class ImageSynthesizer(Synthesizer):
             note = f"{training.steps} steps, each of about {training.sampling_rate * rows:,.0f} patients"
             items.append(PlanItem("noisy gradients", training.steps, 0, training.noise_multiplier, note))
         side = " x ".join(map(str, declared.size))
+        expected = self._expected_error(schema, rho, rows)
         return Plan(
             model=self.name,
             epsilon=budget.epsilon,
@@ -132,12 +139,21 @@ class ImageSynthesizer(Synthesizer):
             rho=rho_for(budget, "gaussian", reserved_delta=reserved),
             rows=rows,
             items=tuple(items),
-            expected_error=self._expected_error(schema, rho, rows),
+            expected_error=expected,
             expected_seconds=self.seconds[0],
-            warnings=()
-            if rows >= 1000
-            else (f"{rows} patients are few for images of {side}; expect little but noise",),
+            warnings=tuple(self._warnings(expected, side, rows)),
         )
+
+    @staticmethod
+    def _warnings(expected: dict[str, float], side: str, rows: int) -> "Iterator[str]":
+        if rows < FEW:
+            yield f"{rows} patients are few for images of {side}; expect blurred ones that differ little"
+        ratio = expected.get(NOISE_OVER_CONTRAST, 0.0)
+        if ratio >= 1:
+            yield (
+                f"noise is {ratio:.1f} times what usual images of a label vary by: images will be blurred, so that "
+                "they hold no more noise than picture, and labels share their spread"
+            )
 
     def _expected_error(self, schema: Schema, rho: float, rows: int) -> dict[str, float]:
         """Return what noise does to one column of the table, and to a label's mean image.
@@ -150,7 +166,23 @@ class ImageSynthesizer(Synthesizer):
         columns = self._columns(codec)[:1]
         labels = max([codec.columns[name].size for name in columns if name in codec.columns], default=1)
         noise = LEAST**0.5 * gaussian_scale(1, max(rho * (1 - share), 1e-12)) * labels / rows
-        return {"1-way": one_way_error(counts), MEAN_IMAGE: min(noise, 1.0)}
+        errors = {"1-way": one_way_error(counts), MEAN_IMAGE: min(noise, 1.0)}
+        ratio = self.noise_over_contrast(schema, max(rho * (1 - share), 1e-12), rows / labels)
+        return errors if ratio is None else errors | {NOISE_OVER_CONTRAST: ratio}
+
+    def noise_over_contrast(self, schema: Schema, rho: float, rows: float) -> float | None:  # noqa: ARG002
+        """Return what noise adds to a drawn image, over what usual images vary by; None where nobody can tell.
+
+        Parameters
+        ----------
+        schema
+            Public facts.
+        rho
+            The price of the questions about images.
+        rows
+            Assumed rows of a value of the first condition.
+        """
+        return None
 
     def items(self, schema: Schema, rho: float) -> "Sequence[PlanItem]":  # noqa: ARG002
         """Say what is asked of images besides a training."""

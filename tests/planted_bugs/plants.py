@@ -16,6 +16,8 @@ from dpsynth.coding.codec import Codec
 from dpsynth.columns.typed import text_of
 from dpsynth.evaluation.coins import Coins
 from dpsynth.privacy.answers import PrivateAnswers
+from dpsynth.privacy.images import sums
+from dpsynth.privacy.images.features import Division
 from dpsynth.privacy.mechanisms import BATCH, SystemNoise
 from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.events import gaussian_scale, selection_epsilon
@@ -25,6 +27,8 @@ from dpsynth.privacy.tables.quantiles import boundaries, tree_queries
 
 Patch = pytest.MonkeyPatch
 GAUSSIAN = SystemNoise.gaussian
+PART = Division.__call__
+FEATURES = sums._features
 
 
 # -- noise ------------------------------------------------------------------------------------------------------------
@@ -110,6 +114,29 @@ def cap_ignored_in_selection(patch: Patch) -> None:
 def rows_over_the_cap_kept(patch: Patch) -> None:
     """Count every row of a patient, while the noise covers the cap."""
     patch.setattr("dpsynth.sources.memory.kept_positions", lambda patients, *_: np.arange(len(patients)))
+
+
+def parts_of_equal_size(patch: Patch) -> None:
+    """Divide images so that the parts are of equal size: where one goes depends on the others."""
+
+    def balanced(self: Division, levels: Any, top: int, groups: Any) -> Any:
+        order = np.argsort(PART(self, levels, top, groups), kind="stable")
+        parts = np.zeros(len(levels), dtype=np.intp)
+        parts[order] = np.arange(len(levels)) * self.parts // max(1, len(levels))
+        return parts
+
+    patch.setattr(Division, "__call__", balanced)
+
+
+def images_in_two_parts(patch: Patch) -> None:
+    """Add each image to its part and to the next one, as soft clusters would, while the noise covers one."""
+
+    def twice(images: Any, features: Any) -> Any:
+        for part, cells, vectors in FEATURES(images, features):
+            yield part, cells, vectors
+            yield part, (cells + 1) % images.cells, vectors
+
+    patch.setattr("dpsynth.privacy.images.sums._features", twice)
 
 
 def selection_as_if_monotone(patch: Patch) -> None:

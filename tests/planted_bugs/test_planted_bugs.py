@@ -13,6 +13,7 @@ import privacy.test_mechanisms as mechanisms
 import privacy.test_rounded_normal as rounded_normal
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
+import privacy.test_sums as sums
 import pytest
 import test_cohort as cohorts
 import test_identifying as identifying
@@ -71,6 +72,12 @@ CASES = [
     ),
     Case(
         plants.rows_over_the_cap_kept, sensitivity.test_a_session_drops_rows_over_the_cap_of_its_schema, lambda _: (3,)
+    ),
+    Case(plants.parts_of_equal_size, sums.test_the_part_of_an_image_does_not_depend_on_its_neighbours),
+    Case(
+        plants.images_in_two_parts,
+        sums.test_one_patient_moves_sums_and_products_by_at_most_the_unit,
+        lambda _: ("linear, long", 1, 4),
     ),
     Case(plants.interaction_norm_squared, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),
     Case(plants.joint_errors_as_one, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),

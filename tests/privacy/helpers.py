@@ -122,13 +122,15 @@ class Tape:
                     parameter.grad = torch.randn(parameter.shape, generator=generator)
             yield
 
-    def image_sums(self, groups: Query, features: Any, _sigma: float) -> Any:
+    def image_sums(self, groups: Query, features: Any, _sigma: float, division: Any = None) -> Any:
         """Return fixed sums."""
-        return self.rng.normal(10, 10, (groups.size, features.dimension))
+        cells = groups.size * (1 if division is None else division.parts)
+        return self.rng.normal(10, 10, (cells, features.dimension))
 
-    def image_products(self, groups: Query, features: Any, _sigma: float) -> Any:
+    def image_products(self, groups: Query, features: Any, _sigma: float, division: Any = None) -> Any:
         """Return fixed symmetric products."""
-        found = self.rng.normal(0, 10, (groups.size, features.dimension, features.dimension))
+        cells = groups.size * (1 if division is None else division.parts)
+        found = self.rng.normal(0, 10, (cells, features.dimension, features.dimension))
         return found + found.transpose(0, 2, 1)
 
     def images_per_row(self, _sigma: float) -> Any:

@@ -16,7 +16,7 @@ from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.cohort import Cohort
 from dpsynth.privacy.answers import PrivateAnswers
-from dpsynth.privacy.images.features import Linear
+from dpsynth.privacy.images.features import Division, Linear
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.training.dpsgd import UNIT
 from dpsynth.privacy.training.per_patient import BACKENDS
@@ -142,6 +142,9 @@ def asked_of_images(cohort: Any, schema: Any) -> list[Any]:
     features = Linear(np.random.default_rng(0).normal(size=(5, 64)), np.zeros(64))
     answers.image_sums(groups, features, 1.0)
     answers.image_products(groups, features, 1.0)
+    parts = Division(np.random.default_rng(1).normal(size=(groups.size, 3, 64)), np.zeros((groups.size, 3)))
+    answers.image_sums(groups, features, 1.0, parts)
+    answers.image_products(groups, features, 1.0, parts)
     answers.images_per_row(1.0)
     return noise.before
 

@@ -117,6 +117,48 @@ class Fourier:
         return np.asarray(np.hstack([np.cos(angles), np.sin(angles)]) / np.sqrt(len(self.frequencies)))
 
 
+class Squares:
+    """Sums of squares of weighted sums of pixels, such as the energies of bands of frequencies.
+
+    The weighted sums of an image are clipped to norm 1 first, so that all energies together are at most 1; then so is
+    the norm of their vector.
+
+    Parameters
+    ----------
+    matrix
+        (sums, inputs); kept to 20 binary digits after the point.
+    band
+        (sums,) to which energy each sum belongs, 0 to bands - 1.
+    """
+
+    def __init__(self, matrix: NDArray[np.floating], band: NDArray[np.integer]) -> None:
+        self.matrix = _table(matrix)
+        if band.shape != matrix.shape[:1] or (band < 0).any():
+            raise InputError("features: expected one band, 0 or more, for each row of the matrix.")
+        self.band = band.astype(np.intp)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.matrix.shape[1])
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vector: the number of bands."""
+        return int(self.band.max()) + 1
+
+    def __call__(self, levels: Floats, top: int) -> Floats:
+        """Return (images, dimension) features."""
+        squares = (_exact(levels, self.matrix, top) / top) ** 2
+        energies = np.zeros((len(levels), self.dimension))
+        for place, band in enumerate(self.band):  # in one order, so that an image's sums round alike in any company
+            energies[:, band] += squares[:, place]
+        total = np.zeros(len(levels))
+        for band in range(self.dimension):
+            total += energies[:, band]
+        return np.asarray(energies / np.maximum(total, 1.0)[:, None])
+
+
 class Ones:
     """The feature that is 1 for every image: its sums are counts."""
 
@@ -130,8 +172,50 @@ class Ones:
         return np.ones((len(levels), 1))
 
 
-MAPS = (Linear, Fourier, Ones)
+MAPS = (Linear, Fourier, Squares, Ones)
 """All maps of which sums may be asked: other code could mix images, or see them."""
+
+
+class Division:
+    """A public division of images: each goes to the part of its group whose score ``a x - b`` is the greatest.
+
+    With ``a = 2 c`` and ``b = |c|^2``, in coefficients of the image, that is the part with the nearest centre c. Which
+    part an image goes to depends on that image and its group alone, to the last bit.
+
+    Parameters
+    ----------
+    scores
+        (groups, parts, inputs) the a; kept to 20 binary digits after the point.
+    offsets
+        (groups, parts) the b, pixels being in [0, 1].
+    """
+
+    def __init__(self, scores: NDArray[np.floating], offsets: NDArray[np.floating]) -> None:
+        if scores.ndim != 3 or offsets.shape != scores.shape[:2] or not np.isfinite(offsets).all():
+            raise InputError("division: the offsets do not fit the scores; expected one for each group and part.")
+        self.scores = _table(scores.reshape(-1, scores.shape[2])).reshape(scores.shape)
+        self.offsets = offsets.astype(np.float64)
+
+    @property
+    def inputs(self) -> int:
+        """Values of an image."""
+        return int(self.scores.shape[2])
+
+    @property
+    def groups(self) -> int:
+        """Groups that are divided."""
+        return int(self.scores.shape[0])
+
+    @property
+    def parts(self) -> int:
+        """Parts of each group."""
+        return int(self.scores.shape[1])
+
+    def __call__(self, levels: Floats, top: int, groups: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return (images,) parts of images of (images, inputs) whole levels and (images,) groups."""
+        scores = _exact(levels, self.scores.reshape(-1, self.inputs), top) / top - self.offsets.ravel()
+        own = scores.reshape(len(levels), self.groups, self.parts)[np.arange(len(levels)), groups]
+        return np.asarray(own.argmax(axis=1), dtype=np.intp)
 
 
 def _table(matrix: NDArray[np.floating]) -> Floats:

@@ -13,6 +13,9 @@ Products
     triangle is released, entries off the diagonal with noise of ``sigma / sqrt(2)``. In units of each entry's noise the
     squared norm is ``(sum of diagonal^2 + 2 sum of upper^2) / sigma^2``, the Frobenius norm again.
 
+A division sends each image to one part of its group, by that image alone, and the sums are then those of the parts. It
+is one more way to say to which group an image adds, so that both bounds are as they were.
+
 Rounding moves a vector of d numbers by at most ``sqrt(d) / 2``; so much is taken off before, together with 2^-12 of the
 norm, far more than what float64 arithmetic on one image can add. Features that are not finite count as 0. Whole numbers
 below 2^53 are summed exactly in float64, in any order, so no other patient's part moves with a patient's presence.
@@ -26,7 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.errors import InputError
-from dpsynth.privacy.images.features import MAPS, Features
+from dpsynth.privacy.images.features import MAPS, Division, Features
 
 SUM_UNIT = 2**16
 PRODUCT_UNIT = 2**10
@@ -54,6 +57,8 @@ class GroupedImages:
         (images,) how many images the patient of each image has.
     count
         Number of groups.
+    division
+        Of the images of each group, to whose parts they are then summed.
     """
 
     pixels: NDArray[np.generic]
@@ -61,24 +66,30 @@ class GroupedImages:
     groups: NDArray[np.intp]
     shares: NDArray[np.intp]
     count: int
+    division: Division | None = None
+
+    @property
+    def cells(self) -> int:
+        """Groups, or their parts where they are divided."""
+        return self.count if self.division is None else self.count * self.division.parts
 
 
 def group_sums(images: GroupedImages, features: Features) -> Integers:
-    """Return (count, dimension) sums of the clipped features of each group's images, in units of 1 / `SUM_UNIT`."""
-    total = np.zeros((images.count, features.dimension))
-    for part, vectors in _features(images, features):
-        np.add.at(total, images.groups[part], _rounded(vectors, SUM_UNIT / images.shares[part]))
+    """Return (cells, dimension) sums of the clipped features of each group's images, in units of 1 / `SUM_UNIT`."""
+    total = np.zeros((images.cells, features.dimension))
+    for part, cells, vectors in _features(images, features):
+        np.add.at(total, cells, _rounded(vectors, SUM_UNIT / images.shares[part]))
     return total.astype(np.int64)
 
 
 def group_products(images: GroupedImages, features: Features) -> Integers:
-    """Return (count, dimension, dimension) sums of ``z z'`` by group, in units of 1 / `PRODUCT_UNIT`^2."""
-    total = np.zeros((images.count, features.dimension, features.dimension))
-    for part, vectors in _features(images, features):
-        whole, groups = _rounded(vectors, PRODUCT_UNIT / np.sqrt(images.shares[part])), images.groups[part]
-        for group in np.unique(groups):
-            mine = whole[groups == group]
-            total[group] += mine.T @ mine
+    """Return (cells, dimension, dimension) sums of ``z z'`` by group, in units of 1 / `PRODUCT_UNIT`^2."""
+    total = np.zeros((images.cells, features.dimension, features.dimension))
+    for part, cells, vectors in _features(images, features):
+        whole = _rounded(vectors, PRODUCT_UNIT / np.sqrt(images.shares[part]))
+        for cell in np.unique(cells):
+            mine = whole[cells == cell]
+            total[cell] += mine.T @ mine
     return total.astype(np.int64)
 
 
@@ -120,13 +131,27 @@ def check_features(features: Features, inputs: int) -> None:
         raise InputError(f"features: found {features.dimension}, expected at most {PRODUCT_UNIT**2}.")
 
 
-def _features(images: GroupedImages, features: Features) -> Iterator[tuple[slice, Floats]]:
-    """Yield the features of one chunk of images after another, from pixels as whole levels of their public range."""
+def check_division(division: Division, groups: int, inputs: int) -> None:
+    """Refuse code that is not the kernel's, and a division that does not fit."""
+    if type(division) is not Division:
+        raise InputError(f"division: found a {type(division).__name__}, expected a Division of the kernel.")
+    if (division.groups, division.inputs) != (groups, inputs):
+        raise InputError(
+            f"division: found one of {division.groups} groups of images of {division.inputs} pixels, expected {groups} "
+            f"groups and {inputs} pixels."
+        )
+
+
+def _features(images: GroupedImages, features: Features) -> Iterator[tuple[slice, NDArray[np.intp], Floats]]:
+    """Yield cells and features of one chunk of images after another, from pixels as levels of their public range."""
     for start in range(0, len(images.pixels), CHUNK):
         part = slice(start, start + CHUNK)
         pixels = images.pixels[part]
         levels, top = _levels(pixels.reshape(len(pixels), -1), images.scale)
-        yield part, features(levels, top)
+        cells = images.groups[part]
+        if images.division is not None:
+            cells = cells * images.division.parts + images.division(levels, top, cells)
+        yield part, cells, features(levels, top)
 
 
 def _levels(flat: NDArray[np.generic], scale: tuple[float, float]) -> tuple[Floats, int]:

@@ -183,3 +183,21 @@ def discovered_in_words(stated: Mapping[str, Any]) -> list[str]:
         others = "" if facts["other"] is None else f"; all others are {float(facts['other']):.1%} of the rows"
         sentences.append(f"column {column!r}: {words} under the budget{others}.")
     return sentences
+
+
+def images_in_words(stated: Mapping[str, Any]) -> list[str]:
+    """Return how much of what images vary by is noise, where a model of images can tell.
+
+    Parameters
+    ----------
+    stated
+        A privacy statement.
+    """
+    ratio = (stated.get("images") or {}).get("noise_over_contrast")
+    if ratio is None:
+        return []
+    words = (
+        f"images: noise over contrast is {float(ratio):.2f}: noise adds that much to a drawn image, as a multiple of "
+        "what the patients' images of a label vary by; from 1 on it is held down to 1, by blurring."
+    )
+    return [words]

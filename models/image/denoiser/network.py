@@ -9,7 +9,7 @@ from monai.networks.nets import DiffusionModelUNet
 from torch import Tensor, nn
 from torch.nn import functional
 
-from dpsynth.models.image.denoiser.prior import GaussianPrior
+from dpsynth.models.image.denoiser.prior import MixturePrior
 
 FOLD = 2
 """Every 2 x 2 pixels become one place with four times the channels: a step costs about a quarter."""
@@ -58,6 +58,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         Standard deviation of pixels, which are in [-1, 1].
     coefficients
         Those of the prior; 0 for none.
+    parts
+        Parts of the prior's mixtures.
     """
 
     config_name = "config.json"
@@ -70,6 +72,8 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         widths: Sequence[int] = (32, 64),
         sigma_data: float = 0.5,
         coefficients: int = 0,
+        *,
+        parts: int = 1,
     ) -> None:
         super().__init__()
         self.shape = tuple(shape)
@@ -77,7 +81,7 @@ class Denoiser(ModelMixin, ConfigMixin):  # type: ignore[misc]
         self.sigma_data = sigma_data
         dims = len(shape) - 1
         channels = shape[0] * FOLD**dims
-        self.prior = GaussianPrior(shape, sizes, coefficients) if coefficients else None
+        self.prior = MixturePrior(shape, sizes, coefficients, parts) if coefficients else None
         self.unet = DiffusionModelUNet(
             spatial_dims=dims,
             in_channels=channels * (1 if self.prior is None else 2),

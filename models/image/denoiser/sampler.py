@@ -12,7 +12,9 @@ from dpsynth.coding.codec import Codec
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.denoiser.autoencoder import Autoencoder
 from dpsynth.models.image.denoiser.network import Denoiser
+from dpsynth.models.image.denoiser.prior import of_earlier_versions
 from dpsynth.models.image.generators import load_weights
+from dpsynth.models.image.mixtures import MAX_PARTS
 from dpsynth.models.image.model import Floats32, ImageGenerator, ImageModel, Parts, declared_images
 
 ENCODED = "autoencoder."
@@ -99,6 +101,7 @@ class DiffusionGenerator:
             "widths": list(self.denoiser.config["widths"]),
             "sigma_data": self.denoiser.sigma_data,
             "coefficients": int(self.denoiser.config["coefficients"]),
+            "parts": int(self.denoiser.config["parts"]),
             "steps": self.steps,
             "guidance": self.guidance,
         }
@@ -115,9 +118,9 @@ class DiffusionGenerator:
         """Check the parts and build the generator."""
         widths = tuple(int(width) for width in config["widths"])
         steps, guidance, data = int(config["steps"]), float(config["guidance"]), float(config["sigma_data"])
-        coefficients = int(config["coefficients"])
-        if not 0 <= coefficients <= 1024:
-            raise ValueError("coefficients out of range")
+        coefficients, parts = int(config["coefficients"]), int(config.get("parts", 1))
+        if not (0 <= coefficients <= 1024 and 1 <= parts <= MAX_PARTS):
+            raise ValueError("coefficients or parts out of range")
         if not 1 <= len(widths) <= 5 or not all(8 <= width <= 1024 and width % 8 == 0 for width in widths):
             raise ValueError("widths out of range")
         if not 1 <= steps <= 1000 or not 0 <= guidance <= 20 or not 0 < data < 10:
@@ -128,8 +131,9 @@ class DiffusionGenerator:
             arrays = {name: value for name, value in arrays.items() if not name.startswith(ENCODED)}
             autoencoder = Autoencoder.from_parts(shape, config["autoencoder"], weights)
             shape = autoencoder.shape
-        denoiser = Denoiser(shape, conditions.sizes, widths, data, coefficients)
-        load_weights(denoiser, arrays)
+        denoiser = Denoiser(shape, conditions.sizes, widths, data, coefficients, parts=parts)
+        bands = 0 if denoiser.prior is None else denoiser.prior.tail.shape[1]
+        load_weights(denoiser, of_earlier_versions(arrays, bands))
         return cls(denoiser, steps=steps, guidance=guidance, autoencoder=autoencoder)
 
 

@@ -1,0 +1,231 @@
+"""Noisy means and covariances of the coefficients of images, by value of the first condition and cluster."""
+
+import math
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dpsynth.coding.query import Query
+from dpsynth.models.image.clusters import clustered
+from dpsynth.models.image.conditions import Conditions
+from dpsynth.models.image.frequencies import Basis, Rest
+from dpsynth.models.image.mixtures import first_codes
+from dpsynth.privacy.images.features import Division, Linear
+from dpsynth.privacy.session import Session
+from dpsynth.privacy.spending.events import gaussian_scale
+from dpsynth.progress import Progress
+
+Floats = NDArray[np.float64]
+
+MEMBERS = 0.1
+"""Share of the price of clusters' sums that the numbers of their members have."""
+BAND = 12
+"""Neighbouring coefficients whose means are shrunk alike."""
+PIXELS = 2**14
+LIGHTEST = 3.0
+"""Greatest factor by which drawn images are lightened."""
+TINY = 1e-12
+
+
+@dataclass(frozen=True, eq=False)
+class Measuring:
+    """Questions about images whose conditions were counted. Formal guarantee: each costs the price that is named.
+
+    Parameters
+    ----------
+    session
+        The open session.
+    conditions
+        What images are conditioned on.
+    counts
+        (combinations,) noisy numbers of patients with images, at least their noise.
+    """
+
+    session: Session
+    conditions: Conditions
+    counts: Floats
+
+    @cached_property
+    def label(self) -> Query:
+        """The marginal of the first condition alone."""
+        query = self.conditions.query
+        return Query(query.columns[:1], query.maps[:1])
+
+    @cached_property
+    def owner(self) -> NDArray[np.int64]:
+        """(combinations,) the value of the first condition."""
+        return first_codes(self.conditions.every())
+
+    @cached_property
+    def totals(self) -> Floats:
+        """(values of the first condition,) numbers of patients with images."""
+        return np.bincount(self.owner, self.counts)
+
+    def division(self, shape: tuple[int, ...], rho: float, parts: int, report: Progress) -> Division:
+        """Return a public division of the images of each value into clusters."""
+        return clustered(self.session, self.label, shape, self.totals, rho, parts=parts, report=report)
+
+    def clusters(self, features: Linear, rho: float, division: Division | None) -> tuple[Floats, Floats]:
+        """Return (values, parts) shares of clusters and their (values, parts, coefficients) means."""
+        if division is None:
+            centres = self.session.image_sums(self.label, features, rho) / self.totals[:, None]
+            return np.ones((len(centres), 1)), shrunk(centres, (gaussian_scale(1, rho) / self.totals) ** 2)[:, None]
+        shape = (len(self.totals), division.parts)
+        noise = gaussian_scale(1, MEMBERS * rho)
+        found = self.session.image_counts(self.label, MEMBERS * rho, division)
+        members = np.maximum(found, noise).reshape(shape)
+        sums = self.session.image_sums(self.label, features, (1 - MEMBERS) * rho, division).reshape(*shape, -1)
+        sigma = gaussian_scale(1, (1 - MEMBERS) * rho)
+        return members / members.sum(axis=1, keepdims=True), shrunk_parts(sums, members, sigma)
+
+    def combinations(self, features: Linear, rho: float) -> Floats:
+        """Return how far the means of combinations are from those of their first condition.
+
+        Each is shrunk by the share of its squared length that noise explains.
+        """
+        sums = self.session.image_sums(self.conditions.query, features, rho)
+        centres = np.stack([sums[self.owner == g].sum(0) / total for g, total in enumerate(self.totals)])
+        apart = sums / self.counts[:, None] - centres[self.owner]
+        explained = sums.shape[1] * (gaussian_scale(1, rho) / self.counts) ** 2
+        kept = np.clip(1 - explained / np.maximum((apart**2).sum(axis=1), TINY), 0, 1)
+        return np.asarray(kept[:, None] * apart)
+
+    def brightness(self, shape: tuple[int, ...], rho: float) -> Floats:
+        """Return (values,) mean pixels, the range being 0 to 1; of large images some pixels stand for all."""
+        pixels = math.prod(shape)
+        some = np.zeros((1, pixels))
+        some[:, :: max(1, pixels // PIXELS)] = 1
+        sums = self.session.image_sums(self.label, Linear(some / some.sum(), np.zeros(pixels)), rho)
+        each = shrunk(sums / self.totals[:, None], (gaussian_scale(1, rho) / self.totals) ** 2)
+        return np.clip(each[:, 0], 0, 1)
+
+    def variances(self, rest: Rest, rho: float) -> Floats:
+        """Return (values, bands) variances of a coefficient of the frequencies that are left out."""
+        energies = self.session.image_sums(self.label, rest.features(), rho)
+        each = shrunk(energies / self.totals[:, None], (gaussian_scale(1, rho) / self.totals) ** 2)
+        return rest.variances(each)
+
+    def covariances(self, features: Linear, rho: float, weights: Floats, means: Floats) -> Floats:
+        """Return (values, coefficients, coefficients) noisy covariances within clusters, symmetric."""
+        products = self.session.image_products(self.label, features, rho) / self.totals[:, None, None]
+        return np.asarray(products - np.einsum("gp,gpi,gpj->gij", weights, means, means))
+
+
+@dataclass(frozen=True, eq=False)
+class Roots:
+    """Square roots of noisy covariances, with no more noise than picture in what is drawn from them.
+
+    Noise spreads the eigenvalues of a covariance by up to an edge to either side. Those below 0 are cut, so samples
+    vary more than the images do, by as much as was cut. Where that is less than what the images vary by, it is kept:
+    it spreads the samples as augmentation does, and cutting it made classifiers trained on the samples worse (measured
+    on FashionMNIST). Beyond, the groups share one covariance, and its eigenvalues within the edge are scaled down until
+    they hold no more than the images vary by.
+
+    Parameters
+    ----------
+    roots
+        (groups, coefficients, coefficients).
+    contrast
+        Mean square of a drawn image's difference from its mean, in pixels, without noise.
+    noise
+        What noise added to that, before it was scaled down.
+    """
+
+    roots: Floats
+    contrast: float
+    noise: float
+
+    @classmethod
+    def of(cls, covariances: Floats, totals: Floats, sigma: float, scale: Floats) -> "Roots":
+        """Return roots of noisy (groups, coefficients, coefficients) covariances.
+
+        Parameters
+        ----------
+        covariances
+            Symmetric.
+        totals
+            (groups,) numbers of images, above 0.
+        sigma
+            Standard deviation of the noise on the diagonal of a sum of products.
+        scale
+            (coefficients,) of a coefficient in pixels.
+        """
+        shares = totals / totals.sum()
+        contrast = max(float(shares @ (np.diagonal(covariances, axis1=1, axis2=2) @ scale**2)), TINY)
+        halves = [_halves(covariance, scale) for covariance in covariances]
+        noise = float(shares @ [(-np.minimum(values, 0) * sizes).sum() for values, _, sizes in halves])
+        if noise <= contrast:
+            return cls(np.stack([_root(values, vectors) for values, vectors, _ in halves]), contrast, noise)
+        values, vectors, sizes = _halves(np.einsum("g,gij->ij", shares, covariances), scale)
+        # the noise of the mean of covariances, each with sigma / total on the diagonal and 1 / sqrt 2 of it beside
+        edge = 2 * np.sqrt(len(scale) / 2) * sigma * np.sqrt(len(totals)) / totals.sum()
+        noise = float((-np.minimum(values, 0) * sizes).sum())
+        values = np.maximum(values, 0)
+        there = float((values * sizes)[values < edge].sum())
+        kept = np.where(values < edge, min(1.0, contrast / max(there, TINY)), 1.0)
+        return cls(np.tile(_root(values * kept, vectors), (len(totals), 1, 1)), contrast, noise)
+
+
+def _halves(covariance: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return eigenvalues, eigenvectors, and the squared length of each eigenvector in pixels."""
+    values, vectors = np.linalg.eigh((covariance + covariance.T) / 2)
+    return values, vectors, np.asarray(((vectors * scale[:, None]) ** 2).sum(axis=0))
+
+
+def _root(values: Floats, vectors: Floats) -> Floats:
+    return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
+
+
+def lightened(brightness: Floats, basis: Basis, means: Floats, weights: Floats, radius: float) -> Floats:
+    """Return (values,) factors that make up for what clipping took from the coefficients, 1 to `LIGHTEST`.
+
+    Clipping makes images with a large norm darker, which a mean pixel, never clipped, can tell.
+
+    Parameters
+    ----------
+    brightness
+        (values,) mean pixels.
+    basis, radius
+        Of the coefficients.
+    means, weights
+        (values, parts, coefficients) means and (values, parts) shares of clusters.
+    """
+    centres = np.einsum("gp,gpk->gk", weights, means)
+    drawn = basis.flat(centres, radius).mean(axis=1)
+    return np.clip(brightness / np.maximum(drawn, TINY), 1, LIGHTEST)
+
+
+def shrunk_parts(sums: Floats, members: Floats, sigma: float) -> Floats:
+    """Return means of clusters, shrunk to the mean of their group by band of coefficients.
+
+    Parameters
+    ----------
+    sums
+        (groups, parts, coefficients) noisy.
+    members
+        (groups, parts) numbers of images, above 0.
+    sigma
+        Standard deviation of the noise of a sum.
+    """
+    centres = sums.sum(axis=1) / members.sum(axis=1)[:, None]
+    apart = sums / members[:, :, None] - centres[:, None]
+    for places in np.array_split(np.arange(sums.shape[2]), max(1, sums.shape[2] // BAND)):
+        seen = (members[:, :, None] * apart[:, :, places] ** 2).sum(axis=(1, 2))
+        noise = len(places) * (sigma**2 / members).sum(axis=1)
+        apart[:, :, places] *= np.clip(1 - noise / np.maximum(seen, TINY), 0, 1)[:, None, None]
+    return np.asarray(centres[:, None] + apart)
+
+
+def shrunk(values: Floats, noise: Floats) -> Floats:
+    """Return (groups, columns) values with (groups,) noise variances, shrunk to the mean of all groups.
+
+    As much is taken of the differences in a band of columns as noise explains of them (James & Stein 1961).
+    """
+    middle = np.average(values, axis=0, weights=1 / noise)
+    apart = values - middle
+    for places in np.array_split(np.arange(values.shape[1]), max(1, values.shape[1] // BAND)):
+        seen = float((apart[:, places] ** 2 / noise[:, None]).sum())
+        apart[:, places] *= np.clip(1 - (len(values) - 1) * len(places) / max(seen, TINY), 0, 1)
+    return np.asarray(middle + apart)
