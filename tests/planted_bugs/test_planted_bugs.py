@@ -13,6 +13,7 @@ import privacy.test_mechanisms as mechanisms
 import privacy.test_rounded_normal as rounded_normal
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
+import privacy.test_triple_sensitivity as triples
 import pytest
 import test_cohort as cohorts
 import test_identifying as identifying
@@ -73,6 +74,14 @@ CASES = [
         plants.rows_over_the_cap_kept, sensitivity.test_a_session_drops_rows_over_the_cap_of_its_schema, lambda _: (3,)
     ),
     Case(plants.interaction_norm_squared, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),
+    Case(
+        plants.triple_priced_as_a_pair, triples.test_a_triple_is_asked_with_the_noise_of_its_sensitivity, lambda _: (1,)
+    ),
+    Case(
+        plants.interaction_of_one_row_each,
+        triples.test_a_triple_is_asked_with_the_noise_of_its_sensitivity,
+        lambda _: (3,),
+    ),
     Case(plants.joint_errors_as_one, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),
     Case(
         plants.spends_without_refusing,
