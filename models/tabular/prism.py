@@ -17,6 +17,8 @@ What published mechanisms leave on the table on small cohorts, and what this one
    (`dpsynth.models.tabular.marginals.stage.Stage.seen`).
 6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
+7. *A parity has no pairs.* Where it costs next to nothing, all triples or those with the target are scanned; what
+   stands out beside the pairs is refined and goes into the model (`triples`).
 
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
@@ -30,13 +32,13 @@ Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, TypeVar
 
 from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
-from dpsynth.models.tabular.marginals import one_way
+from dpsynth.models.tabular.marginals import one_way, triples
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
@@ -53,6 +55,8 @@ from dpsynth.privacy.session import Session
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
+
+Columns = TypeVar("Columns", bound=tuple[str, ...])
 
 PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
@@ -103,6 +107,8 @@ class Prism(Synthesizer):
         counts = one_way.measure(session, for_columns, bins=self.bins)
         stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity)
         rest, probed = rho - for_columns, {}
+        found, cost = triples.scan(session, stage, rest)
+        rest -= cost + found.rho
         share = stage.best_share(rest, for_columns)
         if share == 0 and stage.weights:
             probed = stage.ask(session, stage.probe(PROBE * rest))
@@ -116,7 +122,7 @@ class Prism(Synthesizer):
             stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity, stage.typical)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
-        measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, report=report)
+        measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, found=found, report=report)
         return fit_model(session, stage.counts, measured, report)
 
     def _ask_groups(self, session: Session, stage: Stage, rho: float, report: Progress) -> dict[Pair, Interaction]:
@@ -137,31 +143,54 @@ class Prism(Synthesizer):
         *,
         groups: Mapping[Pair, Interaction],
         probed: Mapping[Pair, Interaction],
+        found: triples.Found,
         report: Progress,
     ) -> list[Measurement]:
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
         measured = [interaction.measurement(1.0) for interaction in groups.values()]
         if rho <= 0:
-            return measured
+            return measured + self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0]
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
         must = [*stage.must, *groups]
+        beyond, extra = self._ask_triples(session, stage, found, [scan, with_target], must)
+        measured += beyond
+        must += [m.columns for m in beyond]
         others = strength.keys() - set(stage.related)
         ranked = sorted(others, key=lambda pair: (-stage.weights[pair] * strength[pair], pair))
         refined = [*stage.related, *self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]]
         report("refining pairs", 0.2)
-        refinement = stage.ask(session, stage.refine(rho, refined, strength))
+        finer = refined or (stage.special if extra > 0 else [])
+        refinement = stage.ask(session, stage.refine(rho, finer, strength, extra))
         kept = [*must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
         return measured + [
             m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))
         ]
 
-    def _affordable(self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
-        """Return the best ranked pairs that the junction tree can hold beside what it must."""
-        chosen: list[Pair] = []
+    def _ask_triples(
+        self,
+        session: Session,
+        stage: Stage,
+        found: triples.Found,
+        pairs: Sequence[Mapping[Pair, Interaction]],
+        must: Sequence[Sequence[str]],
+    ) -> tuple[list[Measurement], float]:
+        """Refine the triples that say more than their pairs and that the tree can hold; return what is left over."""
+        beyond = found.beyond(stage, pairs)
+        held = self._affordable(stage, must, list(beyond))
+        strength = {triple: beyond[triple].strength(beyond[triple].energy) for triple in held}
+        questions = triples.refined(stage, strength, found.rho)
+        if not questions:
+            return [], found.rho
+        asked = triples.beyond_pairs(stage, triples.ask_triples(session, stage, questions), pairs)
+        return triples.triple_measurements(asked), 0.0
+
+    def _affordable(self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Columns]) -> list[Columns]:
+        """Return the best ranked pairs or triples that the junction tree can hold beside what it must."""
+        chosen: list[Columns] = []
         refused = 0
         for pair in ranked:
             if junction_tree.cells(stage.domain, [*must, *chosen, pair]) <= self.cells:
@@ -183,6 +212,8 @@ class Prism(Synthesizer):
         counts = even_one_way(schema, codec, self.bins, rows, for_columns)
         stage = Stage(schema, codec, counts.merged(codec, self.states), schema.max_rows_per_patient)
         rest = rho - for_columns
+        scan = triples.scan_of(stage, rest)
+        rest -= scan.rho
         share = stage.best_share(rest, for_columns)
         for_groups = stage.for_groups(rest, share)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
@@ -193,7 +224,7 @@ class Prism(Synthesizer):
             budget,
             rows,
             counts,
-            items=[stage.item(what, asked) for what, asked in batches.items()],
+            items=[*(stage.item(what, asked) for what, asked in batches.items()), *scan.items(stage)],
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )

@@ -152,6 +152,27 @@ def interaction_norm_squared(patch: Patch) -> None:
     patch.setattr("dpsynth.privacy.table_questions.math", SimpleNamespace(sqrt=lambda x: x, prod=math.prod))
 
 
+def triple_priced_as_a_pair(patch: Patch) -> None:
+    """Take the norm of an interaction over its first two columns only: that of a pair, whatever is asked."""
+
+    def prod(factors: Any) -> float:
+        return math.prod(list(factors)[1:])
+
+    patch.setattr("dpsynth.privacy.table_questions.math", SimpleNamespace(sqrt=math.sqrt, prod=prod))
+
+
+def interaction_of_one_row_each(patch: Patch) -> None:
+    """Ask the interactions of triples as if no patient had more than one row."""
+    asked = Session.interactions
+
+    def capless(self: Any, queries: Any, rhos: Any) -> Any:
+        if any(len(query.columns) > 2 for query in queries):
+            patch.setattr(Session, "sensitivity", 1)
+        return asked(self, queries, rhos)
+
+    patch.setattr(Session, "interactions", capless)
+
+
 def joint_errors_as_one(patch: Patch) -> None:
     """Forget that m errors move together, by sqrt(m)."""
     patch.setattr("dpsynth.privacy.table_questions.math", SimpleNamespace(sqrt=lambda _: 1.0, prod=math.prod))

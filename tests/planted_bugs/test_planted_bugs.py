@@ -14,6 +14,7 @@ import privacy.test_rounded_normal as rounded_normal
 import privacy.test_sensitivity as sensitivity
 import privacy.test_session as sessions
 import privacy.test_sums as sums
+import privacy.test_triple_sensitivity as triples
 import pytest
 import test_cohort as cohorts
 import test_identifying as identifying
@@ -80,6 +81,14 @@ CASES = [
         lambda _: ("linear, long", 1, 4),
     ),
     Case(plants.interaction_norm_squared, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),
+    Case(
+        plants.triple_priced_as_a_pair, triples.test_a_triple_is_asked_with_the_noise_of_its_sensitivity, lambda _: (1,)
+    ),
+    Case(
+        plants.interaction_of_one_row_each,
+        triples.test_a_triple_is_asked_with_the_noise_of_its_sensitivity,
+        lambda _: (3,),
+    ),
     Case(plants.joint_errors_as_one, sensitivity.test_every_question_uses_the_same_cap, lambda _: (1,)),
     Case(
         plants.spends_without_refusing,

@@ -123,6 +123,11 @@ class Stage:
         others = {pair: self.weights[pair] for pair in (*self.special, *self.ordinary)}
         return _Needs.of(others, self.target, len(self.columns))
 
+    @property
+    def needs(self) -> float:
+        """Sum of (weight x free cells)^(2/3) over the questions about pairs, by which prices are shared out."""
+        return self._needs.total
+
     def fair_share(self) -> float:
         """Share of the pairs' budget for tables of the groups: what they need as any pair, and at least the floor."""
         need = 0.0
@@ -188,9 +193,11 @@ class Stage:
             for pair, price in zip(self.ordinary, prices, strict=True)
         ]
 
-    def refine(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
-        """Questions of the refinement of `pairs`, with what the scan and the target left of the budget."""
-        return self._questions(rho * self._shares(rho)[2], pairs, strength)
+    def refine(
+        self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float], extra: float = 0.0
+    ) -> list[Question]:
+        """Questions of the refinement of `pairs`, with what the scan and the target left of the budget, and `extra`."""
+        return self._questions(rho * self._shares(rho)[2] + extra, pairs, strength)
 
     def _questions(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
         """Questions at prices by (weight x free cells)^(2/3).
