@@ -6,7 +6,7 @@ from typing import Literal
 
 __all__ = ["ARMS", "METRICS", "SHORT", "Direction", "Metric", "Section", "metric"]
 
-Section = Literal["fidelity", "utility", "images", "inference", "fairness", "check"]
+Section = Literal["fidelity", "utility", "images", "inference", "survival", "fairness", "check"]
 Direction = Literal["higher", "lower", "zero", "one", "none"]
 
 
@@ -96,6 +96,21 @@ _ROWS: tuple[tuple[str, str, Section, Direction, str], ...] = (
     ("sign_agreement", "Sign agreement", "inference", "higher", "Share of coefficients with the same sign."),
     ("interval_overlap", "Interval overlap", "inference", "higher", "Mean overlap of the intervals, 1 = identical."),
     ("standardised_difference", "Standardised difference", "inference", "lower", "Mean difference in standard errors."),
+    ("rmst", "Restricted mean", "survival", "none", "Mean time without the event, up to the horizon."),
+    ("rmst_difference", "Restricted mean, difference", "survival", "zero", "The arm's less that of the test patients."),
+    ("curve_distance", "Largest gap of the curves", "survival", "lower", "Of the shares without the event."),
+    ("logrank_p", "Log-rank test, p", "survival", "none", "Of equal curves; the cohort's rows are not patients."),
+    ("c_harrell", "Harrell's C", "survival", "higher", "Chance that the earlier event had the higher risk."),
+    ("c_uno", "Uno's C", "survival", "higher", "The same, whatever the censoring; up to the horizon."),
+    ("c_change", "Change of Harrell's C", "survival", "zero", "Synthetic-trained less real-trained, same patients."),
+    ("brier_integrated", "Integrated Brier score", "survival", "lower", "Mean squared error of the predicted curve."),
+    ("survival_calibration", "Observed less predicted", "survival", "zero", "Share with the event by this time."),
+    ("cox_coefficient", "Log hazard ratio", "survival", "none", "Of Cox's regression."),
+    ("cox_sign_agreement", "Sign agreement", "survival", "higher", "Share of hazard ratios on the same side of 1."),
+    ("cox_interval_overlap", "Interval overlap", "survival", "higher", "Mean overlap of the intervals."),
+    ("group_rmst_difference", "Restricted mean in the group", "survival", "zero", "Synthetic less test patients."),
+    ("group_c", "Harrell's C in the group", "survival", "higher", "Among the group's own patients."),
+    ("group_c_change", "Change of C in the group", "survival", "zero", "Synthetic-trained less real-trained."),
     ("within_noise", "Cells within the noise", "fidelity", "higher", "Share of released counts whose interval holds."),
     ("share", "Share of patients", "fairness", "none", "Share of the synthetic rows that are in the group."),
     ("representation", "Representation (log ratio)", "fairness", "zero", "Log of synthetic share over real share."),

@@ -173,7 +173,8 @@ def _studied(
         *study.ordered(order_pairs(schema)),
         *study.representation(groupings),
         *(study.learned(target, groupings) if target is not None else []),
-        *study.inferred(regression),
+        *study.inferred(regression if schema.survival is None else None),
+        *study.in_time(schema, groupings),
     ]
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dpsynth.evaluation.arrays.bins import BinKind
 from dpsynth.evaluation.arrays.groups import Grouping
@@ -19,9 +19,13 @@ from dpsynth.evaluation.metrics.gaps import change_results, gap_results, parity_
 from dpsynth.evaluation.metrics.inference import Regression, inference
 from dpsynth.evaluation.metrics.orders import order_results
 from dpsynth.evaluation.metrics.representation import representation, synthetic_shares
+from dpsynth.evaluation.metrics.survival import survival_results
 from dpsynth.evaluation.metrics.utility import utility
 from dpsynth.evaluation.protocol import Progress, Protocol
 from dpsynth.evaluation.result import Result, guarded
+
+if TYPE_CHECKING:
+    from dpsynth.schema.schema import Schema
 
 __all__ = ["Study"]
 
@@ -120,6 +124,13 @@ class Study:
         limit, seed = self.terms.rows_counted, self.terms.seed
         synthetic = [draw.at_most(limit, seed) for draw in self.drawn["synthetic"]]
         return inference(self.real.at_most(limit, seed), synthetic, regression, self.terms)
+
+    def in_time(self, schema: "Schema", groupings: Sequence[Grouping]) -> list[Result]:
+        """Return results on an outcome in time; none where the schema declares no such outcome."""
+        if schema.survival is None:
+            return []
+        self.say("following patients up", 0.97)
+        return survival_results(schema, self.test, {"real": [self.train], **self.drawn}, groupings, self.terms)
 
     def about(self) -> dict[str, Any]:
         """Return what was compared; public facts only."""

@@ -47,7 +47,7 @@ def learned(schema: AnyFacts) -> AnyFacts:
     """
     gaps = gaps_of(schema.columns)
     plain = all(isinstance(constraint, Forbid | Require | Order) for constraint in schema.constraints)
-    if not gaps and not schema.derived and plain:
+    if not gaps and not schema.derived and plain and schema.survival is None:
         return schema
     columns: dict[str, Column] = dict(schema.columns)
     constraints: list[Constraint] = list(expanded(schema.columns, schema.constraints))
@@ -71,8 +71,21 @@ def learned(schema: AnyFacts) -> AnyFacts:
             "derived": {},
             "predictors": (),
             "not_predictors": (),
+            "survival": None,
+            "related": _related(schema),
         }
     )
+
+
+def _related(schema: Facts) -> tuple[tuple[str, str], ...]:
+    """Return the pairs that go together: of an outcome in time, too, its time with the event and with all others."""
+    if schema.survival is None:
+        return schema.related
+    time = schema.survival.time
+    never = [name for name, derived in schema.derived.items() if not derived.when]
+    others = [name for name in schema.modelled if name not in (time, *never)]
+    named = {frozenset(pair) for pair in schema.related}
+    return (*schema.related, *((time, name) for name in others if frozenset((time, name)) not in named))
 
 
 def derived_in_order(derived: Mapping[str, Derived]) -> list[str]:

@@ -10,6 +10,7 @@ from dpsynth.schema.derived import Derived
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.fairness import Fairness
 from dpsynth.schema.images import Images
+from dpsynth.schema.survival import Survival
 from dpsynth.schema.visits import Visits
 
 DEFAULT_MISSING_VALUES = ("", "NA", "N/A", "<NA>", "NaN", "nan", "NULL", "null", "None")
@@ -43,6 +44,9 @@ class Facts(BaseModel):
     )
     rows: int | None = Field(default=None, ge=1, description="Number of rows, only where it is public knowledge.")
     target: str | None = Field(default=None, description="Column that models trained on the cohort predict.")
+    survival: Survival | None = Field(
+        default=None, description="Where the target is an outcome in time: its columns; written under target."
+    )
     subgroups: tuple[str, ...] = Field(default=(), description="Columns whose groups are judged one by one.")
     intersections: tuple[tuple[str, ...], ...] = Field(default=(), description="Subgroup columns judged together.")
     fairness: Fairness | None = Field(
@@ -86,6 +90,7 @@ class Facts(BaseModel):
             return ()
         others = [name for name in self.modelled if name != self.target]
         barred = set(self.not_predictors) | (set(others) - set(self.predictors) if self.predictors else set())
+        barred |= {self.survival.time, self.survival.entry} if self.survival is not None else set()
         barred |= {name for name, item in self.derived.items() if self.target in (*item.formula.names, *item.when)}
         return tuple(name for name in others if name in barred)
 

@@ -64,7 +64,7 @@ def _joined(texts: list[str]) -> str:
 
 def _place(location: tuple[int | str, ...]) -> str:
     """Drop pydantic's own tags: ('columns', 'age', 'numeric', 'min') is columns.age.min to a reader."""
-    parts = list(location)
+    parts = ["target", *location[1:]] if location[:1] == ("survival",) else list(location)
     if len(parts) > 2 and parts[0] in ("columns", "constraints") and parts[2] in {*_KINDS, *_CONSTRAINTS}:
         del parts[2]
     if parts and parts[0] == "constraints":
@@ -90,10 +90,13 @@ def _suggestion(location: tuple[int | str, ...]) -> str:
     from dpsynth.errors import nearest
     from dpsynth.schema.facts import Facts
     from dpsynth.schema.images import Images
+    from dpsynth.schema.survival import Survival
 
     owner: type[BaseModel] = Facts
     if location[0] == "images":
         owner = Images
+    elif location[0] == "survival":
+        owner = Survival
     elif location[0] == "file":
         owner = FileFormat
     elif len(location) > 2:

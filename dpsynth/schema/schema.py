@@ -17,6 +17,7 @@ from dpsynth.schema.flat import check_visits
 from dpsynth.schema.gaps import with_bounds
 from dpsynth.schema.listed import with_listed
 from dpsynth.schema.open_questions import OPEN, check_answered, discovered_patients, opened, question
+from dpsynth.schema.survival import check_survival, with_event
 
 __all__ = ["Boolean", "Categorical", "Column", "Datetime", "Fairness", "Identifier", "Numeric", "Schema"]
 
@@ -53,9 +54,9 @@ class Schema(Facts):
     @classmethod
     def _open(cls, values: Any) -> Any:
         values = opened(values)
-        return (
-            with_derived({**values, "columns": with_bounds(values.get("columns"))}) if "columns" in values else values
-        )
+        if not isinstance(values, Mapping) or "columns" not in values:
+            return values
+        return with_event(with_derived({**values, "columns": with_bounds(values["columns"])}))
 
     @model_validator(mode="after")
     def _check(self) -> "Schema":
@@ -94,6 +95,10 @@ class Schema(Facts):
             )
 
     def _check_roles(self) -> None:
+        if self.survival is not None:
+            check_survival(self.survival, self.columns)
+            if self.target != self.survival.event:
+                raise ValueError("target: of an outcome in time it is written {time: ..., event: ...}")
         self._check_known("target", [self.target] if self.target else [], modelled=True)
         self._check_known("subgroups", self.subgroups, modelled=True)
         for names in self.intersections:
@@ -122,6 +127,9 @@ class Schema(Facts):
                 raise ValueError(f"{field}: a column is named twice")
             if self.target in names:
                 raise ValueError(f"{field}: {self.target!r} is the target; it never predicts itself")
+        followed = {self.survival.time, self.survival.entry} if self.survival is not None else set()
+        if followed & set(self.predictors):
+            raise ValueError("predictors: the time under observation is part of the outcome; it never predicts it")
         if self.predictors and self.not_predictors:
             raise ValueError("predictors: give either predictors or not_predictors, not both")
 
@@ -313,6 +321,8 @@ class Schema(Facts):
                 constraint[side] = {name: yamltext.natural_condition(item) for name, item in constraint[side].items()}
         if not document.get("file", True):
             del document["file"]
+        if "survival" in document:
+            document["target"] = document.pop("survival")
         if "images" in document:
             document["images"] = yamltext.natural(document["images"])
         return document
@@ -378,6 +388,9 @@ class Schema(Facts):
         for kind in (Numeric, Categorical, Boolean, Datetime, Identifier):
             definition = document["$defs"][kind.__name__]
             definition["required"] = ["type", *definition.get("required", [])]
+        fields = document["properties"]
+        fields["target"]["anyOf"].append({"$ref": "#/$defs/Survival"})
+        del fields["survival"]
         return {"$schema": "https://json-schema.org/draft/2020-12/schema", **document}
 
 

@@ -21,7 +21,7 @@ from dpsynth.evaluation.statistics.regression import RegressionFit, linear, logi
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["Regression", "default_regression", "inference", "overlap"]
+__all__ = ["Design", "design_of", "scales_of", "Regression", "default_regression", "inference", "overlap"]
 
 #: How many predictors the regression has that nobody named.
 PREDICTORS = 10
@@ -59,7 +59,7 @@ def default_regression(schema: "Schema") -> Regression | None:
     if target is None:
         return None
     column = schema.columns[target]
-    if column.type == "categorical" and len(column.values) != 2:
+    if column.type == "categorical" and len(column.values) != 2 and schema.survival is None:
         return None
     usable = [name for name in schema.modelled if name != target and name not in schema.withheld]
     others = [name for name in usable if name not in schema.subgroups]
@@ -72,15 +72,18 @@ Scales = dict[str, tuple[float, float]]
 
 
 @dataclass(frozen=True)
-class _Design:
+class Design:
+    """Intercept and predictors of a regression, of the rows in which every value is there and has a magnitude."""
+
     names: list[str]
     features: Floats
     outcome: Floats
     patients: NDArray[np.int64]
+    rows: NDArray[np.intp]
 
 
-def _design(table: Table, regression: Regression, scales: Scales) -> _Design:
-    """Return intercept and predictors of the rows in which every value is there and has a magnitude."""
+def design_of(table: Table, regression: Regression, scales: Scales) -> Design:
+    """Return the design of a table; numbers enter as `scales` (of `scales_of`) standardise them."""
     wanted = [table[name] for name in (regression.outcome, *regression.predictors)]
     rows = np.flatnonzero(~np.any([variable.blank for variable in wanted], axis=0))
     names, columns = ["intercept"], [np.ones(len(rows))]
@@ -95,10 +98,11 @@ def _design(table: Table, regression: Regression, scales: Scales) -> _Design:
             columns += [(values == code).astype(np.float64) for code in range(1, len(categories))]
     outcome = table[regression.outcome].values[rows].astype(np.float64)
     patients = np.unique(table.patients[rows], return_inverse=True)[1].astype(np.int64)
-    return _Design(names, np.column_stack(columns), outcome, patients)
+    return Design(names, np.column_stack(columns), outcome, patients, rows)
 
 
-def _scales(table: Table, regression: Regression) -> Scales:
+def scales_of(table: Table, regression: Regression) -> Scales:
+    """Return the mean and the standard deviation of each number among a regression's predictors."""
     scales = {}
     for name in regression.predictors:
         if table[name].numeric:
@@ -121,7 +125,7 @@ def _independent(features: Floats) -> NDArray[np.bool_]:
     return kept
 
 
-def _fit(design: _Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], RegressionFit]:
+def _fit(design: Design, kept: NDArray[np.bool_], *, classes: bool) -> tuple[list[str], RegressionFit]:
     """Fit the regression on the columns that are kept."""
     if not kept.any():
         raise InputError("no row is complete in all predictors")
@@ -143,7 +147,7 @@ def overlap(left: Interval, right: Interval) -> float:
 
 
 def _coefficients(
-    design: _Design, kept: NDArray[np.bool_], arm: str, terms: Protocol, *, classes: bool
+    design: Design, kept: NDArray[np.bool_], arm: str, terms: Protocol, *, classes: bool
 ) -> list[Result]:
     """Return a result per coefficient; those left out among the real patients are left out everywhere."""
     from scipy.stats import norm
@@ -193,11 +197,11 @@ def inference(real: Table, synthetic: Sequence[Table], regression: Regression, t
         raise InputError(
             f"regression: {regression.outcome!r} has {len(classes)} classes; name a number or two classes."
         )
-    scales = _scales(real, regression)
-    design = _design(real, regression, scales)
+    scales = scales_of(real, regression)
+    design = design_of(real, regression, scales)
     kept, of_classes = _independent(design.features), classes is not None
     base = _coefficients(design, kept, "real", terms, classes=of_classes)
-    designs = [_design(table, regression, scales) for table in synthetic]
+    designs = [design_of(table, regression, scales) for table in synthetic]
     drawn = [_coefficients(drawn_design, kept, "synthetic", terms, classes=of_classes) for drawn_design in designs]
     return [*base, *drawn[0], *_agreement(base, drawn, regression, terms)]
 
