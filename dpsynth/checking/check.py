@@ -17,8 +17,8 @@ from dpsynth.checking.units import check_dropped, check_units, check_visit_rows
 from dpsynth.columns.kinds import Identifier
 from dpsynth.errors import DataError, DpsynthError
 from dpsynth.schema.computed import rules
-from dpsynth.schema.derived import words_of
 from dpsynth.schema.constraints import describe
+from dpsynth.schema.derived import words_of
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:

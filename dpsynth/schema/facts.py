@@ -90,7 +90,7 @@ class Facts(BaseModel):
             return ()
         others = [name for name in self.modelled if name != self.target]
         barred = set(self.not_predictors) | (set(others) - set(self.predictors) if self.predictors else set())
-        barred |= {self.survival.time, self.survival.entry} if self.survival is not None else set()
+        barred |= self.survival.followed if self.survival is not None else set()
         barred |= {name for name, item in self.derived.items() if self.target in (*item.formula.names, *item.when)}
         return tuple(name for name in others if name in barred)
 

@@ -127,7 +127,7 @@ class Schema(Facts):
                 raise ValueError(f"{field}: a column is named twice")
             if self.target in names:
                 raise ValueError(f"{field}: {self.target!r} is the target; it never predicts itself")
-        followed = {self.survival.time, self.survival.entry} if self.survival is not None else set()
+        followed = self.survival.followed if self.survival is not None else set()
         if followed & set(self.predictors):
             raise ValueError("predictors: the time under observation is part of the outcome; it never predicts it")
         if self.predictors and self.not_predictors:

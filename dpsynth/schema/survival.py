@@ -22,6 +22,11 @@ class Survival(BaseModel):
         default=None, description="The value of event that means no event; false, or the first value, if left out."
     )
 
+    @property
+    def followed(self) -> set[str]:
+        """The columns that say how long patients were followed."""
+        return {self.time} | ({self.entry} if self.entry is not None else set())
+
 
 def with_event(values: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return the fields of a schema file with an outcome in time in its own field, and its event as the target."""
@@ -56,10 +61,9 @@ def check_survival(survival: Survival, columns: Mapping[str, Column]) -> None:
             raise ValueError(f"target.{field}: there is no column {name!r}{nearest(name, columns)}")
     if len(set(named.values())) < len(named):
         raise ValueError("target: time, event and entry are different columns")
-    for field in ("time", "entry"):
-        name = named.get(field)
-        if name is not None and not isinstance(columns[name], Numeric):
-            raise ValueError(f"target.{field}: {name!r} is not a number; declare the time with type: numeric")
+    for field in {"time", "entry"} & set(named):
+        if not isinstance(columns[named[field]], Numeric):
+            raise ValueError(f"target.{field}: {named[field]!r} is not a number; declare the time with type: numeric")
     event = columns[survival.event]
     if not isinstance(event, Boolean | Categorical) or len(event.categories) < 2:
         raise ValueError(

@@ -192,9 +192,7 @@ class _Total:
             if isinstance(column, Categorical):
                 faults += discovered_faults(name, column, list(values.counts()), values.distinct)
         self.constraints = {
-            words: self.constraints[words]
-            for words in rule_words(self._schema)
-            if words in self.constraints
+            words: self.constraints[words] for words in rule_words(self._schema) if words in self.constraints
         }
         return [*self._whole, *faults]
 

@@ -21,7 +21,7 @@ from dpsynth.evaluation.statistics.regression import RegressionFit, linear, logi
 if TYPE_CHECKING:
     from dpsynth.schema.schema import Schema
 
-__all__ = ["Design", "design_of", "scales_of", "Regression", "default_regression", "inference", "overlap"]
+__all__ = ["Design", "Regression", "default_regression", "design_of", "inference", "overlap", "scales_of"]
 
 #: How many predictors the regression has that nobody named.
 PREDICTORS = 10
@@ -146,9 +146,7 @@ def overlap(left: Interval, right: Interval) -> float:
     return max(0.0, 0.5 * sum(common / width if width > 0 else float(common >= 0) for width in widths))
 
 
-def _coefficients(
-    design: Design, kept: NDArray[np.bool_], arm: str, terms: Protocol, *, classes: bool
-) -> list[Result]:
+def _coefficients(design: Design, kept: NDArray[np.bool_], arm: str, terms: Protocol, *, classes: bool) -> list[Result]:
     """Return a result per coefficient; those left out among the real patients are left out everywhere."""
     from scipy.stats import norm
 

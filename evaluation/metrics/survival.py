@@ -10,7 +10,15 @@ import numpy as np
 from dpsynth.errors import InputError
 from dpsynth.evaluation.arrays.groups import Grouping
 from dpsynth.evaluation.arrays.table import Floats, Table
-from dpsynth.evaluation.learners.survival import EVENTS, MODELS, TimeModel, TimeTask, available, fit_times, missing_extra
+from dpsynth.evaluation.learners.survival import (
+    EVENTS,
+    MODELS,
+    TimeModel,
+    TimeTask,
+    available,
+    fit_times,
+    missing_extra,
+)
 from dpsynth.evaluation.metrics.inference import Design, Regression, default_regression, design_of, scales_of
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.result import Interval, Result, estimate, failed, guarded, not_estimable
@@ -142,7 +150,7 @@ class _Judged:
         sides = [(self.times_of(t), self.drawn(t, seed=place)) for place, t in enumerate((self.test, table))]
         curves = [survival_curve(times, draws, grid) for times, draws in sides]
         means = [restricted_mean(times, draws, horizon) for times, draws in sides]
-        detail = {"time": grid, "horizon": horizon, "unit": self._unit()}
+        detail = {"time": grid, "horizon": horizon, "time_name": self.task.survival.time}
         for name, curve in zip(("test", "arm"), curves, strict=True):
             low, high = np.quantile(curve[1:], [(1 - self.terms.level) / 2, (1 + self.terms.level) / 2], axis=0)
             detail |= {name: curve[0], f"{name}_low": low, f"{name}_high": high}
@@ -153,9 +161,6 @@ class _Judged:
             estimate("curve_distance", gap[0], **fields),
             estimate("logrank_p", _logrank(sides[0][0], sides[1][0]), **fields),
         ]
-
-    def _unit(self) -> str:
-        return self.task.survival.time
 
     # -- models -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +177,7 @@ class _Judged:
                 except InputError as error:
                     results += [not_estimable(metric, str(error), **fields) for metric in _MODELS]
                     continue
-                except Exception as error:  # noqa: BLE001  (a library's fault is shown as failed; the others go on)
+                except Exception as error:
                     reason = f"the training stopped ({type(error).__name__})"
                     results += [failed(metric, reason, **fields) for metric in _MODELS]
                     continue
@@ -245,7 +250,9 @@ class _Judged:
             sides = ((self.test, rows), (table, other))
             events = [int(self.times_of(t).take(r).event.sum()) for t, r in sides]
             if min(events) < EVENTS:
-                results.append(not_estimable("group_rmst_difference", f"{min(events)} events; needs {EVENTS}", **fields))
+                results.append(
+                    not_estimable("group_rmst_difference", f"{min(events)} events; needs {EVENTS}", **fields)
+                )
                 continue
             means = [
                 restricted_mean(self.times_of(t).take(r), self.drawn(t, r, seed=place), self.horizon)
@@ -272,7 +279,9 @@ class _Judged:
                 subject = ", ".join(filter(None, (self.label, name)))
                 facts = self.fields(arm, n=len(self.arms[arm])) | {"subject": subject}
                 results.append(estimate("cox_coefficient", value, interval=ends, **facts))
-        fields = self.fields("synthetic", n=len(names), detail={"regression": f"{self._unit()} ~ {regression.words}"})
+        fields = self.fields(
+            "synthetic", n=len(names), detail={"regression": f"{self.task.survival.time}, {regression.words}"}
+        )
         same = np.mean([np.sign(real[name][0]) == np.sign(synthetic[name][0]) for name in names])
         overlap = np.mean([_overlap(real[name], synthetic[name]) for name in names])
         return [
@@ -285,7 +294,9 @@ class _Judged:
 def _cells(grouping: Grouping, table: Table) -> list[tuple[str, Any]]:
     """Return the groups of a table's rows."""
     codes = grouping.codes(table)
-    return [(label, np.flatnonzero(codes == code)) for code, label in enumerate(grouping.labels) if (codes == code).any()]
+    return [
+        (label, np.flatnonzero(codes == code)) for code, label in enumerate(grouping.labels) if (codes == code).any()
+    ]
 
 
 def _logrank(first: FollowUp, second: FollowUp) -> float:

@@ -13,7 +13,17 @@ from dpsynth.evaluation.result import Result
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-__all__ = ["calibration", "coefficients", "forest", "heat_map", "overlay", "paired_forest", "power_curve", "scatter"]
+__all__ = [
+    "calibration",
+    "coefficients",
+    "forest",
+    "heat_map",
+    "overlay",
+    "paired_forest",
+    "power_curve",
+    "scatter",
+    "survival_curves",
+]
 
 ARM_COLOUR = {"real": REAL, "synthetic": SYNTHETIC}
 WIDTH = 4.6
@@ -137,6 +147,34 @@ def coefficients(real: Sequence[Result], synthetic: Sequence[Result], key: str) 
         axes.set_xlabel("coefficient; square: real, circle: synthetic")
         axes.tick_params(axis="y", length=0)
         return to_svg(figure, key, "Coefficients from real patients and from the cohort", "The table has the numbers.")
+
+
+def survival_curves(results: Sequence[Result], key: str, *, title: str) -> str:
+    """Return the share without the event over time, a step curve with its band for the test patients and each arm."""
+    if not results:
+        return ""
+    styles = {"real": (REAL, "-"), "synthetic": (SYNTHETIC, "-")}
+    with canvas(WIDTH, 3.0) as figure:
+        axes = figure.subplots()
+        first = results[0].detail
+        axes.step(first["time"], first["test"], where="post", color=INK, lw=1.4, label="test patients")
+        axes.fill_between(
+            first["time"], first["test_low"], first["test_high"], step="post", color=INK, alpha=0.15, lw=0
+        )
+        for result in results:
+            colour, line = styles.get(result.arm, ("#7a7f85", "--"))
+            told = result.detail
+            axes.step(told["time"], told["arm"], line, where="post", color=colour, lw=1.3, label=SHORT[result.arm])
+            if result.arm in styles:
+                axes.fill_between(
+                    told["time"], told["arm_low"], told["arm_high"], step="post", color=colour, alpha=0.15, lw=0
+                )
+        axes.set_xlim(0, first["horizon"])
+        axes.set_ylim(0, 1.02)
+        axes.set_xlabel(str(first["time_name"]))
+        axes.set_ylabel("share without the event")
+        axes.legend(loc="lower left")
+        return to_svg(figure, key, title, "The table has the restricted means up to the last time that is drawn.")
 
 
 def calibration(results: Sequence[Result], key: str, *, title: str) -> str:

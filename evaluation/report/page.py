@@ -14,6 +14,7 @@ from dpsynth.evaluation.report.on_fidelity import fidelity
 from dpsynth.evaluation.report.on_images import images
 from dpsynth.evaluation.report.on_inference import inference
 from dpsynth.evaluation.report.on_limits import failures, glossary, unsupported
+from dpsynth.evaluation.report.on_survival import survival
 from dpsynth.evaluation.report.on_utility import utility
 from dpsynth.evaluation.report.parts import own_budget
 from dpsynth.evaluation.report.privacy import ledger_grid, ledger_summary, privacy
@@ -91,7 +92,8 @@ def _context(evaluation: Findings) -> dict[str, Any]:
             fidelity(results, withheld=withheld),
             utility(results, target, evaluation.about, withheld=withheld),
             *([images(results, target, evaluation.about)] if evaluation.schema.images is not None else []),
-            inference(results, withheld=withheld),
+            *([survival(results, withheld=withheld)] if evaluation.schema.survival is not None else []),
+            *([inference(results, withheld=withheld)] if evaluation.schema.survival is None else []),
             fairness(results, margins, withheld=withheld),
             failures(results, withheld=withheld),
         ],

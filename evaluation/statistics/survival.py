@@ -115,7 +115,8 @@ def censoring(times: FollowUp, grid: Floats, *, before: bool = False) -> Floats:
     """Return (grid,) the share still uncensored at each time, or just before it, by Kaplan and Meier."""
     turned = FollowUp(times.time, ~times.any_event, entry=times.entry)
     at = np.nextafter(grid, -np.inf) if before else grid
-    return survival_curve(turned, np.ones((1, len(times))), at)[0]
+    curve: Floats = survival_curve(turned, np.ones((1, len(times))), at)[0]
+    return curve
 
 
 def concordance(
