@@ -63,7 +63,9 @@ def check_survival(survival: Survival, columns: Mapping[str, Column]) -> None:
         raise ValueError("target: time, event and entry are different columns")
     for field in {"time", "entry"} & set(named):
         if not isinstance(columns[named[field]], Numeric):
-            raise ValueError(f"target.{field}: {named[field]!r} is not a number; declare the time with type: numeric")
+            raise ValueError(  # noqa: TRY004  (pydantic collects ValueError)
+                f"target.{field}: {named[field]!r} is not a number; declare the time with type: numeric"
+            )
     event = columns[survival.event]
     if not isinstance(event, Boolean | Categorical) or len(event.categories) < 2:
         raise ValueError(
