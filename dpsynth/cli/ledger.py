@@ -146,7 +146,7 @@ def _home(data: Path) -> Path:
         own = dataset_of(data)
         return home(own, (own,))
     rows = rows_at(data)
-    return home(rows.root, rows.members)
+    return home(rows.root or data, rows.members)
 
 
 def _facts(ledger: "Ledger") -> dict[str, Any]:
