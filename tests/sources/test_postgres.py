@@ -411,6 +411,29 @@ def test_a_cast_in_sql_is_caught(cast: str, database: str, monkeypatch: pytest.M
     assert not equal_to_memory(database)
 
 
+def test_a_second_snapshot_is_caught(database: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streaming from a snapshot of its own sees the rows that came after they were counted."""
+    own = source.Query._snapshot
+    monkeypatch.setattr(source.Query, "_snapshot", lambda self, _snapshot=None: own(self))
+    with pytest.raises(DataError, match="another number of rows"):
+        test_rows_that_come_while_it_is_read_are_not_seen(database, postgres)
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("LATIN1", "é"), ("WIN1252", "€"), ("SQL_ASCII", "plain")])
+def test_any_encoding_of_the_database_is_read(encoding: str, text: str, postgres: Server) -> None:
+    """Names and values are UTF-8 here, whatever they are there."""
+    with postgres.connect() as connection:
+        connection.execute("DROP DATABASE IF EXISTS other WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0")
+    with postgres.connect("other") as connection:
+        connection.execute("SET client_encoding = 'UTF8'")
+        connection.execute(f"""CREATE TABLE t AS SELECT '{text}'::text AS "{text}", 1 AS age""")
+    columns = {text: {"type": "identifier"}, "age": {"type": "numeric", "min": 0, "max": 9}}
+    facts = Schema.parse({"name": "any", "columns": columns})
+    (table,) = scan(postgres.url("other") + "::t", facts).rows.batches(facts)
+    assert table.to_pydict() == {text: [text], "age": [1]}
+
+
 def test_the_digits_of_a_numeric_are_read_from_the_manual() -> None:
     """Digits to base 10000, by hand: 12345.678, 0.00001234, -10000 and zero."""
     cases_by_hand = {

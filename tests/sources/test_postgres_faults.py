@@ -1,5 +1,6 @@
 """What is refused of a database, what its faults say, where its password is not, and which ledger counts."""
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -169,7 +171,7 @@ def test_a_query_that_cannot_be_read_is_refused(query: str, words: str, database
 
 
 def test_a_value_in_the_servers_message_is_not_told(database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A cast that fails, and a function that raises a patient's name: the code alone is shown, and nothing is logged."""
+    """A cast that fails, and a function that raises a patient's name: the code alone is shown, nothing is logged."""
     columns = "id, note, age, trop, unit, year, dx, seen, died"
     do(
         database,
@@ -624,3 +626,63 @@ def test_patients_are_held_out_of_a_table(database: str, tmp_path: Path, ledgers
     done = run("release", f"{database}::visits", *words)
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "study" / "internal").is_dir()
+
+
+def test_a_query_may_be_given_as_text(database: str, ledgers: Path) -> None:
+    """A SELECT on the command line, or in the name of a file with blanks in it."""
+    shown = run("ledger", "show", database, "--query", "SELECT * FROM visits; -- all")
+    assert "there is no such ledger" in shown.stderr
+    shown = run("ledger", "show", database, "--query", "no such file.sql")
+    assert shown.exit_code == 2
+    assert "begins with another word" in shown.stderr
+
+
+def test_a_cohort_that_is_read_is_in_no_database() -> None:
+    """`Cohort.read` says what to do instead, and shows no address."""
+    with pytest.raises(InputError, match=r"Cohort\.scan") as caught:
+        dpsynth.Cohort.read(f"postgresql://steward:{QUOTED}@db", cases.schema())
+    assert QUOTED not in str(caught.value)
+
+
+# -- planted bugs: each is caught by a check above --------------------------------------------------------------------
+
+
+def test_a_servers_text_that_is_shown_is_caught(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message with what the server says fails the check for values."""
+    do(database, f"CREATE VIEW fails AS SELECT v.*, '{VALUE}'::text::int AS x FROM visits v")  # noqa: S608  (ours)
+    from dpsynth.sources import postgres, postgres_faults
+
+    @contextlib.contextmanager
+    def shown(name: str, *, connecting: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except postgres_faults.driver().Error as error:
+            raise DataError(str(error)) from None
+
+    refusal(f"{database}::fails")
+    monkeypatch.setattr(postgres, "told", shown)
+    with pytest.raises(AssertionError):
+        refusal(f"{database}::fails")
+
+
+def test_a_password_that_stays_in_the_address_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not taken out of the command line, a message on the command line shows it."""
+    words = ("fit", "ward.csv", f"postgresql://u:{PASSWORD}@h/d", "-s", "ward.yaml", "-e", "1")
+    assert PASSWORD not in run(*words).stderr
+    monkeypatch.setattr("dpsynth.cli.databases._without_password", lambda word: word)
+    assert PASSWORD in run(*words).stderr
+
+
+def test_a_ledger_by_the_address_is_caught(
+    database: str, postgres: Server, ledgers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the host part of what tells a server, two names of it would have two ledgers."""
+    from dpsynth.sources import postgres as source
+
+    own = source.Query.relations.fget  # type: ignore[attr-defined]
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    hosts = [postgres.url("faults", host=host) + "::visits" for host in ("localhost", "127.0.0.1")]
+    assert len({spend(host) for host in hosts}) == 1
+    by_host = property(lambda self: replace(own(self), server=self.database.address))
+    monkeypatch.setattr(source.Query, "relations", by_host)
+    assert len({spend(host) for host in hosts}) == 2
