@@ -25,7 +25,7 @@ def announce(published: "Published", *, json: bool) -> None:
             {
                 "release": str(published.release),
                 "internal": str(published.internal) if published.internal else None,
-                "rows": len(published.synthetic),
+                "rows": published.rows,
                 **spent(published.model.statement),
                 "warnings": published.model.warnings,
                 "results": [result.to_dict() for result in published.evaluation or ()],
@@ -40,7 +40,7 @@ def announce(published: "Published", *, json: bool) -> None:
         note(f"warning: {warning}")
     private = published.model.statement.get("private") is True
     safe = "safe to publish" if private else "NOT PRIVATE, made with a fixed seed; do not publish it"
-    note(f"{published.release}: {safe} ({len(published.synthetic):,} synthetic rows).")
+    note(f"{published.release}: {safe} ({published.rows:,} synthetic rows).")
     if published.internal is not None:
         note(f"{published.internal}: numbers that touched real patients, report.html first; not to be published.")
 

@@ -4,7 +4,7 @@ import csv
 import io
 import re
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,7 @@ from dpsynth.files.image_set import ImageSet
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.schema import Schema
 
-__all__ = ["Writable", "write_csv", "write_parquet"]
+__all__ = ["Writable", "append_csv", "csv_header", "write_csv", "write_parquet"]
 
 
 class Writable(Protocol):
@@ -62,6 +62,33 @@ def write_csv(cohort: Writable, path: Path, *, guard_formulas: bool) -> None:
     A missing value is an empty cell, a date is written in its declared format. The text is UTF-8; where the schema
     declares another encoding, a byte-order mark says so, which readers and spreadsheets obey.
     """
+    with path.open("wb") as file:
+        file.write(csv_header(cohort, guard_formulas=guard_formulas))
+        append_csv(cohort, file, guard_formulas=guard_formulas)
+
+
+def csv_header(cohort: Writable, *, guard_formulas: bool) -> bytes:
+    """Return the first line of the CSV file of a cohort."""
+    form, header = cohort.schema.file, io.StringIO()
+    names = [f"'{name}" if guard_formulas and name.startswith(tuple("=+-@")) else name for name in cohort.columns]
+    csv.writer(header, delimiter=form.separator, lineterminator="\n").writerow(names)
+    return header.getvalue().encode("utf-8" if form.codec == "utf-8" else "utf-8-sig")
+
+
+def append_csv(cohort: Writable, file: BinaryIO, *, guard_formulas: bool, quoted: bool = False) -> None:
+    """Write the rows of a cohort as `write_csv` does, without a header.
+
+    Parameters
+    ----------
+    cohort
+        The rows.
+    file
+        Open for writing.
+    guard_formulas
+        As for `dpsynth.Cohort.write`.
+    quoted
+        Quote all text; else only where some has a mark of CSV.
+    """
     import pyarrow as pa
     import pyarrow.csv as pa_csv
 
@@ -71,15 +98,10 @@ def write_csv(cohort: Writable, path: Path, *, guard_formulas: bool) -> None:
         columns = {name: _with_decimal(array, form) for name, array in columns.items()}
     if len(columns) == 1:  # an empty line would be skipped by whoever reads the file
         columns = {name: array.cast(pa.string()).fill_null("") for name, array in columns.items()}
-    quoted = len(columns) == 1 or any(_has_marks(array, form.separator) for array in columns.values())
-    header = io.StringIO()
-    names = [f"'{name}" if guard_formulas and name.startswith(tuple("=+-@")) else name for name in cohort.columns]
-    csv.writer(header, delimiter=form.separator, lineterminator="\n").writerow(names)
-    with path.open("wb") as file:
-        file.write(header.getvalue().encode("utf-8" if form.codec == "utf-8" else "utf-8-sig"))
-        style = "needed" if quoted else "none"
-        options = pa_csv.WriteOptions(include_header=False, quoting_style=style, delimiter=form.separator)
-        pa_csv.write_csv(pa.table(columns), file, options)
+    quoted = quoted or len(columns) == 1 or any(_has_marks(array, form.separator) for array in columns.values())
+    style = "needed" if quoted else "none"
+    options = pa_csv.WriteOptions(include_header=False, quoting_style=style, delimiter=form.separator)
+    pa_csv.write_csv(pa.table(columns), file, options)
 
 
 def _written(cohort: Writable, name: str, *, guard_formulas: bool) -> Any:

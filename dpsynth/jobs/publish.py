@@ -18,6 +18,7 @@ from dpsynth.models.base import Model, Progress, Synthesizer
 from dpsynth.models.registry import available
 from dpsynth.privacy.spending.budget import MAX_EPSILON, default_delta
 from dpsynth.publishing.bundle import release_statement
+from dpsynth.publishing.long_draw import first_of
 from dpsynth.sources.sampling import sampled
 from dpsynth.sources.scanned import ScannedCohort
 
@@ -48,13 +49,15 @@ class Published:
     model : Model
         The fitted model.
     synthetic : Cohort
-        The released rows.
+        The released rows; the first of them where they are too many for the memory.
     release : pathlib.Path
         Safe to publish.
     internal : pathlib.Path or None
         Numbers that touched real patients; None without held-out patients.
     evaluation : Evaluation or None
         The same numbers.
+    rows : int
+        How many rows were released.
     """
 
     model: Model
@@ -62,6 +65,7 @@ class Published:
     release: Path
     internal: Path | None = None
     evaluation: "Evaluation | None" = None
+    rows: int = 0
 
 
 def publish(
@@ -144,12 +148,14 @@ def publish(
         if share is not None and cohort.schema.units is not None:
             settings.setdefault("expected_rows", max(1, round((1 - share) * cohort.schema.units)))
         fitted = fit(train, model, epsilon=epsilon, delta=delta, progress=progress, **settings)
-        synthetic = draw(fitted, rows or cohort.schema.units, progress=progress)
-        statement = release_statement(fitted, synthetic, licence=licence)
+        memory = cohort.memory if isinstance(cohort, ScannedCohort) else None
+        drawn = draw(fitted, rows or cohort.schema.units, progress=progress, memory=memory)
+        synthetic = first_of(drawn)
+        statement = release_statement(fitted, drawn, licence=licence)
         written: dict[str, Any] = {"licence": licence, "force": force, "statement": statement, "progress": progress}
-        path = bundle(fitted, synthetic, places["release"], **written)
+        path = bundle(fitted, drawn, places["release"], **written)
     if judges is None or coins is None:
-        return Published(fitted, synthetic, path)
+        return Published(fitted, synthetic, path, rows=len(drawn))
     _write_internal(None, coins, places["internal"], force=force)  # the sides are known whatever the judging comes to
     arms = _arms(train, model, fitted, len(synthetic), settings) if cohort.public else {}
     draws = [synthetic, *_further_draws(fitted, len(synthetic))]
@@ -157,7 +163,7 @@ def publish(
         judges.test, draws, train=judges.train, arms=arms, statement=statement, progress=_judging(progress)
     )
     _write_internal(evaluation, coins, places["internal"], force=True)
-    return Published(fitted, synthetic, path, places["internal"], evaluation)
+    return Published(fitted, synthetic, path, places["internal"], evaluation, len(drawn))
 
 
 def _further_draws(fitted: Model, rows: int) -> list[Cohort]:
@@ -216,9 +222,9 @@ def republish(
     check_rows(rows)
     with _outer(Path(folder)):
         places = _places(Path(folder), force=force, judged=False)
-        synthetic = draw(model, rows, progress=progress)
-        path = bundle(model, synthetic, places["release"], licence=licence, force=force, progress=progress)
-    return Published(model, synthetic, path)
+        drawn = draw(model, rows, progress=progress)
+        path = bundle(model, drawn, places["release"], licence=licence, force=force, progress=progress)
+    return Published(model, first_of(drawn), path, rows=len(drawn))
 
 
 def demo(

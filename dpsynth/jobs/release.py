@@ -10,6 +10,8 @@ from dpsynth.errors import InputError
 from dpsynth.models.base import Model, Progress
 from dpsynth.progress import silent
 from dpsynth.publishing.bundle import write_bundle
+from dpsynth.publishing.long_draw import AT_ONCE, LongDraw, first_of
+from dpsynth.sources.memory_budget import MemoryBudget
 
 
 def release(
@@ -68,26 +70,37 @@ def release(
     return bundle(model, synthetic, folder, licence=licence, force=force, progress=progress)
 
 
-def draw(model: Model, rows: int | None = None, *, seed: int | None = None, progress: Progress | None = None) -> Cohort:
+def draw(
+    model: Model,
+    rows: int | None = None,
+    *,
+    seed: int | None = None,
+    progress: Progress | None = None,
+    memory: MemoryBudget | None = None,
+) -> Cohort | LongDraw:
     """Sample as many rows as a release has; arguments as for `release`.
 
     Whoever takes `rows` from a person passes it to `check_rows` first, before anything is spent for it.
 
     Returns
     -------
-    Cohort
-        Synthetic rows; of a model of images with their images.
+    Cohort or LongDraw
+        Synthetic rows; of a model of images with their images. More rows of a table than fit into the memory are drawn
+        piece by piece when they are written; those of visits, whose patients are numbered, at once.
     """
     report = progress or silent
     report("sampling", 0.0)
-    synthetic = model.sample(rows or model.schema.units or model.rows, seed=seed)
+    count = rows or model.schema.units or model.rows
+    at_once = AT_ONCE if memory is None else memory.sampled_rows(len(model.schema.columns), AT_ONCE)
+    is_long = count > at_once and model.schema.visits is None and model.schema.images is None
+    synthetic = LongDraw(model, count, at_once, seed=seed) if is_long else model.sample(count, seed=seed)
     report("sampling", 1.0)
     return synthetic
 
 
 def bundle(
     model: Model,
-    synthetic: Cohort,
+    synthetic: Cohort | LongDraw,
     folder: str | Path,
     *,
     licence: str = "",
@@ -101,7 +114,7 @@ def bundle(
     ----------
     model, folder, licence, force, progress
         See `release`.
-    synthetic : Cohort
+    synthetic : Cohort or LongDraw
         The rows, as `draw` returned them.
     statement : mapping, optional
         What ``privacy.json`` is to say, where the caller needs it too: `dpsynth.publishing.bundle.release_statement`.
@@ -120,7 +133,7 @@ def bundle(
 
     report = progress or silent
     report("writing", 0.0)
-    page = public_page(model, synthetic)
+    page = public_page(model, first_of(synthetic))
     path = write_bundle(model, synthetic, folder, licence=licence, force=force, statement=statement, report=page)
     report("writing", 1.0)
     return path

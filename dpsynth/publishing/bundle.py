@@ -23,6 +23,7 @@ from dpsynth.publishing.card import NOT_PRIVATE, CardFacts, dataset_card, limits
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
     from dpsynth.models.base import Model
+    from dpsynth.publishing.long_draw import LongDraw
     from dpsynth.schema.schema import Schema
 
 __all__ = ["release_statement", "write_bundle"]
@@ -33,7 +34,7 @@ Page = Callable[[Path, Mapping[str, Any]], None]
 
 def write_bundle(
     model: "Model",
-    synthetic: "Cohort",
+    synthetic: "Cohort | LongDraw",
     folder: str | Path,
     *,
     licence: str = "",
@@ -47,8 +48,8 @@ def write_bundle(
     ----------
     model : Model
         The fitted model; it goes into the release.
-    synthetic : Cohort
-        Rows, and images, that it sampled.
+    synthetic : Cohort or LongDraw
+        Rows, and images, that it sampled; those of a long draw are drawn while they are written.
     folder : path
         A new folder; its parent must be there.
     licence : str
@@ -91,14 +92,14 @@ def write_bundle(
     return folder
 
 
-def release_statement(model: "Model", synthetic: "Cohort", *, licence: str = "") -> dict[str, Any]:
+def release_statement(model: "Model", synthetic: "Cohort | LongDraw", *, licence: str = "") -> dict[str, Any]:
     """Return the privacy statement of a release: that of its model, and the size, day and licence of the rows.
 
     Parameters
     ----------
     model : Model
         The fitted model.
-    synthetic : Cohort
+    synthetic : Cohort or LongDraw
         Rows, and images, that it sampled.
     licence : str
         SPDX name or URL; empty where none is given yet.
@@ -155,7 +156,7 @@ def _facts(statement: Mapping[str, Any], *, rows: int, licence: str) -> CardFact
         raise ModelFormatError("ledger.json: is not the privacy statement of a model; fit the model again.") from None
 
 
-def _with_images(facts: CardFacts, synthetic: "Cohort") -> CardFacts:
+def _with_images(facts: CardFacts, synthetic: "Cohort | LongDraw") -> CardFacts:
     if synthetic.images is None:
         return facts
     from dpsynth.files.write_images import ending
@@ -163,8 +164,13 @@ def _with_images(facts: CardFacts, synthetic: "Cohort") -> CardFacts:
     return dataclasses.replace(facts, images=len(synthetic.images), ending=ending(synthetic.images.pixels))
 
 
-def _write_data(synthetic: "Cohort", folder: Path) -> None:
+def _write_data(synthetic: "Cohort | LongDraw", folder: Path) -> None:
     """Write the rows as Parquet and CSV, and the images where there are any."""
+    from dpsynth.publishing.long_draw import LongDraw
+
+    if isinstance(synthetic, LongDraw):
+        synthetic.write(folder / "patients.parquet", folder / "patients.csv")
+        return
     synthetic.write(folder / "patients.parquet")
     synthetic.write(folder / "patients.csv", guard_formulas=True)
     if synthetic.images is not None:

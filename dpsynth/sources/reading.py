@@ -25,6 +25,10 @@ __all__ = ["ROWS", "DuckTable", "Files", "Rows", "arrow_reader"]
 
 ROWS = 2**16
 """Rows of a batch."""
+PROBE = 64
+"""Rows by which it is told how long the texts of a Parquet file are."""
+TEXT = 40
+"""Bytes of a cell of a batch, on the average: where texts are longer, a batch has fewer rows."""
 CELL = 4
 """Bytes of a cell of a CSV file, at least, to tell how many rows it may have; packed ones are taken to be ten times."""
 
@@ -202,11 +206,20 @@ def _parquet(file: Path, columns: Sequence[str], _schema: "Schema", rows: int) -
 
     try:
         with pq.ParquetFile(file, buffer_size=2**20, pre_buffer=False) as stored:
+            rows = min(rows, _fitting_rows(stored, columns, rows * TEXT))
             batches = stored.iter_batches(batch_size=rows, columns=list(columns))
             while (batch := next(batches, None)) is not None:
                 yield plain_types(pa.Table.from_batches([batch]).select(list(columns)))
     except (pa.ArrowException, OSError):
         _damaged(file)
+
+
+def _fitting_rows(stored: Any, columns: Sequence[str], each: int) -> int:
+    """Return how many rows fit where a column has so many bytes: told by a few of the first, for long texts."""
+    first = next(stored.iter_batches(batch_size=PROBE, columns=list(columns)), None)
+    if first is None or not first.num_rows or not columns:
+        return ROWS
+    return max(1, each * len(columns) * first.num_rows // max(first.nbytes, 1))
 
 
 def _footer_rows(file: Path) -> int:

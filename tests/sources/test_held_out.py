@@ -11,11 +11,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from privacy.helpers import Tape
+from strategies import any_codes, schemas
 from typer.testing import CliRunner
 
 import dpsynth
 from dpsynth.cli.app import app
+from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError, InputError
 from dpsynth.evaluation import Coins, split
@@ -78,6 +82,26 @@ def test_the_sides_are_those_of_memory(place: str, unit: str, tmp_path: Path) ->
     sides = split(cohort, SHARE, key=COINS)
     assert rows_of(*map(read, sides)) == rows_of(*split(whole, SHARE, key=COINS))
     assert sides[0].schema.units is None
+
+
+@given(schemas(), st.integers(0, 2**31))
+@settings(max_examples=5, deadline=None)
+def test_the_sides_of_any_schema_are_those_of_memory(tmp_path_factory: Any, drawn: Any, seed: int) -> None:
+    """Rows of any schema, equal ones among them, are on the sides of memory, from three files in three parts."""
+    folder, rng, codec = tmp_path_factory.mktemp("any"), np.random.default_rng(seed), Codec(drawn)
+    cohort = codec.decode(any_codes(codec, 30, rng), rng)
+    cohort = cohort.take(np.concatenate([np.arange(30), np.arange(0, 30, 3)]))
+    cohort.write(folder / "whole.csv")
+    (folder / "rows").mkdir()
+    for i in range(3):
+        cohort.take(np.arange(i, len(cohort), 3)).write(folder / "rows" / f"{i}.csv")
+    whole = Cohort.read(folder / "whole.csv", drawn, public=True)
+    parts = cases.scanned(folder / "rows", drawn, count=3)
+    sides = split(parts, 0.5, key=COINS)
+    assert [sum(len(piece) for piece in side.pieces()) for side in sides] == list(
+        map(len, split(whole, 0.5, key=COINS))
+    )
+    assert rows_of(*map(read, sides)) == rows_of(*split(whole, 0.5, key=COINS))
 
 
 @pytest.mark.parametrize("unit", ["patient", "row"])

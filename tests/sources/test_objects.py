@@ -18,6 +18,7 @@ from dpsynth.cohort import Cohort
 from dpsynth.errors import DataError, InputError
 from dpsynth.jobs.fit import fit
 from dpsynth.privacy.spending.ledger_place import ledger_of
+from dpsynth.sources.objects import Evaluated, rows_of
 from dpsynth.sources.scratch import PREFIX
 from sources import scanned_cases as cases
 from sources.test_parts import asked_of_tables, same
@@ -121,6 +122,26 @@ def test_a_relation_that_draws_is_evaluated_once(tmp_path: Path) -> None:
     cohort = scanned(connection.sql("SELECT * FROM visits USING SAMPLE 100 ROWS (reservoir)"))
     one, two = (pa.concat_tables(cohort.rows.batches(cohort.schema)) for _ in range(2))
     assert one.equals(two)
+
+
+def test_a_relation_that_is_evaluated_again_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without what was kept of the first evaluation, a relation that draws gives other rows: the test above can fail.
+
+    Two samples of 100 of 458 rows are the same with a chance below 1e-100.
+    """
+    own = Evaluated._keep
+
+    def again(self: Evaluated) -> None:
+        self._scratch, self._rows = None, 0
+        own(self)
+
+    monkeypatch.setattr(Evaluated, "_keep", again)
+    duckdb = pytest.importorskip("duckdb", reason="duckdb is not installed")
+    connection = duckdb.connect()
+    connection.register("visits", cases.arrow(cases.frame()))
+    rows = rows_of(connection.sql("SELECT * FROM visits USING SAMPLE 100 ROWS (reservoir)"))
+    one, two = (pa.concat_tables(rows.batches(cases.schema())) for _ in range(2))
+    assert not one.equals(two)
 
 
 def test_an_object_needs_a_named_ledger(tmp_path: Path) -> None:
