@@ -349,8 +349,9 @@ def test_no_connection_stays(database: str, postgres: Server) -> None:
     reading = cohort.rows.batches(cohort.schema, 100)
     next(reading)
     reading.close()
-    cohort.rows.most(9)
-    del cohort
+    cohort.rows._rows.most(9)
+    cohort.rows._rows.most(9)
+    del cohort, reading
     with postgres.connect() as connection:
         (count,) = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = 'ward'").fetchone()
     assert count == 0

@@ -115,6 +115,7 @@ def refusal(address: str, **options: Any) -> str:
         ("SELECT 1; DROP TABLE visits", "more than one statement"),
         ("SELECT 1) TO STDOUT; DROP TABLE visits; COPY (SELECT 1", "bracket is closed"),
         ("SELECT (1", "bracket is not closed"),
+        ("SELECT 1\0", "not the text of a query"),
         ("SELECT 'a", "quotation mark is not closed"),
         ("SELECT 1 /* a /* b */", "comment is not closed"),
         ("-- nothing\n;", "holds no query"),
@@ -637,11 +638,15 @@ def test_a_query_may_be_given_as_text(database: str, ledgers: Path) -> None:
     assert "begins with another word" in shown.stderr
 
 
-def test_a_cohort_that_is_read_is_in_no_database() -> None:
-    """`Cohort.read` says what to do instead, and shows no address."""
+def test_a_cohort_that_is_read_is_in_no_database(schema_file: str) -> None:
+    """`Cohort.read` and ``evaluate`` say what to do instead, and show no address."""
     with pytest.raises(InputError, match=r"Cohort\.scan") as caught:
         dpsynth.Cohort.read(f"postgresql://steward:{QUOTED}@db", cases.schema())
     assert QUOTED not in str(caught.value)
+    words = ("--real", f"postgresql://steward:{QUOTED}@db/ehr::visits", "--synthetic", "a.csv", "-s", schema_file)
+    done = run("evaluate", *words)
+    assert done.exit_code == 2
+    assert "database: a table of a database" in done.stderr
 
 
 # -- planted bugs: each is caught by a check above --------------------------------------------------------------------
