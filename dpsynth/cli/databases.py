@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 __all__ = ["DatasetOption", "Discreet", "QueryOption", "named", "source"]
 
 QueryOption = Annotated[
-    Path | None,
-    typer.Option("--query", help="File of one SELECT that gives the patients, where DATA is a database."),
+    str | None,
+    typer.Option("--query", help="One SELECT that gives the patients, or its file, where DATA is a database."),
 ]
 DatasetOption = Annotated[
     str,
@@ -49,7 +49,7 @@ def _without_password(word: str) -> str:
     return word[:start] + address
 
 
-def source(data: str, query: Path | None = None) -> "Path | Database":
+def source(data: str, query: str | None = None) -> "Path | Database":
     """Return the path that a command was given, or the table or query of a database.
 
     Raises

@@ -130,7 +130,7 @@ def _number(part: dict[str, float], name: str) -> str:
     return f"{part['spent']:.4g} of {part['limit']:g} spent, {least}{part['left']:.4g} left"
 
 
-def _find(data: str | None, ledger: Path | None, query: Path | None, dataset: str) -> "Ledger":
+def _find(data: str | None, ledger: Path | None, query: str | None, dataset: str) -> "Ledger":
     """Return the ledger that is there: the one named, the one that counts for the data, or the file given itself."""
     from dpsynth.privacy.spending.ledger import Ledger
 

@@ -42,6 +42,11 @@ def read_source(
     FileError, DataError, InputError
         If the path holds no cohort as declared, or a part is named that it does not have.
     """
+    if path.parts[:1] in (("postgresql:",), ("postgres:",)) and not path.exists():
+        raise InputError(
+            "database: a table of a database is not read as a whole. `dpsynth fit`, `release` and `schema` take its "
+            "address, and in Python Cohort.scan does, whose cohort dpsynth.evaluate takes, too."
+        )
     if path.is_file() and is_archive(path):
         return read_archive(path, schema, part=part, synthetic=synthetic)
     if part is not None:

@@ -125,11 +125,18 @@ def database_of(address: str, query: str | Path | None = None) -> Database:
     return replace(database, query=one_query(text, name), name=name)
 
 
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except (OSError, ValueError):  # a long text, or one of several lines
+        return False
+
+
 def _query(query: str | Path) -> tuple[str, str]:
     """Return the text of a query and what it is called."""
-    if isinstance(query, str) and re.search(r"\s", query.strip()):
-        return query, "query"
     path = Path(query)
+    if isinstance(query, str) and re.search(r"\s", query.strip()) and not _is_file(path):
+        return query, "query"
     try:
         with path.open("rb") as file:
             text = file.read(_LONGEST_QUERY + 1)

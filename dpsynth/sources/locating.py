@@ -45,6 +45,8 @@ class Located:
 def relation_of(path: Path) -> tuple[Path, str] | None:
     """Return the DuckDB file and the table or view that ``extract.duckdb::visits`` names; None for any other path."""
     before, mark, relation = str(path).rpartition(DUCKDB)
+    if before.startswith(("postgresql:/", "postgres:/")):  # the address of a server, whose `//` a path has lost
+        return None
     return (Path(before), relation) if mark and before and relation and not path.exists() else None
 
 

@@ -7,7 +7,7 @@ server. Values are read by their types in the catalogue (`dpsynth.sources.postgr
 import os
 import weakref
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -93,10 +93,10 @@ class Query:
 
     def most(self, columns: int) -> int:  # noqa: ARG002  (of the protocol)
         """Return how many rows there are, of the snapshot that is read next."""
-        held = self._counted()
-        weakref.finalize(self, held.stack.close)
-        self._known["held"] = held
-        return held.count
+        if "held" not in self._known:
+            self._known["held"] = held = self._counted()
+            weakref.finalize(self, held.stack.close)
+        return int(self._known["held"].count)
 
     def batches(self, schema: "Schema", rows: int = ROWS) -> Iterator[Any]:
         """Yield the rows as the server streams them.
@@ -149,31 +149,8 @@ class Query:
         with told(self.database.name), connection.cursor() as cursor, cursor.copy(command) as messages:
             yield from batches_of(messages, list(readers.values()), rows)
 
-    @contextmanager
-    def _snapshot(self, snapshot: str | None = None) -> Iterator[Any]:
-        """Give a connection in a transaction that can only read, of its own snapshot or of one that was exported."""
-        with told(self.database.name):
-            connection = self._connected()
-            try:
-                connection.execute(_BEGIN[0])
-                if snapshot is not None:
-                    connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
-                for command in _BEGIN[1:]:
-                    connection.execute(command)
-                yield connection
-            finally:
-                connection.close()
-
-    def _connected(self) -> Any:
-        database, options = self.database, {}
-        if database.password is not None:
-            options["password"] = database.password
-        if "connect_timeout=" not in database.address and "PGCONNECT_TIMEOUT" not in os.environ:
-            options["connect_timeout"] = SECONDS
-        with told(database.name, connecting=True):
-            return driver().connect(
-                database.address, autocommit=True, prepare_threshold=None, application_name="dpsynth", **options
-            )
+    def _snapshot(self, snapshot: str | None = None) -> AbstractContextManager[Any]:
+        return _reading(self.database, snapshot)
 
     def _readers(self, connection: Any, schema: "Schema") -> dict[str, Reader]:
         """Return what reads each declared column, in the schema's order."""
@@ -199,6 +176,32 @@ class Query:
                 "of them, so which ledger counts cannot be told. Name tables with their schemas, or name the dataset "
                 "(dataset: in the schema)."
             )
+
+
+@contextmanager
+def _reading(database: Database, snapshot: str | None) -> Iterator[Any]:
+    """Give a connection in a transaction that can only read, of its own snapshot or of one that was exported."""
+    with told(database.name):
+        connection = _connected(database)
+        try:
+            connection.execute(_BEGIN[0])
+            if snapshot is not None:
+                connection.execute(f"SET TRANSACTION SNAPSHOT '{snapshot}'")
+            for command in _BEGIN[1:]:
+                connection.execute(command)
+            yield connection
+        finally:
+            connection.close()
+
+
+def _connected(database: Database) -> Any:
+    options = {} if database.password is None else {"password": database.password}
+    if "connect_timeout=" not in database.address and "PGCONNECT_TIMEOUT" not in os.environ:
+        options["connect_timeout"] = SECONDS
+    with told(database.name, connecting=True):
+        return driver().connect(
+            database.address, autocommit=True, prepare_threshold=None, application_name="dpsynth", **options
+        )
 
 
 @dataclass(frozen=True)

@@ -48,6 +48,8 @@ def one_query(text: str, name: str) -> str:
     >>> one_query("select ';' as mark -- all;\n from ward; -- done", "cohort.sql")
     "select ';' as mark -- all;\n from ward"
     """
+    if "\0" in text:
+        raise InputError(f"{name}: is not the text of a query; it holds a byte that no text has.")
     end, depth, first = len(text), 0, ""
     for kind, piece, start in _tokens(text, name):
         if kind in ("blank", "comment"):

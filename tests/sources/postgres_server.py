@@ -4,6 +4,7 @@ import contextlib
 import os
 import pwd
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -90,8 +91,7 @@ def running() -> Iterator[Server]:
         try:
             yield Server(port, folder)
         finally:
-            process.terminate()
-            process.wait(SECONDS)
+            _stopped(process)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -117,9 +117,18 @@ def _started(programs: Path, folder: Path, terms: dict[str, Any]) -> "tuple[subp
             process = subprocess.Popen(command, stdout=log, stderr=log, cwd=folder, **terms)
         if _answers(Server(port, folder), process):
             return process, port
-        process.terminate()
-        process.wait(SECONDS)
+        _stopped(process)
     raise AssertionError((folder / "log").read_text(encoding="utf-8"))
+
+
+def _stopped(process: "subprocess.Popen[bytes]") -> None:
+    """Stop a server at once, whoever is still connected."""
+    process.send_signal(signal.SIGINT)
+    try:
+        process.wait(SECONDS)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGQUIT)
+        process.wait(SECONDS)
 
 
 def _answers(server: Server, process: "subprocess.Popen[bytes]") -> bool:

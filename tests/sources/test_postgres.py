@@ -48,6 +48,12 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]
 
 
 @pytest.fixture
+def server(postgres: Server) -> str:
+    """Return the address of a database in which nothing is made."""
+    return postgres.url()
+
+
+@pytest.fixture
 def database(postgres: Server) -> str:
     """Return the address of an empty database."""
     return postgres.fresh("ward")
@@ -131,7 +137,7 @@ def test_all_sources_of_support2_agree(database: str, tmp_path: Path) -> None:
         max_size=20,
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=15, deadline=None)
 def test_values_are_those_that_were_written(postgres: Server, rows: list[tuple[Any, ...]]) -> None:
     """What PostgreSQL was given comes back as the same value of Python, whatever the type, extremes among them."""
     kinds = ["numeric", "date", "timestamp", "time", "uuid", "int8", "float4", "float8", "bool", "text"]
@@ -165,12 +171,12 @@ SELECT * FROM (VALUES
 ) AS v (n, f, d, ts, t, c, i)"""
 
 
-def test_extremes_are_read_by_themselves(database: str) -> None:
+def test_extremes_are_read_by_themselves(server: str) -> None:
     """NaN, infinities, years BC and beyond 9999, 24:00, blanks that fill up: each is one value like any other."""
     names = ["n", "f", "d", "ts", "t", "c", "i"]
     columns = {name: {"type": "identifier"} for name in names if name != "i"}
     facts = Schema.parse({"name": "any", "columns": columns | {"i": {"type": "numeric", "min": 0, "max": 9}}})
-    (table,) = scan(database, facts, query=EXTREMES).rows.batches(facts)
+    (table,) = scan(server, facts, query=EXTREMES).rows.batches(facts)
     texts = [table[name] for name in names]
     assert texts[0].to_pylist() == [None, "inf", "0", "100000000000000000000", "0.0001"]
     assert str(texts[1].to_pylist()) == "[nan, -inf, 1e+300, -0.0, 0.1]"
@@ -185,13 +191,13 @@ def test_extremes_are_read_by_themselves(database: str) -> None:
     assert texts[6].to_pylist() == [1, 2, 3, None, 4]
 
 
-def test_a_moment_with_a_zone_is_in_utc(database: str) -> None:
+def test_a_moment_with_a_zone_is_in_utc(server: str) -> None:
     """Whatever the session's time zone, a moment is the same one."""
     facts = Schema.parse(
         {"name": "any", "columns": {"seen": {"type": "datetime", "min": "2000-01-01", "max": "2030-01-01 00:00"}}}
     )
     for zone in ("Asia/Tokyo", "UTC"):
-        address = f"{database}&options=-c%20timezone%3D{zone}"
+        address = f"{server}&options=-c%20timezone%3D{zone}"
         (table,) = scan(address, facts, query="SELECT timestamptz '2020-01-01 23:30:00+02' AS seen").rows.batches(facts)
         assert str(table["seen"].cast(pa.timestamp("s", "UTC"))[0]) == "2020-01-01 21:30:00+00:00"
 
@@ -206,25 +212,25 @@ def test_a_moment_with_a_zone_is_in_utc(database: str) -> None:
         ("'<a/>'::xml", "xml"), ("to_tsvector('a')", "tsvector"),
     ],
 )  # fmt: skip
-def test_what_has_no_single_value_is_refused_by_name(sql: str, kind: str, database: str) -> None:
+def test_what_has_no_single_value_is_refused_by_name(sql: str, kind: str, server: str) -> None:
     """The message has the column and the type, before a row is read; under drop it is left unread."""
     text = "{name: any, drop: [], columns: {age: {type: numeric, min: 0, max: 9}, odd: {type: identifier}}}"
     query = f"SELECT 1 AS age, {sql} AS odd"
     with pytest.raises(DataError) as caught:
-        scan(database, Schema.parse(text), query=query)
+        scan(server, Schema.parse(text), query=query)
     assert f"column 'odd': is of type {kind}" in str(caught.value)
     dropped = Schema.parse("{name: any, drop: [odd], columns: {age: {type: numeric, min: 0, max: 9}}}")
-    (table,) = scan(database, dropped, query=query).rows.batches(dropped)
+    (table,) = scan(server, dropped, query=query).rows.batches(dropped)
     assert table.to_pydict() == {"age": [1]}
 
 
-def test_many_rows_come_in_batches_that_fit(database: str) -> None:
+def test_many_rows_come_in_batches_that_fit(server: str) -> None:
     """No batch is larger than was asked for, to the next thousand, and none is lost."""
     facts = Schema.parse("{name: any, columns: {age: {type: numeric, min: 0, max: 9}}}")
-    cohort = scan(database, facts, query="SELECT i AS age FROM generate_series(1, 5000) i")
+    cohort = scan(server, facts, query="SELECT i AS age FROM generate_series(1, 5000) i")
     sizes = [table.num_rows for table in cohort.rows.batches(facts, 1024)]
     assert sizes == [1024, 1024, 1024, 1024, 904]
-    empty = scan(database, facts, query="SELECT i AS age FROM generate_series(1, 0) i", public=True)
+    empty = scan(server, facts, query="SELECT i AS age FROM generate_series(1, 0) i", public=True)
     with pytest.raises(DataError, match="has no rows"):
         empty.parts(CAP, SECRET)
 
@@ -261,7 +267,7 @@ ODD = ["'NaN'", "'Infinity'", "1e-300", "123456789012345678901234567890.5", "NUL
 
 
 @pytest.mark.parametrize("odd", ODD)
-def test_one_more_value_moves_no_other(odd: str, database: str) -> None:
+def test_one_more_value_moves_no_other(odd: str, server: str) -> None:
     """Whatever one row holds, the values of all others are read as before: numbers, text and moments."""
     query = """SELECT n::{kind} AS x, n::text AS t, to_timestamp(n::float8) AS m FROM (VALUES
         (0.04::numeric), (0.0450), (3), (NULL), (1.5)) AS v (n)"""
@@ -272,8 +278,8 @@ def test_one_more_value_moves_no_other(odd: str, database: str) -> None:
         if kind == "real" and odd in ODD[2:4]:
             continue
         text = query.format(kind=kind)
-        (before,) = scan(database, facts, query=text).rows.batches(facts)
-        (after,) = scan(database, facts, query=f"{text} UNION ALL SELECT {odd}, 'odd', now()").rows.batches(facts)
+        (before,) = scan(server, facts, query=text).rows.batches(facts)
+        (after,) = scan(server, facts, query=f"{text} UNION ALL SELECT {odd}, 'odd', now()").rows.batches(facts)
         before, after = (divided.typed_batch(table, facts) for table in (before, after))
         assert str(before["x"].cast(pa.float64()).to_pylist()) == str(after["x"][:5].cast(pa.float64()).to_pylist())
         assert before["t"].to_pylist() == after["t"][:5].to_pylist()
@@ -343,8 +349,9 @@ def test_no_connection_stays(database: str, postgres: Server) -> None:
     reading = cohort.rows.batches(cohort.schema, 100)
     next(reading)
     reading.close()
-    cohort.rows.most(9)
-    del cohort
+    cohort.rows._rows.most(9)
+    cohort.rows._rows.most(9)
+    del cohort, reading
     with postgres.connect() as connection:
         (count,) = connection.execute("SELECT count(*) FROM pg_stat_activity WHERE datname = 'ward'").fetchone()
     assert count == 0
@@ -409,6 +416,29 @@ def test_a_cast_in_sql_is_caught(cast: str, database: str, monkeypatch: pytest.M
     own = source.quoted
     monkeypatch.setattr(source, "quoted", lambda name: f"{cast} AS lab" if name == "lab" else own(name))
     assert not equal_to_memory(database)
+
+
+def test_a_second_snapshot_is_caught(database: str, postgres: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Streaming from a snapshot of its own sees the rows that came after they were counted."""
+    own = source.Query._snapshot
+    monkeypatch.setattr(source.Query, "_snapshot", lambda self, _snapshot=None: own(self))
+    with pytest.raises(DataError, match="another number of rows"):
+        test_rows_that_come_while_it_is_read_are_not_seen(database, postgres)
+
+
+@pytest.mark.parametrize(("encoding", "text"), [("LATIN1", "é"), ("WIN1252", "€"), ("SQL_ASCII", "plain")])
+def test_any_encoding_of_the_database_is_read(encoding: str, text: str, postgres: Server) -> None:
+    """Names and values are UTF-8 here, whatever they are there."""
+    with postgres.connect() as connection:
+        connection.execute("DROP DATABASE IF EXISTS other WITH (FORCE)")
+        connection.execute(f"CREATE DATABASE other ENCODING '{encoding}' TEMPLATE template0")
+    with postgres.connect("other") as connection:
+        connection.execute("SET client_encoding = 'UTF8'")
+        connection.execute(f"""CREATE TABLE t AS SELECT '{text}'::text AS "{text}", 1 AS age""")
+    columns = {text: {"type": "identifier"}, "age": {"type": "numeric", "min": 0, "max": 9}}
+    facts = Schema.parse({"name": "any", "columns": columns})
+    (table,) = scan(postgres.url("other") + "::t", facts).rows.batches(facts)
+    assert table.to_pydict() == {text: [text], "age": [1]}
 
 
 def test_the_digits_of_a_numeric_are_read_from_the_manual() -> None:

@@ -1,5 +1,6 @@
 """What is refused of a database, what its faults say, where its password is not, and which ledger counts."""
 
+import contextlib
 import json
 import logging
 import os
@@ -12,6 +13,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -113,6 +115,7 @@ def refusal(address: str, **options: Any) -> str:
         ("SELECT 1; DROP TABLE visits", "more than one statement"),
         ("SELECT 1) TO STDOUT; DROP TABLE visits; COPY (SELECT 1", "bracket is closed"),
         ("SELECT (1", "bracket is not closed"),
+        ("SELECT 1\0", "not the text of a query"),
         ("SELECT 'a", "quotation mark is not closed"),
         ("SELECT 1 /* a /* b */", "comment is not closed"),
         ("-- nothing\n;", "holds no query"),
@@ -169,11 +172,11 @@ def test_a_query_that_cannot_be_read_is_refused(query: str, words: str, database
 
 
 def test_a_value_in_the_servers_message_is_not_told(database: str, caplog: pytest.LogCaptureFixture) -> None:
-    """A cast that fails, and a function that raises a patient's name: the code alone is shown, and nothing is logged."""
+    """A cast that fails, and a function that raises a patient's name: the code alone is shown, nothing is logged."""
     columns = "id, note, age, trop, unit, year, dx, seen, died"
     do(
         database,
-        f"UPDATE visits SET id = '{VALUE}' WHERE ctid = (SELECT max(ctid) FROM visits)",  # noqa: S608  (ours)
+        f"UPDATE visits SET id = '{VALUE}' WHERE ctid = (SELECT max(ctid) FROM visits)",  # noqa: S608
         f"CREATE VIEW fails AS SELECT {columns}, id::numeric AS lab FROM visits",  # noqa: S608  (ours)
         "CREATE FUNCTION tell(id text) RETURNS numeric LANGUAGE plpgsql AS "
         "$$ BEGIN RAISE NOTICE 'patient %', id; RAISE WARNING 'patient %', id; "
@@ -494,22 +497,29 @@ def test_who_may_not_ask_for_the_server_names_the_dataset(database: str, ledgers
         do(database, "GRANT EXECUTE ON FUNCTION pg_control_system() TO public", "DROP OWNED BY guest; DROP ROLE guest")
 
 
-def test_two_first_runs_at_once_share_a_ledger(database: str, ledgers: Path) -> None:
-    """Runs on tables that overlap, begun at the same time, are written into one ledger, none is lost."""
+def test_first_runs_at_once_share_a_ledger(database: str, ledgers: Path) -> None:
+    """First runs on tables that overlap, at the same time: one ledger, with every run that was not refused."""
     do(database, "CREATE TABLE icd AS SELECT 'flu'::text AS word")
     queries = ["SELECT v.* FROM visits v LEFT JOIN icd ON dx = word", "TABLE visits"]
     cohorts = [scan(database, cases.schema(), query=query) for query in queries * 2]
     books = [ledger_of(cohort) for cohort in cohorts]
-    terms: dict[str, Any] = {"accounting": "gaussian", "rho": 1e-3, "patient_column": "id"}
-    threads = [
-        threading.Thread(target=lambda book=book: book.reserve(dpsynth.Budget(0.1, 1e-7), **terms)) for book in books
-    ]
-    books[0].raise_limit(dpsynth.Budget(9, 1e-6), reason="several runs")  # type: ignore[union-attr]
+    done: list[str] = []
+
+    def reserve(book: Ledger) -> None:
+        with contextlib.suppress(InputError, LedgerError):
+            terms: dict[str, Any] = {"accounting": "gaussian", "rho": 1e-8, "patient_column": "id"}
+            done.append(book.reserve(dpsynth.Budget(0.1, 1e-7), **terms))
+
+    threads = [threading.Thread(target=reserve, args=(book,)) for book in books]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert [len(ledger_of(cohort).runs()) for cohort in cohorts] == [4] * 4  # type: ignore[union-attr]
+    assert done
+    for cohort in cohorts:
+        if len(done) < len(books):  # one that was refused finds the ledger when it is begun again
+            reserve(ledger_of(cohort))  # type: ignore[arg-type]
+        assert {run.run for run in ledger_of(cohort).runs()} == set(done)  # type: ignore[union-attr]
 
 
 # -- the command line -------------------------------------------------------------------------------------------------
@@ -617,3 +627,67 @@ def test_patients_are_held_out_of_a_table(database: str, tmp_path: Path, ledgers
     done = run("release", f"{database}::visits", *words)
     assert done.exit_code == 0, done.stderr
     assert (tmp_path / "study" / "internal").is_dir()
+
+
+def test_a_query_may_be_given_as_text(database: str, ledgers: Path) -> None:
+    """A SELECT on the command line, or in the name of a file with blanks in it."""
+    shown = run("ledger", "show", database, "--query", "SELECT * FROM visits; -- all")
+    assert "there is no such ledger" in shown.stderr
+    shown = run("ledger", "show", database, "--query", "no such file.sql")
+    assert shown.exit_code == 2
+    assert "begins with another word" in shown.stderr
+
+
+def test_a_cohort_that_is_read_is_in_no_database(schema_file: str) -> None:
+    """`Cohort.read` and ``evaluate`` say what to do instead, and show no address."""
+    with pytest.raises(InputError, match=r"Cohort\.scan") as caught:
+        dpsynth.Cohort.read(f"postgresql://steward:{QUOTED}@db", cases.schema())
+    assert QUOTED not in str(caught.value)
+    words = ("--real", f"postgresql://steward:{QUOTED}@db/ehr::visits", "--synthetic", "a.csv", "-s", schema_file)
+    done = run("evaluate", *words)
+    assert done.exit_code == 2
+    assert "database: a table of a database" in done.stderr
+
+
+# -- planted bugs: each is caught by a check above --------------------------------------------------------------------
+
+
+def test_a_servers_text_that_is_shown_is_caught(database: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A message with what the server says fails the check for values."""
+    do(database, f"CREATE VIEW fails AS SELECT v.*, '{VALUE}'::text::int AS x FROM visits v")  # noqa: S608  (ours)
+    from dpsynth.sources import postgres, postgres_faults
+
+    @contextlib.contextmanager
+    def shown(name: str, *, connecting: bool = False) -> Iterator[None]:
+        try:
+            yield
+        except postgres_faults.driver().Error as error:
+            raise DataError(str(error)) from None
+
+    refusal(f"{database}::fails")
+    monkeypatch.setattr(postgres, "told", shown)
+    with pytest.raises(AssertionError):
+        refusal(f"{database}::fails")
+
+
+def test_a_password_that_stays_in_the_address_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where it is not taken out of the command line, a message on the command line shows it."""
+    words = ("fit", "ward.csv", f"postgresql://u:{PASSWORD}@h/d", "-s", "ward.yaml", "-e", "1")
+    assert PASSWORD not in run(*words).stderr
+    monkeypatch.setattr("dpsynth.cli.databases._without_password", lambda word: word)
+    assert PASSWORD in run(*words).stderr
+
+
+def test_a_ledger_by_the_address_is_caught(
+    database: str, postgres: Server, ledgers: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Were the host part of what tells a server, two names of it would have two ledgers."""
+    from dpsynth.sources import postgres as source
+
+    own = source.Query.relations.fget  # type: ignore[attr-defined]
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    hosts = [postgres.url("faults", host=host) + "::visits" for host in ("localhost", "127.0.0.1")]
+    assert len({spend(host) for host in hosts}) == 1
+    by_host = property(lambda self: replace(own(self), server=self.database.address))
+    monkeypatch.setattr(source.Query, "relations", by_host)
+    assert len({spend(host) for host in hosts}) == 2

@@ -9,6 +9,6 @@ lock, the file system for a rename that is whole. Of the data it sees names of f
 alone, to find their ledger.
 
 **Reading order.** budget, events, accounting, composition, trade_offs, training_plan (prices and their derivations);
-synced, ledger_records, ledger_totals, ledger_file, ledger_pointer, ledger, named_places, ledger_place (what is remembered, and
-where); privacy_filter (pay first, look then); statement (what is said of it).
+synced, ledger_records, ledger_totals, ledger_file, ledger_pointer, ledger, named_places, ledger_place (what is
+remembered, and where); privacy_filter (pay first, look then); statement (what is said of it).
 """
