@@ -171,14 +171,19 @@ def test_a_game_is_played_in_both_worlds() -> None:
 
 
 def test_processes_play_the_same_game() -> None:
-    """With two processes a fit game gives as many runs, and its scores are not repeated."""
+    """With two processes a fit game gives as many runs, and no process repeats the noise of the other.
+
+    Two scores are equal with a chance of 1.5e-4, as noise is of whole numbers: six equal ones of 24 in fewer than 1e-10
+    of all runs. Processes with the same noise would give twelve.
+    """
     base = capped(tiny())
     one = canary("corner", base)
     game = FitGame(base, planted(base, one), one, "independent", Budget(1, 1e-6), rows=20)
     *_, seen = play(game, 12, workers=2)
     assert isinstance(seen, Seen)
     scores = np.concatenate(seen.scores("white-box"))
-    assert len(set(scores.tolist())) == 24
+    assert len(scores) == 24
+    assert len(set(scores.tolist())) > 18
 
 
 def test_an_early_stop_is_judged_by_what_was_played() -> None:
