@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from dpsynth.cohort.cohort import Cohort
+    from dpsynth.jobs.draft import draft
     from dpsynth.jobs.evaluate import evaluate
     from dpsynth.jobs.fit import fit, plan
     from dpsynth.jobs.release import release
@@ -22,12 +23,13 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Budget", "Cohort", "Schema", "__version__", "evaluate", "fit", "load", "plan", "release", "scan"]
+__all__ = ["Budget", "Cohort", "Schema", "__version__", "draft", "evaluate", "fit", "load", "plan", "release", "scan"]
 
 _HOME = {
     "Budget": ("dpsynth.privacy.spending.budget", "Budget"),
     "Cohort": ("dpsynth.cohort.cohort", "Cohort"),
     "Schema": ("dpsynth.schema.schema", "Schema"),
+    "draft": ("dpsynth.jobs.draft", "draft"),
     "evaluate": ("dpsynth.jobs.evaluate", "evaluate"),
     "fit": ("dpsynth.jobs.fit", "fit"),
     "load": ("dpsynth.models", "load_model"),

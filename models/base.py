@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dpsynth.atomic import new_folder, write_json
+from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.errors import InputError
 from dpsynth.models.conditional_draws import DrawPart, Proportions, Support, kept, parts_of
 from dpsynth.models.plan import Plan
@@ -165,7 +166,7 @@ class Model(abc.ABC):
         self,
         n: int,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         proportions: Proportions | None = None,
         scarce: bool = False,
         seed: int | None = None,
@@ -176,8 +177,9 @@ class Model(abc.ABC):
         ----------
         n : int
             Number of rows, at least 1; of patients where the schema declares visits, each with a row a visit.
-        where : mapping, optional
-            Conditions that every row keeps, as `Codec.where` reads them: ``{"race": "black", "age": {"min": 80}}``.
+        where : mapping or str, optional
+            Conditions that every row keeps, as `Codec.where` reads them: ``{"race": "black", "age": {"min": 80}}``; or
+            as on the command line: ``"race == 'black' and age >= 80"``.
             Ranges may cut the cells of a number: values are then drawn from the part inside.
         proportions : mapping or sequence, optional
             Shares of the rows, met as closely as whole rows can: ``{"race": {"black": 0.5, "white": 0.5}}``, of an
@@ -202,12 +204,26 @@ class Model(abc.ABC):
             that the model cannot tell them from none.
         """
         rng = np.random.default_rng(seed)
-        parts = parts_of(self.codec, _number_of_rows(n), where or {}, proportions)
+        conditions = parse_conditions([where]) if isinstance(where, str) else where or {}
+        parts = parts_of(self.codec, _number_of_rows(n), conditions, proportions)
         if not scarce:
             for part in parts:
                 self._check_support(part.where)
         drawn = [self._drawn(part, rng) for part in parts]
-        return self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
+        cohort = self.codec.cohort(drawn[0] if len(drawn) == 1 else _shuffled(drawn, rng))
+        return dataclasses.replace(cohort, statement=self.statement)
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        facts = {
+            "model": self.statement.get("model", {}).get("name", self.kind),
+            "epsilon, delta": f"{self.statement['epsilon']:g}, {self.statement['delta']:g}",
+            "learned from": f"about {self.rows:,} rows",
+            "columns": ", ".join(self.schema.modelled),
+        }
+        rows = "".join(f"<tr><th>{name}</th><td>{escape(words)}</td></tr>" for name, words in facts.items())
+        return f"<p><b>{escape(self.schema.name)}</b></p><table>{rows}</table>"
 
     def _drawn(self, part: DrawPart, rng: np.random.Generator) -> Any:
         masks = self.codec.narrowed(self.codec.where(part.where, partly=True))

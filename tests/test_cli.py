@@ -17,7 +17,7 @@ from typer.testing import CliRunner, Result
 import dpsynth
 from dpsynth.cli.app import app
 from dpsynth.cli.common import parse_options
-from dpsynth.cli.where import parse_conditions
+from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.errors import InputError
 
 COMMANDS = (
@@ -30,6 +30,7 @@ COMMANDS = (
         "audit",
         "augment",
         "models",
+        "doctor",
         "demo",
         "ledger show",
         "ledger raise-limit",
@@ -414,5 +415,5 @@ def test_conditions(texts: list[str], expected: dict[str, Any]) -> None:
 )
 def test_conditions_that_are_none(texts: list[str]) -> None:
     """What has none of the forms is refused and never evaluated."""
-    with pytest.raises(InputError, match="--where"):
+    with pytest.raises(InputError, match="where"):
         parse_conditions(texts)

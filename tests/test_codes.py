@@ -9,7 +9,7 @@ import pandas as pd
 import pytest
 
 from dpsynth import fit
-from dpsynth.cli.where import parse_conditions
+from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns.kinds import Categorical

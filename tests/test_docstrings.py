@@ -24,4 +24,4 @@ def test_examples_run(name: str) -> None:
 
 def test_there_are_examples() -> None:
     """The modules are found, and the conditions of the command line are among them."""
-    assert {"dpsynth.cli.where", "dpsynth.models.base", "dpsynth.privacy.session"} <= set(MODULES)
+    assert {"dpsynth.columns.written_conditions", "dpsynth.models.base", "dpsynth.privacy.session"} <= set(MODULES)

@@ -12,7 +12,7 @@ from doubles import registered, ward
 from typer.testing import CliRunner
 
 from dpsynth.cli.app import app
-from dpsynth.cli.where import parse_conditions, parse_proportions
+from dpsynth.columns.written_conditions import parse_conditions, parse_proportions
 from dpsynth.errors import InputError
 
 
@@ -35,7 +35,7 @@ def test_conditions_are_joined_by_and(text: str, found: dict[str, Any]) -> None:
 @pytest.mark.parametrize("text", ["race == black", "race == black: ", "race == black: half", "race: 0.5", ": 0.5"])
 def test_proportions_that_are_none(text: str) -> None:
     """A text without a share or without a condition is refused."""
-    with pytest.raises(InputError, match="--"):
+    with pytest.raises(InputError, match=r"--|where"):
         parse_proportions([text])
 
 

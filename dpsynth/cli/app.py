@@ -4,7 +4,21 @@ from typing import Annotated
 
 import typer
 
-from dpsynth.cli import audit, augment, demo, evaluate, federate, fit, ledger, models, plan, release, sample, schema
+from dpsynth.cli import (
+    audit,
+    augment,
+    demo,
+    doctor,
+    evaluate,
+    federate,
+    fit,
+    ledger,
+    models,
+    plan,
+    release,
+    sample,
+    schema,
+)
 from dpsynth.cli.databases import Discreet
 
 __all__ = ["app"]
@@ -27,6 +41,7 @@ app.command("augment")(augment.run)
 app.add_typer(federate.app, name="federate")
 app.add_typer(ledger.app, name="ledger")
 app.command("models")(models.run)
+app.command("doctor")(doctor.run)
 app.command("demo")(demo.run)
 
 

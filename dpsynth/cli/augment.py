@@ -26,7 +26,7 @@ from dpsynth.cli.common import (
     table,
 )
 from dpsynth.cli.formats import confirmed_schema, reads_tables, takes_options
-from dpsynth.cli.where import parse_conditions
+from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from dpsynth.cli.where import literal
+from dpsynth.columns.written_conditions import literal
 from dpsynth.errors import DpsynthError, FileError, InputError
 
 if TYPE_CHECKING:

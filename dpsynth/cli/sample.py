@@ -11,7 +11,7 @@ import typer
 from dpsynth.atomic import check_target
 from dpsynth.cli.common import ForceOption, JsonOption, check_file, emit, guarded, note, progress
 from dpsynth.cli.formats import takes_options
-from dpsynth.cli.where import parse_conditions, parse_proportions
+from dpsynth.columns.written_conditions import parse_conditions, parse_proportions
 from dpsynth.errors import FileError, InputError
 
 if TYPE_CHECKING:

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.errors import DataError, FileError
+from dpsynth.errors import DataError, FileError, InputError
 from dpsynth.files.image_set import ImageSet, check_images, row_numbers
 from dpsynth.schema.schema import Schema
 
@@ -21,7 +21,7 @@ __all__ = ["Cohort"]
 class Cohort:
     """A table of patients that was checked against its schema.
 
-    Make one with `Cohort.read` or `Cohort.from_pandas`.
+    Make one with `Cohort.read`, or from a data frame or Arrow table: ``Cohort(frame, schema, ledger="ward.jsonl")``.
 
     Attributes
     ----------
@@ -39,6 +39,10 @@ class Cohort:
         Whether the rows were generated.
     images
         The images of its rows, where the schema declares some.
+    ledger
+        Where spending on it is kept, if no run names another place; a private table from memory needs one.
+    statement
+        Of a cohort that was drawn: the privacy statement of its model.
 
     Notes
     -----
@@ -60,8 +64,36 @@ class Cohort:
     public: bool = False
     synthetic: bool = False
     images: ImageSet | None = None
+    ledger: Any = None
+    statement: Any = None
+
+    if TYPE_CHECKING:
+
+        @overload
+        def __init__(
+            self,
+            schema: Schema,
+            table: Any,
+            source: Path | None = ...,
+            public: bool = ...,
+            synthetic: bool = ...,
+            images: ImageSet | None = ...,
+            ledger: Any = ...,
+            statement: Any = ...,
+        ) -> None: ...
+
+        @overload
+        def __init__(
+            self, data: Any, schema: Schema, *, public: bool = ..., synthetic: bool = ..., ledger: Any = ...
+        ) -> None: ...
+
+        def __init__(self, *args: Any, **fields: Any) -> None: ...
 
     def __post_init__(self) -> None:
+        if not isinstance(self.schema, Schema) and isinstance(self.table, Schema):  # Cohort(data, schema)
+            read = self.of(self.schema, self.table, public=self.public, synthetic=self.synthetic)
+            for name in ("schema", "table", "source", "images"):
+                object.__setattr__(self, name, getattr(read, name))
         if self.images is not None:
             check_images(self.images, self.schema.images, self.table.num_rows)
 
@@ -163,6 +195,60 @@ class Cohort:
         return dpsynth.scan(source, schema, public=public, **options)
 
     @classmethod
+    def of(
+        cls, data: Any, schema: Schema, *, public: bool = False, synthetic: bool = False, ledger: Any = None
+    ) -> "Cohort":
+        """Check a table of any kind: a data frame of pandas or polars, an Arrow table, or the path of a file.
+
+        Parameters
+        ----------
+        data
+            With the declared columns; it is not changed.
+        schema
+            The schema; it need not be confirmed.
+        public, synthetic
+            As for `read`.
+        ledger
+            Where spending on it is kept.
+
+        Returns
+        -------
+        Cohort
+            Checked.
+
+        Raises
+        ------
+        FileError, DataError
+            As `read` and `from_pandas`.
+        InputError
+            If the data are none of these.
+
+        Examples
+        --------
+        >>> import polars as pl
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> len(Cohort.of(pl.DataFrame({"age": [64, 71, 58]}), schema))
+        3
+        """
+        from dpsynth.files.frames import as_arrow, is_pandas
+        from dpsynth.files.tables import plain_types, wanted_columns
+
+        if isinstance(data, str | Path):
+            cohort = cls.read(data, schema, public=public, synthetic=synthetic)
+        elif is_pandas(data):
+            cohort = cls.from_pandas(data, schema, public=public, synthetic=synthetic)
+        else:
+            table = as_arrow(data)
+            if table is None:
+                raise InputError(
+                    f"cohort: found {type(data).__name__}, expected a data frame, an Arrow table, or a path."
+                )
+            columns = wanted_columns(table.column_names, schema, synthetic=synthetic)
+            table = plain_types(table.select(columns))
+            cohort = cls._checked(table, schema, source=None, public=public, synthetic=synthetic)
+        return cohort if ledger is None else replace(cohort, ledger=ledger)
+
+    @classmethod
     def from_pandas(
         cls, df: "pd.DataFrame", schema: Schema, *, public: bool = False, synthetic: bool = False
     ) -> "Cohort":
@@ -225,6 +311,16 @@ class Cohort:
         shown = self.synthetic or self.public
         rows = f"{len(self)} rows, " if shown else ""
         return f"Cohort({self.schema.name!r}: {kind}{rows}columns {', '.join(self.columns)}{self._images(shown)})"
+
+    def _repr_html_(self) -> str:
+        """Show public facts alone: the columns as the schema declares them, and rows where they may be seen."""
+        from html import escape
+
+        head = f"<p>{escape(repr(self))}</p>"
+        if not (self.synthetic or self.public):
+            return head
+        table: str = self.take(np.arange(min(len(self), 10))).to_pandas().to_html(index=False)
+        return head + table
 
     def _images(self, shown: bool) -> str:
         if self.images is None:

@@ -257,6 +257,29 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
     return with_format(_with_images(drafted, images), written)
 
 
+def draft_table(table: Any, *, name: str) -> Draft:
+    """Draft a schema from an Arrow table in memory; see `draft`.
+
+    Parameters
+    ----------
+    table
+        Its columns of any type.
+    name
+        The cohort's name.
+
+    Raises
+    ------
+    DataError
+        If it has no rows.
+    """
+    if table.num_rows == 0:
+        raise DataError("the table has no rows; expected at least one.")
+    texts = {column: as_text(column, table[column]) for column in table.column_names}
+    missing_values = missing_marks(texts.values())
+    guesses = {column: _guess_column(column, text, missing_values) for column, text in texts.items()}
+    return assembled(name, guesses, missing_values, table.num_rows)
+
+
 def stem(path: Path) -> str:
     """Return the name of a file without its endings: ward.csv.gz is ward."""
     return Path(path.stem).stem if path.suffix.lower() == ".gz" else path.stem

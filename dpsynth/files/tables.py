@@ -229,6 +229,17 @@ def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False
     return pa.table({name: _from_series(name, frame.iloc[:, names.index(name)], schema) for name in columns})
 
 
+def frame_columns(frame: "pd.DataFrame") -> Any:
+    """Return all columns of a pandas data frame as an Arrow table, without a schema; objects become text one by one."""
+    import pyarrow as pa
+
+    blank = Schema.model_construct(columns={})
+    names = [str(name) for name in frame.columns]
+    return plain_types(
+        pa.table({name: _from_series(name, frame.iloc[:, place], blank) for place, name in enumerate(names)})
+    )
+
+
 def _from_series(name: str, series: "pd.Series[Any]", schema: Schema) -> Any:
     """Return a column for Arrow. No value decides how another is read: objects of several types are read one by one."""
     import pandas as pd

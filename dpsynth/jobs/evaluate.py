@@ -58,7 +58,7 @@ def evaluate(
     bins : {"quantile", "public"}
         Cells of numbers in tables of counts: cut from `real`, or from the schema's public ranges.
     statement : mapping, optional
-        The privacy statement of the release, for the report.
+        The privacy statement of the release, for the report; default: the one that the drawn cohort remembers.
     seed : int
         Seed of whatever the evaluation draws.
     progress : callable, optional
@@ -103,7 +103,7 @@ def evaluate(
         arms=arms,
         classifiers=classifiers,
         bins=bins,
-        statement=statement,
+        statement=statement if statement is not None else _remembered(synthetic),
         seed=seed,
         progress=progress,
     )
@@ -119,3 +119,10 @@ def _in_memory(
         coins = None
     train = sampled(train)[0] if isinstance(train, ScannedCohort) else train
     return sampled(real)[0] if isinstance(real, ScannedCohort) else real, train, coins
+
+
+def _remembered(synthetic: Cohort | Sequence[Cohort]) -> Mapping[str, Any] | None:
+    """Return the privacy statement of the model that a cohort, or the first of several, was drawn from."""
+    first = synthetic[0] if isinstance(synthetic, Sequence) else synthetic
+    statement: Mapping[str, Any] | None = first.statement
+    return statement

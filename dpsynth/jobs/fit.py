@@ -145,11 +145,12 @@ def plan(
 
 
 def fit(
-    cohort: Cohort | ScannedCohort,
+    cohort: Any,
     model: str | Synthesizer | None = None,
     *,
     epsilon: float,
     delta: float | None = None,
+    schema: Schema | None = None,
     without_images: bool = False,
     anyway: bool = False,
     expected_rows: int | None = None,
@@ -166,12 +167,15 @@ def fit(
 
     Parameters
     ----------
-    cohort : Cohort or ScannedCohort
-        The private cohort, from `Cohort.read` or `dpsynth.scan`; its schema must be confirmed by a person.
+    cohort : Cohort or ScannedCohort, or data frame, Arrow table or path
+        The private cohort, from `Cohort.read` or `dpsynth.scan`, or what `Cohort.of` takes together with `schema`. The
+        schema must be confirmed by a person.
     model : str or Synthesizer, optional
         See `dpsynth.models.available`; default: `default_model`, by whether the schema declares images.
     epsilon, delta : float
         The whole budget; `delta` defaults to `dpsynth.privacy.spending.budget.default_delta`, a fixed public rule.
+    schema : Schema, optional
+        Of data that are no cohort yet.
     without_images : bool
         Learn the table alone, of a schema that declares images.
     anyway : bool
@@ -227,6 +231,7 @@ def fit(
     >>> len(fitted.sample(10))
     10
     """
+    cohort = _cohort(cohort, schema)
     maker = _maker(model, options, cohort.schema, without_images=without_images)
     budget = _budget(epsilon, delta)
     cohort.schema.check_confirmed()  # before the ledger beside the data is touched
@@ -274,6 +279,20 @@ def within(cohort: Cohort | ScannedCohort, memory: str | int | MemoryBudget | No
             "(Cohort.scan), or give more."
         )
     return cohort
+
+
+def _cohort(data: Any, schema: Schema | None) -> Cohort | ScannedCohort:
+    """Return the cohort that was given, or that of data and a schema."""
+    if isinstance(data, Cohort | ScannedCohort):
+        if schema is not None and schema != data.schema:
+            raise InputError("schema: the cohort has its own; give the data with another schema, or leave it out.")
+        return data
+    if schema is None:
+        raise InputError(
+            f"cohort: found {type(data).__name__}, expected a cohort; for a data frame, an Arrow table or a path give its "
+            "schema too (schema=)."
+        )
+    return Cohort.of(data, schema)
 
 
 def _fitted(

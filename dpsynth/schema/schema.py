@@ -22,6 +22,11 @@ from dpsynth.schema.survival import check_survival, with_event
 __all__ = ["Boolean", "Categorical", "Column", "Datetime", "Fairness", "Identifier", "Numeric", "Schema"]
 
 
+_GHOSTS = frozenset({"construct", "copy", "dict", "from_orm", "json", "parse_file", "parse_obj", "parse_raw", "schema",
+                     "schema_json", "update_forward_refs", "validate"})  # fmt: skip
+"""Names that pydantic leaves on its models; they are no part of a schema."""
+
+
 class Schema(Facts):
     """Public facts about a cohort: its columns, their bounds and categories, and what the data are for.
 
@@ -212,6 +217,46 @@ class Schema(Facts):
         faults += [f"columns.{name}: {words}" for name, words in discovered_patients(self).items()]
         if faults:
             raise SchemaError(f"schema {self.name!r}: {'; '.join(faults)}.")
+
+    def changed(self, **fields: Any) -> "Schema":
+        """Return the schema with other fields, checked anew.
+
+        Parameters
+        ----------
+        **fields
+            Fields as a schema file has them, such as ``target="died"`` or ``confirmed=True``; of ``columns`` those that
+            are named are replaced, and what is None is taken out.
+
+        Returns
+        -------
+        Schema
+            Another one; this one stays as it is.
+
+        Raises
+        ------
+        SchemaError
+            As `parse`.
+
+        Examples
+        --------
+        >>> schema = Schema.parse("{name: ward, columns: {age: {type: numeric, min: 0, max: 99}}}")
+        >>> schema.changed(confirmed=True, columns={"died": {"type": "boolean"}}, target="died").modelled
+        ('age', 'died')
+        """
+        document = self.to_dict()
+        columns = {**document["columns"], **fields.pop("columns", {})}
+        document |= {**fields, "columns": {name: column for name, column in columns.items() if column is not None}}
+        return type(self).parse({field: value for field, value in document.items() if value is not None})
+
+    def __dir__(self) -> list[str]:
+        own = [name for name in super().__dir__() if not name.startswith("model_")]
+        return [name for name in own if name not in _GHOSTS]
+
+    def _repr_html_(self) -> str:
+        from html import escape
+
+        state = "confirmed" if self.confirmed else "not confirmed: a person has still to check it"
+        return f"<p><b>{escape(self.name)}</b> ({state})</p><pre>{escape(self.to_yaml())}</pre>"
 
     @classmethod
     def parse(cls, document: str | Mapping[str, Any]) -> "Schema":

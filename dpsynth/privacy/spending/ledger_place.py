@@ -89,6 +89,7 @@ def ledger_of(cohort: Cohort | ScannedCohort, named: str | Path | Ledger | None 
     Ledger('ward.ledger.jsonl')
     """
     places = [] if cohort.public else places_of(cohort)
+    named = getattr(cohort, "ledger", None) if named is None else named
     if named is None:
         if not places and not cohort.public:
             raise InputError(_nowhere(cohort))

@@ -26,7 +26,8 @@ _INTEGER = re.compile(r"[+-]?[0-9]{1,18}")
 _DECIMAL = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,2})?")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[T ][0-9:.]+)?")
 _AND = re.compile(r"\s+and\s+")
-_TOKEN = re.compile(r"""\s+and\s+|"[^"]*"|'[^']*'|`[^`]*`|.""", re.DOTALL)
+_OR = re.compile(r"\s+or\s+")
+_TOKEN = re.compile(r"""\s+and\s+|\s+or\s+|"[^"]*"|'[^']*'|`[^`]*`|.""", re.DOTALL)
 _FORMS = "COLUMN == VALUE, COLUMN >= NUMBER, COLUMN <= NUMBER, COLUMN in [VALUE, VALUE], COLUMN is missing"
 _BOUND = {">=": "min", "<=": "max"}
 
@@ -56,6 +57,13 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
     >>> parse_conditions(["age >= 80 and age <= 90", "race == 'black'", "edu is missing"])
     {'age': {'min': 80, 'max': 90}, 'race': 'black', 'edu': None}
     """
+    texts = list(texts)
+    for text in texts:
+        if any(_OR.fullmatch(token) for token in _TOKEN.findall(text)):
+            raise InputError(
+                f"where {text!r}: or is not read; for several values of one column write: COLUMN in [A, B]; put text with or in it "
+                "in quotes; draw other alternatives one by one."
+            )
     conditions: dict[str, Any] = {}
     for text in itertools.chain.from_iterable(map(_pieces, texts)):
         column, condition = _parse(text)
@@ -118,7 +126,7 @@ def _pieces(text: str) -> list[str]:
 def _parse(text: str) -> tuple[str, Any]:
     match = _CONDITION.fullmatch(text)
     if match is None:
-        raise InputError(f"--where {text!r}: not understood; expected one of: {_FORMS}.")
+        raise InputError(f"where {text!r}: not understood; expected one of: {_FORMS}.")
     column = _picked(match)
     if match["missing"]:
         return column, None
@@ -128,7 +136,7 @@ def _parse(text: str) -> tuple[str, Any]:
         return column, values
     if len(values) != 1:
         raise InputError(
-            f"--where {text!r}: expected one value after {match['op']}; for several write: {column} in [A, B]."
+            f"where {text!r}: expected one value after {match['op']}; for several write: {column} in [A, B]."
         )
     if match["op"] == "==":
         return column, values[0]
@@ -138,7 +146,7 @@ def _parse(text: str) -> tuple[str, Any]:
 def _bound(text: str, value: Any) -> Any:
     """Refuse a bound that is no number and no date."""
     if isinstance(value, bool) or (isinstance(value, str) and not _DATE.fullmatch(value)):
-        raise InputError(f"--where {text!r}: expected a number or an ISO date after >= or <=.")
+        raise InputError(f"where {text!r}: expected a number or an ISO date after >= or <=.")
     return value
 
 
@@ -151,13 +159,11 @@ def _literals(text: str, source: str, *, read: Callable[[str], Any]) -> list[Any
     while at < len(source):
         match = _LITERAL.match(source, at)
         if match is None:
-            raise InputError(
-                f"--where {text!r}: its value is not understood; put text with quotes or commas in quotes."
-            )
+            raise InputError(f"where {text!r}: its value is not understood; put text with quotes or commas in quotes.")
         values.append(_literal(match, read))
         at = match.end()
     if not values:
-        raise InputError(f"--where {text!r}: has no value; expected one of: {_FORMS}.")
+        raise InputError(f"where {text!r}: has no value; expected one of: {_FORMS}.")
     return values
 
 
@@ -186,5 +192,5 @@ def _join(column: str, first: Any, second: Any) -> dict[str, Any]:
     if isinstance(first, dict) and isinstance(second, dict) and not first.keys() & second.keys():
         return {**first, **second}
     raise InputError(
-        f"--where: column {column!r} has two conditions that cannot be joined; use one, or COLUMN in [A, B]."
+        f"where: column {column!r} has two conditions that cannot be joined; use one, or COLUMN in [A, B]."
     )
