@@ -1,7 +1,8 @@
-"""What a fit of PRISM costs from a folder of Parquet files beside the same rows in memory.
+"""What a fit and a release of PRISM cost from a folder of Parquet files beside the same rows in memory.
 
-Rows are made up from independent columns, which costs little; how well they are learned is not the question here. Each
-fit runs in a process of its own, whose time and peak memory are the operating system's.
+Rows are made up from independent columns, which costs little; how well they are learned is not the question here. As
+many rows are released as were read. Each run is a process of its own, whose time and peak memory are the operating
+system's.
 
     python benchmarks/larger_than_memory.py --rows 1000000 4000000
 """
@@ -9,6 +10,7 @@ fit runs in a process of its own, whose time and peak memory are the operating s
 import argparse
 import json
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -54,23 +56,30 @@ def make(folder: Path, rows: int) -> None:
         whole.close()
 
 
-def fit(folder: Path, way: str) -> dict[str, float]:
-    """Fit PRISM in this process and return what it took."""
-    from dpsynth import Cohort, Schema, scan
-    from dpsynth import fit as fitted
+def run(folder: Path, way: str) -> dict[str, float]:
+    """Fit PRISM in this process, release as many rows, and return what each took."""
+    from dpsynth import Cohort, Schema, fit, release
 
     began, facts = time.perf_counter(), Schema.parse(schema())
     if way == "folder":
-        cohort: Any = scan(folder, facts, public=True)
+        cohort: Any = Cohort.scan(folder, facts, public=True)
     else:
         cohort = Cohort.read(folder.with_suffix(".parquet"), facts, public=True)
-    fitted(cohort, "prism", epsilon=1.0)
-    after = resource.getrusage(resource.RUSAGE_SELF)
+    model = fit(cohort, "prism", epsilon=1.0)
+    del cohort
+    fitted = {"fit_wall_s": time.perf_counter() - began, "fit_cpu_s": time.process_time(), "fit_peak_gb": peak()}
+    release(model, folder.with_name(f"release of {way}"))
     return {
+        **fitted,
         "wall_s": time.perf_counter() - began,
-        "cpu_s": after.ru_utime + after.ru_stime,
-        "peak_gb": after.ru_maxrss / 2**20,
+        "cpu_s": time.process_time(),
+        "peak_gb": peak(),
     }
+
+
+def peak() -> float:
+    """Return the most memory that this process has held, in GiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def main() -> None:
@@ -78,13 +87,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, nargs="+", default=[1_000_000])
     parser.add_argument("--ways", nargs="+", default=list(WAYS), choices=WAYS)
-    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "WAY"), help="used by itself: one fit in this process")
+    parser.add_argument("--one", nargs=2, metavar=("FOLDER", "WAY"), help="used by itself: one run in this process")
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(fit(Path(options.one[0]), options.one[1])))
+        print(json.dumps(run(Path(options.one[0]), options.one[1])))
         return
-    print("| rows | patients are in | wall s | CPU s | s a million rows | peak memory GB |")
-    print("|---|---|---|---|---|---|", flush=True)
+    print("| rows | patients are in | fit: wall s | CPU s | peak GB | with the release: wall s | CPU s | peak GB |")
+    print("|---|---|---|---|---|---|---|---|", flush=True)
     for rows in options.rows:
         with tempfile.TemporaryDirectory() as place:
             folder = Path(place) / "rows"
@@ -94,11 +103,13 @@ def main() -> None:
                 command = [sys.executable, __file__, "--one", str(folder), way]
                 done = subprocess.run(command, check=True, capture_output=True, text=True)
                 cost = json.loads(done.stdout)
-                print(
-                    f"| {rows:,} | {way} | {cost['wall_s']:.0f} | {cost['cpu_s']:.0f} | "
-                    f"{cost['wall_s'] / rows * 1e6:.1f} | {cost['peak_gb']:.1f} |",
-                    flush=True,
-                )
+                numbers = [
+                    f"{cost[kind + name]:.{digits}f}"
+                    for kind in ("fit_", "")
+                    for name, digits in (("wall_s", 0), ("cpu_s", 0), ("peak_gb", 1))
+                ]
+                print(f"| {rows:,} | {way} | {' | '.join(numbers)} |", flush=True)
+                shutil.rmtree(folder.with_name(f"release of {way}"))
 
 
 if __name__ == "__main__":

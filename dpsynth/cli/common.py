@@ -333,7 +333,7 @@ def progress(*, quiet: bool = False) -> Iterator[Callable[[str, float], None]]:
         if phase in tasks:
             bars.update(tasks[phase], description=f"{phase} ({words})")
 
-    show.detail = detail  # type: ignore[attr-defined]  (what a caller of `Progress` may offer besides)
+    setattr(show, "detail", detail)  # noqa: B010  (what a caller of `Progress` may offer besides)
     with bars:
         yield show
         for task in tasks.values():

@@ -22,6 +22,7 @@ from dpsynth.cli.common import (
     WithoutImagesOption,
     chosen,
     guarded,
+    note,
     progress,
 )
 from dpsynth.cli.databases import DatasetOption, QueryOption, named, source
@@ -181,7 +182,8 @@ def _from_model(options: ReleaseOptions, report: "Progress") -> "Published":
 def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     """Read the schema and the patients, fit the model that the command line names, and write its release."""
     from dpsynth.jobs.publish import publish
-    from dpsynth.sources.scanned import open_cohort
+    from dpsynth.sources.sampling import MOST
+    from dpsynth.sources.scanned import ScannedCohort, open_cohort
 
     if options.schema is None or options.epsilon is None:
         name = "schema" if options.schema is None else "epsilon"
@@ -191,6 +193,8 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
     cohort = open_cohort(data, schema, memory=options.memory)
+    if isinstance(cohort, ScannedCohort) and (options.holdout is not None or options.split is not None):
+        note(f"{data.name}: judged by samples of both sides, at most {MOST:,} rows each, that fit into memory.")
     settings = {name: value for name, value in options.settings.items() if value is not None}
     return publish(
         cohort, options.out, maker, epsilon=options.epsilon, progress=report, **settings, **options.of_release

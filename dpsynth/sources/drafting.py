@@ -19,10 +19,10 @@ from dpsynth.drafting.draft import Draft, as_text, assembled, missing_marks, ste
 from dpsynth.drafting.guess import Guess, guess
 from dpsynth.drafting.guessing_states import guess_with_states
 from dpsynth.errors import DataError
-from dpsynth.files.csvtables import mostly_numbers, standard_numbers
+from dpsynth.files.csvtables import mostly_numbers
 from dpsynth.files.detecting import Detected, detected, given_format, notation
 from dpsynth.files.tables import column_names, is_text_file
-from dpsynth.schema.dialect import FileFormat
+from dpsynth.schema.dialect import FileFormat, standard_numbers
 from dpsynth.schema.schema import Schema
 from dpsynth.sources.database import Database
 from dpsynth.sources.distinct import DistinctValues

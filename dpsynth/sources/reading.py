@@ -219,7 +219,7 @@ def _fitting_rows(stored: Any, columns: Sequence[str], each: int) -> int:
     first = next(stored.iter_batches(batch_size=PROBE, columns=list(columns)), None)
     if first is None or not first.num_rows or not columns:
         return ROWS
-    return max(1, each * len(columns) * first.num_rows // max(first.nbytes, 1))
+    return max(1, int(each * len(columns) * first.num_rows // max(first.nbytes, 1)))
 
 
 def _footer_rows(file: Path) -> int:

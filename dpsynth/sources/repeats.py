@@ -84,7 +84,7 @@ class Repeats:
         encoded = values.dictionary_encode()
         table = np.append(hashed(encoded.dictionary.to_pylist(), self._secret), np.uint64(0))
         missing = encoded.is_null().to_numpy(zero_copy_only=False)
-        numbers = table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
+        numbers: Hashes = table[encoded.indices.fill_null(len(table) - 1).to_numpy(zero_copy_only=False)]
         places = np.flatnonzero(missing)
         numbers[places] = hashed([f"row {start + place}" for place in places.tolist()], self._loose)
         return numbers

@@ -72,7 +72,7 @@ def _numbers(piece: Cohort, secret: bytes, start: int) -> NDArray[np.uint64]:
     hashes = [
         int.from_bytes(keyed(secret, b"sample", name.encode())[:8], "little") for name in names.dictionary.to_pylist()
     ]
-    return np.array(hashes, dtype=np.uint64)[names.indices.to_numpy(zero_copy_only=False)]
+    return np.asarray(np.array(hashes, dtype=np.uint64)[names.indices.to_numpy(zero_copy_only=False)])
 
 
 class _Reservoir:

@@ -45,4 +45,4 @@ class Side:
 
     def chosen(self, cohort: "Cohort") -> NDArray[np.bool_]:
         """Return (rows,) whether each row's patient is on this side."""
-        return (self.toss(cohort) < self.share) == self.is_held_out
+        return np.asarray((self.toss(cohort) < self.share) == self.is_held_out, dtype=np.bool_)

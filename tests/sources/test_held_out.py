@@ -314,6 +314,22 @@ def test_a_source_is_named_on_the_command_line(tmp_path: Path, monkeypatch: pyte
     assert "one file each" in done.stderr
 
 
+def test_a_release_on_the_command_line_says_who_judges(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, unjudged: list[Any]
+) -> None:
+    """`dpsynth release folder --holdout` writes both folders and says that samples judge."""
+    monkeypatch.chdir(tmp_path)
+    cases.in_csv(tmp_path / "visits", cases.frame())
+    cases.schema().dump(tmp_path / "ward.yaml")
+    monkeypatch.setattr("dpsynth.cli.release.announce", lambda *_args, **_facts: None)
+    command = ["release", "visits", "-s", "ward.yaml", "-e", "1", "-m", "independent", "--anyway", "--holdout", "0.3"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 0, done.stderr
+    assert "visits: judged by samples of both sides" in done.stderr
+    assert (tmp_path / "internal" / "split.json").is_file()
+    assert len(unjudged) == 1
+
+
 def test_nothing_but_answers_of_a_side_is_learned(tmp_path: Path) -> None:
     """With the answers on a tape, models from the training sides of two sources are the same."""
     models = []

@@ -9,6 +9,7 @@ Source: Koller and Friedman, Probabilistic Graphical Models (2009), sections 9.4
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from heapq import heapify, heappop, heappush
 from itertools import combinations
 from math import prod
 
@@ -91,31 +92,38 @@ def _maximal_cliques(domain: Mapping[str, int], cliques: Iterable[Iterable[str]]
         for a, b in combinations(clique, 2):
             neighbours[index[a]] |= 1 << index[b]
             neighbours[index[b]] |= 1 << index[a]
-    maximal: list[int] = []
-    for members in _eliminate(neighbours, [int(size) for size in domain.values()]):
-        if not any(members & other == members for other in maximal):
-            maximal.append(members)
-    return maximal
+    return _eliminate(neighbours, [int(size) for size in domain.values()])
 
 
 def _eliminate(neighbours: list[int], sizes: list[int]) -> list[int]:
-    """Cliques that arise when columns are eliminated, at each step the one that makes the smallest clique.
+    """Maximal cliques that arise when columns are eliminated, at each step the one that makes the smallest clique.
 
-    The min-weight rule: it keeps the tables small rather than the number of fill edges.
+    The min-weight rule: it keeps the tables small rather than the number of fill edges. A clique can lie only in one of
+    those that arose before and hold its own column.
     """
-    neighbours = list(neighbours)
     weights = [prod(sizes[j] for j in _bits(around | 1 << i)) for i, around in enumerate(neighbours)]
-    left = set(range(len(neighbours)))
-    cliques = []
-    while left:
-        i = min(left, key=weights.__getitem__)
+    waiting = [(weight, i) for i, weight in enumerate(weights)]
+    heapify(waiting)
+    holding: list[list[int]] = [[] for _ in neighbours]
+    maximal = []
+    while waiting:
+        weight, i = heappop(waiting)
+        if weight != weights[i]:
+            continue  # an older weight of this column, or the column is gone
+        weights[i] = 0
         around = neighbours[i]
-        cliques.append(around | 1 << i)
-        left.remove(i)
+        members = around | 1 << i
+        if not any(members & other == members for other in holding[i]):
+            maximal.append(members)
         for j in _bits(around):
-            neighbours[j] = (neighbours[j] | around) & ~(1 << i | 1 << j)
-            weights[j] = prod(sizes[m] for m in _bits(neighbours[j] | 1 << j))
-    return cliques
+            holding[j].append(members)
+            fresh = around & ~(neighbours[j] | 1 << j)
+            neighbours[j] = (neighbours[j] | fresh) & ~(1 << i)
+            new = weights[j] // sizes[i] * prod(sizes[m] for m in _bits(fresh))
+            if new != weights[j]:
+                weights[j] = new
+                heappush(waiting, (new, j))
+    return maximal
 
 
 def _span(domain: Mapping[str, int], cliques: list[Clique]) -> JunctionTree:
