@@ -32,6 +32,8 @@ _BEGIN = (
     "SET LOCAL client_encoding = 'UTF8'",
     "SET LOCAL standard_conforming_strings = on",
 )
+_ALONE = "SET LOCAL max_parallel_workers_per_gather = 0"
+"""Locks of the server's helpers end before the transaction does, and what they read could not be told afterwards."""
 _TYPES = """
     SELECT t.oid, t.typname, n.nspname, t.typtype, format_type(t.oid, NULL)
     FROM pg_catalog.pg_type t JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
@@ -116,6 +118,7 @@ class Query:
         held = self._known.pop("held", None) or self._counted()
         with held.stack, self._snapshot(held.snapshot) as connection:
             held.stack.close()
+            connection.execute(_ALONE)
             readers = self._readers(connection, schema)
             for columns, number in self._streamed(connection, readers, rows):
                 count, seen = count + len(columns[0]), (seen + number) % 2**64

@@ -456,16 +456,21 @@ def test_a_name_joins_what_cannot_be_told(database: str, postgres: Server, ledge
     assert spend(f"{database}::visits", facts={"dataset": "another"}) == book
 
 
-def test_a_function_that_reads_further_tables_is_refused(database: str, ledgers: Path) -> None:
-    """The server's locks tell at the end what a function read; nothing was spent by then."""
+@pytest.mark.parametrize("kind", ["VOLATILE", "STABLE PARALLEL SAFE"])
+def test_a_function_that_reads_further_tables_is_refused(kind: str, database: str, ledgers: Path) -> None:
+    """The server's locks tell at the end what a function read, also in helpers; nothing was spent by then."""
     do(
         database,
         "CREATE TABLE hidden AS SELECT * FROM visits",
         "CREATE FUNCTION age_of(text) RETURNS smallint LANGUAGE plpgsql AS "
         "$$ BEGIN RETURN (SELECT max(age) FROM hidden); END $$",
+        f"ALTER FUNCTION age_of(text) {kind}",
     )
     query = "SELECT id, note, age_of(id) AS age, lab, trop, unit, year, dx, seen, died FROM visits"
-    cohort = scan(database, cases.schema(), query=query)
+    settings = ("leader_participation=off", "setup_cost=0", "tuple_cost=0")
+    names = [*(f"parallel_{setting}" for setting in settings), "min_parallel_table_scan_size=0"]
+    options = "".join(f"%20-c%20{name.replace('=', '%3D')}" for name in names)
+    cohort = scan(f"{database}&options={options.removeprefix('%20')}", cases.schema(), query=query)
     with pytest.raises(DataError, match="a function in it reads more"):
         fit(cohort, "independent", epsilon=1.0, anyway=True)
     (spent,) = ledger_of(cohort).runs()  # type: ignore[union-attr]
@@ -482,6 +487,16 @@ def test_a_ledger_that_is_named_counts_from_then_on(database: str, ledgers: Path
     shutil.rmtree(ledgers)
     with pytest.raises(InputError, match="DPSYNTH_LEDGERS"):
         ledger_of(cohort)
+
+
+def test_ledgers_lie_with_the_users_own_files(database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no folder is named they are the user's own, which nobody else may read."""
+    monkeypatch.delenv("DPSYNTH_LEDGERS", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    book = spend(f"{database}::visits")
+    assert book.parent == tmp_path / "state" / "dpsynth" / "datasets"
+    assert book.parent.stat().st_mode & 0o777 == 0o700
+    assert book.name.startswith("faults.public.visits-")
 
 
 def test_who_may_not_ask_for_the_server_names_the_dataset(database: str, ledgers: Path) -> None:
