@@ -282,6 +282,8 @@ class Synthesizer(abc.ABC):
     """Options that name a folder of this machine: a privacy statement says that there was one, not where."""
     of_images: ClassVar[bool] = False
     """Whether it learns images, so that the cohort must have some."""
+    of_teachers: ClassVar[bool] = False
+    """Whether teachers learn from patients' rows, which must then be on this machine."""
     seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 
