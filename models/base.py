@@ -302,6 +302,8 @@ class Synthesizer(abc.ABC):
     """Whether it learns images, so that the cohort must have some."""
     asks_sums: ClassVar[bool] = True
     """Whether every question is a sum over patients plus noise, which several hospitals can answer together."""
+    of_teachers: ClassVar[bool] = False
+    """Whether teachers learn from patients' rows, which must then be on this machine."""
     seconds: ClassVar[tuple[float, float]] = (3.0, 3e-3)
     """Expected seconds of a fit on two cores: at least, and for each pair of columns; a plan tells them."""
 

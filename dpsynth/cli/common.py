@@ -37,6 +37,7 @@ __all__ = [
     "SchemaOption",
     "SeedOption",
     "SourceArgument",
+    "SparkOption",
     "WithoutImagesOption",
     "check_file",
     "chosen",
@@ -117,6 +118,16 @@ MemoryOption = Annotated[
     typer.Option(
         "--memory",
         help="How much memory the run may take, such as 8GB; a table that may not fit is read in parts.",
+        show_default=False,
+    ),
+]
+SparkOption = Annotated[
+    str | None,
+    typer.Option(
+        "--spark",
+        metavar="MASTER",
+        help="Master of a Spark cluster (spark://host:7077, yarn, local[4]) that has the patients: a table of its "
+        "catalogue, or files that it reads, such as parquet:/data/visits.",
         show_default=False,
     ),
 ]

@@ -21,6 +21,7 @@ from dpsynth.cli.common import (
     SchemaOption,
     SeedOption,
     SourceArgument,
+    SparkOption,
     WithoutImagesOption,
     chosen,
     emit,
@@ -58,6 +59,7 @@ class FitOptions:
     label: LabelOption = ""
     checkpoint: CheckpointOption = None
     memory: MemoryOption = None
+    spark: SparkOption = None
     seed: SeedOption = None
     json: JsonOption = False
     form: dict[str, Any]
@@ -83,6 +85,8 @@ def run(options: FitOptions) -> None:
         dpsynth fit "visits/*.parquet" -s ward.yaml -e 1
 
         dpsynth fit postgresql://steward@db/ehr::ward.visits -s ward.yaml -e 1
+
+        dpsynth fit --spark spark://host:7077 ehr.cohort -s ward.yaml -e 1
     """
     from dpsynth.atomic import check_target
     from dpsynth.privacy import processes
@@ -105,12 +109,12 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
     from dpsynth.jobs.fit import fit
     from dpsynth.sources.scanned import open_cohort
 
-    data = source(options.data, options.query)
+    data = options.data if options.spark else source(options.data, options.query)
     schema = named(confirmed_schema(options.schema, options.form), options.dataset)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
     return fit(
-        open_cohort(data, schema, memory=options.memory),
+        open_cohort(data, schema, memory=options.memory, spark=options.spark),
         maker,
         epsilon=options.epsilon,
         delta=options.delta,

@@ -19,6 +19,7 @@ from dpsynth.cli.common import (
     ModelOption,
     OptionsOption,
     SeedOption,
+    SparkOption,
     WithoutImagesOption,
     chosen,
     guarded,
@@ -85,6 +86,7 @@ class ReleaseOptions:
     label: LabelOption = ""
     checkpoint: CheckpointOption = None
     memory: MemoryOption = None
+    spark: SparkOption = None
     seed: SeedOption = None
     force: ForceOption = False
     json: JsonOption = False
@@ -142,10 +144,12 @@ def run(options: ReleaseOptions) -> None:
 
         dpsynth release postgresql://steward@db/ehr --query cohort.sql -s ward.yaml -e 1
 
+        dpsynth release --spark yarn ehr.cohort -s ward.yaml -e 1
+
         dpsynth release model --rows 5000
     """
     with progress(quiet=options.json) as report:
-        if _is_model(Path(options.data)):
+        if options.spark is None and _is_model(Path(options.data)):
             _refuse(options.of_fit | options.form)
             published = _from_model(options, report)
         else:
@@ -188,12 +192,13 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
     if options.schema is None or options.epsilon is None:
         name = "schema" if options.schema is None else "epsilon"
         raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
-    data = source(options.data, options.query)
+    data = options.data if options.spark else source(options.data, options.query)
     schema = named(confirmed_schema(options.schema, options.form), options.dataset)
     maker = chosen(options.model, options.option, schema, without_images=options.without_images)
     report("reading", 0.0)
-    cohort = open_cohort(data, schema, memory=options.memory)
-    if isinstance(cohort, ScannedCohort) and (options.holdout is not None or options.split is not None):
+    cohort = open_cohort(data, schema, memory=options.memory, spark=options.spark)
+    is_judged = options.holdout is not None or options.split is not None
+    if is_judged and isinstance(cohort, ScannedCohort) and not isinstance(data, str):
         note(f"{data.name}: judged by samples of both sides, at most {MOST:,} rows each, that fit into memory.")
     settings = {name: value for name, value in options.settings.items() if value is not None}
     return publish(

@@ -237,6 +237,7 @@ def fit(
     cohort.schema.check_confirmed()  # before the ledger beside the data is touched
     cohort = within(cohort, memory)
     _check_images(maker, cohort)
+    _check_sums(maker, cohort, budget)
     count = expected_rows or cohort.schema.units
     outlook = None if count is None else foresee(maker, cohort.schema, budget, count)
     if outlook is not None and not (anyway or cohort.public):
@@ -353,6 +354,18 @@ def _check_images(maker: Synthesizer, cohort: Cohort | ScannedCohort) -> None:
             f"model {maker.name!r}: learns images, and the schema declares images, but the cohort was read from a "
             "table. Give an .npz or a folder with images; to learn the table alone, say so with --without-images "
             "(without_images=True)."
+        )
+
+
+def _check_sums(maker: Synthesizer, cohort: Cohort | ScannedCohort, budget: Budget) -> None:
+    """Refuse a model that learns from patients one by one where they stay on a cluster, before anything is spent."""
+    if not (isinstance(cohort, ScannedCohort) and cohort.sums_only):
+        return
+    if maker.of_teachers or maker.training(cohort.schema, budget) is not None:
+        raise InputError(
+            f"model {maker.name!r}: learns from patients one by one on this machine, and those of a table on Spark "
+            "stay on the cluster, which gives sums alone. Choose a model of counts, such as prism or aim, or scan an "
+            "extract in files (Parquet)."
         )
 
 

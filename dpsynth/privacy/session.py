@@ -171,6 +171,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         """
         cohort.schema.check_confirmed()
         _check_patients(cohort)
+        _check_sums(cohort, training)
         book = ledger_of(cohort, ledger)
         rows = train_rows if train_rows is not None else cohort.schema.units
         facts = {"rows": rows, "cells": cells, "training": training, "per_patient": per_patient}
@@ -434,6 +435,14 @@ def _answers(cohort: Cohort | ScannedCohort, cap: int, noise: Noise, sharing: Sh
     if sharing is None:
         return PrivateAnswers(cohort, cap, noise)
     return ShareAnswers(cohort, cap, noise, sharing)
+
+
+def _check_sums(cohort: Cohort | ScannedCohort, training: TrainingPlan | None) -> None:
+    """Refuse a training on patients who are not on this machine, before anything is spent."""
+    if training is not None and isinstance(cohort, ScannedCohort) and cohort.sums_only:
+        raise InputError(
+            "training: patients of a table on Spark stay on the cluster, which gives sums alone; scan files instead."
+        )
 
 
 def _check_patients(cohort: Cohort | ScannedCohort) -> None:

@@ -1,4 +1,4 @@
-"""A cohort whose rows stay where they are: in files that may be larger than memory, or in a database."""
+"""A cohort whose rows stay where they are: in files that may be larger than memory, in a database, or on Spark."""
 
 import secrets
 from collections.abc import Iterator
@@ -18,10 +18,12 @@ from dpsynth.sources.divided import Divided
 from dpsynth.sources.locating import is_several, locate, relation_of
 from dpsynth.sources.memory_budget import MemoryBudget
 from dpsynth.sources.objects import rows_of
+from dpsynth.sources.parts import Parts
 from dpsynth.sources.postgres import Query
 from dpsynth.sources.reading import DuckTable, Files, Rows
 from dpsynth.sources.relations import Relations
 from dpsynth.sources.sides import Side
+from dpsynth.sources.spark import SparkTable, is_on_spark, spark_table
 from dpsynth.sources.storing import typed_batch
 from dpsynth.sources.watched import Watched
 
@@ -60,7 +62,7 @@ class ScannedCohort:
     """
 
     schema: Schema
-    rows: Watched
+    rows: Watched | SparkTable
     public: bool = False
     count: int | None = None
     memory: MemoryBudget = field(default_factory=MemoryBudget)
@@ -93,7 +95,12 @@ class ScannedCohort:
         """The names of the columns, in order."""
         return tuple(self.schema.columns)
 
-    def parts(self, cap: int, secret: bytes) -> Divided:
+    @property
+    def sums_only(self) -> bool:
+        """Whether rows stay on a cluster, so that no network and no teacher can learn from them here."""
+        return isinstance(self.rows, SparkTable)
+
+    def parts(self, cap: int, secret: bytes) -> Parts:
         """Read all rows once and return them in parts; for the kernel only.
 
         Parameters
@@ -108,6 +115,8 @@ class ScannedCohort:
         FileError, DataError
             If rows cannot be read, or are not what the schema says; no message holds a value.
         """
+        if isinstance(self.rows, SparkTable):
+            return self.rows.parts(self.schema, cap, secret, count=self.count, cells=self.memory.cells)
         return Divided(
             self.rows,
             self.schema,
@@ -130,27 +139,38 @@ class ScannedCohort:
         Raises
         ------
         FileError, DataError
-            As `parts`.
+            As `parts`; and where rows are on Spark.
         """
+        if isinstance(self.rows, SparkTable):
+            raise self.rows.stays()
         facts = self.schema.without_counts()
         if self.schema.patient is None and (by_row or self.side is not None):
-            yield from self._equal_rows_together(facts)
+            yield from self._equal_rows_together(self.rows, facts)
             return
         size = self.memory.batch_rows(len(self.columns))
         for batch in self.rows.batches(self.schema, size, self.progress):
             piece = Cohort(facts, typed_batch(batch, self.schema), source=self.source, public=self.public)
             yield piece if self.side is None else piece.take(self.side.chosen(piece))
 
-    def _equal_rows_together(self, facts: Schema) -> Iterator[Cohort]:
+    def _equal_rows_together(self, rows: Watched, facts: Schema) -> Iterator[Cohort]:
         side = self.side or Side(lambda cohort: np.zeros(len(cohort)), 1.0, is_held_out=True)
-        parts = replace(self, schema=facts, side=side).parts(1, secrets.token_bytes(32))
+        terms = {"count": self.count, "memory": self.memory, "side": side, "progress": self.progress}
+        parts = Divided(rows, facts, 1, secrets.token_bytes(32), **terms)  # type: ignore[arg-type]
         try:
             yield from parts.cohorts()
         finally:
             parts.close()
 
     def on_side(self, side: Side) -> "ScannedCohort":
-        """Return the patients of one side of a split. How many they are is private: a part declares no rows."""
+        """Return the patients of one side of a split. How many they are is private: a part declares no rows.
+
+        Raises
+        ------
+        InputError
+            If rows are on Spark, where patients are not held out.
+        """
+        if isinstance(self.rows, SparkTable):
+            raise self.rows.stays()
         return replace(self, schema=self.schema.without_counts(), side=side)
 
 
@@ -161,6 +181,7 @@ def scan(
     query: str | Path | None = None,
     public: bool = False,
     memory: str | int | MemoryBudget | None = None,
+    spark: Any = None,
 ) -> ScannedCohort:
     """Name patients whose rows stay where they are: in files larger than memory, in a database, in an object.
 
@@ -172,9 +193,10 @@ def scan(
     source
         A Parquet or CSV file; a folder of such files, whose own folders may say a column (``year=2020``); a pattern
         such as ``visits/*.parquet``; ``extract.duckdb::visits``, a table or view of a DuckDB file;
-        ``postgresql://user@host/database::schema.table``, one of PostgreSQL. Or an object: a pyarrow Table, Dataset or
-        RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or LazyFrame. What is yet to be
-        evaluated is evaluated once, when rows are first read, and kept while the object lasts.
+        ``postgresql://user@host/database::schema.table``, one of PostgreSQL; with `spark`, a table of its catalogue
+        (``ehr.cohort``), or files that it reads (``parquet:/data/visits``). Or an object: a pyarrow Table, Dataset or
+        RecordBatchReader, a DuckDB relation (``duckdb.sql("…")``), a polars DataFrame or LazyFrame, a Spark DataFrame.
+        What is yet to be evaluated is evaluated once, when rows are first read, and kept while the object lasts.
     schema
         The schema; it must not declare images.
     query
@@ -183,6 +205,8 @@ def scan(
         Say that the data are public.
     memory
         How much memory a run may take, such as ``"8GB"``: batches, parts and tables are made to fit.
+    spark
+        A session of Spark, or a master on which one is begun, such as ``"spark://host:7077"`` or ``"local[4]"``.
 
     Returns
     -------
@@ -198,7 +222,7 @@ def scan(
         are read.
     InputError
         If the schema declares images, the query is not one SELECT, the object is none that can be scanned, the memory
-        is too little, or DuckDB or psycopg is not installed.
+        is too little, or DuckDB, psycopg, or PySpark with Java, is not installed.
 
     Notes
     -----
@@ -218,9 +242,14 @@ def scan(
             "images: a cohort with images cannot be scanned; read it with Cohort.read (an .npz or a folder of images), "
             "or take images out of the schema."
         )
+    budget = MemoryBudget.of(memory)
+    if is_on_spark(source, spark):
+        table = spark_table(source, spark, schema)
+        table.check(schema)
+        return ScannedCohort(schema, table, public, memory=budget)
     rows = _rows(source, query)
     rows.check(schema)
-    return ScannedCohort(schema, Watched(rows), public, memory=MemoryBudget.of(memory))
+    return ScannedCohort(schema, Watched(rows), public, memory=budget)
 
 
 def _rows(source: Any, query: str | Path | None) -> Rows:
@@ -233,7 +262,12 @@ def _rows(source: Any, query: str | Path | None) -> Rows:
 
 
 def open_cohort(
-    path: Path | Database, schema: Schema, *, memory: str | None = None, public: bool = False
+    path: Path | str | Database,
+    schema: Schema,
+    *,
+    memory: str | None = None,
+    public: bool = False,
+    spark: str | None = None,
 ) -> Cohort | ScannedCohort:
     """Return the cohort of a path: scanned where it names several files, or is in a database, else read.
 
@@ -247,18 +281,19 @@ def open_cohort(
         How much memory there is: a single file that is too large for it is scanned, too.
     public
         Say that the data are public.
+    spark
+        The master of a Spark cluster that knows the path, or the table of that name.
 
     Raises
     ------
     FileError, DataError, InputError
         As `dpsynth.Cohort.read` and `dpsynth.scan`.
     """
+    if spark is not None or isinstance(path, str):
+        return scan(path, schema, public=public, memory=memory, spark=spark)
     budget = MemoryBudget.of(memory)
-    if (
-        isinstance(path, Database)
-        or is_scanned(path, schema)
-        or (memory is not None and _is_too_large(path, schema, budget))
-    ):
+    is_large = memory is not None and isinstance(path, Path) and _is_too_large(path, schema, budget)
+    if isinstance(path, Database) or is_scanned(path, schema) or is_large:
         return scan(path, schema, public=public, memory=budget)
     return Cohort.read(path, schema, public=public)
 

@@ -77,6 +77,7 @@ class PATEGAN(DeepSynthesizer):
     asks_sums: ClassVar[bool] = False
     citation: ClassVar[str] = "Jordon, Yoon and van der Schaar (2019), PATE-GAN; Papernot et al. (2018)"
     produces = GeneratorModel
+    of_teachers: ClassVar[bool] = True
     seconds: ClassVar[tuple[float, float]] = (30.0, 0.0)
 
     def __init__(
