@@ -52,7 +52,8 @@ def page(rows: pd.DataFrame) -> str:
         "|---|---|---|---|---|---|---|---|",
     ]
     for row in rows.itertuples():
-        target = "" if row.columns < 300 else f"≤ {TARGET} s: {'met' if row.wall_s <= TARGET else 'missed'}"
+        verdict = "met" if row.wall_s <= TARGET else f"missed at load {row.load:.0f}; CPU {row.cpu_s:.0f} s"
+        target = "" if row.columns < 300 else f"≤ {TARGET} s: {verdict}"
         lines.append(
             f"| {row.columns} | {row.epsilon:g} | {row.held_out:g} | {row.wall_s:.0f} | {row.cpu_s:.0f} | "
             f"{row.peak_gb:.1f} | {row.load:.1f} | {target} |"

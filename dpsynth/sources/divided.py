@@ -175,9 +175,9 @@ class Divided:
         try:
             size = self._memory_budget.batch_rows(len(self._long.columns))
             for batch in rows.batches(self._long, size, self._progress):
-                start += batch.num_rows
                 table = self._on_side(typed_batch(batch, self._long))
                 where = self._where(table, start)
+                start += batch.num_rows
                 order = np.argsort(where, kind="stable")
                 ends = np.cumsum(np.bincount(where, minlength=self._count))
                 ordered = stored(table, self._long).take(order)
