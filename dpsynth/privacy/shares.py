@@ -56,7 +56,7 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
-from dpsynth.privacy.answers import PrivateAnswers, scaled_interaction, shielded
+from dpsynth.privacy.answers import PrivateAnswers, by_sigma, scaled_interaction, shielded
 from dpsynth.privacy.images.features import Features
 from dpsynth.privacy.images.sums import SUM_UNIT, product_sigmas
 from dpsynth.privacy.mechanisms import MAX_VALUE, Integers, Noise
@@ -203,11 +203,11 @@ class ShareAnswers(PrivateAnswers):
 
     def _share(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Words]:
         """Add this hospital's share of the noise on the lattice, then the masks."""
-        noisy = []
-        for table, sigma in zip(exact, sigmas, strict=True):
-            fine = self._noise.on_lattice(table, self._sharing.sigma(sigma), most=self._sharing.most)
-            noisy.append(np.asarray(fine, order="C").view(np.uint64))
-        return self._sharing.hide(noisy)
+
+        def add(values: Integers, sigma: float) -> Integers:
+            return self._noise.on_lattice(values, self._sharing.sigma(sigma), most=self._sharing.most)
+
+        return self._sharing.hide([np.asarray(t, order="C").view(np.uint64) for t in by_sigma(exact, sigmas, add)])
 
 
 NOT_LINEAR = {
