@@ -9,7 +9,7 @@ import pytest
 
 from dpsynth.errors import InputError
 from dpsynth.federated.keys import PrivateKeys
-from dpsynth.federated.signing import Refused, TransportError
+from dpsynth.federated.signing import MessageRefused, TransportError
 from federated.network import (
     HOSPITALS,
     LEAD,
@@ -85,7 +85,7 @@ def test_a_relay_lets_in_where_its_lead_says_so() -> None:
 
 def test_a_key_that_is_not_pinned_is_refused() -> None:
     """A hospital that comes with another key than the study's is told both fingerprints."""
-    with relay() as server, pytest.raises(Refused) as refused:
+    with relay() as server, pytest.raises(MessageRefused) as refused:
         enter(server.port, keys=STRANGER)
     words = str(refused.value)
     assert STRANGER.public.fingerprint in words
@@ -94,7 +94,7 @@ def test_a_key_that_is_not_pinned_is_refused() -> None:
 
 def test_a_name_that_is_not_in_the_study_is_refused() -> None:
     """Who is not in the study file is told so, and not who is."""
-    with relay() as server, pytest.raises(Refused, match="'stranger' is not in the study") as refused:
+    with relay() as server, pytest.raises(MessageRefused, match="'stranger' is not in the study") as refused:
         enter(server.port, "stranger", keys=STRANGER)
     assert "south" not in str(refused.value)
 
@@ -130,7 +130,7 @@ def test_a_study_without_fingerprints_has_no_relay() -> None:
 
 def test_another_study_file_is_told() -> None:
     """A hospital whose study file differs from the lead's is told so at once."""
-    with relay(study="0" * 64) as server, pytest.raises(Refused, match="study file"):
+    with relay(study="0" * 64) as server, pytest.raises(MessageRefused, match="study file"):
         enter(server.port)
 
 
@@ -161,7 +161,7 @@ def test_a_time_out_of_the_window_is_refused(late: float) -> None:
         rogue = Rogue(server.port).greet()
         head, facts = rogue.send("beat", clock=lambda: time.time() + late)
         assert (head["kind"], facts["code"]) == ("refused", "stale")
-    with relay() as server, pytest.raises(Refused, match=r"the clock of \w+ is (400|399) s"):
+    with relay() as server, pytest.raises(MessageRefused, match=r"the clock of \w+ is (400|399) s"):
         enter(server.port, clock=lambda: time.time() + late)
 
 
@@ -314,7 +314,7 @@ def test_a_hospital_at_work_is_not_silent() -> None:
 def test_two_processes_with_one_key_are_refused() -> None:
     """While one process takes part, another with the same key is refused, and the first goes on."""
     with network() as (server, hospitals):
-        with pytest.raises(Refused, match="two with one key") as refused:
+        with pytest.raises(MessageRefused, match="two with one key") as refused:
             enter(server.port, takeover=0.3)
         assert refused.value.code == "twice"
         assert server.ask(question(1), seconds=SECONDS).keys() == set(NAMES)
