@@ -2,7 +2,7 @@
 
 import typer
 
-from dpsynth.cli import federate_join, federate_key, federate_release
+from dpsynth.cli import federate_demo, federate_join, federate_key, federate_local, federate_release
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -11,3 +11,5 @@ app = typer.Typer(
 app.command("key")(federate_key.run)
 app.command("join")(federate_join.run)
 app.command("release")(federate_release.run)
+app.command("local")(federate_local.run)
+app.command("demo")(federate_demo.run)

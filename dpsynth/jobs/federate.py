@@ -20,27 +20,31 @@ from dpsynth.federated.statement import stated
 from dpsynth.federated.steps import Allowed
 from dpsynth.federated.study import Study
 from dpsynth.federated.transport import InProcess
+from dpsynth.jobs.evaluate import evaluate
 from dpsynth.jobs.federated_rehearsal import ModelRehearsal, maker_of
-from dpsynth.jobs.fit import add_facts, fit
+from dpsynth.jobs.fit import add_facts
+from dpsynth.jobs.local_releases import Local, fit_local
 from dpsynth.jobs.outlook import add_warnings, foresee
 from dpsynth.jobs.release import bundle, check_rows, draw
 from dpsynth.models.base import Model, Progress
-from dpsynth.models.registry import make
 from dpsynth.privacy.resuming import Checkpoint
 from dpsynth.privacy.session import Session
 from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
 if TYPE_CHECKING:
+    from dpsynth.evaluation.evaluation import Evaluation
     from dpsynth.privacy.spending.ledger import Ledger
     from dpsynth.sources.scanned import ScannedCohort
 
-__all__ = ["Local", "demo", "fit_local", "fit_together", "open_hospital", "release_together", "split_evenly"]
+__all__ = ["demo", "fit_together", "open_hospital", "release_together", "split_evenly"]
 
 TABLE: frozenset[Kind] = frozenset({"counts", "interactions"})
 IMAGES: frozenset[Kind] = frozenset({"image_sums", "image_products", "images_per_row"})
 DEMO_HOSPITALS = ("north", "south", "east", "west", "university")
 DEMO_HOLDOUT = 0.3
+JOINT, TOGETHER = "several hospitals together", "each hospital's own release, put together"
+"""What a demonstration judges."""
 
 
 def allowed(study: Study) -> Allowed:
@@ -186,68 +190,6 @@ def _kept(folder: str | Path | None) -> Iterator[Path]:
         yield Path(scratch)
 
 
-@dataclass(frozen=True, eq=False)
-class Local:
-    """Each hospital's own release, put together without any protocol: the baseline.
-
-    Parameters
-    ----------
-    models : dict of str to Model
-        By the hospital's name.
-    synthetic : Cohort
-        Rows of all of them, each hospital's as many as its own noisy count says.
-    """
-
-    models: dict[str, Model]
-    synthetic: Cohort
-
-
-def fit_local(
-    study: Study,
-    cohorts: Mapping[str, Cohort],
-    *,
-    ledgers: Mapping[str, Any] | None = None,
-    seed: int | None = None,
-    progress: Progress | None = None,
-) -> Local:
-    """Fit the study's model at each hospital alone, at the same epsilon, and put what they release together.
-
-    Parameters
-    ----------
-    study : Study
-        The budget and the model.
-    cohorts : mapping of str to Cohort
-        Each hospital's patients.
-    ledgers : mapping, optional
-        Each hospital's ledger.
-    seed : int, optional
-        Test mode.
-    progress : callable, optional
-        Called with a phase and the share of it that is done.
-
-    Returns
-    -------
-    Local
-        Models and rows.
-    """
-    models: dict[str, Model] = {}
-    for place, (name, cohort) in enumerate(cohorts.items()):
-        (progress or silent)(f"fitting at {name}", place / len(cohorts))
-        options: dict[str, Any] = {"ledger": (ledgers or {}).get(name), "seed": seed, "anyway": True}
-        models[name] = fit(
-            cohort, make(study.model, **study.options), epsilon=study.epsilon, delta=study.delta, **options
-        )
-    return Local(models, put_together([model.sample(max(model.rows, 1)) for model in models.values()]))
-
-
-def put_together(cohorts: Sequence[Cohort]) -> Cohort:
-    """Return synthetic cohorts of one schema as one."""
-    import pandas as pd
-
-    frame = pd.concat([cohort.to_pandas() for cohort in cohorts], ignore_index=True)
-    return Cohort.from_pandas(frame, cohorts[0].schema, public=True)
-
-
 def split_evenly(cohort: Cohort, names: Sequence[str], *, seed: int = 0) -> dict[str, Cohort]:
     """Divide a public cohort's patients at random among hospitals; each patient is in one of them.
 
@@ -340,6 +282,7 @@ def demo(out: str | Path, *, model: str = "prism", force: bool = False, progress
 
     target = Path(out) / "release"
     check_target(target, force=force)
+    report = progress or silent
     train, test = split(load_support2(), DEMO_HOLDOUT)
     cohorts = split_evenly(train, DEMO_HOSPITALS)
     terms = {"name": "demonstration", "epsilon": 1.0, "delta": 1e-6, "model": model}
@@ -347,7 +290,12 @@ def demo(out: str | Path, *, model: str = "prism", force: bool = False, progress
     with tempfile.TemporaryDirectory() as scratch, hospitals_here(study, cohorts, keys, Path(scratch)) as hospitals:
         joint = release_together(study, InProcess(hospitals), target, force=force, progress=progress)
     alone = fit_local(study, cohorts, progress=progress)
-    return Demo(study, joint, alone, _judged(test, joint, alone), target)
+    arms = {JOINT: joint.sample(joint.rows), TOGETHER: alone.synthetic}
+    judged: dict[str, Evaluation] = {}
+    for place, (name, synthetic) in enumerate(arms.items()):
+        report("judging", place / len(arms))
+        judged[name] = evaluate(test, synthetic, train=train)
+    return Demo(study, joint, alone, judged, target)
 
 
 @dataclass(frozen=True, eq=False)
@@ -362,8 +310,8 @@ class Demo:
         Learned from noisy sums over all of them.
     alone : Local
         Each hospital's own release.
-    auroc : dict of str to float
-        Of classifiers trained on real and on synthetic patients and tested on held-out real ones: internal numbers.
+    judged : dict of str to Evaluation
+        Of the joint cohort and of the local releases together, on held-out patients: internal numbers.
     release : pathlib.Path
         The folder.
     """
@@ -371,5 +319,5 @@ class Demo:
     study: Study
     joint: Model
     alone: Local
-    auroc: dict[str, float]
+    judged: "dict[str, Evaluation]"
     release: Path

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from scipy.stats import chi2, norm
 
-from dpsynth.cohort.cohort import Cohort
 from dpsynth.coding.query import Query
+from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.federated.masks import Masks
 from dpsynth.privacy.answers import PrivateAnswers
