@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 def question(number: int, numbers: Any = ()) -> bytes:
     """Return a question's bytes."""
-    return Question(STUDY, number, "counts", {name: [] for name in FACTS["counts"]}, numbers).to_bytes()
+    return Question(STUDY, number, "counts", {name: [] for name in sorted(FACTS["counts"])}, numbers).to_bytes()
 
 
 def relay(names: tuple[str, ...] = NAMES, **options: Any) -> Relay:
