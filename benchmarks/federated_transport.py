@@ -19,6 +19,7 @@ import collections
 import contextlib
 import json
 import multiprocessing
+import os
 import statistics
 import tempfile
 import threading
@@ -48,7 +49,7 @@ SIZES = {
     "step, 2.5 million weights": (10_000_000, 20_000_000),
 }
 """Bytes of a question and of an answer: weights go out as float32, sums of gradients come back modulo 2^64."""
-REPEATS = 7
+REPEATS = 5
 SPAWN = multiprocessing.get_context("spawn")
 SECONDS = 600.0
 
@@ -158,8 +159,8 @@ def serve_hospitals(  # noqa: PLR0917  (arguments of a process)
 @contextlib.contextmanager
 def connected(
     keys: dict[str, PrivateKeys], folder: Path, *, study: str, answer_bytes: int, delay: float
-) -> Iterator[tuple[Relay, Forwarder | None]]:
-    """Give a relay to which every hospital of another process has connected."""
+) -> Iterator[tuple[Relay, Forwarder | None, int]]:
+    """Give a relay to which every hospital of another process has connected, and that process's number."""
     lead = PrivateKeys.load(folder / "lead" / "lead.key")
     known = {name: of.public.fingerprint for name, of in keys.items()}
     ready = SPAWN.Event()
@@ -170,7 +171,7 @@ def connected(
         process = SPAWN.Process(target=serve_hospitals, args=args, daemon=True)
         process.start()
         relay.wait_for_all(seconds=SECONDS)
-        yield relay, between
+        yield relay, between, process.pid or 0
     process.join(30)
     process.kill()
     if between:
@@ -203,13 +204,17 @@ def questions(count: int, delay: float) -> list[dict[str, Any]]:
             with connected(keys, folder, study=study.digest, answer_bytes=answered, delay=delay) as (
                 relay,
                 between,
+                other,
             ):
-                found.append({"what": what, "hospitals": count, "delay": delay} | _timed(asked, count, relay, between))
+                found.append(
+                    {"what": what, "hospitals": count, "delay": delay} | _timed(asked, count, relay, between, other)
+                )
             print(found[-1], flush=True)
     return found
 
 
-def _timed(asked: int, count: int, relay: Relay, between: Forwarder | None) -> dict[str, Any]:
+def _timed(asked: int, count: int, relay: Relay, between: Forwarder | None, other: int) -> dict[str, Any]:
+    worked = cpu_seconds(other)
     seconds, before = [], between.counted() if between else (0, 0)
     for number in range(REPEATS):
         question = Question("0" * 64, number, "open").to_bytes() + bytes(asked)
@@ -221,7 +226,15 @@ def _timed(asked: int, count: int, relay: Relay, between: Forwarder | None) -> d
     after = between.counted() if between else (0, 0)
     up, down = ((b - a) / REPEATS / count for a, b in zip(before, after, strict=True))
     spread = {"seconds": statistics.median(seconds), "fastest": min(seconds), "slowest": max(seconds)}
-    return spread | {"bytes_up": up, "bytes_down": down}
+    cpu = (cpu_seconds(other) - worked) / REPEATS
+    return spread | {"cpu": cpu, "bytes_up": up, "bytes_down": down}
+
+
+def cpu_seconds(other: int = 0) -> float:
+    """Return processor seconds of this process and another one, which other work on the machine does not move."""
+    path = Path(f"/proc/{other}/stat")
+    fields = path.read_text().rpartition(")")[2].split() if path.is_file() else ["0"] * 13
+    return time.process_time() + (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def releases(count: int, delays: list[float]) -> list[dict[str, Any]]:
@@ -229,11 +242,12 @@ def releases(count: int, delays: list[float]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     cohort = load_support2()
 
-    def note(way: str, delay: float, fitting: Callable[[], Any], between: Forwarder | None = None) -> None:
-        began = time.perf_counter()
+    def note(way: str, delay: float, fitting: Callable[[], Any], by: Forwarder | None = None, other: int = 0) -> None:
+        began, worked = time.perf_counter(), cpu_seconds(other)
         fitting()
-        up, down = between.counted() if between else (0, 0)
+        up, down = by.counted() if by else (0, 0)
         facts = {"way": way, "hospitals": count, "delay": delay, "seconds": time.perf_counter() - began}
+        facts["cpu"] = cpu_seconds(other) - worked
         found.append(facts | {"bytes_up": up / count, "bytes_down": down / count})
         print(found[-1], flush=True)
 
@@ -248,8 +262,8 @@ def releases(count: int, delays: list[float]) -> list[dict[str, Any]]:
         here = {name: open_hospital(study, name, parts[name], folder / f"{name}.here", **own[name]) for name in keys}
         note("in one process", 0.0, lambda: fit_together(study, InProcess(here)))
         for delay in delays:
-            with connected(keys, folder, study=study.digest, answer_bytes=0, delay=delay) as (relay, by):
-                note("over TLS", delay, lambda to=relay: fit_together(study, to), by)
+            with connected(keys, folder, study=study.digest, answer_bytes=0, delay=delay) as (relay, by, other):
+                note("over TLS", delay, lambda to=relay: fit_together(study, to), by, other)
     return found
 
 
@@ -262,23 +276,24 @@ def write(questions_found: list[dict[str, Any]], releases_found: list[dict[str, 
     path.write_text(json.dumps(kept, indent=1) + "\n")
     asked, released = pd.DataFrame(kept["questions"]), pd.DataFrame(kept["releases"])
     lines = ["# Several hospitals over TLS on loopback", ""]
+    words = "Two cores for the lead and all hospitals together; fastest of five (median), beside other work there."
+    lines += [words, ""]
     lines += [
-        "Two cores for the lead and all hospitals together; fastest of seven, and the median, while other work ran "
-        "on the same machine.",
-        "",
+        "| what | hospitals | added to each message | s a question | CPU s, all together | KB to the lead, a hospital | KB from it |"
     ]
-    lines += ["| what | hospitals | added to each message | s a question | KB to the lead, a hospital | KB from it |"]
-    lines += ["|---|---|---|---|---|---|"]
+    lines += ["|---|---|---|---|---|---|---|"]
     lines += [
-        f"| {r.what} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.fastest:.3f} ({r.seconds:.3f}) | "
+        f"| {r.what} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.fastest:.3f} ({r.seconds:.3f}) | {r.cpu:.3f} | "
         f"{_kilobytes(r.bytes_up)} | {_kilobytes(r.bytes_down)} |"
         for r in asked.itertuples()
     ]
     lines += ["", "A whole fit of PRISM on SUPPORT2 at epsilon 1, single runs:", ""]
-    lines += ["| way | hospitals | added to each message | s | KB to the lead, a hospital | KB from it |"]
-    lines += ["|---|---|---|---|---|---|"]
     lines += [
-        f"| {r.way} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.seconds:.1f} | "
+        "| way | hospitals | added to each message | s | CPU s, all together | KB to the lead, a hospital | KB from it |"
+    ]
+    lines += ["|---|---|---|---|---|---|---|"]
+    lines += [
+        f"| {r.way} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.seconds:.1f} | {r.cpu:.1f} | "
         f"{_kilobytes(r.bytes_up)} | {_kilobytes(r.bytes_down)} |"
         for r in released.itertuples()
     ]

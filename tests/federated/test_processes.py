@@ -158,3 +158,13 @@ def _lead(
             port = free.getsockname()[1]
     known = json.dumps({name: HOSPITALS[name].public.fingerprint for name in NAMES})
     return _start(started, "lead", key, port, known, number), port
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+def test_a_killed_process_leaves_no_spend_unrecorded(seed: int, tmp_path: Path) -> None:
+    """Whoever is killed in the middle of a study, each answer that the lead has was debited at its hospital before."""
+    command = [sys.executable, TESTS / "federated" / "killing.py", "--runs", "1", "--seed", str(seed)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=tmp_path, timeout=150)
+    *_, outcome, summary = map(json.loads, done.stdout.splitlines())
+    assert outcome["faults"] == []
+    assert (summary["runs"], summary["unrecorded spends"]) == (1, 0)

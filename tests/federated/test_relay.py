@@ -44,7 +44,7 @@ def test_every_hospital_answers(count: int) -> None:
 
 def test_large_bodies_arrive_whole() -> None:
     """A question and answers of megabytes, in many pieces and on disk, arrive as they were sent."""
-    asked = question(3, (np.arange(500_000.0),))
+    asked = question(3, (np.arange(1_200_000.0),))
     with network() as (server, _):
         answers = server.ask(asked, seconds=SECONDS)
     assert answers == {name: name.encode() + asked for name in NAMES}
@@ -55,7 +55,7 @@ def test_a_message_needs_the_hospitals_certificate() -> None:
     with relay() as server:
         rogue = Rogue(server.port).greet()
         head, facts = rogue.send("poll", certificate=None)
-        assert (head["kind"], facts["code"]) == ("refused", "certificate")
+        assert (head["kind"], facts.get("code")) == ("refused", "certificate")
         assert "without its certificate" in facts["message"]
         assert "--inspected north" in facts["message"]
         assert server.states["north"] == "awaited"
@@ -151,7 +151,7 @@ def test_a_replay_is_refused() -> None:
         rogue = Rogue(server.port).greet()
         message = rogue.message("beat")
         assert opened(rogue.post(message)[1])[0]["kind"] == "thanks"
-        assert opened(rogue.post(message)[1])[1]["code"] == "replayed"
+        assert opened(rogue.post(message)[1])[1].get("code") == "replayed"
 
 
 @pytest.mark.parametrize("late", [-400.0, 400.0])
@@ -160,7 +160,7 @@ def test_a_time_out_of_the_window_is_refused(late: float) -> None:
     with relay() as server:
         rogue = Rogue(server.port).greet()
         head, facts = rogue.send("beat", clock=lambda: time.time() + late)
-        assert (head["kind"], facts["code"]) == ("refused", "stale")
+        assert (head["kind"], facts.get("code")) == ("refused", "stale")
     with relay() as server, pytest.raises(MessageRefused, match=r"the clock of \w+ is (400|399) s"):
         enter(server.port, clock=lambda: time.time() + late)
 
@@ -180,7 +180,7 @@ def test_an_oversized_answer_is_not_read() -> None:
         assert rogue.refusal("answer", bytes(1001)) == "large"
         assert rogue.refusal("answer", b"", size=2**50) == "large"
         status, raw = rogue.post(rogue.message("answer", bytes(10)) + bytes(5000))
-        assert (status, opened(raw)[1]["code"]) == (200, "body")
+        assert (status, opened(raw)[1].get("code")) == (200, "body")
         assert rogue.send("answer", bytes(1000))[0]["kind"] == "late"
 
 
@@ -198,7 +198,7 @@ def test_a_body_that_was_changed_is_refused() -> None:
         rogue = Rogue(server.port).greet()
         for change in (lambda sent: sent[:-1] + bytes([sent[-1] ^ 1]), lambda sent: sent[:-1]):
             status, raw = rogue.post(change(rogue.message("answer", b"masked")))
-            assert (status, opened(raw)[1]["code"]) == (200, "body")
+            assert (status, opened(raw)[1].get("code")) == (200, "body")
 
 
 @pytest.mark.parametrize("raw", [b"", b"DPS1", b"<html>", b"DPS1\0\0\0\x05{}[]}" + bytes(64), b"DPS1\xff\xff\xff\xff"])
