@@ -277,12 +277,12 @@ class Hospital:
             self._asked.append(asked)
 
     def _train(self, question: Question) -> list[NDArray[Any]]:
-        """Find the training by this hospital's own program, and pay for it."""
-        if self._training is not None:
-            raise InputError("question 'train': the training has begun; there is one.")
+        """Find the training by this hospital's own program, and pay for it; a lead that was stopped may ask again."""
         if self._allowed.training is None:
             raise InputError("question 'train': the model that was agreed on has no training.")
         rehearsed = self._rehearsal.training(question.parts[1])
+        if self._training is not None:
+            return []
         step = self.session.shares_of_steps(
             rehearsed.objective,
             expected=rehearsed.expected,

@@ -168,11 +168,11 @@ class _Played:
 
     def counts(self, queries: Any, sigmas: Any) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("counts", queries, sigmas))
+        return self._heard(Asked("counts", queries, sigmas)) if queries else []
 
     def interactions(self, queries: Any, sigmas: Any) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("interactions", queries, sigmas))
+        return self._heard(Asked("interactions", queries, sigmas)) if queries else []
 
     def image_sums(self, groups: Any, features: Any, sigma: float) -> Any:
         """Return what was answered."""
