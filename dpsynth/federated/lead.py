@@ -1,7 +1,7 @@
 """The lead of several hospitals: it asks, adds up what they answer, and learns the noisy sums alone.
 
-`Lead` stands where `dpsynth.privacy.answers.PrivateAnswers` stands for one cohort: a session asks it, and models ask the
-session, none of which know where patients are. It holds no secret, is trusted with nothing, and what it learns is
+`Lead` stands where `dpsynth.privacy.answers.PrivateAnswers` stands for one cohort: a session asks it, and models ask
+the session, none of which know where patients are. It holds no secret, is trusted with nothing, and what it learns is
 (epsilon, delta)-differentially private, so that everything made of it is post-processing.
 """
 

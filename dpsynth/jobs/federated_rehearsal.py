@@ -38,8 +38,8 @@ def maker_of(study: Study) -> Synthesizer:
         )
     if study.schema_of_all.to_discover:
         raise InputError(
-            f"schema: the values of {study.schema_of_all.to_discover[0]!r} are to be discovered, which hospitals cannot "
-            "do together; list them (`values:`), from a code book or from what one hospital has released."
+            f"schema: the values of {study.schema_of_all.to_discover[0]!r} are to be discovered, which hospitals "
+            "cannot do together; list them (`values:`), from a code book or from what one hospital has released."
         )
     return maker
 

@@ -23,13 +23,13 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from federated.helpers import Federation, counts_question
-
 from dpsynth.federated.messages import Answer
 from dpsynth.privacy.mechanisms import SystemNoise
 from dpsynth.privacy.spending.ledger import Ledger
+from federated.helpers import Federation, counts_question
 
 RHO = 1e-7
+DICE = random.SystemRandom()
 MOMENTS = 0.4
 EARLY = 0.2
 """Share of kills while the hospital is opened."""
@@ -106,9 +106,9 @@ def main(kills: int) -> None:
         number, place, lost = 2, 0, 0
         for _ in range(kills):
             child = Child(federation)
-            if random.random() > EARLY:
+            if DICE.random() > EARLY:
                 assert received(child.read) == b""
-            threading.Thread(target=child.kill_after, args=(random.uniform(0, MOMENTS),)).start()
+            threading.Thread(target=child.kill_after, args=(DICE.uniform(0, MOMENTS),)).start()
             while (
                 answer := child.ask(counts_question(federation.study, number, rho=RHO, after=place).to_bytes())
             ) is not None:
@@ -125,7 +125,7 @@ def main(kills: int) -> None:
         hospital = federation.opened("north")
         spent = sum(event.count for event in hospital.session.events)
         assert spent >= len(came), "an answer came out that was not paid for"
-        print(f"kills {kills}, answers {len(came)}, lost {lost}, paid {spent}")
+        sys.stdout.write(f"kills {kills}, answers {len(came)}, lost {lost}, paid {spent}\n")
 
 
 def check(folder: Path, came: set[int]) -> None:

@@ -262,7 +262,7 @@ def test_the_ledger_has_the_claim_before_the_answer_is_there(tmp_path: Path, mon
 
 
 def test_the_limit_of_a_hospitals_own_ledger_holds(tmp_path: Path) -> None:
-    """A hospital that has allowed less than the study asks for refuses to begin; the others' ledgers say nothing of it."""
+    """A hospital that has allowed less than the study asks for refuses to begin."""
     federation = Federation(tmp_path)
     (tmp_path / "north").mkdir(exist_ok=True)
     Ledger(tmp_path / "north" / "ledger.jsonl").raise_limit(Budget(0.5, 1e-6), reason="ours")
@@ -296,7 +296,7 @@ def with_column(**column: Any) -> Schema:
     ],
 )
 def test_a_hospital_answers_by_its_own_confirmed_schema_alone(schema: Schema, reason: str, tmp_path: Path) -> None:
-    """A schema that nobody has confirmed, or that says something else than the study, is refused before any question."""
+    """A schema that nobody has confirmed, or that says something else than the study, is refused at once."""
     keys = keys_of()
     cohort = Cohort.from_pandas(rows(0), schema)
     with pytest.raises(InputError, match=reason):
@@ -363,7 +363,7 @@ def test_what_a_hospital_sends_is_uniform_whatever_its_patients_are(tmp_path: Pa
 def test_what_is_sent_hangs_on_patients_through_the_kernel_alone(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Tape: with the kernel's exact sums replaced by fixed ones, two hospitals of other patients send the same bytes."""
+    """Tape: with fixed sums in place of the kernel's, hospitals of other patients send the same bytes."""
     federation, sent = Federation(tmp_path / "keys"), []
     monkeypatch.setattr(RunFolder, "fresh", lambda _self: bytes(32))
     monkeypatch.setattr(PrivateAnswers, "_exact", lambda _self, queries: [np.ones(q.shape, np.int64) for q in queries])

@@ -25,7 +25,7 @@ ERROR = 1e-7
 
 
 def view(patient: bool, colluding: int) -> np.ndarray:
-    """Return what the lead sees of one count in every round, less what colluders know: their answers with their noise."""
+    """Return what the lead sees of one count in every round, less what colluders know."""
     frame = rows(0, 40)
     if patient:
         frame = pd.concat([frame, pd.DataFrame({"sex": ["female"], "age": [50], "died": [True]})], ignore_index=True)

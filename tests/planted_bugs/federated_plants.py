@@ -1,4 +1,4 @@
-"""Broken variants of the federation: each breaks one guarantee at a hospital, or between hospitals, and nothing else."""
+"""Broken variants of the federation: each breaks one guarantee and nothing else."""
 
 from collections.abc import Sequence
 from typing import Any
