@@ -159,6 +159,19 @@ def test_without_noise_image_answers_are_the_central_ones(tmp_path: Path) -> Non
         assert (mine == theirs).all()
 
 
+def test_a_patient_of_several_hospitals_multiplies_the_noise_of_images(tmp_path: Path) -> None:
+    """With max_hospitals_per_patient: 3 the same price buys three times the noise, at the lead and at each hospital."""
+    terms = {"model": "mean-embedding", "options": TINY_IMAGES["mean-embedding"], "max_hospitals_per_patient": 3}
+    with together(SCANS, scans_of(), tmp_path, **terms) as (study, transport):
+        fitted = fit_together(study, transport)
+        (one, *_) = transport._hospitals.values()
+        events = [(e.sensitivity, e.what) for e in one.session.events]
+    assert all(sensitivity == 3.0 for sensitivity, what in events if "marginal" not in what)
+    assert any("image sums" in what for _, what in events)
+    assert fitted.statement["unit"].endswith("(of at most 3 of the hospitals)")
+    assert fitted.statement["epsilon_spent"] <= 1.0
+
+
 class Shares(TableObjective):
     """A network of one layer on a row's features, whose loss hangs on nothing random."""
 
