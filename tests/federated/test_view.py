@@ -17,11 +17,11 @@ from dpsynth.privacy.spending.events import Event
 from dpsynth.privacy.tables.counting import fine_query
 from federated.helpers import SCHEMA, SHAPE, keys_of, rows, study_of
 
-ROUNDS = 20_000
+ROUNDS = 10_000
 SIGMA = 1.0
 DELTA = 0.01
-ERROR = 1e-7
-"""Chance of each bound below to be wrong."""
+ERROR = 1e-8
+"""Chance of each of the 30 bounds below to be wrong."""
 
 
 def view(patient: bool, colluding: int) -> np.ndarray:
@@ -61,6 +61,10 @@ def claim(colluding: int) -> float:
 
 @pytest.mark.parametrize("colluding", [0, 1, 2])
 def test_the_leads_view_is_as_private_as_claimed(colluding: int) -> None:
-    """For 0, 1 and 2 colluders of 3; the game is no toy: it shows 60 % of the claim and more."""
+    """For 0, 1 and 2 colluders of 3, wrongly in 3 of 1e7 runs; the game is no toy: it shows 0.6 of the claim.
+
+    Of 150 games with plain normals the share was 0.59 to 0.61 in the mean, with a standard deviation of 0.03: to fall
+    below 0.35 would be more than 7 of them.
+    """
     shown = least_epsilon(view(False, colluding), view(True, colluding))
-    assert 0.6 * claim(colluding) < shown < claim(colluding)
+    assert 0.35 * claim(colluding) < shown < claim(colluding)
