@@ -109,10 +109,8 @@ def _worst(made: Table, test: Table, parts: Mapping[str, list[np.ndarray]]) -> d
     truth, risks = task.truth(exam), fit_predict(made, task, "logistic regression")(exam).scores
     worst = {}
     for name, groups in parts.items():
-        areas = []
-        for chosen in groups:
-            if min(np.bincount(truth[chosen].astype(int), minlength=2)) >= 20:
-                areas.append(float(roc_auc_score(truth[chosen], risks[chosen])))
+        large = [one for one in groups if min(np.bincount(truth[one].astype(int), minlength=2)) >= 20]
+        areas = [float(roc_auc_score(truth[one], risks[one])) for one in large]
         worst[name] = min(areas, default=float("nan"))
     return worst
 
@@ -172,11 +170,11 @@ def page(frame: pd.DataFrame) -> str:
         "# Several hospitals: SUPPORT2, ε = 1, PRISM",
         "",
         "Written by `benchmarks/federated.py`. δ = 1e-6, 70 % of 9,105 patients; the rest are tested on. Mean",
-        "(least-most) over fits. *together, t*: the protocol of n hospitals with noise for t who collude; its sums do not",
-        "depend on how patients are divided. *local*: each hospital's own release at the same ε, rows put together.",
-        "*alone*: one hospital's release, the mean and the worst hospital. AUROC of logistic regression (LR) and gradient",
-        "boosting (GB) on real test patients; 2-way: mean TVD of pairs (public cells); worst group: least AUROC (LR) over",
-        "sex and race; worst hospital: over hospitals' own test patients, with 20 deaths and 20 others at least.",
+        "(least-most) over fits. *together, t*: the protocol of n hospitals with noise for t who collude; its sums do",
+        "not depend on how patients are divided. *local*: each hospital's own release at the same ε, rows put together.",
+        "*alone*: one hospital's release, the mean and the worst hospital. AUROC of logistic regression (LR) and",
+        "gradient boosting (GB) on real test patients; 2-way: mean TVD of pairs (public cells); worst group: least AUROC (LR)",
+        "over sex and race; worst hospital: over hospitals' own test patients, with 20 deaths and 20 others at least.",
         "*disease*: 80 % of a disease group's patients are at one hospital; *size*: the largest has 70, 60 or 55 %.",
         "",
         "| split | n | arm | t | fits | " + " | ".join(FIGURES) + " |",

@@ -45,7 +45,7 @@ def run(
     facts = made.joint.statement["hospitals"]
     note(
         f"{facts['number']} hospitals, of which {facts['colluding']} may collude: epsilon "
-        f"{made.joint.statement['epsilon']:g}; a hospital against all others: {facts['epsilon_of_a_hospital_alone']:.3g}."
+        f"{made.joint.statement['epsilon']:g}; against all others: {facts['epsilon_of_a_hospital_alone']:.3g}."
     )
     words = [(row["cohort"], _shown(row["auroc"]), _shown(row["tvd"])) for row in rows]
     caption = f"AUROC of {_LEARNER} on real held-out patients, and distance of pairs of columns; internal numbers"

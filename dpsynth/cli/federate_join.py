@@ -76,9 +76,9 @@ def run(options: JoinOptions) -> None:
     """Answer a study's questions about this hospital's patients, until the lead asks no more.
 
     No patient, no exact number and no row count leaves this computer: each answer has this hospital's share of the
-    noise and is masked, so that the lead learns the sum over all hospitals alone. Connections go out only, to the address in
-    the study file. What will be asked is shown, and a person is asked, before anything is spent. Each debit is in this
-    hospital's own ledger, within its own limit, before an answer is sent.
+    noise and is masked, so that the lead learns the sum over all hospitals alone. Connections go out only, to the
+    address in the study file. What will be asked is shown, and a person is asked, before anything is
+    spent. Each debit is in this hospital's own ledger, within its own limit, before an answer is sent.
 
     The same command again takes up a run that was stopped, and spends nothing twice.
 
@@ -151,7 +151,7 @@ def _parties(terms: "Terms") -> list[str]:
 
 def _questions(terms: "Terms") -> list[str]:
     schema = terms.study.schema_of_all
-    names = ", ".join(column.name for column in schema.columns)
+    names = ", ".join(schema.columns)
     images = " and their images" if schema.images is not None else ""
     options = ", ".join(f"{name}={value}" for name, value in terms.study.options.items())
     return [
@@ -169,7 +169,8 @@ def _price(terms: "Terms", limit: float | None) -> list[str]:
     before = "nothing spent before" if terms.spent is None else f"epsilon {terms.spent:.4g} spent before"
     allowed = terms.limit if terms.limit is not None else limit if limit is not None else study.epsilon
     lines = [
-        f"price: epsilon {study.epsilon:g}, delta {study.delta:g}, for {unit}; ledger {book}: {before}, limit {allowed:g}",
+        f"price: epsilon {study.epsilon:g}, delta {study.delta:g}, for {unit}",
+        f"ledger {book}: {before}, limit {allowed:g}",
         f"this holds with up to {t} of {n} hospitals colluding with the lead",
     ]
     if terms.alone is not None:

@@ -18,7 +18,15 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from dpsynth.errors import InputError
 
-__all__ = ["check_certificate", "greeting_context", "make_certificate", "pinned_context", "server_context", "trust"]
+__all__ = [
+    "check_certificate",
+    "greeting_context",
+    "is_of",
+    "make_certificate",
+    "pinned_context",
+    "server_context",
+    "trust",
+]
 
 YEARS = 10
 """For how long a certificate is good; a study is over long before, and a key of a study can be made anew."""
@@ -69,6 +77,14 @@ def _usage() -> x509.KeyUsage:
         "decipher_only",
     )
     return x509.KeyUsage(digital_signature=True, **dict.fromkeys(names, False))
+
+
+def is_of(certificate: bytes, key: ec.EllipticCurvePrivateKey) -> bool:
+    """Whether bytes are a certificate, and of this key."""
+    try:
+        return x509.load_der_x509_certificate(certificate).public_key() == key.public_key()
+    except ValueError:
+        return False
 
 
 def check_certificate(certificate: bytes, owner: str) -> None:

@@ -183,7 +183,7 @@ class Conversation:
             headers={"Content-Type": MIME, "Content-Length": str(len(prefix) + len(body))},
             allow_redirects=False,
             proxy=self._proxy.url,
-            proxy_auth=self._proxy.login,
+            proxy_headers=self._proxy.headers,
         )
 
 

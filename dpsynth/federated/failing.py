@@ -160,8 +160,8 @@ def _tls_reason(error: BaseException | None) -> str:
     for _ in range(8):
         if error is None:
             break
-        if isinstance(error, ssl.SSLError):
-            return error.reason or "no reason given"
+        if isinstance(error, ssl.SSLError) and getattr(error, "reason", None):  # aiohttp's own have none
+            return str(error.reason)
         reason = re.search(r"\[SSL(?:: ([A-Z0-9_]+))?\]", str(error))
         if reason is not None:
             return reason[1] or "no reason given"

@@ -5,7 +5,8 @@ and before anything is spent:
 
 - it is of the study that this hospital has agreed to, byte by byte, and comes in order: `open`, `begin`, then questions
   whose numbers rise; the same bytes asked again get the same answer, other bytes under a used number are refused;
-- `begin` names exactly the study's hospitals, with keys of the pinned fingerprints, and this hospital's own fresh bytes;
+- `begin` names exactly the study's hospitals, with keys of the pinned fingerprints, and this hospital's own fresh
+  bytes;
   it comes once, so that the set of hospitals cannot change half-way;
 - it is what the agreed model asks next, about these columns and cells and at this price: the hospital runs that model
   itself, as it has it installed, on the noisy sums that were answered so far, and compares;
@@ -277,12 +278,12 @@ class Hospital:
             self._asked.append(asked)
 
     def _train(self, question: Question) -> list[NDArray[Any]]:
-        """Find the training by this hospital's own program, and pay for it."""
-        if self._training is not None:
-            raise InputError("question 'train': the training has begun; there is one.")
+        """Find the training by this hospital's own program, and pay for it; a lead that was stopped may ask again."""
         if self._allowed.training is None:
             raise InputError("question 'train': the model that was agreed on has no training.")
         rehearsed = self._rehearsal.training(question.parts[1])
+        if self._training is not None:
+            return []
         step = self.session.shares_of_steps(
             rehearsed.objective,
             expected=rehearsed.expected,
@@ -328,7 +329,7 @@ class Hospital:
         return Answer(study, number, self.name, digest(message), arrays, refusal).to_bytes()
 
     def _take_up(self) -> None:
-        """Go on with a run that was stopped: what was answered is paid for again in memory, what was lost stays lost."""
+        """Go on with a run that was stopped: what was answered is paid for in memory, what was lost stays lost."""
         for number, message in self._folder.questions():
             question = Question.from_bytes(message)
             lost = self._folder.answered(number) is None

@@ -28,7 +28,7 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from dpsynth.atomic import write_error
 from dpsynth.errors import FileError, InputError
-from dpsynth.federated.certificates import check_certificate, make_certificate
+from dpsynth.federated.certificates import check_certificate, is_of, make_certificate
 from dpsynth.federated.messages import fingerprint
 
 __all__ = ["LARGEST_CARD", "PrivateKeys", "PublicKeys", "one_process", "same_fingerprint", "spoken"]
@@ -225,7 +225,7 @@ class PrivateKeys:
     @classmethod
     def _parse(cls, text: str) -> Self | None:
         blocks = re.findall(r"-----BEGIN PRIVATE KEY-----[^-]+-----END PRIVATE KEY-----\n", text)
-        certificate = re.search(r"^certificate: ([A-Za-z0-9+/=]+)$", text, re.MULTILINE)
+        certificate = re.search(r"\ncertificate: ([A-Za-z0-9+/=]+)\n\Z", text)
         if not text.startswith(_TITLE) or len(blocks) != 3 or certificate is None:
             return None
         try:
@@ -239,7 +239,7 @@ class PrivateKeys:
             and isinstance(tls, EllipticCurvePrivateKey)
         ):
             return None
-        return cls(signing, masking, tls, held)
+        return cls(signing, masking, tls, held) if is_of(held, tls) else None
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """The lead of several hospitals: it asks, adds up what they answer, and learns the noisy sums alone.
 
-`Lead` stands where `dpsynth.privacy.answers.PrivateAnswers` stands for one cohort: a session asks it, and models ask the
-session, none of which know where patients are. It holds no secret, is trusted with nothing, and what it learns is
+`Lead` stands where `dpsynth.privacy.answers.PrivateAnswers` stands for one cohort: a session asks it, and models ask
+the session, none of which know where patients are. It holds no secret, is trusted with nothing, and what it learns is
 (epsilon, delta)-differentially private, so that everything made of it is post-processing.
 """
 
@@ -109,16 +109,41 @@ class Lead:
     def use(self, codec: Codec) -> None:
         """Do nothing: each hospital codes its own patients, by the schema of the study."""
 
-    def watch(self, networks: Mapping[str, Any]) -> None:
-        """Take the networks beside the objective whose weights a step needs, too, such as a generator's."""
+    def go_on(self, step: int, networks: Mapping[str, Any]) -> int:
+        """Return the step of a training to go on with; steps that were asked and lost are left out.
+
+        Parameters
+        ----------
+        step
+            The first of which the lead has not kept the outcome.
+        networks
+            Those beside the objective whose weights a step needs, such as a generator's.
+
+        Returns
+        -------
+        int
+            That step, where it was the last to be asked: it is sent again as it was. Else the one after the last.
+        """
         self._networks = dict(networks)
+        last = self._last_step
+        return step if last is None or step >= last else last + 1
+
+    @property
+    def _last_step(self) -> int | None:
+        """The last step that a process before this one had asked; None where the training had not begun."""
+        question = None if self._sent is None else Question.from_bytes(self._sent)
+        return int(question.facts["step"]) if question is not None and question.kind == "step" else None
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Integers]:
         """Return each query's counts over all hospitals plus Gaussian noise."""
+        if not queries:
+            return []
         return [rounded_lattice(table) for table in self._sums(Asked("counts", queries, sigmas))]
 
     def interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
         """Return the interaction of each query's table over all hospitals plus Gaussian noise."""
+        if not queries:
+            return []
         tables = self._sums(Asked("interactions", queries, sigmas))
         return [rounded_lattice(table) / query.size for table, query in zip(tables, queries, strict=True)]
 
@@ -171,8 +196,9 @@ class Lead:
         first = (self._training or plan).steps - plan.steps
         parameters = trainable(objective)
         device = next(iter(parameters.values())).device
-        lengths, arrays = lengths_of(self.heard)
-        self._ask("train", {"heard": lengths}, arrays)
+        if self._last_step is None:
+            lengths, arrays = lengths_of(self._told)
+            self._ask("train", {"heard": lengths}, arrays)
         for step in range(first, first + plan.steps):
             weights = weights_of({"objective": objective, **self._networks})
             arrays = [tensor.detach().cpu().numpy() for tensor in weights.values()]
@@ -181,11 +207,16 @@ class Lead:
             hand_over(parameters, noisy / (plan.sampling_rate * expected))
             yield
 
+    @property
+    def _told(self) -> list[Any]:
+        """What hospitals are told was answered: everything but questions about nothing, which they were not asked."""
+        return [answer for answer in self.heard if len(answer)]
+
     def _sums(self, asked: Asked) -> list[Integers]:
         """Return the sums over hospitals, on the lattice; a question that somebody did not answer is asked anew."""
         while True:
             try:
-                return [joined(words) for words in self._ask(asked.kind, *asked.as_data(self.heard))]
+                return [joined(words) for words in self._ask(asked.kind, *asked.as_data(self._told))]
             except Refused:
                 raise
             except HospitalFailed:

@@ -1,7 +1,8 @@
 """Masks: random numbers modulo 2^64 that two hospitals share and that cancel in the sum over all hospitals.
 
-Every pair of hospitals has a secret (X25519 of their pinned keys). For each question a stream of uniform numbers is made
-of it: HKDF-SHA-256 gives a key for ChaCha20, by everything that must be told apart, so that no stream is used twice:
+Every pair of hospitals has a secret (X25519 of their pinned keys). For each question a stream of uniform numbers is
+made of it: HKDF-SHA-256 gives a key for ChaCha20, by everything that must be told apart, so that no stream is used
+twice:
 
 - the transcript of the beginning (`begin`), in which every hospital has put 32 fresh bytes of its own: another run of
   the same study has other masks, also where some of the hospitals, or the lead, repeat what they said before;
@@ -16,6 +17,7 @@ one hospital's secrets known, of n hospitals, nothing is hidden but by noise (`d
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -104,7 +106,7 @@ class Masks:
     def __repr__(self) -> str:
         return "Masks(...)"
 
-    def __reduce__(self) -> object:
+    def __reduce__(self) -> Any:
         raise TypeError("secrets are not pickled")
 
     def hide(self, arrays: Sequence[Words], *, number: int, question: str) -> list[Words]:

@@ -13,9 +13,10 @@ number kind          the lead sends                                 a hospital a
 last   ``end``       nothing                                        nothing: its ledger says what was spent
 ====== ============= ============================================== ==================================================
 
-For whoever carries the bytes (`Transport`), both are opaque: ``Hospital.answer(question) -> answer`` is called with what
-the lead sent, and the lead gets back the bytes of each hospital by its name in the study. An answer is idempotent by the
-number of its question: the same bytes asked again get the same bytes back. `peek` reads study and number of either.
+For whoever carries the bytes (`Transport`), both are opaque: ``Hospital.answer(question) -> answer`` is called with
+what the lead sent, and the lead gets back the bytes of each hospital by its name in the study. An answer is idempotent
+by the number of its question: the same bytes asked again get the same bytes back. `peek` reads study and number of
+either.
 
 A message is ``MAGIC``, a version byte, the length of the header, the header (JSON in UTF-8), and the raw little-endian
 bytes of the arrays that the header names. Whatever is longer than `MAX_HEADER` and `MAX_BODY`, of another version, with

@@ -1,15 +1,12 @@
 """The lead's address, and the proxy on the way to it."""
 
+import base64
 import dataclasses
 import urllib.request
-from typing import TYPE_CHECKING
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from dpsynth.errors import InputError
 from dpsynth.federated.wire import PATH
-
-if TYPE_CHECKING:
-    from aiohttp import BasicAuth
 
 __all__ = ["Proxy", "endpoint", "proxy_for"]
 
@@ -23,11 +20,16 @@ class Proxy:
     url
         Without user and password; None where there is no proxy.
     login
-        User and password, which no message shows.
+        The header that holds user and password; empty where there is none. No message shows it.
     """
 
     url: str | None = None
-    login: "BasicAuth | None" = dataclasses.field(default=None, repr=False)
+    login: str = dataclasses.field(default="", repr=False)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What the proxy is told."""
+        return {"Proxy-Authorization": self.login} if self.login else {}
 
 
 def endpoint(address: str) -> str:
@@ -70,8 +72,6 @@ def proxy_for(url: str, named: str | None = None) -> Proxy:
     InputError
         If it is no URL of an HTTP proxy.
     """
-    from aiohttp import BasicAuth
-
     if named is None:
         known = urllib.request.getproxies()
         host = urlsplit(url).netloc
@@ -89,8 +89,12 @@ def proxy_for(url: str, named: str | None = None) -> Proxy:
         raise InputError(f"proxy: found a {parts.scheme} proxy, expected one such as http://proxy.hospital.org:3128.")
     place = f"[{parts.hostname}]" if ":" in (parts.hostname or "") else parts.hostname
     url = f"{parts.scheme}://{place}" + (f":{parts.port}" if parts.port else "")
-    login = BasicAuth(unquote(parts.username), unquote(parts.password or "")) if parts.username else None
-    return Proxy(url, login)
+    return Proxy(url, _login(unquote(parts.username), unquote(parts.password or "")) if parts.username else "")
+
+
+def _login(user: str, password: str) -> str:
+    """Return the header of RFC 7617."""
+    return f"Basic {base64.b64encode(f'{user}:{password}'.encode()).decode()}"
 
 
 def _split(address: str, what: str, example: str) -> SplitResult:

@@ -18,8 +18,8 @@ MALICE = (
     "foreseen (see hospitals); what is released is not checked against it."
 )
 SEVERAL = (
-    "A patient of several of the hospitals: the unit is a patient at a hospital, and one who is in m of them is protected "
-    "less, as by m releases together."
+    "A patient of several of the hospitals: the unit is a patient at a hospital, and one who is in m of them is "
+    "protected less, as by m releases together."
 )
 NO_LEDGER = (
     "each hospital keeps a ledger of its own, in which it debited this release; what it has spent before is known there"
@@ -79,7 +79,7 @@ def epsilon_with(study: Study, events: Sequence[Event], colluding: int) -> float
     ... })
     >>> counts = [Event("gaussian", "counts of died", sensitivity=1.0, scale=5.0)]
     >>> [round(epsilon_with(study, counts, colluding), 2) for colluding in (0, 1, 4)]
-    [0.74, 0.83, 1.75]
+    [0.74, 0.83, 1.77]
     """
     factor = math.sqrt((len(study.names) - colluding) / study.noisy)
     weakened = [replace(event, scale=event.scale * factor) for event in events]
@@ -97,7 +97,7 @@ def _hospitals(study: Study, events: Sequence[Event], private: bool) -> dict[str
         "sigma^2, and with the noise of those who collude taken off it is sigma^2 or more",
         "masks": "X25519, HKDF-SHA-256 and ChaCha20, fresh for each question and pair; keys pinned by fingerprint"
         if all(hospital.fingerprint for hospital in study.hospitals)
-        else "X25519, HKDF-SHA-256 and ChaCha20, fresh for each question and pair; keys were NOT pinned (demonstration)",
+        else "X25519, HKDF-SHA-256 and ChaCha20, fresh for each question and pair; keys NOT pinned (demonstration)",
         "max_hospitals_per_patient": study.max_hospitals_per_patient,
     }
     if not private:

@@ -1,8 +1,8 @@
 """A training over several hospitals: what each finds by its own program, and its steps in order.
 
-No message names a network or holds code. The lead sends the noisy sums that the model has asked so far, which are public;
-each hospital runs the agreed model, as it has it installed, on them up to its training, and so has the same network. Of a
-step it takes nothing from the lead but numbers: weights of the shapes that it expects.
+No message names a network or holds code. The lead sends the noisy sums that the model has asked so far, which are
+public; each hospital runs the agreed model, as it has it installed, on them up to its training, and so has the same
+network. Of a step it takes nothing from the lead but numbers: weights of the shapes that it expects.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """How a message goes over the wire: head, signature, body; large bodies in pieces, on disk rather than in memory.
 
 A body is written and read in pieces of 256 KB: one write of 50 MB keeps the other connections of the same loop waiting,
-and some proxies cut it. What is read is hashed as it comes, and lies on disk when it is larger than a megabyte.
+and some proxies cut it. What is read is hashed as it comes, and lies on disk when it is larger than 8 MB.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ PATH = "/dpsynth/1"
 LARGEST = MAX_BODY + MAX_HEADER + 1024
 """Bytes of the largest question or answer."""
 _START = 8
-_IN_MEMORY = 1 << 20
+_IN_MEMORY = 1 << 23
 
 
 class Reader(Protocol):
@@ -77,7 +77,7 @@ async def read_body(
     seconds
         How long to wait for each piece.
     folder
-        Where a body larger than a megabyte is kept; default: the folder of temporary files.
+        Where a body larger than 8 MB is kept; default: the folder of temporary files.
 
     Raises
     ------

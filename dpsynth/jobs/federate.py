@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from dpsynth.privacy.spending.ledger import Ledger
     from dpsynth.sources.scanned import ScannedCohort
 
-__all__ = ["demo", "fit_together", "open_hospital", "release_together", "split_evenly"]
+__all__ = ["demo", "fit_together", "maker_of", "open_hospital", "release_together", "split_evenly"]
 
 TABLE: frozenset[Kind] = frozenset({"counts", "interactions"})
 IMAGES: frozenset[Kind] = frozenset({"image_sums", "image_products", "images_per_row"})
@@ -98,7 +98,7 @@ def fit_together(
     folder: str | Path | None = None,
     progress: Progress | None = None,
 ) -> Model:
-    """Fit the study's model to the patients of all its hospitals. Formal guarantee: that of the study, for each of them.
+    """Fit the study's model to the patients of all its hospitals. Formal guarantee: the study's, for each of them.
 
     Parameters
     ----------
@@ -251,7 +251,8 @@ def hospitals_here(
     try:
         for name, cohort in cohorts.items():
             place = folder / name
-            opened[name] = open_hospital(study, name, cohort, place / "run", **keys[name], **more)
+            own: dict[str, Any] = {**keys[name], **more}
+            opened[name] = open_hospital(study, name, cohort, place / "run", **own)
         yield opened
     finally:
         for hospital in opened.values():

@@ -38,8 +38,8 @@ def maker_of(study: Study) -> Synthesizer:
         )
     if study.schema_of_all.to_discover:
         raise InputError(
-            f"schema: the values of {study.schema_of_all.to_discover[0]!r} are to be discovered, which hospitals cannot "
-            "do together; list them (`values:`), from a code book or from what one hospital has released."
+            f"schema: the values of {study.schema_of_all.to_discover[0]!r} are to be discovered, which hospitals "
+            "cannot do together; list them (`values:`), from a code book or from what one hospital has released."
         )
     return maker
 
@@ -168,11 +168,11 @@ class _Played:
 
     def counts(self, queries: Any, sigmas: Any) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("counts", queries, sigmas))
+        return self._heard(Asked("counts", queries, sigmas)) if queries else []
 
     def interactions(self, queries: Any, sigmas: Any) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("interactions", queries, sigmas))
+        return self._heard(Asked("interactions", queries, sigmas)) if queries else []
 
     def image_sums(self, groups: Any, features: Any, sigma: float) -> Any:
         """Return what was answered."""

@@ -129,8 +129,8 @@ def _statement(study: Study, name: str, release: Path) -> dict[str, Any]:
         raise InputError(f"hospital {name!r}: its release is not private (made with a fixed seed); make it anew.")
     if not (float(facts["epsilon"]) <= study.epsilon and float(facts["delta"]) <= study.delta):
         raise InputError(
-            f"hospital {name!r}: its release has epsilon {facts['epsilon']:g} and delta {facts['delta']:g}, expected at "
-            f"most {study.epsilon:g} and {study.delta:g}, as the study says."
+            f"hospital {name!r}: its release has epsilon {facts['epsilon']:g} and delta {facts['delta']:g}, expected "
+            f"at most {study.epsilon:g} and {study.delta:g}, as the study says."
         )
     return facts
 
@@ -145,8 +145,8 @@ def _together(statements: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
     delta = max(float(facts["delta"]) for facts in statements.values())
     return {
         "private": True,
-        "guarantee": f"({round_up(epsilon):g}, {delta:g})-differential privacy for adding or removing one patient at one "
-        "hospital: each hospital made its release by itself, and a patient of m hospitals is in m of them",
+        "guarantee": f"({round_up(epsilon):g}, {delta:g})-differential privacy for adding or removing one patient at "
+        "one hospital: each hospital made its release by itself, and a patient of m hospitals is in m of them",
         "epsilon": epsilon,
         "delta": delta,
         "unit": "patient at a hospital",

@@ -68,8 +68,8 @@ def relay_of(
     if not same_fingerprint(keys.public.fingerprint, lead.fingerprint):
         raise InputError(
             f"{Path(key).name}: has the fingerprint {keys.public.fingerprint}, but the study file names "
-            f"{lead.fingerprint} for the lead. Use the key of that fingerprint, or have the study file changed and sent "
-            "to everybody."
+            f"{lead.fingerprint} for the lead. Use the key of that fingerprint, or have the study file changed and "
+            "sent to everybody."
         )
     strangers = [name for name in inspected if name not in study.names]
     if strangers:

@@ -3,8 +3,9 @@
 It is in rings that are audited one by one, each with its guarantee, what it trusts and its reading order: `spending`
 (no data at all), `tables`, `images`, `training`. After them read here: mechanisms and rounded_normal (noise), quiet and
 processes (what foreign code may not say, and which process spends), answer_source and answers (the objects that hold
-private values; sensitivities), checks (of what is asked, on public facts), asked, table_questions, image_questions and
-network_questions (price first, then the answer), resuming (runs that are taken up), and session (the way in).
+private values; sensitivities), shares (what one of several hospitals answers), checks (of what is asked, on public
+facts), asked, table_questions, image_questions and network_questions (price first, then the answer), resuming (runs
+that are taken up), and session (the way in).
 
 Who reads private values before the kernel is told in docs/privacy.md.
 """

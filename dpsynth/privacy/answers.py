@@ -249,15 +249,8 @@ class PrivateAnswers:
         return unpacked(*(self._noise.gaussian(exact, scale) for exact, scale in halves))
 
     def _noisy(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Integers]:
-        """Add noise to integer tables; one noise call for all of equal sigma."""
-        released: list[Integers] = list(exact)
-        for sigma in dict.fromkeys(sigmas):
-            places = [i for i, s in enumerate(sigmas) if s == sigma]
-            noisy = self._noise.gaussian(np.concatenate([exact[i].ravel() for i in places]), sigma)
-            ends = np.cumsum([exact[i].size for i in places])
-            for i, part in zip(places, np.split(noisy, ends[:-1]), strict=True):
-                released[i] = part.reshape(exact[i].shape)
-        return released
+        """Add noise to integer tables."""
+        return by_sigma(exact, sigmas, self._noise.gaussian)
 
     def _noisy_interactions(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Floats]:
         """Add noise to the interactions in units of 1 / (number of cells), in which they are integers."""
@@ -329,6 +322,20 @@ class PrivateAnswers:
         counts = by_value(self._parts.values(column).items())
         noisy = self._noise.gaussian(np.array([count for _, count in counts], dtype=np.int64), sigma)
         return [(value, int(n)) for (value, _), n in zip(counts, noisy, strict=True) if n >= threshold]
+
+
+def by_sigma(
+    exact: Sequence[Integers], sigmas: Sequence[float], add: Callable[[Integers, float], Integers]
+) -> list[Integers]:
+    """Return tables with noise, which is drawn in one call for all of equal sigma."""
+    released: list[Integers] = list(exact)
+    for sigma in dict.fromkeys(sigmas):
+        places = [i for i, s in enumerate(sigmas) if s == sigma]
+        noisy = add(np.concatenate([exact[i].ravel() for i in places]), sigma)
+        ends = np.cumsum([exact[i].size for i in places])
+        for i, part in zip(places, np.split(noisy, ends[:-1]), strict=True):
+            released[i] = part.reshape(exact[i].shape)
+    return released
 
 
 def _columns_and_pairs(names: Iterable[str]) -> list[tuple[str, ...]]:

@@ -37,10 +37,6 @@ class Noise(Protocol):
         """Return each value plus Gaussian noise of standard deviation ``sigma``, rounded to an integer."""
         ...
 
-    def on_lattice(self, values: Integers, sigma: float, *, most: int = MAX_VALUE) -> Integers:
-        """Return each value plus Gaussian noise in multiples of 2^-20, not rounded: a share of several hospitals."""
-        ...
-
     def noisy_top_k(self, scores: Floats, scale: float, k: int) -> list[int]:
         """Return the positions of the k largest scores after adding Gumbel noise of this scale to each."""
         ...
@@ -59,6 +55,14 @@ class Noise(Protocol):
 
     def secret(self) -> bytes:
         """Return 32 bytes that nobody can predict: they choose which rows over the cap are dropped."""
+        ...
+
+
+class LatticeNoise(Noise, Protocol):
+    """The protocol of noise that several hospitals share."""
+
+    def on_lattice(self, values: Integers, sigma: float, *, most: int = MAX_VALUE) -> Integers:
+        """Return each value plus Gaussian noise in multiples of 2^-20, not rounded: a share of several hospitals."""
         ...
 
 

@@ -68,11 +68,11 @@ class NetworkQuestions(Asking):
         plan, chosen = self._prepared(objective, expected, records, backend)
         kept = self._kept(plan, {"objective": objective, **(state or {})})
         resumed = 0 if kept is None else kept.resume()
+        resumed = self._elsewhere_from(resumed, state or {})
         first = processes.shared(lambda: resumed)  # only the first process has counted its questions
         if first == plan.steps:
             return
         rest = replace(plan, steps=plan.steps - first)
-        self._watch(state or {})
         steps = iter(self._asked.gradients(objective, rest, records=records, expected=expected, backend=chosen))
         for step in range(first, plan.steps):
             if kept is not None:
@@ -181,11 +181,10 @@ class NetworkQuestions(Asking):
         self._account.debit([Event("gaussian", what, sensitivity, sigma)])
         return self._asked.votes(panel, shown, questions, sigma)
 
-    def _watch(self, state: Mapping[str, Any]) -> None:
-        """Tell answers from elsewhere which networks, beside the objective, its randomness may come from."""
-        watch = getattr(self._asked, "watch", None)
-        if watch is not None:
-            watch(networks_of(state))
+    def _elsewhere_from(self, step: int, state: Mapping[str, Any]) -> int:
+        """Tell answers from elsewhere which networks a step needs beside the objective; return where they go on."""
+        go_on = getattr(self._asked, "go_on", None)
+        return step if go_on is None else int(go_on(step, networks_of(state)))
 
     def _kept(self, plan: TrainingPlan, parts: Mapping[str, Any]) -> Kept | None:
         """Return what keeps the state of a training, where the session has a checkpoint."""

@@ -117,7 +117,7 @@ class Journal(processes.Forwarding):
         Gets every answer, also those that are replayed: what several hospitals are told before a training.
     """
 
-    OWN = frozenset({"use", "private", "randomness", "watch"})
+    OWN = frozenset({"use", "private", "randomness", "go_on"})
 
     def __init__(self, answers: Any, checkpoint: Checkpoint, claim: Claim, heard: list[Any] | None = None) -> None:
         super().__init__(answers)

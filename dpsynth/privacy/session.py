@@ -18,7 +18,7 @@ from dpsynth.privacy import processes
 from dpsynth.privacy.answer_source import Answers
 from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.image_questions import ImageQuestions
-from dpsynth.privacy.mechanisms import Noise, SeededNoise, SystemNoise
+from dpsynth.privacy.mechanisms import LatticeNoise, SeededNoise, SystemNoise
 from dpsynth.privacy.network_questions import NetworkQuestions
 from dpsynth.privacy.resuming import Checkpoint, Forfeited, Journal, closed_run
 from dpsynth.privacy.shares import ShareAnswers, Sharing, not_linear
@@ -174,7 +174,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         _check_sums(cohort, training)
         book = ledger_of(cohort, ledger)
         rows = train_rows if train_rows is not None else cohort.schema.units
-        facts = {"rows": rows, "cells": cells, "training": training, "per_patient": per_patient}
+        facts: dict[str, Any] = {"rows": rows, "cells": cells, "training": training, "per_patient": per_patient}
         session = cls(cohort.schema, budget, accounting, **facts)
         session._test_mode = seed is not None or answers is not None
         units: int | None = 0
@@ -240,7 +240,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         schema.check_confirmed()
         if schema.to_discover:
             raise not_linear("discovery of values")
-        facts = {"rows": schema.units, "cells": cells, "training": training, "per_patient": per_patient}
+        facts: dict[str, Any] = {"rows": schema.units, "cells": cells, "training": training, "per_patient": per_patient}
         session = cls(schema, budget, accounting, **facts)
         session._elsewhere, session._kept_back = True, kept_back
         if checkpoint is not None and checkpoint.run is not None:
@@ -431,7 +431,7 @@ class Session(TableQuestions, ImageQuestions, NetworkQuestions):
         return self._answers
 
 
-def _answers(cohort: Cohort | ScannedCohort, cap: int, noise: Noise, sharing: Sharing | None) -> PrivateAnswers:
+def _answers(cohort: Cohort | ScannedCohort, cap: int, noise: LatticeNoise, sharing: Sharing | None) -> PrivateAnswers:
     if sharing is None:
         return PrivateAnswers(cohort, cap, noise)
     return ShareAnswers(cohort, cap, noise, sharing)

@@ -3,10 +3,10 @@
 A hospital gives the exact answer of its own patients plus its share of the noise, in whole numbers, and hides that by
 masks modulo 2^64 that cancel in the sum over all hospitals (`dpsynth.federated.masks`).
 
-Let n hospitals answer and let t be how many may collude with whoever reads the sum, or leave their noise away. Each adds
-noise of variance ``sigma^2 / (n - t)``. Colluders know their own exact answers and noise and can take them off; what is
-left is the exact answer of the others plus at least ``n - t`` shares: variance ``sigma^2`` or more. Noise that is added
-further to it, by hospitals that do not collude, is post-processing.
+Let n hospitals answer and let t be how many may collude with whoever reads the sum, or leave their noise away. Each
+adds noise of variance ``sigma^2 / (n - t)``. Colluders know their own exact answers and noise and can take them off;
+what is left is the exact answer of the others plus at least ``n - t`` shares: variance ``sigma^2`` or more. Noise that
+is added further to it, by hospitals that do not collude, is post-processing.
 
 Derivations
 -----------
@@ -17,30 +17,31 @@ proportional to
     ``exp(-z^2 / 2(a^2 + b^2)) sum_x exp(-(x - c z)^2 / 2 tau^2)``,  ``tau^2 = a^2 b^2 / (a^2 + b^2)``,
     ``c = a^2 / (a^2 + b^2)``.
 
-By Poisson's summation the inner sum is ``tau sqrt(2 pi) (1 + 2 sum_k exp(-2 pi^2 tau^2 k^2) cos(2 pi k c z))``: over z it
-varies by a factor of ``1 +- 3 exp(-2 pi^2 tau^2)`` at most, so with its normaliser X + Y has the probabilities of the
-discrete Gaussian of variance ``a^2 + b^2`` within a factor ``exp(+-6 exp(-2 pi^2 tau^2))``. Adding one share after
-another, of variance s^2 each, ``tau^2 = s^2 k / (k + 1) >= s^2 / 2``; so the sum of m shares is within
-``exp(+-6 m exp(-pi^2 s^2))``, at every point. The least sigma that is granted is 2^-6 and n is at most 64, thus
-``s >= 2^11`` and ``exp(-pi^2 s^2) < 10^(-10^7)``: for any number of cells and questions that can be asked it is nothing
-beside the `SLACK` that `dpsynth.privacy.spending.accounting` takes off for the lattice (Kairouz, Liu & Steinke 2021,
-Theorem 1, has the same term). The sum is charged as one discrete Gaussian of variance ``sigma^2``.
+By Poisson's summation the inner sum is ``tau sqrt(2 pi) (1 + 2 sum_k exp(-2 pi^2 tau^2 k^2) cos(2 pi k c z))``: over z
+it varies by a factor of ``1 +- 3 exp(-2 pi^2 tau^2)`` at most, so with its normaliser X + Y has the probabilities of
+the discrete Gaussian of variance ``a^2 + b^2`` within a factor ``exp(+-6 exp(-2 pi^2 tau^2))``. Adding one share after
+another, of variance s^2 each, ``tau^2 = s^2 k / (k + 1) >= s^2 / 2``; so the sum of m shares is within ``exp(+-6 m
+exp(-pi^2 s^2))``, at every point. The least sigma that is granted is 2^-6 and n is at most 64, thus ``s >= 2^11`` and
+``exp(-pi^2 s^2) < 10^(-10^7)``: for any number of cells and questions that can be asked it is nothing beside the
+`SLACK` that `dpsynth.privacy.spending.accounting` takes off for the lattice (Kairouz, Liu & Steinke 2021, Theorem 1,
+has the same term). The sum is charged as one discrete Gaussian of variance ``sigma^2``.
 
 **A sum of rounded normals** (gradients). Shares are ``round(N_i)`` with N_i normal of standard deviation ``s`` in whole
-multiples of clipping norm / 2^26. The Fourier series of the law of ``round(N_i)`` is ``f(u) sinc(u / 2 pi)`` plus aliases,
-where f is that of N_i; on ``|u| <= pi`` the aliases are below ``3 exp(-pi^2 s^2 / 2)``. For the sum of m shares it is, but
-for aliases, that of a normal N of variance ``m s^2`` times ``sinc^m``, the Fourier transform of the B-spline B of order m.
-So the sum has the law of an integer z drawn with probability ``B(z - N)``: the spline is not negative and its shifts by
-whole numbers add up to 1. As exact sums are whole, ``whole + sum of shares`` is drawn in the same way from ``whole + N``:
-post-processing of the continuous Gaussian mechanism of variance ``m s^2 = sigma^2``, with nothing beyond its price. The
-aliases move each probability by at most ``4 m exp(-pi^2 s^2 / 2)``; over the 2^64 whole numbers that a message can hold,
-and tails beyond them that weigh less, this is a delta below ``10^(-10^9)`` a number, as ``s >= 0.3 2^26 / sqrt(64)``.
+multiples of clipping norm / 2^26. The Fourier series of the law of ``round(N_i)`` is ``f(u) sinc(u / 2 pi)`` plus
+aliases, where f is that of N_i; on ``|u| <= pi`` the aliases are below ``3 exp(-pi^2 s^2 / 2)``. For the sum of m
+shares it is, but for aliases, that of a normal N of variance ``m s^2`` times ``sinc^m``, the Fourier transform of the
+B-spline B of order m. So the sum has the law of an integer z drawn with probability ``B(z - N)``: the spline is not
+negative and its shifts by whole numbers add up to 1. As exact sums are whole, ``whole + sum of shares`` is drawn in the
+same way from ``whole + N``: post-processing of the continuous Gaussian mechanism of variance ``m s^2 = sigma^2``, with
+nothing beyond its price. The aliases move each probability by at most ``4 m exp(-pi^2 s^2 / 2)``; over the 2^64 whole
+numbers that a message can hold, and tails beyond them that weigh less, this is a delta below ``10^(-10^9)`` a number,
+as ``s >= 0.3 2^26 / sqrt(64)``.
 
 **Nothing wraps.** n exact answers are clipped to ``2^42 / n`` (and 2^40) each, so that they are at most 2^62 on the
-lattice, together; clipping moves two neighbours no further apart. The noise of all n has a standard deviation of at most
-``sqrt(64) 2^34 2^20 = 2^57``: beyond 2^62 it would be 32 of them. A sum of gradients is refused by a hospital beyond
-``2^61 / n``, which no step can reach that `dpsynth.privacy.training.dpsgd` allows. So the signed number modulo 2^64 is
-the sum itself.
+lattice, together; clipping moves two neighbours no further apart. The noise of all n has a standard deviation of at
+most ``sqrt(64) 2^34 2^20 = 2^57``: beyond 2^62 it would be 32 of them. A sum of gradients is refused by a hospital
+beyond ``2^61 / n``, which no step can reach that `dpsynth.privacy.training.dpsgd` allows. So the signed number modulo
+2^64 is the sum itself.
 
 Sensitivity of a hospital's answer is that of `dpsynth.privacy.answers`; a patient who may be in m hospitals moves m of
 the summands, the sum by m times as much (triangle inequality), and `Session` multiplies by it.
@@ -56,10 +57,10 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
-from dpsynth.privacy.answers import PrivateAnswers, scaled_interaction, shielded
+from dpsynth.privacy.answers import PrivateAnswers, by_sigma, scaled_interaction, shielded
 from dpsynth.privacy.images.features import Features
 from dpsynth.privacy.images.sums import SUM_UNIT, product_sigmas
-from dpsynth.privacy.mechanisms import MAX_VALUE, Integers, Noise
+from dpsynth.privacy.mechanisms import MAX_VALUE, Integers, LatticeNoise
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 from dpsynth.privacy.training.patients import of_images, of_rows
 
@@ -138,8 +139,9 @@ class ShareAnswers(PrivateAnswers):
         With whom.
     """
 
-    def __init__(self, cohort: "Cohort | ScannedCohort", cap: int, noise: Noise, sharing: Sharing) -> None:
+    def __init__(self, cohort: "Cohort | ScannedCohort", cap: int, noise: LatticeNoise, sharing: Sharing) -> None:
         super().__init__(cohort, cap, noise)
+        self._lattice = noise
         self._sharing = sharing
 
     def counts(self, queries: Sequence[Query], sigmas: Sequence[float]) -> list[Any]:
@@ -203,11 +205,11 @@ class ShareAnswers(PrivateAnswers):
 
     def _share(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Words]:
         """Add this hospital's share of the noise on the lattice, then the masks."""
-        noisy = []
-        for table, sigma in zip(exact, sigmas, strict=True):
-            fine = self._noise.on_lattice(table, self._sharing.sigma(sigma), most=self._sharing.most)
-            noisy.append(np.asarray(fine, order="C").view(np.uint64))
-        return self._sharing.hide(noisy)
+
+        def add(values: Integers, sigma: float) -> Integers:
+            return self._lattice.on_lattice(values, self._sharing.sigma(sigma), most=self._sharing.most)
+
+        return self._sharing.hide([np.asarray(t, order="C").view(np.uint64) for t in by_sigma(exact, sigmas, add)])
 
 
 NOT_LINEAR = {

@@ -43,7 +43,7 @@ class AnyOrder:
     def check(self, asked: Any, heard: Any) -> None:
         """Agree."""
 
-    def training(self, heard: Any) -> Any:
+    def training(self, heard: Any) -> Any:  # noqa: ARG002
         """Have none."""
         raise InputError("no training")
 

@@ -13,7 +13,7 @@ from typing import Any
 from dpsynth.federated.certificates import greeting_context, pinned_context
 from dpsynth.federated.client import Link
 from dpsynth.federated.keys import PrivateKeys
-from dpsynth.federated.messages import Question
+from dpsynth.federated.messages import FACTS, Question
 from dpsynth.federated.relay import Relay
 from dpsynth.federated.signing import Head, sign
 from dpsynth.federated.wire import PATH
@@ -29,7 +29,7 @@ SECONDS = 20.0
 
 def question(number: int, numbers: Any = ()) -> bytes:
     """Return a question's bytes."""
-    return Question(STUDY, number, "counts", {"columns": [], "sigmas": []}, numbers).to_bytes()
+    return Question(STUDY, number, "counts", {name: [] for name in sorted(FACTS["counts"])}, numbers).to_bytes()
 
 
 def relay(names: tuple[str, ...] = NAMES, **options: Any) -> Relay:

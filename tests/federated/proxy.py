@@ -4,6 +4,7 @@ import base64
 import contextlib
 import datetime as dt
 import ipaddress
+import select
 import socket
 import ssl
 import threading
@@ -89,23 +90,32 @@ class Proxy:
             self.tunnels += 1
             host, port = asked.split()[1].decode().rsplit(":", 1)
             there = socket.create_connection((host, int(port)))
+            self._lines.append(there)
             if self._tls is not None and self._ours is not None:
                 line, there = self._tls.wrap_socket(line, server_side=True), self._ours.wrap_socket(there)
             self._lines += [line, there]
-            back = threading.Thread(target=pump, args=(there, line, lambda sent: sent), daemon=True)
-            back.start()
-            pump(line, there, self._change)
+            carry(line, there, self._change)
         except OSError:
             close(line)
 
 
-def pump(source: socket.socket, target: socket.socket, change: Callable[[bytes], bytes]) -> None:
-    """Carry bytes until one end closes."""
-    with contextlib.suppress(OSError):
-        while piece := source.recv(65536):
-            target.sendall(change(piece))
-    close(source)
-    close(target)
+def carry(here: socket.socket, there: socket.socket, change: Callable[[bytes], bytes]) -> None:
+    """Carry bytes both ways until one end closes; in one thread, because a TLS socket is not made for two."""
+    try:
+        while True:
+            waiting = [line for line in (here, there) if isinstance(line, ssl.SSLSocket) and line.pending()]
+            for line in waiting or select.select([here, there], [], [], 1.0)[0]:
+                line.settimeout(0.01)  # a record of TLS may hold no bytes for us
+                with contextlib.suppress(TimeoutError):
+                    piece = line.recv(65536)
+                    if not piece:
+                        return
+                    target = there if line is here else here
+                    target.settimeout(10.0)
+                    target.sendall(change(piece) if line is here else piece)
+    finally:
+        close(here)
+        close(there)
 
 
 def close(line: socket.socket) -> None:

@@ -1,5 +1,6 @@
 """A hospital refuses whatever was not agreed on, in words and before anything is spent."""
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,21 +15,27 @@ from dpsynth.federated.hospital import Hospital
 from dpsynth.federated.lead import Lead
 from dpsynth.federated.masks import Masks
 from dpsynth.federated.messages import SUMS, Answer, Question
+from dpsynth.federated.run_folder import RunFolder
 from dpsynth.federated.steps import Allowed
 from dpsynth.federated.study import Study
+from dpsynth.privacy.answers import PrivateAnswers
 from dpsynth.privacy.spending.budget import Budget
 from dpsynth.privacy.spending.ledger import Ledger
+from dpsynth.privacy.tables.counting import fine_query
 from dpsynth.schema.schema import Schema
 from federated.helpers import (
     ALLOWED,
     FACTS,
     NAMES,
     PRICE,
+    SCHEMA,
+    SHAPE,
     AnyOrder,
     Federation,
     counts_question,
     keys_of,
     rows,
+    silence,
     study_of,
 )
 
@@ -255,7 +262,7 @@ def test_the_ledger_has_the_claim_before_the_answer_is_there(tmp_path: Path, mon
 
 
 def test_the_limit_of_a_hospitals_own_ledger_holds(tmp_path: Path) -> None:
-    """A hospital that has allowed less than the study asks for refuses to begin; the others' ledgers say nothing of it."""
+    """A hospital that has allowed less than the study asks for refuses to begin."""
     federation = Federation(tmp_path)
     (tmp_path / "north").mkdir(exist_ok=True)
     Ledger(tmp_path / "north" / "ledger.jsonl").raise_limit(Budget(0.5, 1e-6), reason="ours")
@@ -289,7 +296,7 @@ def with_column(**column: Any) -> Schema:
     ],
 )
 def test_a_hospital_answers_by_its_own_confirmed_schema_alone(schema: Schema, reason: str, tmp_path: Path) -> None:
-    """A schema that nobody has confirmed, or that says something else than the study, is refused before any question."""
+    """A schema that nobody has confirmed, or that says something else than the study, is refused at once."""
     keys = keys_of()
     cohort = Cohort.from_pandas(rows(0), schema)
     with pytest.raises(InputError, match=reason):
@@ -334,3 +341,46 @@ def test_allowed_kinds_are_the_models(tmp_path: Path) -> None:
     lead.begin()
     question = replace(counts_question(federation.study, 2), kind="interactions")
     assert "does not ask it" in federation.ask("north", question).refusal
+
+
+def test_what_a_hospital_sends_is_uniform_whatever_its_patients_are(tmp_path: Path) -> None:
+    """1,400 numbers of one answer, without noise: all differ, and their top bits are as often 1 as 0 (1e-9)."""
+    federation = Federation(tmp_path)
+    federation.begun()
+    columns = [["sex", "age"], ["age", "died"], ["sex", "age", "died"], ["age"], ["sex"], ["died"]]
+    queries = [fine_query(names, SHAPE) for names in columns]
+    facts = {"columns": columns, "sigmas": [50.0] * len(columns), "heard": []}
+    question = Question(federation.study.digest, 2, "counts", facts, [m for q in queries for m in q.maps])
+    with silence():
+        answer = federation.ask("north", question)
+    numbers = np.concatenate([array.ravel() for array in answer.arrays])
+    assert np.unique(numbers).size == numbers.size > 500
+    for bit in range(64):
+        ones = int(((numbers >> np.uint64(bit)) & np.uint64(1)).sum())
+        assert abs(ones - numbers.size / 2) < 7.5 * math.sqrt(numbers.size) / 2
+
+
+def test_what_is_sent_hangs_on_patients_through_the_kernel_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tape: with fixed sums in place of the kernel's, hospitals of other patients send the same bytes."""
+    federation, sent = Federation(tmp_path / "keys"), []
+    monkeypatch.setattr(RunFolder, "fresh", lambda _self: bytes(32))
+    monkeypatch.setattr(PrivateAnswers, "_exact", lambda _self, queries: [np.ones(q.shape, np.int64) for q in queries])
+    for seed in (1, 2):
+        federation.folder = tmp_path / str(seed)
+        federation.cohorts = {name: Cohort.from_pandas(rows(seed, 50 * seed), SCHEMA) for name in NAMES}
+        federation.hospitals = {name: federation.opened(name) for name in NAMES}
+        with silence():
+            messages = [begin_of(federation).to_bytes(), *hostile_or_not(federation.study)]
+            sent.append([federation.hospitals["north"].answer(message) for message in messages])
+    assert sent[0] == sent[1]
+    assert any(Answer.from_bytes(answer).arrays for answer in sent[0])
+    assert any(Answer.from_bytes(answer).refusal for answer in sent[0])
+
+
+def hostile_or_not(study: Study) -> list[bytes]:
+    """Return questions of which some are answered and some refused."""
+    good, again = counts_question(study, 2), counts_question(study, 3, after=0)
+    other = replace(good, number=4, facts={**good.facts, "columns": [["insurance"]], "heard": [-1]})
+    return [question.to_bytes() for question in (good, again, other, counts_question(study, 5, ["age"], after=1))]

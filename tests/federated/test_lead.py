@@ -107,7 +107,7 @@ def test_a_late_hospital_is_named(tmp_path: Path) -> None:
 
 
 def test_asked_anew_it_is_a_new_question_that_everybody_pays(tmp_path: Path) -> None:
-    """West fails twice; lead and all hospitals have then paid three times, under three numbers, and the sum is right."""
+    """West fails twice; lead and hospitals have then paid three times, under three numbers, and the sum is right."""
     federation = Federation(tmp_path, asked_anew=0.4)
     with failing(federation, cut, times=2) as session:
         before = session.rho_left
@@ -122,7 +122,7 @@ def test_asked_anew_it_is_a_new_question_that_everybody_pays(tmp_path: Path) -> 
 
 
 def test_asking_anew_ends_where_the_study_keeps_no_more_for_it(tmp_path: Path) -> None:
-    """West fails for good: the lead stops at the share that was agreed on, and hospitals have paid no more than that."""
+    """West fails for good: the lead stops at the agreed share, and hospitals have paid no more than that."""
     federation = Federation(tmp_path, asked_anew=0.3)
     with failing(federation, cut) as session, pytest.raises(BudgetExceeded, match="asked_anew"):
         session.count([SEX], [PRICE])

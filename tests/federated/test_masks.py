@@ -45,7 +45,7 @@ def test_masks_do_not_cancel_without_one_of_the_hospitals() -> None:
 
 @pytest.mark.parametrize("values", [np.zeros(2**16), np.arange(2**16), np.full(2**16, 2**60)])
 def test_a_single_answer_is_uniform_whatever_the_patients_are(values: np.ndarray) -> None:
-    """Each byte of 65,536 masked numbers has 256 values alike: chi-square below its 1 - 1e-7 quantile, secrets fixed."""
+    """Each byte of 65,536 masked numbers has 256 values alike: chi-square below its 1 - 1e-7 quantile."""
     for name in NAMES:
         answer = hidden(name, values)
         bounds = chi2.ppf(1 - 1e-7, 255)

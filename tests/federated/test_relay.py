@@ -9,7 +9,7 @@ import pytest
 
 from dpsynth.errors import InputError
 from dpsynth.federated.keys import PrivateKeys
-from dpsynth.federated.signing import Refused, TransportError
+from dpsynth.federated.signing import MessageRefused, TransportError
 from federated.network import (
     HOSPITALS,
     LEAD,
@@ -44,7 +44,7 @@ def test_every_hospital_answers(count: int) -> None:
 
 def test_large_bodies_arrive_whole() -> None:
     """A question and answers of megabytes, in many pieces and on disk, arrive as they were sent."""
-    asked = question(3, (np.arange(500_000.0),))
+    asked = question(3, (np.arange(1_200_000.0),))
     with network() as (server, _):
         answers = server.ask(asked, seconds=SECONDS)
     assert answers == {name: name.encode() + asked for name in NAMES}
@@ -55,7 +55,7 @@ def test_a_message_needs_the_hospitals_certificate() -> None:
     with relay() as server:
         rogue = Rogue(server.port).greet()
         head, facts = rogue.send("poll", certificate=None)
-        assert (head["kind"], facts["code"]) == ("refused", "certificate")
+        assert (head["kind"], facts.get("code")) == ("refused", "certificate")
         assert "without its certificate" in facts["message"]
         assert "--inspected north" in facts["message"]
         assert server.states["north"] == "awaited"
@@ -85,7 +85,7 @@ def test_a_relay_lets_in_where_its_lead_says_so() -> None:
 
 def test_a_key_that_is_not_pinned_is_refused() -> None:
     """A hospital that comes with another key than the study's is told both fingerprints."""
-    with relay() as server, pytest.raises(Refused) as refused:
+    with relay() as server, pytest.raises(MessageRefused) as refused:
         enter(server.port, keys=STRANGER)
     words = str(refused.value)
     assert STRANGER.public.fingerprint in words
@@ -94,7 +94,7 @@ def test_a_key_that_is_not_pinned_is_refused() -> None:
 
 def test_a_name_that_is_not_in_the_study_is_refused() -> None:
     """Who is not in the study file is told so, and not who is."""
-    with relay() as server, pytest.raises(Refused, match="'stranger' is not in the study") as refused:
+    with relay() as server, pytest.raises(MessageRefused, match="'stranger' is not in the study") as refused:
         enter(server.port, "stranger", keys=STRANGER)
     assert "south" not in str(refused.value)
 
@@ -130,7 +130,7 @@ def test_a_study_without_fingerprints_has_no_relay() -> None:
 
 def test_another_study_file_is_told() -> None:
     """A hospital whose study file differs from the lead's is told so at once."""
-    with relay(study="0" * 64) as server, pytest.raises(Refused, match="study file"):
+    with relay(study="0" * 64) as server, pytest.raises(MessageRefused, match="study file"):
         enter(server.port)
 
 
@@ -151,7 +151,7 @@ def test_a_replay_is_refused() -> None:
         rogue = Rogue(server.port).greet()
         message = rogue.message("beat")
         assert opened(rogue.post(message)[1])[0]["kind"] == "thanks"
-        assert opened(rogue.post(message)[1])[1]["code"] == "replayed"
+        assert opened(rogue.post(message)[1])[1].get("code") == "replayed"
 
 
 @pytest.mark.parametrize("late", [-400.0, 400.0])
@@ -160,8 +160,8 @@ def test_a_time_out_of_the_window_is_refused(late: float) -> None:
     with relay() as server:
         rogue = Rogue(server.port).greet()
         head, facts = rogue.send("beat", clock=lambda: time.time() + late)
-        assert (head["kind"], facts["code"]) == ("refused", "stale")
-    with relay() as server, pytest.raises(Refused, match=r"the clock of \w+ is (400|399) s"):
+        assert (head["kind"], facts.get("code")) == ("refused", "stale")
+    with relay() as server, pytest.raises(MessageRefused, match=r"the clock of \w+ is (400|399) s"):
         enter(server.port, clock=lambda: time.time() + late)
 
 
@@ -180,7 +180,7 @@ def test_an_oversized_answer_is_not_read() -> None:
         assert rogue.refusal("answer", bytes(1001)) == "large"
         assert rogue.refusal("answer", b"", size=2**50) == "large"
         status, raw = rogue.post(rogue.message("answer", bytes(10)) + bytes(5000))
-        assert (status, opened(raw)[1]["code"]) == (200, "body")
+        assert (status, opened(raw)[1].get("code")) == (200, "body")
         assert rogue.send("answer", bytes(1000))[0]["kind"] == "late"
 
 
@@ -198,7 +198,7 @@ def test_a_body_that_was_changed_is_refused() -> None:
         rogue = Rogue(server.port).greet()
         for change in (lambda sent: sent[:-1] + bytes([sent[-1] ^ 1]), lambda sent: sent[:-1]):
             status, raw = rogue.post(change(rogue.message("answer", b"masked")))
-            assert (status, opened(raw)[1]["code"]) == (200, "body")
+            assert (status, opened(raw)[1].get("code")) == (200, "body")
 
 
 @pytest.mark.parametrize("raw", [b"", b"DPS1", b"<html>", b"DPS1\0\0\0\x05{}[]}" + bytes(64), b"DPS1\xff\xff\xff\xff"])
@@ -314,7 +314,7 @@ def test_a_hospital_at_work_is_not_silent() -> None:
 def test_two_processes_with_one_key_are_refused() -> None:
     """While one process takes part, another with the same key is refused, and the first goes on."""
     with network() as (server, hospitals):
-        with pytest.raises(Refused, match="two with one key") as refused:
+        with pytest.raises(MessageRefused, match="two with one key") as refused:
             enter(server.port, takeover=0.3)
         assert refused.value.code == "twice"
         assert server.ask(question(1), seconds=SECONDS).keys() == set(NAMES)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpsynth.federated.signing import WINDOW, Guard, Head, Refused, head_length, sign
+from dpsynth.federated.signing import WINDOW, Guard, Head, MessageRefused, head_length, sign
 from federated.network import HOSPITALS, STRANGER, STUDY
 
 NOW = 1_800_000_000.0
@@ -28,7 +28,7 @@ def _signed(**fields: object) -> bytes:
 
 
 def _code(raw: bytes, guard: Guard | None = None, **options: str) -> str:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MessageRefused) as refused:
         (guard or _guard()).open(raw, **options)
     return refused.value.code
 
@@ -90,7 +90,7 @@ def test_time_has_a_window(late: float) -> None:
     """A message from too long ago, or from the future, is refused, and the words name both clocks' difference."""
     raw = _signed(clock=lambda: NOW + late)
     assert _code(raw) == "stale"
-    with pytest.raises(Refused, match=r"301 s (behind|ahead of)"):
+    with pytest.raises(MessageRefused, match=r"301 s (behind|ahead of)"):
         _guard().open(raw)
     _guard().open(_signed(clock=lambda: NOW + late / 1.01))
 
@@ -128,7 +128,7 @@ _VALUES = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_
 @given(st.dictionaries(st.sampled_from([*FIELDS, "more"]), _VALUES) | _VALUES)
 def test_json_is_no_message(facts: object) -> None:
     """JSON of another form is refused with words: fields that are missing, more, or of another type."""
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(MessageRefused) as refused:
         Head.parse(json.dumps(facts).encode())
     assert refused.value.code == "malformed"
 
@@ -142,7 +142,7 @@ def test_one_field_of_another_form(change: dict[str, object]) -> None:
     """One field that is not of its form is enough, with everything else in order."""
     facts = json.loads(_signed()[:-64])
     Head.parse(json.dumps(facts).encode())
-    with pytest.raises(Refused, match="malformed"):
+    with pytest.raises(MessageRefused, match="malformed"):
         Head.parse(json.dumps(facts | change).encode())
 
 
@@ -150,5 +150,5 @@ def test_the_start_of_a_message_is_checked() -> None:
     """Another beginning, a cut one and a head of more than 4 KB are refused before anything is read."""
     assert head_length(struct.pack(">4sI", b"DPS1", 100)) == 164
     for start in (b"<html>..", b"DPS1", b"", struct.pack(">4sI", b"DPS1", 0), struct.pack(">4sI", b"DPS1", 4097)):
-        with pytest.raises(Refused):
+        with pytest.raises(MessageRefused):
             head_length(start)

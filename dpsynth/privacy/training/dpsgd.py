@@ -254,7 +254,8 @@ class Gradients:
 
     def _whole(self, total: Tensor) -> Tensor:
         """Return a sum rounded to whole multiples, exactly."""
-        return (total + (2**self._bits >> 1)) >> self._bits
+        whole: Tensor = (total + (2**self._bits >> 1)) >> self._bits
+        return whole
 
     def _clipped(self, patients: Patients, chosen: NDArray[np.intp]) -> Tensor:
         """Return the sum of the clipped gradients of the chosen patients of a part, in whole multiples.
