@@ -1,6 +1,5 @@
 """Noisy means and covariances of the coefficients of images, by value of the first condition and cluster."""
 
-import math
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -10,7 +9,7 @@ from numpy.typing import NDArray
 from dpsynth.coding.query import Query
 from dpsynth.models.image.clusters import clustered
 from dpsynth.models.image.conditions import Conditions
-from dpsynth.models.image.frequencies import Basis, Rest
+from dpsynth.models.image.frequencies import Rest
 from dpsynth.models.image.mixtures import first_codes
 from dpsynth.privacy.images.features import Division, Linear
 from dpsynth.privacy.session import Session
@@ -23,9 +22,8 @@ MEMBERS = 0.1
 """Share of the price of clusters' sums that the numbers of their members have."""
 BAND = 12
 """Neighbouring coefficients whose means are shrunk alike."""
-PIXELS = 2**14
-LIGHTEST = 3.0
-"""Greatest factor by which drawn images are lightened."""
+SURE = 2.0
+"""So many standard deviations of their noise are taken off energies and contrast: what may be noise is not drawn."""
 TINY = 1e-12
 
 
@@ -92,20 +90,11 @@ class Measuring:
         kept = np.clip(1 - explained / np.maximum((apart**2).sum(axis=1), TINY), 0, 1)
         return np.asarray(kept[:, None] * apart)
 
-    def brightness(self, shape: tuple[int, ...], rho: float) -> Floats:
-        """Return (values,) mean pixels, the range being 0 to 1; of large images some pixels stand for all."""
-        pixels = math.prod(shape)
-        some = np.zeros((1, pixels))
-        some[:, :: max(1, pixels // PIXELS)] = 1
-        sums = self.session.image_sums(self.label, Linear(some / some.sum(), np.zeros(pixels)), rho)
-        each = shrunk(sums / self.totals[:, None], (gaussian_scale(1, rho) / self.totals) ** 2)
-        return np.clip(each[:, 0], 0, 1)
-
     def variances(self, rest: Rest, rho: float) -> Floats:
         """Return (values, bands) variances of a coefficient of the frequencies that are left out."""
-        energies = self.session.image_sums(self.label, rest.features(), rho)
-        each = shrunk(energies / self.totals[:, None], (gaussian_scale(1, rho) / self.totals) ** 2)
-        return rest.variances(each)
+        sigma = gaussian_scale(1, rho)
+        energies = self.session.image_sums(self.label, rest.features(), rho) / self.totals[:, None]
+        return rest.variances(shrunk(energies, (sigma / self.totals) ** 2) - SURE * sigma / self.totals.sum())
 
     def covariances(self, features: Linear, rho: float, weights: Floats, means: Floats) -> Floats:
         """Return (values, coefficients, coefficients) noisy covariances within clusters, symmetric."""
@@ -138,7 +127,7 @@ class Roots:
     noise: float
 
     @classmethod
-    def of(cls, covariances: Floats, totals: Floats, sigma: float, scale: Floats) -> "Roots":
+    def of(cls, covariances: Floats, totals: Floats, sigma: float, scale: Floats, *, counts: float = 0.0) -> "Roots":
         """Return roots of noisy (groups, coefficients, coefficients) covariances.
 
         Parameters
@@ -151,9 +140,12 @@ class Roots:
             Standard deviation of the noise on the diagonal of a sum of products.
         scale
             (coefficients,) of a coefficient in pixels.
+        counts
+            Standard deviation of what the noise of the totals adds to the contrast.
         """
         shares = totals / totals.sum()
-        contrast = max(float(shares @ (np.diagonal(covariances, axis1=1, axis2=2) @ scale**2)), TINY)
+        unsure = SURE * (sigma * np.sqrt(len(totals) * (scale**4).sum()) / totals.sum() + counts)
+        contrast = max(float(shares @ (np.diagonal(covariances, axis1=1, axis2=2) @ scale**2)) - unsure, TINY)
         halves = [_halves(covariance, scale) for covariance in covariances]
         noise = float(shares @ [(-np.minimum(values, 0) * sizes).sum() for values, _, sizes in halves])
         if noise <= contrast:
@@ -164,8 +156,9 @@ class Roots:
         noise = float((-np.minimum(values, 0) * sizes).sum())
         values = np.maximum(values, 0)
         there = float((values * sizes)[values < edge].sum())
-        kept = np.where(values < edge, min(1.0, contrast / max(there, TINY)), 1.0)
-        return cls(np.tile(_root(values * kept, vectors), (len(totals), 1, 1)), contrast, noise)
+        values *= np.where(values < edge, min(1.0, contrast / max(there, TINY)), 1.0)
+        values *= min(1.0, 2 * contrast / max(float((values * sizes).sum()), TINY))
+        return cls(np.tile(_root(values, vectors), (len(totals), 1, 1)), contrast, noise)
 
 
 def _halves(covariance: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
@@ -176,25 +169,6 @@ def _halves(covariance: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
 
 def _root(values: Floats, vectors: Floats) -> Floats:
     return np.asarray(vectors * np.sqrt(np.maximum(values, 0)))
-
-
-def lightened(brightness: Floats, basis: Basis, means: Floats, weights: Floats, radius: float) -> Floats:
-    """Return (values,) factors that make up for what clipping took from the coefficients, 1 to `LIGHTEST`.
-
-    Clipping makes images with a large norm darker, which a mean pixel, never clipped, can tell.
-
-    Parameters
-    ----------
-    brightness
-        (values,) mean pixels.
-    basis, radius
-        Of the coefficients.
-    means, weights
-        (values, parts, coefficients) means and (values, parts) shares of clusters.
-    """
-    centres = np.einsum("gp,gpk->gk", weights, means)
-    drawn = basis.flat(centres, radius).mean(axis=1)
-    return np.clip(brightness / np.maximum(drawn, TINY), 1, LIGHTEST)
 
 
 def shrunk_parts(sums: Floats, members: Floats, sigma: float) -> Floats:
