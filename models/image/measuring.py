@@ -109,8 +109,8 @@ class Roots:
     Noise spreads the eigenvalues of a covariance by up to an edge to either side. Those below 0 are cut, so samples
     vary more than the images do, by as much as was cut. Where that is less than what the images vary by, it is kept:
     it spreads the samples as augmentation does, and cutting it made classifiers trained on the samples worse (measured
-    on FashionMNIST). Beyond, the groups share one covariance, and its eigenvalues within the edge are scaled down until
-    they hold no more than the images vary by.
+    on FashionMNIST). Where it is more, a group takes the mean covariance of all; and where that has more noise, too,
+    its eigenvalues within the edge are scaled down until they hold no more than the images vary by.
 
     Parameters
     ----------
@@ -147,18 +147,29 @@ class Roots:
         unsure = SURE * (sigma * np.sqrt(len(totals) * (scale**4).sum()) / totals.sum() + counts)
         contrast = max(float(shares @ (np.diagonal(covariances, axis1=1, axis2=2) @ scale**2)) - unsure, TINY)
         halves = [_halves(covariance, scale) for covariance in covariances]
-        noise = float(shares @ [(-np.minimum(values, 0) * sizes).sum() for values, _, sizes in halves])
-        if noise <= contrast:
-            return cls(np.stack([_root(values, vectors) for values, vectors, _ in halves]), contrast, noise)
-        values, vectors, sizes = _halves(np.einsum("g,gij->ij", shares, covariances), scale)
+        noises = np.array([_cut(values, sizes) for values, _, sizes in halves])
         # the noise of the mean of covariances, each with sigma / total on the diagonal and 1 / sqrt 2 of it beside
         edge = 2 * np.sqrt(len(scale) / 2) * sigma * np.sqrt(len(totals)) / totals.sum()
-        noise = float((-np.minimum(values, 0) * sizes).sum())
-        values = np.maximum(values, 0)
+        common, noise = _common(np.einsum("g,gij->ij", shares, covariances), edge, contrast, scale)
+        noises, is_own = np.where(noises <= contrast, noises, noise), noises <= contrast
+        roots = [_root(*half[:2]) if own else common for half, own in zip(halves, is_own, strict=True)]
+        return cls(np.stack(roots), contrast, float(shares @ noises))
+
+
+def _common(covariance: Floats, edge: float, contrast: float, scale: Floats) -> tuple[Floats, float]:
+    """Return the root of a covariance with eigenvalues within the noise's edge held down, and what noise would add."""
+    values, vectors, sizes = _halves(covariance, scale)
+    noise, values = _cut(values, sizes), np.maximum(values, 0)
+    if noise > contrast:
         there = float((values * sizes)[values < edge].sum())
         values *= np.where(values < edge, min(1.0, contrast / max(there, TINY)), 1.0)
         values *= min(1.0, 2 * contrast / max(float((values * sizes).sum()), TINY))
-        return cls(np.tile(_root(values, vectors), (len(totals), 1, 1)), contrast, noise)
+    return _root(values, vectors), noise
+
+
+def _cut(values: Floats, sizes: Floats) -> float:
+    """Return what cutting negative eigenvalues adds to the mean square of a sample, in pixels."""
+    return float((-np.minimum(values, 0) * sizes).sum())
 
 
 def _halves(covariance: Floats, scale: Floats) -> tuple[Floats, Floats, Floats]:
@@ -185,6 +196,7 @@ def shrunk_parts(sums: Floats, members: Floats, sigma: float) -> Floats:
     """
     centres = sums.sum(axis=1) / members.sum(axis=1)[:, None]
     apart = sums / members[:, :, None] - centres[:, None]
+    centres = shrunk(centres, members.shape[1] * (sigma / members.sum(axis=1)) ** 2)
     for places in np.array_split(np.arange(sums.shape[2]), max(1, sums.shape[2] // BAND)):
         seen = (members[:, :, None] * apart[:, :, places] ** 2).sum(axis=(1, 2))
         noise = len(places) * (sigma**2 / members).sum(axis=1)
@@ -195,11 +207,13 @@ def shrunk_parts(sums: Floats, members: Floats, sigma: float) -> Floats:
 def shrunk(values: Floats, noise: Floats) -> Floats:
     """Return (groups, columns) values with (groups,) noise variances, shrunk to the mean of all groups.
 
-    As much is taken of the differences in a band of columns as noise explains of them (James & Stein 1961).
+    The differences of a band of columns have a variance beyond that of the noise, estimated from all groups; each group
+    keeps of its own as much as that explains (empirical Bayes; Efron & Morris 1973): scarce ones borrow more.
     """
     middle = np.average(values, axis=0, weights=1 / noise)
     apart = values - middle
     for places in np.array_split(np.arange(values.shape[1]), max(1, values.shape[1] // BAND)):
         seen = float((apart[:, places] ** 2 / noise[:, None]).sum())
-        apart[:, places] *= np.clip(1 - (len(values) - 1) * len(places) / max(seen, TINY), 0, 1)
+        beyond = max(0.0, seen - (len(values) - 1) * len(places)) / (len(places) * (1 / noise).sum())
+        apart[:, places] *= (beyond / (beyond + noise))[:, None]
     return np.asarray(middle + apart)

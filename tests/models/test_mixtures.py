@@ -161,6 +161,19 @@ def test_of_patients_without_a_picture_nothing_is_drawn(form: str) -> None:
         assert found.statement["images"]["noise_over_contrast"] > 1
 
 
+def test_a_scarce_label_borrows() -> None:
+    """A label of hardly any patient takes mean and covariance of the others rather than its own noise."""
+    rng = np.random.default_rng(0)
+    noise = np.array([1e-4, 1e-4, 1e-4, 25.0])
+    values = 5 + rng.normal(0, 1, (4, 36)) + rng.normal(0, 1, (4, 36)) * np.sqrt(noise)[:, None]
+    found = shrunk(values, noise)
+    np.testing.assert_allclose(found[:3], values[:3], atol=0.01)
+    assert np.abs(found[3] - values[:3].mean(axis=0)).max() < 1.5 < np.abs(values[3] - 5).max()
+    covariances = np.stack([np.eye(36)] * 3 + [np.diag(rng.normal(0, 40, 36))])
+    roots = Roots.of(covariances, np.array([1e4, 1e4, 1e4, 1.0]), 10.0, np.ones(36)).roots
+    np.testing.assert_allclose(roots[3] @ roots[3].T, np.eye(36), atol=0.01)
+
+
 def test_sizes_follow_the_noise() -> None:
     """The more images there are over the noise, the finer they are asked for; what is named is kept."""
     found = [Sizes.of(clear, (1, 28, 28)) for clear in (10.0, 300.0, 3000.0, 1e5)]
