@@ -15,7 +15,7 @@ from dpsynth.models import make
 from dpsynth.models.image.clusters import Low, clustered
 from dpsynth.models.image.conditions import Conditions
 from dpsynth.models.image.frequencies import Basis, Rest
-from dpsynth.models.image.measuring import SURE, Roots, shrunk, shrunk_parts
+from dpsynth.models.image.measuring import MOST, SURE, Roots, shrunk, shrunk_parts
 from dpsynth.models.image.mixtures import Mixture, MomentsGenerator
 from dpsynth.models.image.moments import Moments, Sizes, expected_noise
 from dpsynth.privacy.session import Session
@@ -128,7 +128,7 @@ def test_means_are_shrunk_by_what_noise_explains() -> None:
 
 @pytest.mark.parametrize("noise", [0.001, 0.01, 1.0])
 def test_no_more_noise_than_picture(noise: float) -> None:
-    """Little noise is kept; where it is more than the images vary by, samples vary by no more than twice that."""
+    """Noise up to four times what the images vary by is kept; where it is more, samples vary by no more than twice."""
     rng, size, groups = np.random.default_rng(0), 40, 4
     signal = np.diag(np.linspace(0.1, 0.001, size))
     errors = rng.normal(0, noise / np.sqrt(2), (groups, size, size))
@@ -136,9 +136,9 @@ def test_no_more_noise_than_picture(noise: float) -> None:
     found = Roots.of(signal + errors, np.full(groups, 100.0), 100 * noise, np.ones(size))
     energies = (found.roots**2).sum(axis=(1, 2))
     assert found.contrast <= np.trace(signal) + SURE * noise
-    assert (energies <= 2 * found.contrast + 1e-9).all()
-    if noise < 0.01:
-        assert found.noise < found.contrast
+    assert (energies <= (2 if noise == 1.0 else 1 + MOST) * found.contrast + 0.1).all()
+    if noise < 1:
+        assert found.noise < MOST * found.contrast
         np.testing.assert_allclose(energies, np.trace(signal) + found.noise, rtol=0.1)
     if noise == 1.0:
         assert found.contrast < 0.01
