@@ -82,8 +82,8 @@ cohort = dpsynth.Cohort.read(folder, schema, public=True)
 # %% [markdown]
 # ## Fit
 #
-# `moments` asks noisy questions: how many patients, and the means and covariances of what is coarse in their images,
-# condition by condition; of what is fine, how strong it is. It takes seconds. The networks (`diffusion`, `gan`, `mean-embedding`) begin
+# `moments` asks one round of noisy questions: how many patients, and the means and covariances of what is coarse in
+# their images, condition by condition. It takes seconds. The networks (`diffusion`, `gan`, `mean-embedding`) begin
 # where it ends and need more patients than this cohort has.
 
 # %%

@@ -62,7 +62,7 @@ class Measuring:
     @cached_property
     def totals(self) -> Floats:
         """(values of the first condition,) numbers of patients with images."""
-        return np.bincount(self.owner, self.counts)
+        return np.bincount(self.owner, self.counts).astype(np.float64)
 
     def division(self, shape: tuple[int, ...], rho: float, parts: int, report: Progress) -> Division:
         """Return a public division of the images of each value into clusters."""
