@@ -37,8 +37,8 @@ __all__ = [
 DEFAULT_MODEL = "prism"
 """The model of tables where none is named."""
 DEFAULT_IMAGE_MODEL = "moments"
-"""The model of images where none is named: seconds, no label and no extra package needed, and within 0.012 of the best
-accuracy of classifiers trained on what was drawn (benchmarks/results/images_fashion_mnist.md)."""
+"""The model of images where none is named: seconds, no label, option or extra package needed, and of all that was
+measured the best sum of the accuracies of two classifiers (benchmarks/results/images_fashion_mnist.md)."""
 
 
 def default_model(schema: Schema, *, without_images: bool = False) -> str:

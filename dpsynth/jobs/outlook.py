@@ -140,9 +140,9 @@ def add_warnings(model: Model, outlook: Outlook | None) -> None:
     ratio = (model.statement.get("images") or {}).get("noise_over_contrast", 0.0)
     if ratio >= 1:
         warnings.append(
-            f"images: noise is {ratio:.1f} times what the images of a label vary by. What is drawn is blurred, so that "
-            "it holds no more noise than picture; labels share their spread and may differ little. More patients, a "
-            "larger epsilon or fewer labels would help."
+            f"images: noise is {ratio:.1f} times what the images of a label vary by. From 2 on what is drawn is "
+            "blurred, so that it holds no more noise than picture; labels share their spread and may differ little. "
+            "More patients, a larger epsilon or fewer labels would help."
         )
     for name, facts in model.statement.get("discovered", {}).items():
         if facts["values"] == 0:

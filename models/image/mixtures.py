@@ -56,7 +56,7 @@ class Mixture:
         """Refuse numbers from a file that do not fit, with `ValueError`."""
         groups = conditions.sizes[0] if conditions.sizes else 1
         parts = self.weights.shape[1] if self.weights.ndim == 2 else 0
-        shapes = {
+        shapes: dict[str, list[tuple[int, ...]]] = {
             "means": [(conditions.cells, parts, size)],
             "roots": [(groups, size, size)],
             "weights": [(groups, parts)],

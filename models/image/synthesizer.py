@@ -151,8 +151,8 @@ class ImageSynthesizer(Synthesizer):
         ratio = expected.get(NOISE_OVER_CONTRAST, 0.0)
         if ratio >= 1:
             yield (
-                f"noise is {ratio:.1f} times what usual images of a label vary by: images will be blurred, so that "
-                "they hold no more noise than picture, and labels share their spread"
+                f"noise is {ratio:.1f} times what usual images of a label vary by; from 2 on images will be blurred, "
+                "so that they hold no more noise than picture, and labels share their spread"
             )
 
     def _expected_error(self, schema: Schema, rho: float, rows: int) -> dict[str, float]:

@@ -69,6 +69,9 @@ def test_release_learns_table_and_images(place: Path) -> None:
     statement = json.loads((place / "release/privacy.json").read_text())
     assert (statement["model"]["name"], statement["model"]["images"]) == (DEFAULT_IMAGE_MODEL, "learned")
     assert len(list((place / "release/data/images").iterdir())) > ROWS / 2
+    ratio = f"noise over contrast is {statement['images']['noise_over_contrast']:.2f}"
+    assert ratio in " ".join(done.output.split())
+    assert ratio in (place / "release/README.md").read_text()
     drawn = Cohort.read(place / "release/data", Schema.parse(SCHEMA), synthetic=True)
     assert set(drawn.columns) == {"label", "sex"}
 
@@ -93,6 +96,7 @@ def test_plan_and_its_help(place: Path) -> None:
     done = _run("plan", "scans.yaml", "--rows", 5000, "--epsilon", 10)
     assert done.exit_code == 0, done.output
     assert "moments" in done.output
+    assert "noise in a drawn image" in done.output
     assert _run("plan", "scans.yaml", "-n", 5000, "-e", 10, "-m", "prism").exit_code == 2
     assert _run("plan", "scans.yaml", "-n", 5000, "-e", 10, "--without-images").exit_code == 0
     schema = Schema.load(place / "scans.yaml")

@@ -32,6 +32,7 @@ SMALL = {"hidden": 16, "width": 8, "latent": 4}
 # Equal rates, steps and shares of questions, so that plans cost the same and are found once.
 MAKERS: dict[str, Callable[[], Synthesizer]] = {
     "moments": lambda: Moments(coefficients=8),
+    "moments of clusters": lambda: Moments(coefficients=8, parts=3),
     "mean-embedding": lambda: MeanEmbedding(features=40, steps=4, **SMALL),
     "judged-moments": lambda: JudgedMoments(coefficients=8, steps=4, sampling_rate=0.1, questions=0.4, candidates=3),
     "gan": lambda: GAN(features=40, steps=4, warm_steps=2, critic_steps=2, sampling_rate=0.1, channels=4, **SMALL),

@@ -92,6 +92,27 @@ def test_the_mean_of_the_prior_is_that_of_its_samples() -> None:
     assert (apart < 6 * drawn.std(0)[inside] / np.sqrt(4000) + 1e-3).all()
 
 
+def test_a_prior_of_an_earlier_version_is_one_with_one_part() -> None:
+    """Weights that were saved with one Gaussian a combination, in coefficients, give the same denoiser."""
+    found = moments(parts=1)
+    flat = MomentsGenerator(
+        found.basis, found.radius, found.conditions, Mixture.single(found.mixture.means[:, 0], found.mixture.roots)
+    )
+    network = Denoiser((1, 4, 4), (2, 2), (8, 16), coefficients=5)
+    network.prior = MixturePrior.of(flat)
+    config, arrays = DiffusionGenerator(network, steps=3).to_parts()
+    owner = [0, 0, 1, 1, 2]
+    earlier = {name: array for name, array in arrays.items() if name != "prior.weights"}
+    earlier["prior.means"] = np.einsum("cj,ckj->ck", arrays["prior.means"][:, 0], arrays["prior.vectors"][owner])
+    earlier["prior.tail"] = arrays["prior.tail"].ravel()[:1]
+    conditions = Conditions(("label", "sex"), (2, 2))
+    config = {name: value for name, value in config.items() if name != "parts"}
+    again = DiffusionGenerator.from_parts((1, 4, 4), conditions, config, earlier).denoiser
+    noisy, codes = torch.randn(5, 1, 4, 4), torch.tensor([[0, 0], [0, 1], [1, 0], [1, 1], [2, 2]])
+    sigma = torch.linspace(0.05, 2, 5)
+    torch.testing.assert_close(again(noisy, sigma, codes), network(noisy, sigma, codes), atol=1e-5, rtol=1e-4)
+
+
 def test_what_is_not_said_is_the_whole() -> None:
     """Without conditions the prior has the mean of all combinations and the spread within and between labels."""
     prior = MixturePrior.of(moments())

@@ -193,7 +193,7 @@ class Division:
     def __init__(self, scores: NDArray[np.floating], offsets: NDArray[np.floating]) -> None:
         if scores.ndim != 3 or offsets.shape != scores.shape[:2] or not np.isfinite(offsets).all():
             raise InputError("division: the offsets do not fit the scores; expected one for each group and part.")
-        self.scores = _table(scores.reshape(-1, scores.shape[2])).reshape(scores.shape)
+        self.scores: Floats = _table(scores.reshape(-1, scores.shape[2])).reshape(scores.shape)
         self.offsets = offsets.astype(np.float64)
 
     @property

@@ -198,6 +198,6 @@ def images_in_words(stated: Mapping[str, Any]) -> list[str]:
         return []
     words = (
         f"images: noise over contrast is {float(ratio):.2f}: noise adds that much to a drawn image, as a multiple of "
-        "what the patients' images of a label vary by; from 1 on it is held down to 1, by blurring."
+        "what the patients' images of a label vary by; from 2 on it is held down, by blurring."
     )
     return [words]
