@@ -104,7 +104,10 @@ def test_the_plan_tells_the_tables_and_their_noise() -> None:
 
 
 def test_a_model_keeps_the_tails() -> None:
-    """Among drawn patients beyond the upper threshold most have the outcome, of eight states of equal mass less than half; below few."""
+    """Among drawn patients beyond the upper threshold most have the outcome, below few.
+
+    In eight states of equal mass the highest would hold more patients below the threshold than above.
+    """
     cohort = ward()
     _, model = fitted("prism", cohort, 3.0)
     for frame in (cohort.to_pandas(), model.sample(8_000, seed=0).to_pandas()):
