@@ -18,7 +18,12 @@ What published mechanisms leave on the table on small cohorts, and what this one
 6. *Scarce groups are promised.* Tables of the schema's fairness policy (its columns with the target and each other)
    are always asked, group by group, at their floor of the budget, and scarce groups are pooled partially (`groups`).
 7. *A parity has no pairs.* Where it costs next to nothing, all triples or those with the target are scanned; what
-   stands out beside the pairs is refined and goes into the model (`triples`).
+   stands out beside the pairs is refined and goes into the model (`triples`), and so are the target's with the columns
+   that tell it most.
+8. *Bins are cut for the target.* Columns of many cells are cut where the target changes, not only where patients are
+   halved; where noise would hide a clear threshold this is not asked (`target_cuts`).
+9. *All that was measured is used.* Records are nudged until they agree with the pairs that the junction tree could not
+   hold, as far as noise lets these be believed (`nudging`).
 
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
@@ -38,7 +43,7 @@ from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.graphical import junction_tree
 from dpsynth.models.tabular.graphical.estimation import Measurement
-from dpsynth.models.tabular.marginals import one_way, triples
+from dpsynth.models.tabular.marginals import one_way, target_cuts, triples
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
@@ -61,6 +66,9 @@ Columns = TypeVar("Columns", bound=tuple[str, ...])
 PATIENCE = 3
 """Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
 
+FOR_TRIPLES = 0.5
+"""Share of the junction tree's cells that triples may fill; the pairs that hold the columns together get the rest."""
+
 
 class Prism(Synthesizer):
     """Pairwise residual interactions by staged measurement.
@@ -73,6 +81,9 @@ class Prism(Synthesizer):
         How many of them the joint model tells apart, at most; the others are shared out as they were counted.
     cells : int, default 100000
         Size limit of the junction tree, in cells: memory and time grow with it.
+    nudge : bool, default True
+        Whether drawn records are nudged to the measured pairs that the tree does not hold, where noise leaves more
+        than half of them; some seconds a draw.
 
     Examples
     --------
@@ -91,7 +102,8 @@ class Prism(Synthesizer):
     citation: ClassVar[str] = "dpsynth; derived in the docstring of dpsynth.models.tabular.prism"
     produces = MarginalModel
 
-    def __init__(self, *, bins: int = 16, states: int = 8, cells: int = 100_000) -> None:
+    def __init__(self, *, bins: int = 16, states: int = 8, cells: int = 100_000, nudge: bool = True) -> None:
+        self.nudge = nudge
         self.bins = bins
         self.states = states
         self.cells = cells
@@ -104,9 +116,9 @@ class Prism(Synthesizer):
         rho = session.rho_left
         for_columns = rho * column_share(schema, codec, self.bins)
         report("counting columns", 0.0)
-        counts = one_way.measure(session, for_columns, bins=self.bins)
+        counts = one_way.measure(session, for_columns, bins=self.bins, cutter=target_cuts.cutter(session, rho))
         stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity)
-        rest, probed = rho - for_columns, {}
+        rest, probed = session.rho_left, {}
         found, cost = triples.scan(session, stage, rest)
         rest -= cost + found.rho
         share = stage.best_share(rest, for_columns)
@@ -122,8 +134,10 @@ class Prism(Synthesizer):
             stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity, stage.typical)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
-        measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, found=found, report=report)
-        return fit_model(session, stage.counts, measured, report)
+        measured, left = self._ask_pairs(
+            session, stage, for_pairs, groups=groups, probed=probed, found=found, report=report
+        )
+        return fit_model(session, stage.counts, measured, report, left)
 
     def _ask_groups(self, session: Session, stage: Stage, rho: float, report: Progress) -> dict[Pair, Interaction]:
         """Ask what the fairness policy names; pairs without the target stay where the junction tree can hold them."""
@@ -145,11 +159,12 @@ class Prism(Synthesizer):
         probed: Mapping[Pair, Interaction],
         found: triples.Found,
         report: Progress,
-    ) -> list[Measurement]:
+    ) -> tuple[list[Measurement], Mapping[Pair, Interaction]]:
+        """Ask pairs and triples; return the measurements for the fit, and what was asked of each ordinary pair."""
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
         measured = [interaction.measurement(1.0) for interaction in groups.values()]
         if rho <= 0:
-            return measured + self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0]
+            return measured + self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0], {}
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
@@ -166,9 +181,8 @@ class Prism(Synthesizer):
         refinement = stage.ask(session, stage.refine(rho, finer, strength, extra))
         kept = [*must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        return measured + [
-            m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))
-        ]
+        measured += [m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))]
+        return measured, scan if self.nudge else {}
 
     def _ask_triples(
         self,
@@ -178,22 +192,31 @@ class Prism(Synthesizer):
         pairs: Sequence[Mapping[Pair, Interaction]],
         must: Sequence[Sequence[str]],
     ) -> tuple[list[Measurement], float]:
-        """Refine the triples that say more than their pairs and that the tree can hold; return what is left over."""
+        """Refine the triples that say more than their pairs and that the tree can hold; return what is left over.
+
+        Of the measured pairs the last are those with the target.
+        """
         beyond = found.beyond(stage, pairs)
-        held = self._affordable(stage, must, list(beyond))
-        strength = {triple: beyond[triple].strength(beyond[triple].energy) for triple in held}
+        strength = {triple: seen.strength(seen.energy) for triple, seen in beyond.items()}
+        told = triples.products(stage, strengths(pairs[-1])) if found.rho > 0 and pairs else []
+        candidates = [t for t in dict.fromkeys([*told, *strength]) if triples.small(stage, t)]
+        held = self._affordable(stage, must, candidates, FOR_TRIPLES * self.cells)
+        strength = {triple: strength.get(triple, stage.typical) for triple in held}
         questions = triples.refined(stage, strength, found.rho)
         if not questions:
             return [], found.rho
         asked = triples.beyond_pairs(stage, triples.ask_triples(session, stage, questions), pairs)
         return triples.triple_measurements(asked), 0.0
 
-    def _affordable(self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Columns]) -> list[Columns]:
+    def _affordable(
+        self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Columns], limit: float | None = None
+    ) -> list[Columns]:
         """Return the best ranked pairs or triples that the junction tree can hold beside what it must."""
+        most = self.cells if limit is None else limit
         chosen: list[Columns] = []
         refused = 0
         for pair in ranked:
-            if junction_tree.cells(stage.domain, [*must, *chosen, pair]) <= self.cells:
+            if junction_tree.cells(stage.domain, [*must, *chosen, pair]) <= most:
                 chosen.append(pair)
                 refused = 0
             else:
@@ -211,7 +234,8 @@ class Prism(Synthesizer):
         for_columns = rho * column_share(schema, codec, self.bins)
         counts = even_one_way(schema, codec, self.bins, rows, for_columns)
         stage = Stage(schema, codec, counts.merged(codec, self.states), schema.max_rows_per_patient)
-        rest = rho - for_columns
+        cuts, for_cuts = target_cuts.planned(codec, schema.target, rows, schema.max_rows_per_patient, rho)
+        rest = rho - for_columns - for_cuts
         scan = triples.scan_of(stage, rest)
         rest -= scan.rho
         share = stage.best_share(rest, for_columns)
@@ -224,7 +248,7 @@ class Prism(Synthesizer):
             budget,
             rows,
             counts,
-            items=[*(stage.item(what, asked) for what, asked in batches.items()), *scan.items(stage)],
+            items=[*cuts, *(stage.item(what, asked) for what, asked in batches.items()), *scan.items(stage)],
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )

@@ -1,12 +1,14 @@
 """The last step of every marginal-based mechanism: from noisy answers to a model that can be sampled."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from dpsynth.coding.codec import Codec
 from dpsynth.coding.query import Query
 from dpsynth.models.tabular.graphical.estimation import Measurement, Zero, estimate
 from dpsynth.models.tabular.graphical.model import GraphicalModel
+from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.nudging import wanted
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.privacy.session import Session
 from dpsynth.progress import Progress
@@ -54,8 +56,16 @@ def zeros_of(codec: Codec, counts: OneWay) -> list[Zero]:
     return [(columns, counts.bins.impossible(columns, table)) for columns, table in codec.zeros()]
 
 
-def fit_model(session: Session, counts: OneWay, measured: Sequence[Measurement], report: Progress) -> MarginalModel:
+def fit_model(
+    session: Session,
+    counts: OneWay,
+    measured: Sequence[Measurement],
+    report: Progress,
+    pairs: Mapping[Pair, Interaction] | None = None,
+) -> MarginalModel:
     """Fit a graphical model to the columns, the measured tables and the schema's constraints.
+
+    Of the `pairs` those that its tree does not hold are kept beside it: drawn records are made to agree with them.
 
     Privacy contract: post-processing of what the session answered.
     """
@@ -71,4 +81,5 @@ def fit_model(session: Session, counts: OneWay, measured: Sequence[Measurement],
         bins=counts.bins,
         rows=round(counts.rows),
         counts=counts.released(),
+        wanted=wanted(graph, pairs or {}),
     )

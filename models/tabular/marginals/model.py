@@ -16,6 +16,7 @@ from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.graphical.products import take
 from dpsynth.models.tabular.marginals.binning import Bins
 from dpsynth.models.tabular.marginals.coupling import Link, coupled, links
+from dpsynth.models.tabular.marginals.nudging import FEWEST, Wanted, nudged
 
 Masks = Mapping[str, NDArray[np.bool_]]
 
@@ -43,6 +44,8 @@ class MarginalModel(Model):
         Estimated or declared number of training rows.
     counts
         Noisy counts to publish beside the cohort, at most one table a column.
+    wanted
+        Tables of pairs that the junction tree does not hold, with which drawn records are made to agree.
     """
 
     kind = "marginals"
@@ -56,8 +59,10 @@ class MarginalModel(Model):
         bins: Bins,
         rows: int,
         counts: Sequence[Released] = (),
+        wanted: Sequence[Wanted] = (),
     ) -> None:
         super().__init__(codec, statement)
+        self._wanted = list(wanted)
         self.graph = graph
         self.bins = bins
         self._rows = rows
@@ -73,9 +78,14 @@ class MarginalModel(Model):
         return self._counts
 
     def sample_codes(self, n: int, masks: Masks, rng: np.random.Generator) -> dict[str, NDArray[Any]]:
-        """Draw rows; conditions are exact: the graphical model is conditioned, nothing is rejected."""
+        """Draw rows; conditions are exact: the graphical model is conditioned, nothing is rejected.
+
+        Rows without a condition are nudged to the wanted tables, which are those of all patients.
+        """
         graph = self._given(masks) if masks else self.graph
         drawn = graph.sample(n, rng)
+        if self._wanted and not masks and n >= FEWEST:
+            drawn = nudged(graph, drawn, self._wanted, rng)
         places = coupled(self._links, drawn, rng) if self._links else {}
         return {
             name: self.bins.refine(name, drawn[name], masks.get(name), rng, places.get(name))
@@ -112,11 +122,15 @@ class MarginalModel(Model):
             "parents": list(tree.parents),
             "counts": [{"column": table.columns[0], "sigma": table.sigma} for table in self._counts],
         }
+        if self._wanted:
+            config["wanted"] = [list(table.pair) for table in self._wanted]
         arrays: dict[str, NDArray[Any]] = {f"belief.{i}": belief for i, belief in enumerate(self.graph.beliefs)}
         arrays |= {f"bins.{i}": self.bins.maps[name] for i, name in enumerate(names)}
         arrays |= {f"weights.{i}": self.bins.weights[name] for i, name in enumerate(names)}
         arrays |= {f"counts.{i}": table.counts for i, table in enumerate(self._counts)}
         arrays |= {f"cells.{i}": table.maps[0] for i, table in enumerate(self._counts)}
+        for i, table in enumerate(self._wanted):
+            arrays |= {f"wanted.{i}": table.table, f"groups.{i}.0": table.groups[0], f"groups.{i}.1": table.groups[1]}
         return config, arrays
 
     @classmethod
@@ -136,7 +150,9 @@ class MarginalModel(Model):
         rows, counts = int(config["rows"]), read_counts(codec, config["counts"], arrays)
         if rows < 1:
             raise ValueError("the number of rows is not positive")
-        return cls(codec, statement, graph=GraphicalModel(tree, beliefs), bins=bins, rows=rows, counts=counts)
+        wanted = _read_wanted(bins.shape, config.get("wanted", []), arrays)
+        graph = GraphicalModel(tree, beliefs)
+        return cls(codec, statement, graph=graph, bins=bins, rows=rows, counts=counts, wanted=wanted)
 
 
 def _check_bins(codes: NDArray[np.int64], weights: NDArray[np.float64], size: int) -> None:
@@ -160,6 +176,21 @@ def read_counts(codec: Codec, tables: list[dict[str, Any]], arrays: dict[str, ND
             raise ValueError("counts are not numbers with noise")
         released.append(Released((name,), (cells,), counts, sigma))
     return released
+
+
+def _read_wanted(domain: dict[str, int], pairs: list[list[str]], arrays: dict[str, NDArray[Any]]) -> list[Wanted]:
+    """Return the wanted tables of a file; none in files of versions that had no such tables."""
+    found = []
+    for i, (first, second) in enumerate(pairs):
+        groups = (arrays[f"groups.{i}.0"].astype(np.int64), arrays[f"groups.{i}.1"].astype(np.int64))
+        table = arrays[f"wanted.{i}"].astype(np.float64)
+        fits = all(g.shape == (domain[c],) and g.min() >= 0 for c, g in zip((first, second), groups, strict=True))
+        if first == second or not fits or table.shape != tuple(int(g.max()) + 1 for g in groups):
+            raise ValueError("a wanted table does not fit its columns")
+        if not np.isfinite(table).all() or table.min() < 0 or abs(table.sum() - 1) > CALIBRATED:
+            raise ValueError("a wanted table does not hold probabilities")
+        found.append(Wanted((first, second), groups, table))
+    return found
 
 
 def _read_tree(domain: dict[str, int], config: dict[str, Any]) -> JunctionTree:

@@ -1,7 +1,7 @@
 """One-way counts: the first answers that every marginal-based mechanism needs, and the bins that they suggest."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -43,6 +43,8 @@ class OneWay:
         Estimated number of rows (as declared where it is public).
     looks
         The noisy counts behind it.
+    cuts
+        Fine codes at which a column should be cut for the target's sake, the best first.
     """
 
     bins: Bins
@@ -50,6 +52,7 @@ class OneWay:
     variance: Mapping[str, float]
     rows: float
     looks: Mapping[str, "Look"]
+    cuts: Mapping[str, Sequence[int]] = field(default_factory=dict)
 
     def released(self) -> list[Released]:
         """Noisy counts of each column, with the largest standard deviation of its bins."""
@@ -69,12 +72,14 @@ class OneWay:
             code, mass = codec.columns[name], self.proportions[name]
             alone = code.size - code.ordered if code.ordered else 0
             starts = [int(fine[cut]) for cut in cuts[name] if cut < code.ordered]
-            codes = group(mass, len(mass) - alone if code.ordered else 0, size + alone, starts)
+            told = [int(fine[cut]) for cut in self.cuts.get(name, ())]
+            room = size + alone - len(told)
+            codes = group(mass, len(mass) - alone if code.ordered else 0, room, [*starts, *told])
             maps[name] = codes[fine]
             within[name] = _within(maps[name], self.bins.weights[name] * mass[fine])
             proportions[name] = totals(codes, mass)
             variance[name] = self.variance[name] * len(codes) / len(proportions[name])
-        return OneWay(Bins(maps, within), proportions, variance, self.rows, self.looks)
+        return OneWay(Bins(maps, within), proportions, variance, self.rows, self.looks, self.cuts)
 
 
 def discover(session: Session) -> None:
@@ -99,10 +104,10 @@ def many_cells(codec: Codec) -> list[str]:
     return [name for name, code in codec.columns.items() if code.ordered > MANY]
 
 
-def measure(session: Session, rho: float, *, bins: int) -> OneWay:
+def measure(session: Session, rho: float, *, bins: int, cutter: "Cutter | None" = None) -> OneWay:
     """Cut columns with many cells into bins, then count every column.
 
-    Formal guarantee: costs exactly `rho`, all of it in `Session.count`.
+    Formal guarantee: costs exactly `rho`, all of it in `Session.count`, and what the `cutter` asks beside.
 
     Parameters
     ----------
@@ -113,14 +118,18 @@ def measure(session: Session, rho: float, *, bins: int) -> OneWay:
     bins
         How many bins a column with many ordered cells is cut into, about; its special values and its missing state
         come on top.
+    cutter
+        Says, when the shapes of these columns are known, where else they should be cut.
     """
     codes = session.codec.columns
     fine = many_cells(session.codec)
     shape_rho = SHAPE_SHARE * rho * len(fine) / len(codes)
     shapes = _shapes(session, fine, shape_rho)
-    cuts = _constraint_cuts(session.codec)
+    cuts, told = _constraint_cuts(session.codec), cutter(shapes) if cutter and shapes else {}
     maps = {
-        name: group(shapes[name].smooth, code.ordered, bins + code.size - code.ordered, cuts[name])
+        name: group(
+            shapes[name].smooth, code.ordered, bins + code.size - code.ordered, [*cuts[name], *told.get(name, ())]
+        )
         if name in shapes
         else np.arange(code.size)
         for name, code in codes.items()
@@ -131,13 +140,14 @@ def measure(session: Session, rho: float, *, bins: int) -> OneWay:
     within = {
         name: _within(maps[name], shapes[name].smooth if name in shapes else looks[name].counts) for name in codes
     }
-    return _one_way(session, Bins(maps, within), looks)
+    return replace(_one_way(session, Bins(maps, within), looks), cuts=told)
 
 
 def measure_again(session: Session, counts: OneWay, rho: float) -> OneWay:
     """Count the bins of every column once more, and average with what is known. Costs exactly `rho`."""
     looks = _count(session, counts.bins.maps, rho)
-    return _one_way(session, counts.bins, {name: _average(look, counts.looks[name]) for name, look in looks.items()})
+    averaged = {name: _average(look, counts.looks[name]) for name, look in looks.items()}
+    return replace(_one_way(session, counts.bins, averaged), cuts=counts.cuts)
 
 
 @dataclass(frozen=True)
@@ -150,15 +160,20 @@ class Look:
 
 
 @dataclass(frozen=True)
-class _Shape:
-    """A histogram over fine codes: smoothed, and as it was measured."""
+class Shape:
+    """A histogram over fine codes: smoothed, as it was measured, and the variance of its noise."""
 
     smooth: Array
     raw: Array
     variance: float
 
     def coarsened(self, codes: Codes) -> Look:
+        """Return the look at coarser bins that the raw cells add up to."""
         return Look(totals(codes, self.raw), totals(codes, np.full(len(codes), self.variance)), codes)
+
+
+Cutter = Callable[[Mapping[str, Shape]], Mapping[str, Sequence[int]]]
+"""From the shapes of columns with many cells to where they should be cut."""
 
 
 def _count(session: Session, maps: Mapping[str, Codes], rho: float) -> dict[str, Look]:
@@ -204,7 +219,7 @@ def _constraint_cuts(codec: Codec) -> dict[str, list[int]]:
     return cuts
 
 
-def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, _Shape]:
+def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, Shape]:
     """Histograms over fine codes, smoothed where codes are ordered."""
     codes = session.codec.columns
     queries = [Query((name,), (np.arange(codes[name].size),)) for name in columns]
@@ -215,7 +230,7 @@ def _shapes(session: Session, columns: list[str], rho: float) -> dict[str, _Shap
         clean = np.concatenate([smooth(raw[:ordered], answer.sigma, widths), raw[ordered:]])
         mass = simplex(clean, max(float(raw.sum()), 1.0))
         mass[:ordered] = hedged(mass[:ordered], answer.sigma, widths)
-        shapes[name] = _Shape(mass, raw, answer.sigma**2)
+        shapes[name] = Shape(mass, raw, answer.sigma**2)
     return shapes
 
 

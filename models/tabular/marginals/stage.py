@@ -110,6 +110,9 @@ class Stage:
         """Best resolution for a pair of this strength at this price."""
         first, second = pair
         whole = pair in self.fair
+        if self.target in pair and any(self.counts.cuts.get(name) for name in pair):
+            # States that were cut where the target changes are asked as they are: merged by mass they hide it again.
+            return resolve(self.columns[first], self.columns[second], strength, self.sigma(rho), whole=(True, True))
         return resolve(
             self.columns[first],
             self.columns[second],

@@ -34,9 +34,9 @@ from dpsynth.coding.query import Query
 from dpsynth.models.plan import PlanItem
 from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.marginals.interactions import (
+    KEPT,
     MEAN_ABSOLUTE,
     SURVIVING,
-    Column,
     Interaction,
     Pair,
     energies,
@@ -79,8 +79,12 @@ CELLS = 50_000
 """Cells of a scan at most: the sampler of the noise takes 10 microseconds for each."""
 READ = 3e9
 """Rows times triples of a scan at most: ten seconds of counting."""
-SIDE = 6
+SIDE = 5
 """Groups along an axis of a refined triple at most."""
+HELD = 256, 512
+"""States of a triple's columns together at most, without the target and with it: time of a step of the fit."""
+PRODUCTS = 15
+"""Triples of the target with two columns that tell it most, which are asked whatever a scan saw of them."""
 ROUNDS = 10
 """Rounds of iterative proportional fitting; pairs of clinical columns settle in fewer."""
 
@@ -125,10 +129,7 @@ class Scan:
         """Return the scan's line of a plan, if there is one."""
         if not self.patterns:
             return []
-        free = [
-            prod(_count(stage.columns[c], n) - 1 for c, n in zip(p.columns, p.sizes, strict=True))
-            for p in self.patterns
-        ]
+        free = [prod(_count(stage, c, n) - 1 for c, n in zip(p.columns, p.sizes, strict=True)) for p in self.patterns]
         sigma = float(np.median([stage.sigma(pattern.rho) for pattern in self.patterns])) * stage.counts.rows
         note = "for what no pair shows; what stands out is refined with a part of the pairs' budget"
         return [PlanItem("triples, scanned coarsely", len(free), sum(free), sigma, note)]
@@ -159,18 +160,38 @@ def scan_of(stage: Stage, rho: float) -> Scan:
 
 
 def _scanned(stage: Stage, triples: Sequence[Triple], side: int) -> list[Pattern]:
-    sizes = {name: (side, _count(column, side)) for name, column in stage.columns.items()}
+    counts = {name: _count(stage, name, side) for name in stage.columns}
     unit = stage.sensitivity**2 / (8 * (FAINTEST * stage.counts.rows) ** 2)
     patterns = []
     for triple in triples:
-        free = prod(sizes[name][1] - 1 for name in triple)
+        free = prod(counts[name] - 1 for name in triple)
         if free > 0:
             patterns.append(Pattern(triple, (side,) * 3, unit * free * needed(free, len(triples))))
     return patterns
 
 
-def _count(column: Column, size: int) -> int:
-    return int(column.groups(size).max()) + 1
+def _groups(stage: Stage, name: str, size: int) -> Codes:
+    """Return about `size` groups of a column's states: where it was cut for the target's sake, by its best cuts."""
+    column, cuts = stage.columns[name], stage.counts.cuts.get(name, ())
+    if not cuts or size > len(cuts) + 1:
+        return np.arange(column.size) if cuts else column.groups(size)
+    starts = stage.counts.bins.maps[name][list(cuts[: size - 1])]
+    codes = np.searchsorted(np.sort(starts), np.arange(column.ordered), side="right")
+    return np.concatenate([codes, codes[-1] + 1 + np.arange(column.size - column.ordered)])
+
+
+def _count(stage: Stage, name: str, size: int) -> int:
+    return int(_groups(stage, name, size).max()) + 1
+
+
+def _options(stage: Stage, name: str) -> list[tuple[int, int, float]]:
+    """Return for each size that may be asked for: how many groups come out, and the share of variance they keep."""
+    options = stage.columns[name].options()
+    if stage.counts.cuts.get(name):
+        states = stage.columns[name].size
+        counts = {size: _count(stage, name, size) for size in options}
+        options = {size: (n, 1.0 if n == states else KEPT[size]) for size, n in counts.items()}
+    return [(size, count, kept) for size, (count, kept) in options.items() if count > 1]
 
 
 @cache
@@ -196,7 +217,7 @@ def ask_triples(session: Session, stage: Stage, patterns: Sequence[Pattern]) -> 
     """
     asked = []
     for pattern in patterns:
-        groups = tuple(stage.columns[c].groups(size) for c, size in zip(pattern.columns, pattern.sizes, strict=True))
+        groups = tuple(_groups(stage, c, size) for c, size in zip(pattern.columns, pattern.sizes, strict=True))
         if all(g.max() > 0 for g in groups):
             asked.append((pattern, groups))
     maps = stage.counts.bins.maps
@@ -210,8 +231,8 @@ def ask_triples(session: Session, stage: Stage, patterns: Sequence[Pattern]) -> 
     ):
         values = centred(answer.values / rows)
         alone = _outer([_grouped(stage, c, g) for c, g in zip(pattern.columns, groups, strict=True)])
-        options = [stage.columns[c].options() for c in pattern.columns]
-        kept = sqrt(prod(o.get(size, (0, 1.0))[1] for o, size in zip(options, pattern.sizes, strict=True)))
+        shares = [{size: kept for size, _, kept in _options(stage, c)} for c in pattern.columns]
+        kept = sqrt(prod(share.get(size, 1.0) for share, size in zip(shares, pattern.sizes, strict=True)))
         found[pattern.columns] = Interaction(
             pattern.columns,  # type: ignore[arg-type]
             groups,  # type: ignore[arg-type]
@@ -275,7 +296,21 @@ class Found:
         """Return what is left of them beside the pairs; all where the columns were counted anew, into other states."""
         if stage.counts is not self.counts:
             return dict(self.scanned)
-        return _ranked(stage, clear_triples(beyond_pairs(stage, self.scanned, batches), self.among))
+        clear = _ranked(stage, clear_triples(beyond_pairs(stage, self.scanned, batches), self.among))
+        return dict(list(clear.items())[: len(stage.columns)])
+
+
+def products(stage: Stage, strength: Mapping[Pair, float]) -> list[Triple]:
+    """Return triples of the target with the two columns whose pairs with it are strongest, by their product."""
+    own = {next(c for c in pair if c != stage.target): value for pair, value in strength.items()}
+    ranked = sorted(combinations(own, 2), key=lambda pair: (-own[pair[0]] * own[pair[1]], pair))
+    order = list(stage.columns)
+    return [tuple(sorted((*pair, str(stage.target)), key=order.index)) for pair in ranked[:PRODUCTS]]
+
+
+def small(stage: Stage, triple: Triple) -> bool:
+    """Whether a fit can take the triple up in the time that there is."""
+    return prod(stage.domain[c] for c in triple) <= HELD[stage.target in triple]
 
 
 def scan(session: Session, stage: Stage, rho: float) -> tuple[Found, float]:
@@ -285,7 +320,7 @@ def scan(session: Session, stage: Stage, rho: float) -> tuple[Found, float]:
         return Found({}, 0, stage.counts, 0.0), 0.0
     among = len(questions.patterns)
     clear = clear_triples(ask_triples(session, stage, questions.patterns), among)
-    scanned = dict(list(_ranked(stage, clear).items())[: len(stage.columns)])
+    scanned = _ranked(stage, clear)
     return Found(scanned, among, stage.counts, _kept_back(stage, scanned, rho - questions.rho)), questions.rho
 
 
@@ -302,7 +337,7 @@ def _weight(stage: Stage, triple: Triple) -> float:
 
 def _kept_back(stage: Stage, scanned: Mapping[Triple, Interaction], rest: float) -> float:
     """Return the triples' part of the rest: by (weight x free cells)^(2/3), about 3 x 3 groups beside a target of 2."""
-    needs = sum(need(stage, triple, (3,) * 3) for triple in scanned)
+    needs = sum(need(stage, triple, (3,) * 3) for triple in list(scanned)[: len(stage.columns)])
     return rest * needs / (needs + stage.needs) if needs else 0.0
 
 
@@ -387,17 +422,14 @@ def refined(stage: Stage, found: Mapping[Triple, float], rho: float) -> list[Pat
 
 def need(stage: Stage, triple: Triple, sizes: Sequence[int]) -> float:
     """Return (weight x free cells)^(2/3), by which prices are shared out."""
-    free = prod(_count(stage.columns[name], size) - 1 for name, size in zip(triple, sizes, strict=True))
+    free = prod(_count(stage, name, size) - 1 for name, size in zip(triple, sizes, strict=True))
     return float((_weight(stage, triple) * free) ** (2 / 3))
 
 
 def _resolution(stage: Stage, triple: Triple, strength: float, rho: float) -> tuple[tuple[int, ...], float]:
     """Return the groups with the least expected error, as for pairs, and that error."""
     sigma = stage.sigma(rho)
-    options = [
-        [(size, count, kept) for size, (count, kept) in stage.columns[c].options().items() if 1 < count <= SIDE]
-        for c in triple
-    ]
+    options = [[option for option in _options(stage, c) if option[1] <= SIDE] for c in triple]
     best: tuple[tuple[int, ...], float] = ((2,) * 3, np.inf)
     for choice in product(*options):
         kept = sqrt(prod(kept for _, _, kept in choice))
