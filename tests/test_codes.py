@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 
 from dpsynth import fit
-from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns.kinds import Categorical
+from dpsynth.columns.written_conditions import parse_conditions
 from dpsynth.drafting.draft import draft
 from dpsynth.errors import DataError
 from dpsynth.schema import Schema

@@ -1,4 +1,4 @@
-"""From Python: data frames of several libraries, conditions as text, what shows itself in a notebook, and what is named."""
+"""From Python: tables of several libraries, conditions as text, what shows itself in a notebook, and what is named."""
 
 from pathlib import Path
 

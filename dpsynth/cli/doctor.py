@@ -64,6 +64,6 @@ def run() -> None:
     else:
         import torch
 
-        names = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
-        typer.echo(f"graphics    {', '.join(names) or 'none'}")
+        devices = [torch.cuda.get_device_name(place) for place in range(torch.cuda.device_count())]
+        typer.echo(f"graphics    {', '.join(devices) or 'none'}")
     typer.echo(f"ledgers     beside the data; of read-only places in {state_folder()}")

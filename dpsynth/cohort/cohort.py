@@ -90,8 +90,9 @@ class Cohort:
         def __init__(self, *args: Any, **fields: Any) -> None: ...
 
     def __post_init__(self) -> None:
-        if not isinstance(self.schema, Schema) and isinstance(self.table, Schema):  # Cohort(data, schema)
-            read = self.of(self.schema, self.table, public=self.public, synthetic=self.synthetic)
+        data: Any = self.schema
+        if isinstance(self.table, Schema) and not isinstance(data, Schema):  # Cohort(data, schema)
+            read = self.of(data, self.table, public=self.public, synthetic=self.synthetic)
             for name in ("schema", "table", "source", "images"):
                 object.__setattr__(self, name, getattr(read, name))
         if self.images is not None:

@@ -20,7 +20,7 @@ from dpsynth.federated.messages import Answer, Kind, Question, Transport, digest
 from dpsynth.federated.steps import weights_of
 from dpsynth.federated.study import Study
 from dpsynth.federated.sums import Asked
-from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.images.sums import SUM_UNIT, unpacked
 from dpsynth.privacy.mechanisms import Floats, Integers, rounded_lattice
 from dpsynth.privacy.shares import joined, not_linear
@@ -147,14 +147,16 @@ class Lead:
         tables = self._sums(Asked("interactions", queries, sigmas))
         return [rounded_lattice(table) / query.size for table, query in zip(tables, queries, strict=True)]
 
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of clipped features by group plus Gaussian noise."""
-        (total,) = self._sums(Asked("image_sums", [groups], [sigma], features))
+    def image_sums(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Floats:
+        """Return sums of clipped features by group, or part of a group, plus Gaussian noise."""
+        (total,) = self._sums(Asked("image_sums", [groups], [sigma], features, division))
         return rounded_lattice(total) / SUM_UNIT
 
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Floats:
-        """Return sums of products of clipped features by group plus Gaussian noise."""
-        halves = self._sums(Asked("image_products", [groups], [sigma], features))
+    def image_products(
+        self, groups: Query, features: Features, sigma: float, division: Division | None = None
+    ) -> Floats:
+        """Return sums of products of clipped features by group, or part of a group, plus Gaussian noise."""
+        halves = self._sums(Asked("image_products", [groups], [sigma], features, division))
         return unpacked(*map(rounded_lattice, halves))
 
     def images_per_row(self, sigma: float) -> Integers:

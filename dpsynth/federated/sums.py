@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from dpsynth.coding.query import Query
 from dpsynth.errors import InputError
 from dpsynth.federated.messages import Kind, Question, lengths_of
-from dpsynth.privacy.images.features import Features, Fourier, Linear, Ones
+from dpsynth.privacy.images.features import Division, Features, Fourier, Linear, Ones, Squares
 from dpsynth.privacy.mechanisms import MAX_SIGMA
 
 if TYPE_CHECKING:
@@ -34,12 +34,15 @@ class Asked:
         Standard deviation of the noise of each, as the session that asks it says.
     features
         The public map of images.
+    division
+        The public division of each group's images.
     """
 
     kind: Kind
     queries: Sequence[Query]
     sigmas: Sequence[float]
     features: Features | None = None
+    division: Division | None = None
 
     def as_data(self, heard: Sequence[Any]) -> tuple[dict[str, Any], list[NDArray[Any]]]:
         """Return facts and arrays of the question, after what was answered before it."""
@@ -50,6 +53,9 @@ class Asked:
             arrays += [np.asarray(mapping, dtype=np.int64) for query in self.queries for mapping in query.maps]
         if self.features is not None:
             facts["features"], tables = _features_as_data(self.features)
+            if self.division is not None:
+                facts["features"]["division"] = True
+                tables += [self.division.scores.reshape(-1, self.division.inputs), self.division.offsets]
             arrays += tables
         facts["heard"], before = lengths_of(heard)
         return facts, [*arrays, *before]
@@ -71,12 +77,15 @@ class Asked:
                 raise InputError("question: images_per_row has one standard deviation and no arrays.")
             return cls(question.kind, [], sigmas)
         queries, rest = _queries(question.facts["columns"], arrays)
-        features = _features_of_data(question.facts["features"], rest) if "features" in question.facts else None
+        features = division = None
+        if "features" in question.facts:
+            facts, rest, division = _division_of_data(question.facts["features"], rest)
+            features = _features_of_data(facts, rest)
         if len(queries) != len(sigmas) or (features is None and rest):
             raise InputError("question: expected one standard deviation and the maps of each query, and no more.")
         if features is not None and len(queries) != 1:
             raise InputError("question: expected one query for the groups of images.")
-        return cls(question.kind, queries, sigmas, features)
+        return cls(question.kind, queries, sigmas, features, division)
 
     def ask(self, session: "Session") -> Any:
         """Ask it of a session, which checks and pays; returns what the session's answers give.
@@ -94,7 +103,7 @@ class Asked:
         if self.features is None:
             raise InputError("question: expected the features of images.")
         ask = session.image_sums if self.kind == "image_sums" else session.image_products
-        return ask(self.queries[0], self.features, *prices)
+        return ask(self.queries[0], self.features, prices[0], self.division)
 
     def prices(self, session: "Session") -> list[float]:
         """Return what the noise that is asked for costs in a session."""
@@ -124,6 +133,8 @@ class Asked:
             raise InputError(f"question {self.kind!r}: the agreed model asks it at another price here.")
         if not _same_features(self.features, expected.features):
             raise InputError(f"question {self.kind!r}: the agreed model asks for other features of images here.")
+        if not _same_division(self.division, expected.division):
+            raise InputError(f"question {self.kind!r}: the agreed model divides the images otherwise here.")
 
 
 def _same_features(first: Features | None, second: Features | None) -> bool:
@@ -132,6 +143,15 @@ def _same_features(first: Features | None, second: Features | None) -> bool:
     (facts, tables), (others, more) = _features_as_data(first), _features_as_data(second)
     shapes = [table.shape for table in tables] == [table.shape for table in more]
     return facts == others and shapes and all(map(lambda a, b: np.allclose(a, b, atol=1e-5), tables, more))
+
+
+def _same_division(first: Division | None, second: Division | None) -> bool:
+    if first is None or second is None:
+        return first is second
+    shapes = first.scores.shape == second.scores.shape
+    return shapes and all(
+        np.allclose(a, b, atol=1e-5) for a, b in ((first.scores, second.scores), (first.offsets, second.offsets))
+    )
 
 
 def _norm(query: Query) -> float:
@@ -163,7 +183,22 @@ def _features_as_data(features: Features) -> tuple[dict[str, Any], list[NDArray[
         return {"map": "linear"}, [features.matrix, features.shift]
     if isinstance(features, Fourier):
         return {"map": "fourier"}, [features.frequencies]
+    if isinstance(features, Squares):
+        return {"map": "squares"}, [features.matrix, features.band.astype(np.float64)]
     return {"map": "ones", "inputs": features.inputs}, []
+
+
+def _division_of_data(facts: Any, arrays: list[NDArray[Any]]) -> tuple[Any, list[NDArray[Any]], Division | None]:
+    """Return the facts and tables of the features alone, and the division that stands behind them."""
+    if not isinstance(facts, dict) or "division" not in facts:
+        return facts, arrays, None
+    if facts["division"] is not True or len(arrays) < 2 or any(array.dtype.kind != "f" for array in arrays[-2:]):
+        raise InputError("question: expected the scores and offsets of a division.")
+    scores, offsets = arrays[-2:]
+    if scores.ndim != 2 or offsets.ndim != 2 or offsets.size != len(scores):
+        raise InputError("question: the offsets of the division do not fit its scores.")
+    division = Division(scores.reshape(*offsets.shape, scores.shape[1]), offsets)
+    return {key: value for key, value in facts.items() if key != "division"}, arrays[:-2], division
 
 
 def _features_of_data(facts: Any, arrays: list[NDArray[Any]]) -> Features:
@@ -175,7 +210,9 @@ def _features_of_data(facts: Any, arrays: list[NDArray[Any]]) -> Features:
         return Linear.of_shift(arrays[0], arrays[1])
     if kind == "fourier" and set(facts) == {"map"} and len(arrays) == 1:
         return Fourier(arrays[0])
+    if kind == "squares" and set(facts) == {"map"} and len(arrays) == 2:
+        return Squares(arrays[0], np.rint(arrays[1]).astype(np.intp))
     inputs = facts.get("inputs") if kind == "ones" else None
     if isinstance(inputs, int) and not isinstance(inputs, bool) and set(facts) == {"map", "inputs"} and not arrays:
         return Ones(inputs)
-    raise InputError("question: expected the features linear, fourier or ones, with their tables.")
+    raise InputError("question: expected the features linear, fourier, squares or ones, with their tables.")

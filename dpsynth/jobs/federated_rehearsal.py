@@ -174,13 +174,13 @@ class _Played:
         """Return what was answered."""
         return self._heard(Asked("interactions", queries, sigmas)) if queries else []
 
-    def image_sums(self, groups: Any, features: Any, sigma: float) -> Any:
+    def image_sums(self, groups: Any, features: Any, sigma: float, division: Any = None) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("image_sums", [groups], [sigma], features))
+        return self._heard(Asked("image_sums", [groups], [sigma], features, division))
 
-    def image_products(self, groups: Any, features: Any, sigma: float) -> Any:
+    def image_products(self, groups: Any, features: Any, sigma: float, division: Any = None) -> Any:
         """Return what was answered."""
-        return self._heard(Asked("image_products", [groups], [sigma], features))
+        return self._heard(Asked("image_products", [groups], [sigma], features, division))
 
     def images_per_row(self, sigma: float) -> Any:
         """Return what was answered."""

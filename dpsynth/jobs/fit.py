@@ -290,8 +290,8 @@ def _cohort(data: Any, schema: Schema | None) -> Cohort | ScannedCohort:
         return data
     if schema is None:
         raise InputError(
-            f"cohort: found {type(data).__name__}, expected a cohort; for a data frame, an Arrow table or a path give its "
-            "schema too (schema=)."
+            f"cohort: found {type(data).__name__}, expected a cohort; for a data frame, an Arrow table or a path give "
+            "its schema too (schema=)."
         )
     return Cohort.of(data, schema)
 

@@ -58,7 +58,7 @@ from numpy.typing import NDArray
 from dpsynth.coding.query import Query
 from dpsynth.errors import DpsynthError, InputError
 from dpsynth.privacy.answers import PrivateAnswers, by_sigma, scaled_interaction, shielded
-from dpsynth.privacy.images.features import Features
+from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.images.sums import SUM_UNIT, product_sigmas
 from dpsynth.privacy.mechanisms import MAX_VALUE, Integers, LatticeNoise
 from dpsynth.privacy.spending.training_plan import TrainingPlan
@@ -155,14 +155,16 @@ class ShareAnswers(PrivateAnswers):
             "counting", lambda: self._share([scaled_interaction(table) for table in self._exact(queries)], scales)
         )
 
-    def image_sums(self, groups: Query, features: Features, sigma: float) -> Any:
-        """Return sums of clipped features by group with a share of the noise, hidden."""
-        return shielded("summing images", lambda: self._share([self._summed(groups, features)], [sigma * SUM_UNIT]))
-
-    def image_products(self, groups: Query, features: Features, sigma: float) -> Any:
-        """Return both halves of the products by group with shares of the noise, hidden."""
+    def image_sums(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Any:
+        """Return sums of clipped features by group, or part of a group, with a share of the noise, hidden."""
         return shielded(
-            "summing images", lambda: self._share(self._multiplied(groups, features), product_sigmas(sigma))
+            "summing images", lambda: self._share([self._summed(groups, features, division)], [sigma * SUM_UNIT])
+        )
+
+    def image_products(self, groups: Query, features: Features, sigma: float, division: Division | None = None) -> Any:
+        """Return both halves of the products by group, or part of a group, with shares of the noise, hidden."""
+        return shielded(
+            "summing images", lambda: self._share(self._multiplied(groups, features, division), product_sigmas(sigma))
         )
 
     def images_per_row(self, sigma: float) -> Any:

@@ -1,6 +1,7 @@
 """What every image synthesizer leaves behind: a model of the table, and a generator of images given its columns."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ClassVar, Protocol, Self
 
 import numpy as np
@@ -93,7 +94,7 @@ class ImageModel(Model):
         self,
         n: int,
         *,
-        where: Mapping[str, Any] | None = None,
+        where: Mapping[str, Any] | str | None = None,
         proportions: Proportions | None = None,
         scarce: bool = False,
         seed: int | None = None,
@@ -104,7 +105,7 @@ class ImageModel(Model):
         owner = np.repeat(np.arange(len(rows)), rng.choice(len(self.numbers), len(rows), p=self.numbers))
         codes = self.conditions.codes(self.codec.encode(rows, self.conditions.columns))
         images = ImageSet(self._pixels(codes[owner], rng), owner.astype(np.int64))
-        return Cohort(rows.schema, rows.table, synthetic=True, images=images)
+        return replace(rows, images=images)
 
     def images(self, codes: NDArray[np.int64], rng: np.random.Generator) -> Floats32:
         """Return (rows, channels, sides) images in [0, 1] for (rows, columns) codes of the conditions."""
