@@ -278,9 +278,8 @@ def write(questions_found: list[dict[str, Any]], releases_found: list[dict[str, 
     lines = ["# Several hospitals over TLS on loopback", ""]
     words = "Two cores for the lead and all hospitals together; fastest of five (median), beside other work there."
     lines += [words, ""]
-    lines += [
-        "| what | hospitals | added to each message | s a question | CPU s, all together | KB to the lead, a hospital | KB from it |"
-    ]
+    of_bytes = "KB to the lead, a hospital | KB from it |"
+    lines += [f"| what | hospitals | added to each message | s a question | CPU s, all together | {of_bytes}"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [
         f"| {r.what} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.fastest:.3f} ({r.seconds:.3f}) | {r.cpu:.3f} | "
@@ -288,9 +287,7 @@ def write(questions_found: list[dict[str, Any]], releases_found: list[dict[str, 
         for r in asked.itertuples()
     ]
     lines += ["", "A whole fit of PRISM on SUPPORT2 at epsilon 1, single runs:", ""]
-    lines += [
-        "| way | hospitals | added to each message | s | CPU s, all together | KB to the lead, a hospital | KB from it |"
-    ]
+    lines += [f"| way | hospitals | added to each message | s | CPU s, all together | {of_bytes}"]
     lines += ["|---|---|---|---|---|---|---|"]
     lines += [
         f"| {r.way} | {r.hospitals} | {1000 * r.delay:.0f} ms | {r.seconds:.1f} | {r.cpu:.1f} | "

@@ -126,7 +126,7 @@ class ModelRehearsal:
             return
         except DpsynthError as error:
             self._questions.put(str(error))
-        except Exception as error:  # what the lead sent may be anything
+        except BaseException as error:  # what the lead sent may be anything, and somebody waits for the question
             self._questions.put(type(error).__name__)
 
 

@@ -124,7 +124,7 @@ def terms_of(study: Study, hospital: str, cohort: "Cohort | ScannedCohort", ledg
         alone=alone,
         spent=book.spent().epsilon if book is not None and there else None,
         limit=book.limit.epsilon if book is not None and there and book.limit else None,
-        ledger=None if book is None else book.name,
+        ledger=book.name if book is not None else None,
     )
 
 
