@@ -284,7 +284,9 @@ def page(frame: pd.DataFrame) -> str:
         "10,000 real test images; *direct* is a classifier that was trained privately on the real images. Accuracies",
         "are mean (least to greatest) over fits; chance of the 10,000 alone is ± .008 at .80 (95 %). The machine was",
         "shared: wall seconds are far above those of a quiet one. FID and KID: to the test images, features of a small",
-        "network trained on the real training images, standardised; not to be compared with Inception's.",
+        "network trained on the real training images, standardised; not to be compared with Inception's. Rows whose",
+        "options say *as of* are of that earlier commit: moments were one Gaussian a label then;",
+        "judged-moments and diffusion began there. Nothing was run on a graphics processor.",
         "",
     ]
     head = ["model", "ε", "options", "fits", "CNN", "MLP", "direct", "FID", "KID", "fit, CPU s", "fit, wall s"]
