@@ -17,6 +17,7 @@ from dpsynth.cli.common import (
     LimitOption,
     ModelOption,
     OptionsOption,
+    PriorOption,
     SchemaOption,
     SeedOption,
     SourceArgument,
@@ -46,6 +47,7 @@ class FitOptions:
     delta: DeltaOption = None
     model: ModelOption = None
     option: OptionsOption = None
+    prior: PriorOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
     out: Annotated[Path, typer.Option("--out", "-o", help="New folder for the model.")] = Path("model")
@@ -99,7 +101,7 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
     from dpsynth.sources.scanned import open_cohort
 
     schema = confirmed_schema(options.schema, options.form)
-    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images, prior=options.prior)
     report("reading", 0.0)
     return fit(
         open_cohort(options.data, schema),

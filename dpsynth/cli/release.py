@@ -17,6 +17,7 @@ from dpsynth.cli.common import (
     LimitOption,
     ModelOption,
     OptionsOption,
+    PriorOption,
     SeedOption,
     WithoutImagesOption,
     chosen,
@@ -53,6 +54,7 @@ class ReleaseOptions:
     delta: DeltaOption = None
     model: ModelOption = None
     option: OptionsOption = None
+    prior: PriorOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
     out: Annotated[
@@ -109,6 +111,7 @@ class ReleaseOptions:
     def of_fit(self) -> dict[str, Any]:
         """Everything that has a meaning for a fit alone; None where not given."""
         named = {"schema": self.schema, "epsilon": self.epsilon, "model": self.model, "option": self.option}
+        named |= {"prior": self.prior}
         return named | self.settings
 
 
@@ -179,7 +182,7 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
         name = "schema" if options.schema is None else "epsilon"
         raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
     schema = confirmed_schema(options.schema, options.form)
-    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images, prior=options.prior)
     report("reading", 0.0)
     cohort = open_cohort(options.data, schema)
     settings = {name: value for name, value in options.settings.items() if value is not None}
