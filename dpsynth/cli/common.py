@@ -33,6 +33,7 @@ __all__ = [
     "MemoryOption",
     "ModelOption",
     "OptionsOption",
+    "PriorOption",
     "SchemaArgument",
     "SchemaOption",
     "SeedOption",
@@ -109,6 +110,15 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON for a scrip
 ForceOption = Annotated[bool, typer.Option("--force", help="Replace what is there, once the new one is whole.")]
 WithoutImagesOption = Annotated[
     bool, typer.Option("--without-images", help="Learn the table alone, of a schema that declares images.")
+]
+PriorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--prior",
+        help="Public table of the same columns, or 'schema': used where noise is larger than its distance, at no cost; "
+        "whoever is in it is not protected.",
+        show_default=False,
+    ),
 ]
 AnywayOption = Annotated[
     bool, typer.Option("--anyway", help="Spend also where the plan expects little but noise.", show_default=False)
@@ -249,7 +259,12 @@ def spent(statement: dict[str, Any]) -> dict[str, Any]:
 
 
 def chosen(
-    model: str | None, options: list[str] | None, facts: "Schema", *, without_images: bool = False
+    model: str | None,
+    options: list[str] | None,
+    facts: "Schema",
+    *,
+    without_images: bool = False,
+    prior: str | None = None,
 ) -> "Synthesizer":
     """Return the model that the command line names, with its options; the default of the schema where it names none.
 
@@ -262,7 +277,7 @@ def chosen(
     from dpsynth.models import make
 
     name = default_model(facts, without_images=without_images) if model is None else model
-    maker = make(name, **parse_options(options))
+    maker = make(name, **parse_options([*(options or []), *([] if prior is None else [f"prior={prior}"])]))
     check_model(maker, facts, without_images=without_images)
     if model is None and maker.of_images:
         note(f"model: {name}, because the schema declares images; name another with --model.")

@@ -18,6 +18,7 @@ from dpsynth.cli.common import (
     MemoryOption,
     ModelOption,
     OptionsOption,
+    PriorOption,
     SchemaOption,
     SeedOption,
     SourceArgument,
@@ -49,6 +50,7 @@ class FitOptions:
     delta: DeltaOption = None
     model: ModelOption = None
     option: OptionsOption = None
+    prior: PriorOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
     query: QueryOption = None
@@ -111,7 +113,7 @@ def _fitted(options: FitOptions, report: "Progress") -> "Model":
 
     data = options.data if options.spark else source(options.data, options.query)
     schema = named(confirmed_schema(options.schema, options.form), options.dataset)
-    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images, prior=options.prior)
     report("reading", 0.0)
     return fit(
         open_cohort(data, schema, memory=options.memory, spark=options.spark),

@@ -18,6 +18,7 @@ from dpsynth.cli.common import (
     MemoryOption,
     ModelOption,
     OptionsOption,
+    PriorOption,
     SeedOption,
     SparkOption,
     WithoutImagesOption,
@@ -57,6 +58,7 @@ class ReleaseOptions:
     delta: DeltaOption = None
     model: ModelOption = None
     option: OptionsOption = None
+    prior: PriorOption = None
     without_images: WithoutImagesOption = False
     anyway: AnywayOption = False
     query: QueryOption = None
@@ -118,7 +120,8 @@ class ReleaseOptions:
     def of_fit(self) -> dict[str, Any]:
         """Everything that has a meaning for a fit alone; None where not given."""
         named = {"schema": self.schema, "epsilon": self.epsilon, "model": self.model, "option": self.option}
-        return named | {"query": self.query, "dataset": self.dataset or None} | self.settings
+        named |= {"prior": self.prior, "query": self.query, "dataset": self.dataset or None}
+        return named | self.settings
 
 
 @guarded
@@ -194,7 +197,7 @@ def _from_table(options: ReleaseOptions, report: "Progress") -> "Published":
         raise InputError(f"--{name}: is needed to release a table of patients; see `dpsynth release --help`.")
     data = options.data if options.spark else source(options.data, options.query)
     schema = named(confirmed_schema(options.schema, options.form), options.dataset)
-    maker = chosen(options.model, options.option, schema, without_images=options.without_images)
+    maker = chosen(options.model, options.option, schema, without_images=options.without_images, prior=options.prior)
     report("reading", 0.0)
     cohort = open_cohort(data, schema, memory=options.memory, spark=options.spark)
     is_judged = options.holdout is not None or options.split is not None

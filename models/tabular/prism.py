@@ -24,6 +24,7 @@ What published mechanisms leave on the table on small cohorts, and what this one
    halved; where noise would hide a clear threshold this is not asked (`target_cuts`).
 9. *All that was measured is used.* Records are nudged until they agree with the pairs that the junction tree could not
    hold, as far as noise lets these be believed (`nudging`).
+10. *What is public is used*, where noise is larger than its distance, if a prior is named (`prior`).
 
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
@@ -37,8 +38,12 @@ Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et
 """
 
 from collections.abc import Mapping, Sequence
-from typing import ClassVar, Literal, TypeVar
+from pathlib import Path
+from typing import Any, ClassVar, Literal, TypeVar
 
+import numpy as np
+
+from dpsynth.cohort.cohort import Cohort
 from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
 from dpsynth.models.tabular.graphical import junction_tree
@@ -47,9 +52,12 @@ from dpsynth.models.tabular.marginals import one_way, target_cuts, triples
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.one_way import OneWay
+from dpsynth.models.tabular.marginals.prior import SCHEMA, Prior, declared, read_prior
 from dpsynth.models.tabular.marginals.stage import (
     PROBE,
     STARS,
+    TYPICAL,
     Stage,
     clear_strength,
     column_share,
@@ -84,6 +92,9 @@ class Prism(Synthesizer):
     nudge : bool, default True
         Whether drawn records are nudged to the measured pairs that the tree does not hold, where noise leaves more
         than half of them; some seconds a draw.
+    prior : str, Path or Cohort, optional
+        A public table of the same columns, or ``"schema"``: used where noise is larger than its distance from the
+        patients. It is read in the clear, costs nothing, and the privacy statement tells of it.
 
     Examples
     --------
@@ -102,7 +113,16 @@ class Prism(Synthesizer):
     citation: ClassVar[str] = "dpsynth; derived in the docstring of dpsynth.models.tabular.prism"
     produces = MarginalModel
 
-    def __init__(self, *, bins: int = 16, states: int = 8, cells: int = 100_000, nudge: bool = True) -> None:
+    def __init__(
+        self,
+        *,
+        bins: int = 16,
+        states: int = 8,
+        cells: int = 100_000,
+        nudge: bool = True,
+        prior: str | Path | Cohort | None = None,
+    ) -> None:
+        self.prior = prior
         self.nudge = nudge
         self.bins = bins
         self.states = states
@@ -113,12 +133,13 @@ class Prism(Synthesizer):
         report = progress or silent
         one_way.discover(session)
         schema, codec = session.schema, session.codec
+        known = None if self.prior is None else read_prior(self.prior, codec)
         rho = session.rho_left
         for_columns = rho * column_share(schema, codec, self.bins)
         report("counting columns", 0.0)
         counts = one_way.measure(session, for_columns, bins=self.bins, cutter=target_cuts.cutter(session, rho))
-        stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity)
-        rest, probed = session.rho_left, {}
+        stage = self._stage(session, counts, known)
+        rest, probed, heard = session.rho_left, {}, np.inf
         found, cost = triples.scan(session, stage, rest)
         rest -= cost + found.rho
         share = stage.best_share(rest, for_columns)
@@ -126,18 +147,40 @@ class Prism(Synthesizer):
             probed = stage.ask(session, stage.probe(PROBE * rest))
             rest *= 1 - PROBE
             stage.typical = clear_strength(probed)
+            heard = np.inf if known is None else known.pairs(stage, probed)[1]
             share = stage.best_share(rest, for_columns) if stage.typical > 0 else 0.0
         for_groups = stage.for_groups(rest, share)
         again = rest - max(rest * share, for_groups)
         if again > 0:
             counts = one_way.measure_again(session, counts, again)
-            stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity, stage.typical)
+            stage = self._stage(session, counts, known, stage.typical)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
         measured, left = self._ask_pairs(
-            session, stage, for_pairs, groups=groups, probed=probed, found=found, report=report
+            session,
+            stage,
+            for_pairs,
+            groups=groups,
+            probed=probed,
+            found=found,
+            known=known,
+            heard=heard,
+            report=report,
         )
-        return fit_model(session, stage.counts, measured, report, left)
+        model = fit_model(session, stage.counts, measured, report, left)
+        if known is not None:
+            model.statement = declared(model.statement, known)
+        return model
+
+    def _stage(self, session: Session, counts: OneWay, known: Prior | None, typical: float = TYPICAL) -> Stage:
+        merged = counts.merged(session.codec, self.states)
+        merged = merged if known is None else known.columns(merged)
+        return Stage(session.schema, session.codec, merged, session.sensitivity, typical)
+
+    def options(self) -> dict[str, Any]:
+        """Return the options as JSON-able values; of a public table that there was one, not where."""
+        told = super().options()
+        return told if self.prior in (None, SCHEMA) else {**told, "prior": "(a public table)"}
 
     def _ask_groups(self, session: Session, stage: Stage, rho: float, report: Progress) -> dict[Pair, Interaction]:
         """Ask what the fairness policy names; pairs without the target stay where the junction tree can hold them."""
@@ -158,13 +201,16 @@ class Prism(Synthesizer):
         groups: Mapping[Pair, Interaction],
         probed: Mapping[Pair, Interaction],
         found: triples.Found,
+        known: Prior | None,
+        heard: float,
         report: Progress,
     ) -> tuple[list[Measurement], Mapping[Pair, Interaction]]:
         """Ask pairs and triples; return the measurements for the fit, and what was asked of each ordinary pair."""
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
         measured = [interaction.measurement(1.0) for interaction in groups.values()]
         if rho <= 0:
-            return measured + self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0], {}
+            measured += self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0]
+            return measured + self._public(stage, known, heard, [*stage.must, *(m.columns for m in measured)]), {}
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
@@ -181,8 +227,36 @@ class Prism(Synthesizer):
         refinement = stage.ask(session, stage.refine(rho, finer, strength, extra))
         kept = [*must, *refined]
         kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        measured += [m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))]
+        batches = (with_target, refinement, scan, probed)
+        if known is None:
+            measured += [m for batch in batches for m in measurements(batch, set(kept))]
+        else:
+            measured += self._beside(stage, known, batches, kept)
         return measured, scan if self.nudge else {}
+
+    def _beside(
+        self, stage: Stage, known: Prior, batches: Sequence[Mapping[Pair, Interaction]], kept: Sequence[tuple[str, ...]]
+    ) -> list[Measurement]:
+        """Return measurements shrunk to the public prior where that is nearer, and its pairs that nobody asked."""
+        measured, distances = [], []
+        for batch in batches:
+            shrunk, distance = known.pairs(stage, batch)
+            measured += [m for m in shrunk if m.columns in set(kept)] or measurements(batch, set(kept))
+            distances += [distance] if batch else []
+        asked = [pair for batch in batches for pair in batch]
+        return measured + self._public(stage, known, max(distances, default=np.inf), kept, asked)
+
+    def _public(
+        self,
+        stage: Stage,
+        known: Prior | None,
+        distance: float,
+        kept: Sequence[Sequence[str]],
+        asked: Sequence[Pair] = (),
+    ) -> list[Measurement]:
+        """Return the prior's pairs that nobody asked and that the junction tree can hold."""
+        found = {} if known is None else {m.columns: m for m in known.unasked(stage, asked, distance)}
+        return [found[pair] for pair in self._affordable(stage, kept, list(found))]
 
     def _ask_triples(
         self,
