@@ -61,8 +61,8 @@ def parse_conditions(texts: Iterable[str]) -> dict[str, Any]:
     for text in texts:
         if any(_OR.fullmatch(token) for token in _TOKEN.findall(text)):
             raise InputError(
-                f"where {text!r}: or is not read; for several values of one column write COLUMN in [A, B], put text with "
-                "or in it in quotes, and draw other alternatives one by one."
+                f"where {text!r}: or is not read; for several values of one column write COLUMN in [A, B], put text "
+                "with or in it in quotes, and draw other alternatives one by one."
             )
     conditions: dict[str, Any] = {}
     for text in itertools.chain.from_iterable(map(_pieces, texts)):

@@ -92,7 +92,7 @@ async def read_body(
             f"a message of {head.sender} has {head.size:,} bytes, expected at most {limit:,}; ask about fewer or "
             "coarser columns at once.",
         )
-    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=folder and str(folder))  # noqa: SIM115  (its reader closes it)
+    file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY, dir=str(folder) if folder else None)  # noqa: SIM115  (its reader closes it)
     try:
         await _read_into(file, content, head, seconds)
     except BaseException:

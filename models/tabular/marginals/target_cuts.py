@@ -148,7 +148,7 @@ def cuts_of(mass: Array, excess: Array, sigma: float, compared: int) -> list[int
 
     classes = excess.shape[1]
     test = float(chi2.isf(FALSE / max(compared, 1), classes - 1)) / (classes - 1)
-    edges, cuts = [0, len(mass)], []
+    edges, cuts = [0, len(mass)], list[int]()
     while len(cuts) < MOST:
         runs = list(pairwise(edges))
         options = [_best(mass[low:high], excess[low:high], sigma, test) for low, high in runs]
