@@ -3,8 +3,8 @@
 Every joint fit goes through the whole protocol (shares of noise, masks, messages) within this process, with noise of
 the operating system. Only the rehearsal, by which a hospital finds out for itself which question comes next, is left
 out: it changes no number and would fit the model once more at each hospital. A row a fit is added to
-``results/federated.csv``, which is written after each, and ``federated.md`` is written from it; what is there is not
-run again.
+``results/federated.csv``, which is written after each, and ``federated.md`` is written from it at the end; what is
+there is not run again.
 
 Examples
 --------
@@ -210,8 +210,8 @@ def main() -> None:
         rows = run(arm, train, test)
         frame = pd.concat([frame, pd.DataFrame(rows)]) if len(frame) else pd.DataFrame(rows)
         frame.to_csv(path, index=False, float_format="%.5g")
-        path.with_suffix(".md").write_text(page(frame), encoding="utf-8")
         print(rows[0], flush=True)
+    path.with_suffix(".md").write_text(page(frame), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -56,7 +56,7 @@ def relay_of(
     ...     "name": "wards", "epsilon": 1.0, "hospitals": [{"name": name} for name in "abc"],
     ...     "schema": {"name": "ward", "confirmed": True, "columns": {"died": {"type": "boolean"}}},
     ... })
-    >>> relay_of(study, "lead.key")
+    >>> relay_of(study, "lead.key")  # doctest: +ELLIPSIS
     Traceback (most recent call last):
         ...
     dpsynth.errors.InputError: study 'wards': lead has no fingerprint. Have it read out by telephone from ...
