@@ -13,7 +13,7 @@ FLOORS = (
     ("cli",),
     ("jobs",),
     ("publishing",),
-    ("models", "evaluation"),
+    ("models", "evaluation", "federated"),
     ("privacy",),
     ("sources",),
     ("coding",),

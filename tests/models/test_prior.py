@@ -9,7 +9,7 @@ from mechanism_cases import cohort_of, fitted
 from typer.testing import CliRunner
 
 import dpsynth
-from dpsynth.cli import app
+from dpsynth.cli.app import app
 from dpsynth.cohort import Cohort
 from dpsynth.errors import InputError
 from dpsynth.models.loading import load_model

@@ -36,7 +36,7 @@ Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
 
 SHARE = 0.06
-"""Share of the budget at most; of .03, .06 and .12 the middle one was best on thyroid at epsilon 3."""
+"""Share of the budget at most; from a sketch on thyroid, where .06 was enough at epsilon 3."""
 STRONG = 0.5
 """Difference of rates in a tail that must be clear: what a laboratory value beyond its normal range does."""
 FAINT = 0.1
@@ -148,7 +148,12 @@ def cuts_of(mass: Array, excess: Array, sigma: float, compared: int) -> list[int
 
     classes = excess.shape[1]
     test = float(chi2.isf(FALSE / max(compared, 1), classes - 1)) / (classes - 1)
+<<<<<<< HEAD
     edges, cuts = [0, len(mass)], list[int]()
+=======
+    edges = [0, len(mass)]
+    cuts: list[int] = []
+>>>>>>> engine
     while len(cuts) < MOST:
         runs = list(pairwise(edges))
         options = [_best(mass[low:high], excess[low:high], sigma, test) for low, high in runs]
