@@ -93,11 +93,7 @@ def page(frame: pd.DataFrame) -> str:
         "",
         "Written by `benchmarks/triples.py`. PRISM with δ = 1e-6 and the system's noise; mean (least–most) over fits.",  # noqa: RUF001
         "*parity*: what boosting learns from drawn rows of y = b0 xor b1 and t5 = t0 + t1 modulo 3 (see the script).",
-<<<<<<< HEAD
-        "The other tasks, distances and AUROC are those of `quality.py`; on thyroid its constants were looked at.",
-=======
         "The other tasks, distances and AUROC are those of `quality.py`; constants were looked at on thyroid. Code",
->>>>>>> engine
         "*before*: commit ff8440f. *prior*: a public prior; *test* takes the test patients for a public cohort, so its",
         "AUROC is no fair one. CPU seconds of fit and draw, single-threaded, on a machine that others used too.",
     ]

@@ -148,12 +148,8 @@ def cuts_of(mass: Array, excess: Array, sigma: float, compared: int) -> list[int
 
     classes = excess.shape[1]
     test = float(chi2.isf(FALSE / max(compared, 1), classes - 1)) / (classes - 1)
-<<<<<<< HEAD
-    edges, cuts = [0, len(mass)], list[int]()
-=======
     edges = [0, len(mass)]
     cuts: list[int] = []
->>>>>>> engine
     while len(cuts) < MOST:
         runs = list(pairwise(edges))
         options = [_best(mass[low:high], excess[low:high], sigma, test) for low, high in runs]
