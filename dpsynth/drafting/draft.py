@@ -187,7 +187,7 @@ def draft_schema(path: str | Path) -> Schema:
 
 
 def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None = None) -> Draft:
-    r"""Draft a schema from a table (CSV, Parquet, Excel, Stata, SAS, SPSS), an ``.npz`` of images, or a folder of images with an index.
+    r"""Draft a schema from a table (CSV, Parquet, Excel, Stata, SAS, SPSS), an ``.npz`` or a folder of images.
 
     How a CSV file is written (separator, decimal mark, encoding, lines of titles and totals) is found from all of it
     and put into the schema's `file`; what is read later is what stands there.

@@ -8,6 +8,10 @@ _EXPORT = "Export the table as CSV or Parquet"
 _R = f"{_EXPORT} (in R: write.csv(x, 'table.csv', row.names = FALSE))"
 _PANDAS = "Convert it once"
 _ALONE = "Such a file is read unpacked and by itself (extra office); larger ones are converted to Parquet once."
+_FHIR = (
+    "Which part of a resource is a column must be written down: flatten it with a view definition of SQL on FHIR, and "
+    "give the view's table."
+)
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file (.xls)", _ALONE),
     (b"%PDF", "a PDF file", "A table cannot be read from it; ask for the data as CSV or Parquet."),
@@ -97,6 +101,8 @@ def _as_text(start: bytes) -> tuple[str, str] | None:
     if re.match(rb"<\?xml|<!DOCTYPE|<html|<table|<[a-zA-Z][\w:.-]*[\s>]", text, re.IGNORECASE):
         kind = "an HTML page" if re.match(rb"<!DOCTYPE html|<html|<table", text, re.IGNORECASE) else "an XML file"
         return kind, f"{_EXPORT}; many programs name such a file .xls."
+    if re.match(rb"\{", text) and re.search(rb'"resourceType"\s*:', text):
+        return "FHIR (JSON or Bulk ndjson)", _FHIR
     if re.match(rb'\{\s*"', text):
         advice = "pandas.read_json('table.ndjson', lines=True).to_parquet('table.parquet')"
         if len(lines) > 1 and lines[0].endswith(b"}") and lines[1].startswith(b"{"):
