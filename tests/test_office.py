@@ -233,6 +233,20 @@ def test_damaged_files_are_refused(kind: str, tmp_path: Path) -> None:
             read()
 
 
+def test_readers_say_nothing_of_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """What a library would say of a cell, such as a number that is no date, is neither warned of nor printed."""
+    path = _excel(tmp_path / "w.xlsx", {"ward": [["seen", "ward"], [date(2012, 2, 3), "A"], [-98765, "B"]]})
+    book = openpyxl.load_workbook(path)
+    book.active["A3"].number_format = "yyyy-mm-dd"
+    book.save(path)
+    schema = Schema.parse("{name: w, drop: [seen], columns: {ward: {type: categorical, values: [A, B]}}}")
+    assert Cohort.read(path, schema).table.num_rows == 2
+    old = tmp_path / "w.xls"
+    old.write_bytes(_old_excel(old).read_bytes() + b"tail")
+    Cohort.read(old, Schema.parse(WARD))
+    assert capfd.readouterr() == ("", "")
+
+
 def test_passwords_are_named(tmp_path: Path) -> None:
     """A workbook with a password is refused as one."""
     path = tmp_path / "w.xlsx"

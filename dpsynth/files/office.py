@@ -6,6 +6,7 @@ What a column is, the file itself says (a label set, a format of dates, a missin
 
 import importlib.util
 import re
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -150,7 +151,9 @@ class OfficeFile:
                 "Do pip install 'dpsynth[office]', or export the table as CSV or Parquet."
             )
         try:
-            yield
+            with warnings.catch_warnings():  # openpyxl's hold values of cells
+                warnings.simplefilter("ignore")
+                yield
         except (DataError, MemoryError):
             raise
         except Exception as fault:  # the readers raise whatever a damaged file leads them to

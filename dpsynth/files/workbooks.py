@@ -1,5 +1,6 @@
 """Sheets of Excel as rows of cells, each read by its own type and its own format of numbers."""
 
+import io
 import re
 import zipfile
 from collections.abc import Iterable, Sequence
@@ -86,7 +87,7 @@ def old_workbook_rows(path: Path, sheet: str = "") -> Rows:
     """Return the cells of a sheet of an old Excel file (.xls); arguments and errors as `workbook_rows`."""
     import xlrd
 
-    with xlrd.open_workbook(str(path), on_demand=True) as book:
+    with xlrd.open_workbook(str(path), logfile=io.StringIO(), on_demand=True) as book:
         names = book.sheet_names()
         shown = {name: name for place, name in enumerate(names) if _is_shown(book, place)}
         page = book.sheet_by_name(_chosen(path.name, sheet, {name: name for name in names}, shown))
