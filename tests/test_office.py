@@ -235,7 +235,7 @@ def test_damaged_files_are_refused(kind: str, tmp_path: Path) -> None:
 
 def test_readers_say_nothing_of_cells(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     """What a library would say of a cell, such as a number that is no date, is neither warned of nor printed."""
-    path = _excel(tmp_path / "w.xlsx", {"ward": [["seen", "ward"], [date(2012, 2, 3), "A"], [-98765, "B"]]})
+    path = _excel(tmp_path / "w.xlsx", {"ward": [["seen", "ward"], [date(2012, 2, 3), "A"], [98765432, "B"]]})
     book = openpyxl.load_workbook(path)
     book.active["A3"].number_format = "yyyy-mm-dd"
     book.save(path)
