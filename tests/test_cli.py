@@ -35,7 +35,7 @@ COMMANDS = (
         "ledger show",
         "ledger raise-limit",
     ),
-    *("schema draft", "schema check", "schema json-schema", "schema from-sdv", "schema to-sdv"),
+    *("schema draft", "schema check", "schema json-schema", "schema from-sdv", "schema from-redcap", "schema to-sdv"),
 )
 README = Path(__file__).parent.parent / "README.md"
 

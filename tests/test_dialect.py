@@ -293,10 +293,11 @@ def _orc(path: Path) -> bytes:
 
 FOREIGN: dict[str, tuple[Callable[[Path], bytes], str]] = {
     "ndjson": (lambda _: b'{"age": 1}\n{"age": 2}\n', "JSON lines"),
+    "FHIR": (lambda _: b'{"resourceType":"Patient","id":"1"}\n{"resourceType":"Patient","id":"2"}\n', "SQL on FHIR"),
     "JSON": (lambda _: b'[{"age": 1}]', "JSON"),
     "JSON object": (lambda _: b'{"data": [1]}', "JSON"),
-    "Stata": (lambda path: _stata(path, 118), "Stata"),
-    "old Stata": (lambda path: _stata(path, 114), "Stata"),
+    "Stata": (lambda path: _stata(path, 118)[:300], "Stata"),
+    "old Stata": (lambda path: _stata(path, 114)[:300], "Stata"),
     "SAS": (
         lambda _: bytes(12) + bytes.fromhex("c2ea8160b31411cfbd92080009c7318c181f1011") + bytes(99),
         "SAS file",

@@ -2,7 +2,7 @@
 
 What decides how a value is read is often not the value but the type of its column, and that is often decided by one
 value: the scale of decimals, the unit of times, objects, text. So neighbours are made as people make tables, from
-frames of several kinds, CSV, Parquet and ``.npz``, out of values of every type that Arrow, pandas and NumPy have.
+X
 """
 
 import csv
@@ -123,6 +123,57 @@ def _npz(values: list[Any], folder: Path) -> Made:
     return stored, lambda schema: Cohort.read(folder / "w.npz", Schema.parse({**schema.to_dict(), "images": IMAGES}))
 
 
+def _cells(values: list[Any]) -> list[Any]:
+    """Return what a sheet takes: half precision is widened by its writers."""
+    return [
+        None if _is_gone(value) else value.item() if isinstance(value, np.integer | np.floating | np.bool_) else value
+        for value in values
+    ]
+
+
+def _excel(values: list[Any], folder: Path) -> Made:
+    import openpyxl
+
+    book = openpyxl.Workbook()
+    for row in [("x", "y"), *((value, True) for value in _cells(values))]:
+        book.active.append(row)
+    book.save(folder / "w.xlsx")
+    rows = openpyxl.load_workbook(folder / "w.xlsx").active.iter_rows(min_row=2, values_only=True)
+    return [row[0] for row in rows], lambda schema: Cohort.read(folder / "w.xlsx", schema)
+
+
+def _old_excel(values: list[Any], folder: Path) -> Made:
+    import xlwt
+
+    book = xlwt.Workbook()
+    sheet = book.add_sheet("w")
+    days = xlwt.easyxf(num_format_str="yyyy-mm-dd hh:mm:ss")
+    for number, (value, truth) in enumerate([("x", "y"), *((value, True) for value in _cells(values))]):
+        styled = (days,) if isinstance(value, date) else ()
+        try:
+            sheet.write(number, 0, value, *styled)
+        except Exception as fault:  # what xlwt raises
+            raise TypeError(str(fault)) from None
+        sheet.write(number, 1, truth)
+    book.save(str(folder / "w.xls"))
+    return _cells(values), lambda schema: Cohort.read(folder / "w.xls", schema)
+
+
+def _statistical(ending: str, writer: str, reader: str) -> Callable[[list[Any], Path], Made]:
+    def way(values: list[Any], folder: Path) -> Made:
+        import pyreadstat
+
+        path, frame = folder / f"w.{ending}", pd.DataFrame({"x": pd.Series(values), "y": 1.0})
+        try:
+            getattr(pyreadstat, writer)(frame, str(path))
+            stored, _ = getattr(pyreadstat, reader)(str(path), output_format="dict")
+        except Exception as fault:  # what pyreadstat raises
+            raise TypeError(str(fault)) from None
+        return list(stored["x"]), lambda schema: Cohort.read(path, schema)
+
+    return way
+
+
 WAYS: dict[str, Callable[[list[Any], Path], Made]] = {
     "frame as it comes": lambda values, _: _frame(pd.Series(values)),
     "frame of objects": lambda values, _: _frame(pd.Series(values, dtype=object)),
@@ -134,6 +185,11 @@ WAYS: dict[str, Callable[[list[Any], Path], Made]] = {
     "Parquet by pandas": _pandas_parquet,
     "CSV": _csv,
     "npz": _npz,
+    "Excel": _excel,
+    "old Excel": _old_excel,
+    "SPSS": _statistical("sav", "write_sav", "read_sav"),
+    "Stata": _statistical("dta", "write_dta", "read_dta"),
+    "SAS transport": _statistical("xpt", "write_xport", "read_xport"),
 }
 
 # -- values -----------------------------------------------------------------------------------------------------------

@@ -61,8 +61,8 @@ DataArgument = Annotated[Path, typer.Argument(help="Patients: CSV, Parquet, .npz
 SourceArgument = Annotated[
     str,
     typer.Argument(
-        help="Patients: CSV, Parquet, a folder or pattern of them, file.duckdb::table, postgresql://host/database"
-        "::schema.table, .npz of images, or image folder."
+        help="Patients: CSV, Parquet, a folder or pattern of them, Excel, SPSS, Stata, SAS, file.duckdb::table, "
+        "postgresql://host/database::schema.table, .npz of images, or image folder."
     ),
 ]
 SchemaArgument = Annotated[Path, typer.Argument(help="Schema file (YAML).")]

@@ -1,4 +1,4 @@
-"""Options that say how a CSV file is written, shared by every command that reads a table."""
+"""Options that say how a file is written, shared by every command that reads a table."""
 
 import dataclasses
 import functools
@@ -16,7 +16,7 @@ __all__ = ["confirmed_schema", "formatted", "reads_tables", "takes_options"]
 
 Options = TypeVar("Options")
 
-_PANEL = "How CSV files are written; default: as the schema's `file:` says"
+_PANEL = "How files are written; default: as the schema's `file:` says"
 _OPTIONS: dict[str, Any] = {
     "separator": Annotated[
         str | None, typer.Option("--separator", help='Between cells, such as ";" or tab.', rich_help_panel=_PANEL)
@@ -39,6 +39,10 @@ _OPTIONS: dict[str, Any] = {
         typer.Option(
             "--totals", help="First cell of lines that are no patients; may be repeated.", rich_help_panel=_PANEL
         ),
+    ],
+    "sheet": Annotated[
+        str | None,
+        typer.Option("--sheet", help="Sheet of an Excel file; default: the first.", rich_help_panel=_PANEL),
     ],
 }
 

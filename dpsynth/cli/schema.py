@@ -183,6 +183,31 @@ def from_sdv(
     _write(convert(read_json(metadata)).to_yaml(), out, force=force)
 
 
+@app.command("from-redcap")
+@guarded
+def from_redcap(
+    dictionary: Annotated[Path, typer.Argument(help="Data dictionary of a REDCap project, CSV.")],
+    *,
+    labels: Annotated[
+        bool, typer.Option("--labels", help="The export holds labels of choices, not their raw codes.")
+    ] = False,
+    out: OutOption = None,
+    force: ForceOption = False,
+) -> None:
+    """Turn a REDCap data dictionary into a draft schema of the project's export. Reads no data.
+
+    Categories, labels and limits come from the dictionary; a checkbox becomes a boolean column for
+    each choice, as REDCap exports it; fields flagged as identifiers are never modelled.
+
+    For example:
+
+        dpsynth schema from-redcap dictionary.csv --out study.yaml
+    """
+    from dpsynth.drafting.redcap import from_redcap as convert
+
+    _write(convert(dictionary, labels=labels).to_yaml(), out, force=force)
+
+
 @app.command("to-sdv")
 @guarded
 def to_sdv(schema: SchemaArgument, out: OutOption = None, force: ForceOption = False) -> None:

@@ -113,7 +113,8 @@ class Cohort:
         Parameters
         ----------
         path
-            CSV in UTF-8 with a header line, or Parquet; an ``.npz`` in the layout of MedMNIST
+            CSV as the schema's `file` declares, Parquet, Excel, SPSS, Stata or SAS (extra ``office``); an
+            ``.npz`` in the layout of MedMNIST
             (`dpsynth.files.archive`); or a folder with an index of image files, and for patients a table
             (`dpsynth.files.folder`).
         schema

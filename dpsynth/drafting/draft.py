@@ -187,7 +187,7 @@ def draft_schema(path: str | Path) -> Schema:
 
 
 def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None = None) -> Draft:
-    r"""Draft a schema from a CSV or Parquet file, an ``.npz`` of images, or a folder of images with an index.
+    r"""Draft a schema from a table (CSV, Parquet, Excel, Stata, SAS, SPSS), an ``.npz`` or a folder of images.
 
     How a CSV file is written (separator, decimal mark, encoding, lines of titles and totals) is found from all of it
     and put into the schema's `file`; what is read later is what stands there.
@@ -248,6 +248,7 @@ def draft(path: str | Path, *others: str | Path, form: Mapping[str, Any] | None 
         modelled = [name for name, guess in guesses.items() if guess.fields["type"] != "identifier"]
         guesses |= {name: _guess_column(name, texts[name], missing_values) for name in modelled}
     if images is None:
+        guesses |= {name: _with_labels(guesses[name], texts[name], labels) for name, labels in written.labels.items()}
         drafted = assembled(stem(path), guesses, missing_values, table.num_rows)
         return with_format(drafted, written)
     guesses |= {name: _stated(fields, guesses[name]) for name, fields in images.columns.items()}
@@ -316,6 +317,19 @@ def _stated(fields: dict[str, Any], guessed: Guess) -> Guess:
     if fields["type"] != "identifier":
         return Guess(fields, notes)
     return replace(guessed, fields=fields, notes=notes, role="person")
+
+
+def _with_labels(guessed: Guess, text: Any, labels: tuple[str, ...]) -> Guess:
+    """Return the labels that a file has for a column's codes as its categories, where nothing but labels stands in it.
+
+    They are the codebook of the file's author, also of codes that no row has.
+    """
+    if not set(text.unique().to_pylist()) - {None, ""} <= {label.strip() for label in labels} or len(labels) < 2:
+        return guessed
+    missing = {"missing": True} if guessed.fields.get("missing") else {}
+    kind = {"type": "boolean", "labels": list(labels)} if len(labels) == 2 else {}
+    fields = {**(kind or {"type": "categorical", "values": list(labels)}), **missing}
+    return Guess(fields, [f"{'labels' if kind else 'values'} (the file's own)", *missing])
 
 
 def as_text(name: str, array: Any) -> Any:

@@ -10,13 +10,14 @@ import itertools
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from dpsynth.columns.states import limit_of
 from dpsynth.errors import DataError, InputError
 from dpsynth.files.csvfiles import CsvFile, first_bytes, is_packed
+from dpsynth.files.office import office_file
 from dpsynth.schema.dialect import THOUSANDS, FileFormat, is_total, separator_name
 
 __all__ = ["Detected", "detected", "detected_table", "given_format", "notation"]
@@ -34,10 +35,11 @@ _AMBIGUOUS = re.compile(r"[-+]?[1-9]\d{0,2}[.,]\d{3}")
 
 @dataclass(frozen=True)
 class Detected:
-    """A file's likely format, and what a person should check about it."""
+    """A file's likely format, what a person should check about it, and the labels of codes that the file itself has."""
 
     form: FileFormat
     notes: tuple[str, ...] = ()
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 def given_format(options: Mapping[str, Any], declared: FileFormat | None = None) -> FileFormat:
@@ -68,7 +70,7 @@ def given_format(options: Mapping[str, Any], declared: FileFormat | None = None)
 
 
 def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detected]:
-    """Return all columns of a CSV or Parquet file, and how it seems to be written.
+    """Return all columns of a file, and how it seems to be written, where it is CSV.
 
     Parameters
     ----------
@@ -84,7 +86,9 @@ def detected_table(path: Path, options: Mapping[str, Any]) -> tuple[Any, Detecte
     """
     from dpsynth.files.tables import read_all
 
-    given_format(options)
+    office = office_file(path, given_format(options))
+    if office is not None:
+        return read_all(path, office.form), Detected(office.form, labels=office.labels())
     if first_bytes(path).startswith(b"PAR1"):
         return read_all(path), Detected(FileFormat())
     detection = detected(path, options)

@@ -7,23 +7,25 @@ __all__ = ["unreadable"]
 _EXPORT = "Export the table as CSV or Parquet"
 _R = f"{_EXPORT} (in R: write.csv(x, 'table.csv', row.names = FALSE))"
 _PANDAS = "Convert it once"
+_ALONE = "Such a file is read unpacked and by itself (extra office); larger ones are converted to Parquet once."
+_FHIR = (
+    "Which part of a resource is a column must be written down: flatten it with a view definition of SQL on FHIR, and "
+    "give the view's table."
+)
 _SIGNATURES: tuple[tuple[bytes, str, str], ...] = (
-    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file (.xls)", f"{_EXPORT} there."),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel file (.xls)", _ALONE),
     (b"%PDF", "a PDF file", "A table cannot be read from it; ask for the data as CSV or Parquet."),
-    (b"$FL2@(#)", "an SPSS file (.sav)", f"{_EXPORT}, or convert it: pandas.read_spss('table.sav').to_csv(...)."),
-    (b"$FL3@(#)", "an SPSS file (.zsav)", f"{_EXPORT}, or convert it: pandas.read_spss('table.zsav').to_csv(...)."),
+    (b"$FL2@(#)", "an SPSS file (.sav)", _ALONE),
+    (b"$FL3@(#)", "an SPSS file (.zsav)", _ALONE),
     (b"SQLite format 3", "an SQLite database", f"{_EXPORT} with the sqlite3 program (.mode csv)."),
     (b"Obj\x01", "an Avro file", f"{_EXPORT}."),
     (b"ARROW1", "a Feather or Arrow file", f"{_PANDAS}: pandas.read_feather('table').to_parquet('table.parquet')."),
     (b"FEA1", "an old Feather file", f"{_PANDAS}: pandas.read_feather('table').to_parquet('table.parquet')."),
     (b"\xff\xff\xff\xff", "a stream of Arrow", f"{_PANDAS} to Parquet with pyarrow.ipc.open_stream."),
     (b"\x89HDF\r\n\x1a\n", "an HDF5 file", f"{_PANDAS}: pandas.read_hdf('table.h5').to_parquet('table.parquet')."),
-    (b"<stata_dta>", "a Stata file (.dta)", f"{_PANDAS}: pandas.read_stata('table.dta').to_parquet('table.parquet')."),
-    (
-        b"HEADER RECORD*******",
-        "a SAS transport file (.xpt)",
-        f"{_PANDAS}: pandas.read_sas('table.xpt').to_parquet(...).",
-    ),
+    (b"<stata_dta>", "a Stata file (.dta)", _ALONE),
+    (b"**COMPRESSED**", "a compressed SAS transport file (PROC CPORT)", f"{_EXPORT}, or as .xpt by PROC COPY."),
+    (b"HEADER RECORD*******", "a SAS transport file (.xpt)", _ALONE),
     (b"RDX2\n", "an R file (.RData)", f"{_R}."),
     (b"RDX3\n", "an R file (.RData)", f"{_R}."),
     (b"RDA2\n", "an R file (.RData)", f"{_R}."),
@@ -69,16 +71,16 @@ def _by_form(start: bytes) -> tuple[str, str] | None:
     if start[8:12] == b"DUCK":
         return "a DuckDB database", f"{_EXPORT}: copy t to 'table.parquet'."
     if start.startswith(_SAS):
-        return "a SAS file (.sas7bdat)", f"{_PANDAS}: pandas.read_sas('table.sas7bdat').to_parquet('table.parquet')."
+        return "a SAS file (.sas7bdat)", _ALONE
     if _is_old_stata(start):
-        return "a Stata file (.dta)", f"{_PANDAS}: pandas.read_stata('table.dta').to_parquet('table.parquet')."
+        return "a Stata file (.dta)", _ALONE
     return None
 
 
 def _packed(start: bytes, ending: str) -> tuple[str, str]:
     """Return which of the kinds that are zip files inside it is."""
     if b"xl/" in start or b"[Content_Types].xml" in start or ending in (".xlsx", ".xlsm"):
-        return "an Excel file", "Save the sheet as CSV in UTF-8 there."
+        return "an Excel file", _ALONE
     if b"opendocument" in start or ending == ".ods":
         return "an OpenDocument spreadsheet", "Save the sheet as CSV in UTF-8 there."
     return (
@@ -99,6 +101,8 @@ def _as_text(start: bytes) -> tuple[str, str] | None:
     if re.match(rb"<\?xml|<!DOCTYPE|<html|<table|<[a-zA-Z][\w:.-]*[\s>]", text, re.IGNORECASE):
         kind = "an HTML page" if re.match(rb"<!DOCTYPE html|<html|<table", text, re.IGNORECASE) else "an XML file"
         return kind, f"{_EXPORT}; many programs name such a file .xls."
+    if re.match(rb"\{", text) and re.search(rb'"resourceType"\s*:', text):
+        return "FHIR (JSON or Bulk ndjson)", _FHIR
     if re.match(rb'\{\s*"', text):
         advice = "pandas.read_json('table.ndjson', lines=True).to_parquet('table.parquet')"
         if len(lines) > 1 and lines[0].endswith(b"}") and lines[1].startswith(b"{"):

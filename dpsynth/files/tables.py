@@ -18,6 +18,7 @@ from dpsynth.columns.typed import mixed_moments
 from dpsynth.errors import DataError, nearest
 from dpsynth.files.csvfiles import CsvFile, first_bytes, fitting
 from dpsynth.files.csvtables import read_header, read_texts, typed_csv
+from dpsynth.files.office import OfficeFile, office_file
 from dpsynth.schema.dialect import FileFormat
 from dpsynth.schema.schema import Schema
 
@@ -39,7 +40,7 @@ __all__ = [
 def read_table(
     path: Path, schema: Schema, *, synthetic: bool = False, on_damaged: Callable[[Any], str] | None = None
 ) -> Any:
-    """Read the declared columns of a CSV or Parquet file; which of the two it is, its first bytes say.
+    """Read the declared columns of a table: CSV, Parquet, Excel, Stata, SAS or SPSS, as its first bytes say.
 
     Parameters
     ----------
@@ -66,18 +67,21 @@ def read_table(
     DataError
         If it is no such file, or its columns are not the declared ones.
     """
+    office = office_file(path, schema.file)
+    if office is not None:
+        return _read_office(office, schema, synthetic=synthetic)
     if not is_text_file(path):
         return _read_parquet(path, schema, synthetic=synthetic)
     return read_csv(path, schema, synthetic=synthetic, on_damaged=on_damaged)
 
 
 def is_text_file(path: Path) -> bool:
-    """Return whether a table is CSV rather than Parquet; raises as `read_table` where it is neither."""
-    return not first_bytes(path).startswith(b"PAR1")
+    """Return whether a table is CSV rather than one with types; raises as `read_table` where it is no table."""
+    return office_file(path) is None and not first_bytes(path).startswith(b"PAR1")
 
 
 def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = ()) -> Any:
-    """Read every column of a CSV file as text, or of a Parquet file as it is, without a schema.
+    """Read every column of a CSV, Excel, Stata, SAS or SPSS file as text, or of a Parquet file, without a schema.
 
     Parameters
     ----------
@@ -101,6 +105,9 @@ def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = 
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    office = office_file(path, form)
+    if office is not None:
+        return _office_texts(office)
     if not first_bytes(path).startswith(b"PAR1"):
         form = form or FileFormat()
         file = fitting(path, form, names) if names else CsvFile.of(path, form)
@@ -120,7 +127,7 @@ def read_all(path: Path, form: FileFormat | None = None, names: Sequence[str] = 
 
 
 def column_names(path: Path, form: FileFormat | None = None, declared: Collection[str] = ()) -> list[str]:
-    """Return the names of the columns of a CSV or Parquet file.
+    """Return the names of the columns of a file.
 
     Parameters
     ----------
@@ -139,6 +146,9 @@ def column_names(path: Path, form: FileFormat | None = None, declared: Collectio
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    office = office_file(path, form)
+    if office is not None:
+        return office.names()
     if not first_bytes(path).startswith(b"PAR1"):
         if form is not None:
             return read_header(fitting(path, form, declared), declared)
@@ -220,6 +230,24 @@ def _read_parquet(path: Path, schema: Schema, *, synthetic: bool) -> Any:
     return plain_types(table)
 
 
+def _read_office(file: OfficeFile, schema: Schema, *, synthetic: bool) -> Any:
+    """Read the declared columns of a table of Excel, Stata, SAS or SPSS, each cell by itself."""
+    import pyarrow as pa
+
+    wanted = wanted_columns(file.names(), schema, synthetic=synthetic)
+    columns = file.columns(wanted, keep_empty=synthetic)
+    return pa.table({name: from_objects(name, columns[name], schema) for name in wanted})
+
+
+def _office_texts(file: OfficeFile) -> Any:
+    """Return all columns of such a table as text."""
+    import pyarrow as pa
+
+    _check_unique(file.names())
+    blank = Schema.model_construct(columns={})
+    return pa.table({name: from_objects(name, values, blank) for name, values in file.columns().items()})
+
+
 def read_frame(frame: "pd.DataFrame", schema: Schema, *, synthetic: bool = False) -> Any:
     """Return the declared columns of a pandas data frame as an Arrow table; raises as `read_table` does."""
     import pyarrow as pa
@@ -276,7 +304,7 @@ def from_objects(name: str, values: Sequence[Any], schema: Schema) -> Any:
             f"column {name!r}: found objects, such as lists, bytes or intervals; expected text, numbers or dates. "
             "Write each value as text."
         )
-    column = schema.columns[name]
+    column = schema.columns.get(name)
     if isinstance(column, Datetime):
         return mixed_moments(name, column, values, schema.missing_values)
     return pa.array([None if value is None else canonical_text(value) for value in values], pa.string())

@@ -30,7 +30,7 @@ def _words(value: Any) -> Any:
 
 
 class FileFormat(BaseModel):
-    """How the CSV files of a cohort are written. Parquet files and frames need none of it.
+    """How the files of a cohort are written: CSV, and for Excel the sheet. Parquet files and frames need none of it.
 
     Notes
     -----
@@ -55,6 +55,7 @@ class FileFormat(BaseModel):
         default=(),
         description="Words in the first cell of lines that are no patients, such as Total; they are left out.",
     )
+    sheet: str = Field(default="", description="The sheet of an Excel file; the first that is shown, where left out.")
 
     @model_validator(mode="after")
     def _check(self) -> "FileFormat":

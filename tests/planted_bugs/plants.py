@@ -301,6 +301,24 @@ def singles_with_their_tail(patch: Patch) -> None:
     patch.setattr("dpsynth.columns.matching.shortest", lambda number: number)
 
 
+def sheets_read_by_column(patch: Patch) -> None:
+    """Turn a whole column into text where one of its cells is text."""
+    from dpsynth.files.office import OfficeFile
+
+    read = OfficeFile.columns
+
+    def by_column(self: OfficeFile, *args: Any, **options: Any) -> dict[str, list[Any]]:
+        columns = read(self, *args, **options)
+        return {
+            name: [value if value is None else str(value) for value in values]
+            if any(isinstance(value, str) for value in values)
+            else values
+            for name, values in columns.items()
+        }
+
+    patch.setattr(OfficeFile, "columns", by_column)
+
+
 def moments_parsed_as_a_column(patch: Patch) -> None:
     """Let Arrow choose one type for dates and moments that stand together."""
     import pyarrow as pa

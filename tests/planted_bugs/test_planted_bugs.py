@@ -128,6 +128,11 @@ CASES = [
         neighbours.test_one_value_more_moves_no_other,
         lambda folder: ("frame of objects", "moments with a zone", folder),
     ),
+    Case(
+        plants.sheets_read_by_column,
+        neighbours.test_one_value_more_moves_no_other,
+        lambda folder: ("old Excel", "integers", folder),
+    ),
     Case(plants.moments_parsed_as_a_column, cohorts.test_clocks_do_not_depend_on_the_first_row),
     Case(
         plants.decimals_cast_as_a_column,
