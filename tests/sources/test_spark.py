@@ -26,7 +26,6 @@ import dpsynth
 from dpsynth.cli.app import app
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
-from dpsynth.datasets import load_support2
 from dpsynth.errors import DataError, DpsynthError, InputError
 from dpsynth.jobs.fit import fit
 from dpsynth.jobs.publish import publish
@@ -103,15 +102,6 @@ def of_one(codec: Codec) -> list[tuple[str, ...]]:
 
 
 # -- equal integers ---------------------------------------------------------------------------------------------------
-
-
-def test_support2_has_the_integers_of_memory(spark: Any, tmp_path: Path) -> None:
-    """All columns and neighbouring pairs of SUPPORT2, from Parquet that Spark reads, are those of memory."""
-    cohort = load_support2()
-    cohort.take(np.random.default_rng(0).permutation(len(cohort))).write(tmp_path / "support2.parquet")
-    table = on_spark(f"parquet:{tmp_path / 'support2.parquet'}", cohort.schema, spark=spark, count=13)
-    codec = Codec(cohort.schema)
-    assert same(coded_tables(cohort, codec, of_one(codec), 1), coded_tables(table, codec, of_one(codec), 1))
 
 
 TYPED = """
