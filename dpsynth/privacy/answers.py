@@ -99,6 +99,7 @@ class PrivateAnswers:
         secret = processes.shared(noise.secret)
         self._parts = shielded("reading the cohort", lambda: open_parts(cohort, cap, secret))
         self._most_cells: int = getattr(self._parts, "most_cells", CACHED_CELLS)
+        self._room = self._most_cells
 
     def __repr__(self) -> str:
         return "PrivateAnswers(...)"
@@ -301,18 +302,15 @@ class PrivateAnswers:
             ]
             every = [fine_query(columns, self._sizes) for columns in fitting]
             wanted = [q for q in every if q.keys not in self._tables]
-            if sum(q.size for q in wanted) <= self._most_cells - self._cached:
+            if sum(q.size for q in wanted) <= self._room:
                 asked |= {q.keys: q for q in wanted}
         tables = self._parts.total(lambda part: contingency(part.codes, part.rows, list(asked.values())))
         counted: dict[Hashable, Integers] = dict(zip(asked, tables, strict=True))
         for keys, table in counted.items():
-            if table.size <= self._most_cells - self._cached:
+            if table.size <= self._room:  # kept by itself: a sum over 45,000 tables for each of them takes long
                 self._tables[keys] = table
+                self._room -= table.size
         return counted
-
-    @property
-    def _cached(self) -> int:
-        return sum(table.size for table in self._tables.values())
 
     def _noisy_keys(self, column: str, sigma: float, threshold: int) -> list[tuple[Any, int]]:
         """Count each value that occurs, add noise, keep what reaches the threshold, in the values' own order.

@@ -104,7 +104,9 @@ def opened(cohort: Any, schema: Any) -> tuple[PrivateAnswers, Exact, Codec]:
     answers = PrivateAnswers(cohort, CAP, noise)  # type: ignore[arg-type]
     if codec.pending:
         answers.use(codec)
-        codec = codec.with_discovered({"dx": [value for value, _ in answers.keys("dx", 1.0, 1)]})
+        codec = codec.with_discovered(
+            {name: [value for value, _ in answers.keys(name, 1.0, 1)] for name in codec.pending}
+        )
     answers.use(codec)
     return answers, noise, codec
 

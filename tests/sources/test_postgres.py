@@ -17,7 +17,6 @@ import dpsynth
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort import Cohort
 from dpsynth.columns.matching import canonical_text
-from dpsynth.datasets import load_support2
 from dpsynth.errors import DataError, DpsynthError
 from dpsynth.jobs.fit import fit
 from dpsynth.privacy.session import Session
@@ -93,30 +92,6 @@ def test_a_query_gives_the_integers_of_memory(database: str) -> None:
         WITH unit AS (SELECT DISTINCT unit FROM visits) /* a ; /* nested */ */
         SELECT v.* FROM visits v JOIN unit USING (unit); -- done"""
     assert same(integers(in_memory(rows)), integers(scanned(database, query=query)))
-
-
-def test_all_sources_of_support2_agree(database: str, tmp_path: Path) -> None:
-    """With one secret: memory, a folder of Parquet, DuckDB and PostgreSQL, on real patients in shuffled order."""
-    names = ["sno", "age", "sex", "hospdead", "meanbp", "alb"]
-    declared = load_support2().schema
-    facts = Schema.parse(
-        {
-            "name": "support2", "confirmed": True, "patient": "sno", "max_rows_per_patient": CAP,
-            "columns": {name: declared.to_dict()["columns"][name] for name in names},
-        }
-    )  # fmt: skip
-    file = Path(dpsynth.__file__).parent / "datasets" / "support2.csv"
-    rows = pd.read_csv(file, usecols=names, dtype=str, keep_default_na=False, na_values=[""], nrows=1500)[names]
-    rows = pd.concat([rows, rows[:200], rows[:100]]).sample(frac=1, random_state=2)
-    types = {"sno": "bigint", "age": "double precision", "sex": "varchar", "hospdead": "smallint"}
-    types |= {"meanbp": "real", "alb": "numeric(12, 8)"}
-    whole = integers(in_memory(rows, facts))
-    for place in (
-        cases.in_parquet(tmp_path / "parquet", rows, types=False),
-        cases.in_duckdb(tmp_path / "duck", rows),
-        filled(database, rows, types=types),
-    ):
-        assert same(whole, integers(scanned(str(place), facts)))
 
 
 @given(

@@ -109,22 +109,23 @@ def test_training_reads_the_parts(tmp_path: Path) -> None:
     rows = cases.frame(120)
     cohort = cases.scanned(cases.in_parquet(tmp_path / "data", rows))
 
-    def sums(source: Any) -> list[Any]:
-        torch.manual_seed(0)
-        answers, noise, codec = opened(source, cases.schema())
-        steps = answers.gradients(
-            _Numbers(len(codec.shape)), TrainingPlan(1.0, 2, 1.0), records="rows", expected=60, backend=BACKENDS["loop"]
-        )
-        list(steps)
-        return noise.before[-2:]
-
-    whole, parts = sums(in_memory(rows)), sums(cohort)
+    whole, parts = gradients(in_memory(rows), 60), gradients(cohort, 60)
     for one, other in zip(whole, parts, strict=True):
         assert np.abs(np.asarray(one)).max() > 0
         assert np.abs(np.asarray(one) - np.asarray(other)).max() < 2**8  # 32-bit rounding, as patients are padded
 
 
-class _Numbers(Objective):
+def gradients(source: Any, expected: int) -> list[Any]:
+    """Take two steps with everybody; return the sums that noise was added to."""
+    torch.manual_seed(0)
+    answers, noise, codec = opened(source, source.schema)
+    objective, plan = Numbers(len(codec.shape)), TrainingPlan(1.0, 2, 1.0)
+    list(answers.gradients(objective, plan, records="rows", expected=expected, backend=BACKENDS["loop"]))
+    answers.close()
+    return noise.before[-2:]
+
+
+class Numbers(Objective):
     """A linear layer of the codes, taken for numbers, with a weighted square loss."""
 
     def __init__(self, columns: int) -> None:
