@@ -35,6 +35,7 @@ COMMANDS = (
         "ledger show",
         "ledger raise-limit",
     ),
+    *("federate key", "federate join", "federate release", "federate local", "federate demo"),
     *("schema draft", "schema check", "schema json-schema", "schema from-sdv", "schema from-redcap", "schema to-sdv"),
 )
 README = Path(__file__).parent.parent / "README.md"

@@ -88,7 +88,7 @@ def run(options: JoinOptions) -> None:
 
         dpsynth federate join study.yaml ward.parquet --schema ward.yaml --limit 3 --key keys/hospital.key
 
-        HTTPS_PROXY=http://proxy.hospital.org:3128 dpsynth federate join study.yaml ward.parquet
+        dpsynth federate join study.yaml ward.parquet --proxy http://proxy.hospital.org:3128
     """
     need_federated()
     from dpsynth.federated.keys import PrivateKeys
