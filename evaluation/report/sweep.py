@@ -58,9 +58,10 @@ def _drawing(mine: "pd.DataFrame", lines: dict[str, "pd.DataFrame"], measure: st
         axes = figure.subplots()
         for place, (model, part) in enumerate(mine.groupby("model", sort=False)):
             points = part.sort_values("epsilon")
-            reach = [points["mean"] - points["min"], points["max"] - points["mean"]]
+            least, mean, most, epsilon = (points[name].to_numpy() for name in ("min", "mean", "max", "epsilon"))
             look: dict[str, Any] = {"color": COLOURS[place % len(COLOURS)], "marker": MARKERS[place % len(MARKERS)]}
-            axes.errorbar(points["epsilon"], points["mean"], yerr=reach, lw=1.2, ms=4.5, capsize=2, label=model, **look)
+            reach = [mean - least, most - mean]
+            axes.errorbar(epsilon, mean, yerr=reach, lw=1.2, ms=4.5, capsize=2, label=model, **look)
         for arm, part in lines.items():
             if len(part):
                 by_epsilon = part.groupby("epsilon")["mean"].mean()
