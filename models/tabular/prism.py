@@ -149,7 +149,7 @@ class Prism(Synthesizer):
             stage.typical = clear_strength(probed)
             heard = np.inf if known is None else known.pairs(stage, probed)[1]
             share = stage.best_share(rest, for_columns) if stage.typical > 0 else 0.0
-        for_groups = stage.for_groups(rest, share)
+        for_groups = _promised(stage, rho - for_columns, rest, share)
         again = rest - max(rest * share, for_groups)
         if again > 0:
             counts = one_way.measure_again(session, counts, again)
@@ -313,7 +313,7 @@ class Prism(Synthesizer):
         scan = triples.scan_of(stage, rest)
         rest -= scan.rho
         share = stage.best_share(rest, for_columns)
-        for_groups = stage.for_groups(rest, share)
+        for_groups = _promised(stage, rho - for_columns, rest, share)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
         batches = stage.planned(for_pairs, for_groups, PROBE * rest)
         return plan_of(
@@ -326,3 +326,8 @@ class Prism(Synthesizer):
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )
+
+
+def _promised(stage: Stage, whole: float, rest: float, share: float) -> float:
+    """Return the price of the groups' tables: their part of the `whole` that tables may cost, also of what is gone."""
+    return min(stage.for_groups(whole, share), rest * share if share > 0 else rest)
