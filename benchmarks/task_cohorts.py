@@ -19,6 +19,8 @@ from dpsynth.datasets import load_support2
 HERE = Path(__file__).parent
 FEW = 12
 """Whole numbers with at most this many values are ordered categories."""
+SKEWED = 4.0
+"""Positive numbers whose largest is more than this many medians are declared to have a logarithmic scale."""
 AFTER = (
     "DEATH ANGINA HOSPMI MI_FCHD ANYCHD STROKE HYPERTEN TIMEAP TIMEMI TIMEMIFC TIMECHD TIMESTRK TIMECVD TIMEDTH "
     "TIMEHYP PERIOD TIME RANDID HDLC LDLC"
@@ -164,4 +166,6 @@ def _described(values: pd.Series, *, as_class: bool) -> tuple[pd.Series, dict[st
         return text, {"type": "categorical", "values": kinds, "ordered": whole and not as_class, **missing}
     low, high = float(values.min()), float(values.max())
     decimals = 0 if whole else min(4, max(0, 4 - int(np.log10(max(high - low, 1e-9)))))
-    return values.astype(float), {"type": "numeric", "min": low, "max": high, "decimals": decimals, **missing}
+    facts = {"type": "numeric", "min": low, "max": high, "decimals": decimals, **missing}
+    scale = {"scale": "log"} if low > 0 and high > SKEWED * float(values.median()) else {}
+    return values.astype(float), facts | scale

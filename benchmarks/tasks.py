@@ -28,7 +28,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from task_cohorts import Ground, grounds, prepared
-from task_models import DELTA, rows_of
+from task_models import rows_of
 
 from dpsynth import Cohort
 

@@ -29,24 +29,23 @@ Every question is Gaussian, so the exact Gaussian accounting holds although late
 Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et al. 2023) for the residual basis.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
-from dpsynth.models.tabular.graphical import junction_tree
-from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.marginals import one_way
 from dpsynth.models.tabular.marginals.fitting import fit_model
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
 from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.room import Room
 from dpsynth.models.tabular.marginals.stage import (
     PROBE,
     STARS,
     Stage,
+    believed,
     clear_strength,
     column_share,
-    measurements,
     strengths,
 )
 from dpsynth.privacy.session import Session
@@ -54,20 +53,17 @@ from dpsynth.privacy.spending.budget import Budget
 from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
-PATIENCE = 3
-"""Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
-
 
 class Prism(Synthesizer):
     """Pairwise residual interactions by staged measurement.
 
     Parameters
     ----------
-    bins : int, default 16
-        How many bins a column with many ordered cells is counted in.
-    states : int, default 8
-        How many of them the joint model tells apart, at most; the others are shared out as they were counted.
-    cells : int, default 100000
+    bins : int, optional
+        How many bins a column with many ordered cells is counted in; default: as many as the noise is best for.
+    states : int, default 64
+        In how many groups a column is asked for beside another one, at most; how many it is, noise and rows decide.
+    cells : int, default 400000
         Size limit of the junction tree, in cells: memory and time grow with it.
 
     Examples
@@ -87,7 +83,7 @@ class Prism(Synthesizer):
     citation: ClassVar[str] = "dpsynth; derived in the docstring of dpsynth.models.tabular.prism"
     produces = MarginalModel
 
-    def __init__(self, *, bins: int = 16, states: int = 8, cells: int = 100_000) -> None:
+    def __init__(self, *, bins: int | None = None, states: int = 64, cells: int = 400_000) -> None:
         self.bins = bins
         self.states = states
         self.cells = cells
@@ -101,7 +97,7 @@ class Prism(Synthesizer):
         for_columns = rho * column_share(schema, codec, self.bins)
         report("counting columns", 0.0)
         counts = one_way.measure(session, for_columns, bins=self.bins)
-        stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity)
+        stage = Stage(schema, codec, counts, session.sensitivity, most=self.states)
         rest, probed = rho - for_columns, {}
         share = stage.best_share(rest, for_columns)
         if share == 0 and stage.weights:
@@ -113,11 +109,13 @@ class Prism(Synthesizer):
         again = rest - max(rest * share, for_groups)
         if again > 0:
             counts = one_way.measure_again(session, counts, again)
-            stage = Stage(schema, codec, counts.merged(codec, self.states), session.sensitivity, stage.typical)
+            stage = Stage(schema, codec, counts, session.sensitivity, typical=stage.typical, most=self.states)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
         measured = self._ask_pairs(session, stage, for_pairs, groups=groups, probed=probed, report=report)
-        return fit_model(session, stage.counts, measured, report)
+        states = stage.states.telling(*(interaction.telling for interaction, _ in measured)).maps
+        tables = [interaction.measurement(energy, states) for interaction, energy in measured]
+        return fit_model(session, stage.counts.coarsened(states), tables, report)
 
     def _ask_groups(self, session: Session, stage: Stage, rho: float, report: Progress) -> dict[Pair, Interaction]:
         """Ask what the fairness policy names; pairs without the target stay where the junction tree can hold them."""
@@ -126,8 +124,9 @@ class Prism(Synthesizer):
         report("counting groups", 0.0)
         tables = stage.pooled(stage.ask(session, stage.with_groups(rho)))
         telling = [pair for pair, pooled in tables.items() if pair not in stage.must and pooled.excess.any()]
-        kept = {*stage.must, *self._affordable(stage, stage.must, telling)}
-        return {pair: pooled for pair, pooled in tables.items() if pair in kept}
+        room = Room(stage, self.cells)
+        room.take([tables[pair] for pair in tables if pair in stage.must])
+        return {p: pooled for p, pooled in tables.items() if p in stage.must or (p in telling and room.holds(pooled))}
 
     def _ask_pairs(
         self,
@@ -138,40 +137,24 @@ class Prism(Synthesizer):
         groups: Mapping[Pair, Interaction],
         probed: Mapping[Pair, Interaction],
         report: Progress,
-    ) -> list[Measurement]:
+    ) -> list[tuple[Interaction, float]]:
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
-        measured = [interaction.measurement(1.0) for interaction in groups.values()]
+        measured = [(interaction, 1.0) for interaction in groups.values()]
         if rho <= 0:
             return measured
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
-        must = [*stage.must, *groups]
+        room = Room(stage, self.cells)
+        room.take([*groups.values(), *with_target.values(), *(scan[pair] for pair in stage.related if pair in scan)])
         others = strength.keys() - set(stage.related)
         ranked = sorted(others, key=lambda pair: (-stage.weights[pair] * strength[pair], pair))
-        refined = [*stage.related, *self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]]
+        most = room.fitting(stage.wanted(rho, [*stage.related, *ranked], strength), scan, STARS * len(stage.columns))
         report("refining pairs", 0.2)
-        refinement = stage.ask(session, stage.refine(rho, refined, strength))
-        kept = [*must, *refined]
-        kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        return measured + [
-            m for batch in (with_target, refinement, scan, probed) for m in measurements(batch, set(kept))
-        ]
-
-    def _affordable(self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Pair]) -> list[Pair]:
-        """Return the best ranked pairs that the junction tree can hold beside what it must."""
-        chosen: list[Pair] = []
-        refused = 0
-        for pair in ranked:
-            if junction_tree.cells(stage.domain, [*must, *chosen, pair]) <= self.cells:
-                chosen.append(pair)
-                refused = 0
-            else:
-                refused += 1
-            if refused > PATIENCE * len(stage.columns):
-                break
-        return chosen
+        refinement = stage.ask(session, stage.refine(rho, list(most), strength, most))
+        kept = {*groups, *with_target, *most, *(pair for pair in ranked if pair not in most and room.holds(scan[pair]))}
+        return measured + [m for batch in (with_target, refinement, scan, probed) for m in believed(batch, kept)]
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
@@ -181,7 +164,7 @@ class Prism(Synthesizer):
         rho = rho_of(schema, budget, self.accounting)
         for_columns = rho * column_share(schema, codec, self.bins)
         counts = even_one_way(schema, codec, self.bins, rows, for_columns)
-        stage = Stage(schema, codec, counts.merged(codec, self.states), schema.max_rows_per_patient)
+        stage = Stage(schema, codec, counts, schema.max_rows_per_patient, most=self.states)
         rest = rho - for_columns
         share = stage.best_share(rest, for_columns)
         for_groups = stage.for_groups(rest, share)

@@ -23,6 +23,10 @@ DISCOVERY_SHARE = 0.05
 """Share of the whole budget for the values of columns that are declared `discover: true`."""
 FEW_CUTS = 4
 """A constraint that changes at more codes than this (an order between two columns) cannot be followed by bins."""
+CURVATURE = 0.78
+"""Total variation that k bins of equal mass blur of a density f, times k: ``(1/8) \\int |(log f)'|``, here of a normal
+density out to 2.5 standard deviations."""
+FEWEST_BINS = 6
 MANY = 24
 """Columns with more ordered cells than this are cut into bins before they are counted."""
 
@@ -63,13 +67,23 @@ class OneWay:
 
         What is known of the merged bins stays in how the fine codes share them.
         """
-        maps, within, proportions, variance = {}, {}, {}, {}
-        cuts = _constraint_cuts(codec)
+        return self.coarsened(self.states(codec, size))
+
+    def states(self, codec: Codec, size: int) -> dict[str, Codes]:
+        """Return for each column the state of each bin, when bins are merged to about `size` states of equal mass."""
+        states, cuts = {}, _constraint_cuts(codec)
         for name, fine in self.bins.maps.items():
             code, mass = codec.columns[name], self.proportions[name]
             alone = code.size - code.ordered if code.ordered else 0
             starts = [int(fine[cut]) for cut in cuts[name] if cut < code.ordered]
-            codes = group(mass, len(mass) - alone if code.ordered else 0, size + alone, starts)
+            states[name] = group(mass, len(mass) - alone if code.ordered else 0, size + alone, starts)
+        return states
+
+    def coarsened(self, states: Mapping[str, Codes]) -> "OneWay":
+        """Merge bins to states; what is known of the bins stays in how the fine codes share a state."""
+        maps, within, proportions, variance = {}, {}, {}, {}
+        for name, codes in states.items():
+            fine, mass = self.bins.maps[name], self.proportions[name]
             maps[name] = codes[fine]
             within[name] = _within(maps[name], self.bins.weights[name] * mass[fine])
             proportions[name] = totals(codes, mass)
@@ -99,7 +113,21 @@ def many_cells(codec: Codec) -> list[str]:
     return [name for name, code in codec.columns.items() if code.ordered > MANY]
 
 
-def measure(session: Session, rho: float, *, bins: int) -> OneWay:
+def bins_for(noise: float) -> int:
+    """Return how many bins are best for a column whose cells are counted with this noise, as a proportion.
+
+    k bins have a total variation error of ``k noise sqrt(2/pi) / 2`` from noise, and blur ``CURVATURE / k``; the sum is
+    least for ``k^2 = 2 CURVATURE sqrt(pi/2) / noise``.
+
+    Examples
+    --------
+    >>> bins_for(0.01), bins_for(0.001)
+    (14, 44)
+    """
+    return max(round(float(np.sqrt(2 * CURVATURE * np.sqrt(np.pi / 2) / noise))), FEWEST_BINS)
+
+
+def measure(session: Session, rho: float, *, bins: int | None) -> OneWay:
     """Cut columns with many cells into bins, then count every column.
 
     Formal guarantee: costs exactly `rho`, all of it in `Session.count`.
@@ -112,15 +140,16 @@ def measure(session: Session, rho: float, *, bins: int) -> OneWay:
         What all of it may cost.
     bins
         How many bins a column with many ordered cells is cut into, about; its special values and its missing state
-        come on top.
+        come on top. None: as many as the noise is best for (`bins_for`), by the number of rows that is known by then.
     """
     codes = session.codec.columns
     fine = many_cells(session.codec)
     shape_rho = SHAPE_SHARE * rho * len(fine) / len(codes)
     shapes = _shapes(session, fine, shape_rho)
-    cuts = _constraint_cuts(session.codec)
+    cuts, shares = _constraint_cuts(session.codec), column_shares(session.schema, list(codes))
+    wanted = {n: bins or _bins(session, shapes, (rho - shape_rho) * shares[n]) for n in shapes}
     maps = {
-        name: group(shapes[name].smooth, code.ordered, bins + code.size - code.ordered, cuts[name])
+        name: group(shapes[name].smooth, code.ordered, wanted[name] + code.size - code.ordered, cuts[name])
         if name in shapes
         else np.arange(code.size)
         for name, code in codes.items()
@@ -132,6 +161,12 @@ def measure(session: Session, rho: float, *, bins: int) -> OneWay:
         name: _within(maps[name], shapes[name].smooth if name in shapes else looks[name].counts) for name in codes
     }
     return _one_way(session, Bins(maps, within), looks)
+
+
+def _bins(session: Session, shapes: Mapping[str, "_Shape"], rho: float) -> int:
+    """Bins that are best for a column whose cells are counted for `rho`; the shapes tell how many rows there are."""
+    rows = float(session.rows or max(np.mean([shape.raw.sum() for shape in shapes.values()]), 1.0))
+    return bins_for(float(session.sensitivity / np.sqrt(2 * rho) / rows))
 
 
 def measure_again(session: Session, counts: OneWay, rho: float) -> OneWay:

@@ -40,20 +40,20 @@ def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
     return rho * (1 - DISCOVERY_SHARE) if schema.to_discover else rho
 
 
-def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float) -> OneWay:
+def even_one_way(schema: Schema, codec: Codec, bins: int | None, rows: int, rho: float) -> OneWay:
     """One-way counts as they would be if every column were spread evenly over its codes."""
     many = set(one_way.many_cells(codec))
-    maps = {}
-    for name, code in codec.columns.items():
-        spread = np.full(code.size, 1 / code.size)
-        alone = code.size - code.ordered
-        maps[name] = group(spread, code.ordered, bins + alone) if name in many else np.arange(code.size)
-    within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
-    price = rho * (1 - SHAPE_SHARE * len(many) / len(maps))
+    price = rho * (1 - SHAPE_SHARE * len(many) / len(codec.columns))
     variance = {
         name: (schema.max_rows_per_patient / rows) ** 2 / (2 * price * share)
-        for name, share in one_way.column_shares(schema, list(maps)).items()
+        for name, share in one_way.column_shares(schema, list(codec.columns)).items()
     }
+    maps = {}
+    for name, code in codec.columns.items():
+        spread, alone = np.full(code.size, 1 / code.size), code.size - code.ordered
+        size = bins or one_way.bins_for(float(np.sqrt(variance[name])))
+        maps[name] = group(spread, code.ordered, size + alone) if name in many else np.arange(code.size)
+    within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
     looks, proportions = {}, {}
     for name, codes in maps.items():
         size = int(codes.max()) + 1
