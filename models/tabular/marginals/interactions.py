@@ -31,31 +31,24 @@ MOST_CELLS = 1024
 JOINT = 200
 """Larger tables enter the fit whole, with the margins of the columns' own counts: its blocks are then solved in closed
 form, cell by cell, where the interaction alone needs the equations of all cells together."""
-SPARE = 0.05
-"""A coarser table is taken where it is worse by less than this part of what two samples of so many rows differ by."""
-YARDSTICK = 8
-"""Root of the cells of the table on which two samples are compared."""
 SURVIVING = 0.25
 """Share of a table's noise that the fit's shrinkage leaves: .12, .25, .5 and 1 were tried on NMES and SUPPORT2."""
 FAINT = 1e-12
 """Energy that is taken for none."""
 
 
-@cache
-def kept_variance(size: int) -> float:
-    """Return the share of a normal variable's variance between so many groups of equal mass.
+def kept_in_order(size: int) -> float:
+    """Return the share of an association that so many groups of equal mass of ordered values keep.
 
-    It is ``k sum_j (phi(q_j) - phi(q_j+1))^2`` for the quantiles q of k groups.
+    An effect sets in at a threshold that is equally likely at each quantile q. Its variance is ``q (1 - q)``, 1/6 on
+    average; a threshold at the part u of one of k groups loses ``u (1 - u) / k``, 1/(6k) on average.
 
     Examples
     --------
-    >>> round(kept_variance(2), 3), round(kept_variance(8), 3)
-    (0.637, 0.945)
+    >>> kept_in_order(2), kept_in_order(8)
+    (0.5, 0.875)
     """
-    from scipy.stats import norm
-
-    density = norm.pdf(norm.ppf(np.linspace(0, 1, size + 1)))
-    return float(size * np.sum(np.diff(density) ** 2))
+    return 1 - 1 / size
 
 
 def kept_apart(mass: Array, codes: Codes) -> float:
@@ -124,7 +117,7 @@ class Column:
 
     def kept(self, size: int, codes: Codes) -> float:
         """Share of the variance of an association that these groups keep."""
-        return kept_variance(size) if self.ordered else kept_apart(self.proportions, codes)
+        return kept_in_order(size) if self.ordered else kept_apart(self.proportions, codes)
 
 
 def _halves(mass: Array) -> Codes:
@@ -164,14 +157,14 @@ def resolve(
     strength: float,
     sigma: float,
     *,
-    rows: float = np.inf,
+    spare: float = 0.0,
     most: tuple[int, int] = (SIZES[-1], SIZES[-1]),
     whole: tuple[int, int] = (0, 0),
 ) -> Resolution:
     """Choose the groups for a pair whose association has this strength (total variation) under noise `sigma`.
 
-    Among resolutions that are as good but for what two samples of so many rows differ by anyway (`SPARE`), the one
-    with the fewest cells is taken: it leaves room for other pairs in the model.
+    Among resolutions that are as good but for `spare` the one with the fewest cells is taken: it leaves room for other
+    pairs in the model.
 
     Parameters
     ----------
@@ -181,8 +174,8 @@ def resolve(
         Expected total variation distance from independence.
     sigma
         Standard deviation of a cell's noise as a proportion, before it shrinks by the share that interactions cost.
-    rows
-        Number of rows.
+    spare
+        Error by which a coarser table may be worse and is taken.
     most
         For each column how many groups it may be asked in at most; two are always allowed.
     whole
@@ -192,7 +185,6 @@ def resolve(
     for column, limit, fixed in zip((a, b), most, whole, strict=True):
         allowed = [o for o in column.options if o[0] <= max(limit, 2) or o[1] <= limit]
         options.append(tuple(column.fixed(fixed) if fixed else allowed or column.options[:1]))
-    spare = SPARE * 0.5 * MEAN_ABSOLUTE * YARDSTICK / np.sqrt(rows)
     return _resolve(options[0], options[1], round(strength, 4), float(f"{sigma:.3g}"), float(f"{spare:.2g}"))
 
 

@@ -38,10 +38,19 @@ TYPICAL = 0.05
 TARGET_WEIGHT = 10.0
 SUBGROUP_WEIGHT = 2.0
 RELATED_WEIGHT = 5.0
+TARGET_WORTH = 3.0
+"""What the error of a pair with the target counts beside that of another, when columns and pairs share the budget."""
+FIRST_LOOK = 0.7
+"""Part of the columns' share that is spent before it is known how many rows there are, where a target is named."""
 NOMINAL_BINS = 16
 """Bins of a column by which the share of the columns is settled, before anything is known of the noise."""
 CONSTRAINED = 8
 """Groups of an ordered column of the fairness policy, and states of one that a constraint ties to others, about."""
+SPARE = 0.03
+"""A coarser table of a pair of weight 1 is taken where it is worse by less than this part of what two samples of so
+many rows differ by."""
+YARDSTICK = 8
+"""Root of the cells of the table on which two samples are compared."""
 STARS = 2
 """Ordinary pairs to refine, as a multiple of the number of columns."""
 PAIRS_ARE_WORTH = 1.1
@@ -138,10 +147,14 @@ class Stage:
             self.columns[second],
             strength,
             self.sigma(rho),
-            rows=self.counts.rows,
+            spare=self._spare / self.weights[pair],
             most=most or (self.most, self.most),
             whole=(self.whole(pair, first), self.whole(pair, second)),
         )
+
+    @property
+    def _spare(self) -> float:
+        return SPARE * 0.5 * MEAN_ABSOLUTE * YARDSTICK / float(np.sqrt(self.counts.rows))
 
     def whole(self, pair: Pair, name: str) -> int:
         """In how many groups a column of the fairness policy is asked whatever that costs; else 0."""
@@ -282,15 +295,29 @@ class Stage:
         """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
         variance = np.mean([v * len(self.counts.proportions[c]) ** 2 for c, v in self.counts.variance.items()])
         columns = MEAN_ABSOLUTE * float(np.sqrt(variance * spent / for_columns))
-        return float(np.hypot(columns, self.expected_pair_error(for_pairs)))
+        return float(np.hypot(columns, self.expected_pair_error(for_pairs, TARGET_WORTH)))
 
-    def expected_pair_error(self, rho: float) -> float:
-        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
+    def expected_pair_error(self, rho: float, target_weight: float = 1.0) -> float:
+        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`.
+
+        It is the mean over pairs, in which those with the target may count more.
+        """
         if rho <= 0 or not self.weights:
             return self.typical
-        price = rho / len(self.weights)
-        sample = list(self.weights)[:: max(1, len(self.weights) // 200)]
-        return float(np.mean([min(self.resolve(pair, self.typical, price).error, self.typical) for pair in sample]))
+        target, scan, refine = self._shares(rho)
+        parts = [(self.special, target, target_weight), (self.ordinary, scan + refine, 1.0)]
+        parts = [part for part in parts if part[0]]
+        if not parts:
+            return self.typical
+        errors = [self._mean_error(pairs, rho * share) for pairs, share, _ in parts]
+        return float(np.average(errors, weights=[len(pairs) * weight for pairs, _, weight in parts]))
+
+    def _mean_error(self, pairs: Sequence[Pair], rho: float) -> float:
+        if rho <= 0:
+            return self.typical
+        sample = pairs[:: max(1, len(pairs) // 100)]
+        errors = [self.resolve(pair, self.typical, rho / len(pairs)).error for pair in sample]
+        return float(np.mean(np.minimum(errors, self.typical)))
 
     def planned(self, for_pairs: float, for_groups: float, for_probe: float) -> dict[str, list[Question]]:
         """Kinds of questions about pairs; only the probe, where typical associations are not worth more."""
@@ -378,7 +405,8 @@ def column_share(schema: Schema, codec: Codec, bins: int | None) -> float:
     cells = [(bins or NOMINAL_BINS) if name in many else code.size for name, code in codec.columns.items()]
     columns = sum(((d - 1) * c) ** (2 / 3) for c in cells)
     pairs = _Needs.of(pair_weights(schema, list(codec.columns)), schema.target, d).total
-    return columns / (columns + pairs) if pairs else 1.0
+    first = FIRST_LOOK if schema.target is not None else 1.0
+    return first * columns / (columns + pairs) if pairs else 1.0
 
 
 def _shared(budget: float, needs: Sequence[float]) -> list[float]:
