@@ -146,6 +146,7 @@ class Prism(Synthesizer):
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
+        stage.learn({**with_target, **scan})
         room = Room(stage, self.cells)
         room.take([*groups.values(), *with_target.values(), *(scan[pair] for pair in stage.related if pair in scan)])
         others = strength.keys() - set(stage.related)

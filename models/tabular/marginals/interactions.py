@@ -5,7 +5,7 @@ advance, up to the strength of the association, so the resolution is chosen befo
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
 from typing import Any
 
@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from dpsynth.coding.query import Query
 from dpsynth.models.tabular.graphical.estimation import Measurement, centring, merging
 from dpsynth.models.tabular.marginals.binning import group
+from dpsynth.models.tabular.marginals.profiles import Merges, merges, shrunk_profiles
 from dpsynth.privacy.session import Session
 
 Array = NDArray[np.float64]
@@ -26,7 +27,7 @@ MEAN_ABSOLUTE = float(np.sqrt(2 / np.pi))
 SIZES = (2, 3, 4, 6, 8, 16, 32, 64)
 """Numbers of groups in which a column may be asked for, beside all of its bins; which of them, the noise decides
 (`resolve`). From 8 on each halves the groups of the one before, so that a column asked in several has few states."""
-MOST_CELLS = 1024
+MOST_CELLS = 4096
 """Cells of a table that is asked, at most: what a fit can solve in the time of the others."""
 JOINT = 200
 """Larger tables enter the fit whole, with the margins of the columns' own counts: its blocks are then solved in closed
@@ -83,10 +84,14 @@ class Column:
         Probability of each bin.
     ordered
         How many of the first bins are ordered.
+    merges
+        For an unordered column groups by what its values go with, at some sizes, and the share of an association that
+        they keep (`profiles`); the others are merged by mass.
     """
 
     proportions: Array
     ordered: int
+    merges: Merges = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -95,10 +100,19 @@ class Column:
 
     def groups(self, size: int) -> Codes:
         """About `size` groups of the bins; two groups are halves, whatever the states."""
+        if size in self.merges:
+            return self.merges[size][0]
         if size == 2 and self.ordered:
             return _halves(self.proportions)
         alone = self.size - self.ordered if self.ordered else 0
         return group(self.proportions, self.ordered, size + alone)
+
+    def profiled(self, tables: Sequence[tuple[Array, float]]) -> "Column":
+        """Return the column with values merged by what they go with, by tables that were asked value by value."""
+        if self.ordered or not tables:
+            return self
+        sizes = [size for size in SIZES if size < self.size]
+        return replace(self, merges=merges(self.proportions, shrunk_profiles(self.proportions, tables), sizes))
 
     @cached_property
     def options(self) -> Options:
@@ -117,6 +131,8 @@ class Column:
 
     def kept(self, size: int, codes: Codes) -> float:
         """Share of the variance of an association that these groups keep."""
+        if size in self.merges:
+            return self.merges[size][1]
         return kept_in_order(size) if self.ordered else kept_apart(self.proportions, codes)
 
 

@@ -18,6 +18,7 @@ from dpsynth.models.tabular.marginals.groups import group_columns, partly_pooled
 from dpsynth.models.tabular.marginals.interactions import (
     MEAN_ABSOLUTE,
     SIZES,
+    Array,
     Codes,
     Column,
     Interaction,
@@ -261,6 +262,16 @@ class Stage:
             resolutions = [self.resolve(*entry) for entry in zip(pairs, strengths, prices, limits, strict=True)]
             prices = _shared(rho, [self.weights[p] * r.freedom for p, r in zip(pairs, resolutions, strict=True)])
         return [Question(*entry) for entry in zip(pairs, resolutions, prices, strict=True)]
+
+    def learn(self, interactions: Mapping[Pair, Interaction]) -> None:
+        """Merge the values of unordered columns by what they go with, from what was asked of them value by value."""
+        tables: dict[str, list[tuple[Array, float]]] = {}
+        for pair, table in interactions.items():
+            for axis, name in enumerate(pair):
+                if table.values.shape[axis] == self.columns[name].size > 2:
+                    excess = table.excess if axis == 0 else table.excess.T
+                    tables.setdefault(name, []).append((excess, table.variance))
+        self.columns = {name: column.profiled(tables.get(name, ())) for name, column in self.columns.items()}
 
     def wanted(self, rho: float, ranked: Sequence[Pair], strength: Mapping[Pair, float]) -> dict[Pair, Resolution]:
         """How finely each pair would be refined if the best ranked were, at one price each."""
