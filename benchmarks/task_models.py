@@ -30,10 +30,13 @@ CODES = 16
 PACKAGE = "dpsynth.models.tabular.marginals"
 
 
-def rows_of(model: str, cohort: Cohort, epsilon: float, rows: int, seed: int, peer_python: str | None) -> Cohort:
+def rows_of(
+    model: str, cohort: Cohort, epsilon: float, *, rows: int, seed: int, peer_python: str | None = None
+) -> Cohort:
     """Return synthetic rows of a model that was fitted with the whole budget."""
     if model.startswith("dpmm-"):
-        return _dpmm(model, cohort, epsilon, rows, seed, peer_python)
+        job = {"model": model.removeprefix("dpmm-"), "epsilon": epsilon, "delta": DELTA, "rows": rows, "seed": seed}
+        return _dpmm(cohort, job, peer_python)
     if model == "rule-of-thumb":
         return rule_of_thumb(cohort, epsilon).sample(rows, seed=seed)
     name, *changes = model.split("@")
@@ -73,7 +76,7 @@ def changed(changes: list[str]) -> Iterator[None]:
             setattr(owner, name, value)
 
 
-def _dpmm(model: str, cohort: Cohort, epsilon: float, rows: int, seed: int, peer_python: str | None) -> Cohort:
+def _dpmm(cohort: Cohort, job: dict[str, Any], peer_python: str | None) -> Cohort:
     """Run a mechanism of dpmm on codes of public cells; its own discretisation, which costs 0.1 more, is left out."""
     if peer_python is None:
         raise SystemExit("dpmm: name the Python of its environment with --peer-python.")
@@ -81,10 +84,8 @@ def _dpmm(model: str, cohort: Cohort, epsilon: float, rows: int, seed: int, peer
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         pd.DataFrame(codec.encode(cohort)).to_csv(folder / "codes.csv", index=False)
-        job = {"model": model.removeprefix("dpmm-"), "sizes": codec.shape, "epsilon": epsilon, "delta": DELTA}
-        (folder / "job.json").write_text(json.dumps(job | {"rows": rows, "seed": seed}))
-        subprocess.run(
-            [peer_python, Path(__file__).with_name("task_peer.py"), name], check=True, capture_output=True, timeout=1800
-        )
+        (folder / "job.json").write_text(json.dumps(job | {"sizes": codec.shape}))
+        command = [peer_python, str(Path(__file__).with_name("task_peer.py")), name]
+        subprocess.run(command, check=True, capture_output=True, timeout=1800)
         drawn = pd.read_csv(folder / "drawn.csv")
-    return codec.decode({name: drawn[name].to_numpy() for name in codec.columns}, np.random.default_rng(seed))
+    return codec.decode({name: drawn[name].to_numpy() for name in codec.columns}, np.random.default_rng(job["seed"]))

@@ -37,7 +37,7 @@ TESTED = 0.3
 """Share of the patients who judge."""
 MOST_TESTED = 10_000
 BINS = 16
-"""Cells of a number in which distances are counted, of equal mass in the real training patients; missing is one more."""
+"""Cells of a number in which distances are counted, of equal mass in the real training patients; and missing."""
 MOST_TABLES = 150
 """Marginals of each order over which distances are averaged; the same for every model."""
 KEYS = ["task", "rows", "epsilon", "model", "seed"]
@@ -190,7 +190,7 @@ def one_task(ground: Ground, rows: int, seed: int, asked: argparse.Namespace) ->
     facts |= {"n": n, "d": len(judge.reference.columns)}
     for epsilon, model in todo:
         start = time.process_time()
-        synthetic = rows_of(model, task.train, epsilon, max(10_000, n), seed, asked.peer_python)
+        synthetic = rows_of(model, task.train, epsilon, rows=max(10_000, n), seed=seed, peer_python=asked.peer_python)
         seconds = time.process_time() - start
         row = facts | {"epsilon": epsilon, "model": model, "cpu_s": round(seconds, 2)} | judge(synthetic)
         add(asked.results, row)
@@ -201,7 +201,7 @@ def losses(table: pd.DataFrame, measure: str, models: list[str]) -> pd.DataFrame
     """Return what each model reached on every cell that all of them have: a row a task, rows and budget."""
     keys = ["cohort", "task", "rows", "epsilon"]
     part = table[table["model"].isin(models) & table[measure].notna()]
-    cells = part.groupby([*keys, "model"])[measure].mean().unstack("model")
+    cells = part.pivot_table(measure, keys, "model")
     return cells.reindex(columns=models).dropna()
 
 

@@ -7,6 +7,8 @@ What published mechanisms leave on the table on small cohorts, and what this one
    of 1: half the noise on 2 x 2 groups, a third less against a binary target.
 2. *As coarse as is best.* Fewer groups blur an association, more groups add noise. Both errors are known beforehand
    (`interactions.resolve`), so each pair is asked at the resolution where their sum is least for this n and budget.
+   The joint model has the states that some answer tells apart (`states`), so that a large cohort is not held back by
+   a number of states; values without an order are merged by what they go with (`profiles`).
 3. *Scan, then refine.* A scan asks all ordinary pairs coarsely; the pairs that it finds strong, and those with the
    schema's target or subgroups, are then asked as finely as they deserve. The scan is kept as a measurement.
 4. *Noise is not fitted.* A pair's energy S, the squared interaction above what noise explains, pooled over the pairs
@@ -21,7 +23,7 @@ What published mechanisms leave on the table on small cohorts, and what this one
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
 A column's own counts enter all d - 1 of its pairs, so its weight is d - 1. What the pairs may cost is settled after
-the columns were counted, when the number of rows is known: where the noise would drown a typical association, a part
+the columns were counted a first time, when the number of rows is known: where the noise would drown a typical association, a part
 of it goes into counting the columns once more. Without a target that may be all of it, which keeps PRISM from losing
 to independent columns; a small probe first sees whether pairs are much stronger than that. With a target half stays.
 
@@ -141,7 +143,7 @@ class Prism(Synthesizer):
         # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
         measured = [(interaction, 1.0) for interaction in groups.values()]
         if rho <= 0:
-            return measured
+            return measured + self._of_probe(stage, groups, probed)
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
@@ -156,6 +158,16 @@ class Prism(Synthesizer):
         refinement = stage.ask(session, stage.refine(rho, list(most), strength, most))
         kept = {*groups, *with_target, *most, *(pair for pair in ranked if pair not in most and room.holds(scan[pair]))}
         return measured + [m for batch in (with_target, refinement, scan, probed) for m in believed(batch, kept)]
+
+    def _of_probe(
+        self, stage: Stage, groups: Mapping[Pair, Interaction], probed: Mapping[Pair, Interaction]
+    ) -> list[tuple[Interaction, float]]:
+        """Return what the probe saw, the strongest first as far as there is room: it is paid for, and shrunk as all."""
+        strength = strengths(probed)
+        room = Room(stage, self.cells)
+        room.take(list(groups.values()))
+        ranked = sorted(strength, key=lambda pair: (-stage.weights[pair] * strength[pair], pair))
+        return believed(probed, {pair for pair in ranked if room.holds(probed[pair])})
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
