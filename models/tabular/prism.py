@@ -23,9 +23,10 @@ What published mechanisms leave on the table on small cohorts, and what this one
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
 A column's own counts enter all d - 1 of its pairs, so its weight is d - 1. What the pairs may cost is settled after
-the columns were counted a first time, when the number of rows is known: where the noise would drown a typical association, a part
-of it goes into counting the columns once more. Without a target that may be all of it, which keeps PRISM from losing
-to independent columns; a small probe first sees whether pairs are much stronger than that. With a target half stays.
+the columns were counted a first time, when the number of rows is known: where the noise would drown a typical
+association, a part of it goes into counting the columns once more. Without a target that may be all of it, which keeps
+PRISM from losing to independent columns; a small probe first sees whether pairs are much stronger than that. With a
+target half stays.
 
 Every question is Gaussian, so the exact Gaussian accounting holds although later questions depend on earlier answers.
 Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et al. 2023) for the residual basis.
@@ -171,7 +172,7 @@ class Prism(Synthesizer):
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.marginals.planning import even_one_way, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import blurred, even_one_way, plan_of, public_codec, rho_of
 
         codec = public_codec(schema)
         rho = rho_of(schema, budget, self.accounting)
@@ -191,5 +192,6 @@ class Prism(Synthesizer):
             counts,
             items=[stage.item(what, asked) for what, asked in batches.items()],
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
+            blur=blurred(counts) if self.bins is None else 0.0,
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )

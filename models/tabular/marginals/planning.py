@@ -62,6 +62,12 @@ def even_one_way(schema: Schema, codec: Codec, bins: int | None, rows: int, rho:
     return OneWay(Bins(maps, within), proportions, variance, float(rows), looks)
 
 
+def blurred(counts: OneWay) -> float:
+    """Return the mean total variation that bins blur of a column, by the rule that settled their number."""
+    cut = [len(counts.proportions[name]) for name, codes in counts.bins.maps.items() if codes.max() + 1 < len(codes)]
+    return sum(one_way.CURVATURE / bins for bins in cut) / len(counts.proportions)
+
+
 def noise_items(schema: Schema, counts: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
     """One line for pairs that are counted at equal prices, and the total variation that their noise makes."""
     sizes = [len(table) for table in counts.proportions.values()]
@@ -80,6 +86,7 @@ def plan_of(
     *,
     items: Sequence[PlanItem],
     pair_error: float | None,
+    blur: float = 0.0,
     group_noise: Mapping[str, float] | None = None,
 ) -> Plan:
     """Return the plan of a marginal-based mechanism from its noise and its questions.
@@ -92,13 +99,15 @@ def plan_of(
         The questions besides.
     pair_error
         Expected total variation error of a pair's association; None where pairs are not modelled.
+    blur
+        Total variation that bins blur of a column, where their number was chosen against it (`blurred`).
     group_noise
         For each column the noise in rows on a cell of its interaction with the target, where that is measured for sure.
     """
     sigma = float(np.sqrt(np.mean(list(counts.variance.values())))) * rows
     cells = sum(len(table) for table in counts.proportions.values())
     first = PlanItem("columns", len(counts.proportions), cells, sigma, _worth(counts, sigma))
-    columns = _one_way_error(counts, sigma)
+    columns = _one_way_error(counts, sigma) + blur
     errors = {"1-way": min(columns, 1.0)}
     if pair_error is not None:
         errors["2-way"] = min(2 * columns + pair_error, 1.0)
