@@ -263,7 +263,7 @@ class Synthesizer(abc.ABC):
     >>> from dpsynth.models.registry import make
     >>> prism = make("prism", bins=8)
     >>> prism.options()
-    {'bins': 8, 'states': 8, 'cells': 100000}
+    {'bins': 8, 'states': 64, 'cells': 400000}
     >>> prism.of_images, prism.accounting
     (False, 'gaussian')
     """

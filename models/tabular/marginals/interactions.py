@@ -335,7 +335,7 @@ def ask(
         centre_a, centre_b = centring(int(a.max()) + 1), centring(int(b.max()) + 1)
         values = centre_a @ (answer.values / rows) @ centre_b
         alone = [np.bincount(g, columns[c].proportions) for c, g in zip(pairs[i], groups[i], strict=True)]
-        product = np.outer(*alone)
+        product: Array = np.outer(*alone).astype(np.float64)
         excess = values - centre_a @ product @ centre_b
         known = [{size: share for size, _, share in columns[c].options} for c in pairs[i]]
         kept = float(np.sqrt(np.prod([k.get(s, 1.0) for k, s in zip(known, sizes[i], strict=True)])))
