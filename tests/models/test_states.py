@@ -6,6 +6,7 @@ from mechanism_cases import cohort_of, fitted
 
 from dpsynth.models.tabular.marginals.states import States, joined
 
+
 @pytest.mark.parametrize("seed", range(20))
 def test_bins_are_apart_where_one_of_two_groupings_tells_them_apart(seed: int) -> None:
     """And together where neither does; the states are numbered without gaps."""

@@ -29,6 +29,8 @@ SIZES = (2, 3, 4, 6, 8, 16, 32, 64)
 (`resolve`). From 8 on each halves the groups of the one before, so that a column asked in several has few states."""
 MOST_CELLS = 4096
 """Cells of a table that is asked, at most: what a fit can solve in the time of the others."""
+LEAST_KEPT = 0.1
+"""Groups that keep less of an association, such as one value and next to no rows, are not corrected for more than that."""
 JOINT = 200
 """Larger tables enter the fit whole, with the margins of the columns' own counts: its blocks are then solved in closed
 form, cell by cell, where the interaction alone needs the equations of all cells together."""
@@ -295,7 +297,7 @@ class Interaction:
 
     def strength(self, energy: float) -> float:
         """Total variation from independence that this energy amounts to, corrected for what the groups blur."""
-        return 0.5 * float(np.sqrt(max(energy, 0) * self.values.size)) / self.kept
+        return 0.5 * float(np.sqrt(max(energy, 0) * self.values.size)) / max(self.kept, LEAST_KEPT)
 
 
 def ask(
