@@ -30,7 +30,7 @@ SIZES = (2, 3, 4, 6, 8, 16, 32, 64)
 MOST_CELLS = 4096
 """Cells of a table that is asked, at most: what a fit can solve in the time of the others."""
 LEAST_KEPT = 0.1
-"""Groups that keep less of an association, such as one value and next to no rows, are not corrected for more than that."""
+"""Groups that keep less of an association, such as one value and next to no rows, are corrected for no more."""
 JOINT = 200
 """Larger tables enter the fit whole, with the margins of the columns' own counts: its blocks are then solved in closed
 form, cell by cell, where the interaction alone needs the equations of all cells together."""
