@@ -242,6 +242,10 @@ class Prism(Synthesizer):
         measured, _ = self._ask_triples(asked, [])
         strength = strengths(probed)
         ranked = sorted(strength, key=lambda pair: (-asked.stage.weights[pair] * strength[pair], pair))
+        nearby = np.inf if asked.known is None else asked.known.pairs(asked.stage, probed)[1]
+        if np.isfinite(nearby):
+            # The prior tells these pairs more finely than the probe, which says no more than that it is near.
+            return measured + asked.public([], nearby)
         kept = {pair for pair in ranked if pair not in groups and asked.room.holds(probed[pair])}
         return measured + asked.believed((probed,), kept)
 
@@ -323,5 +327,9 @@ class _Asked:
             measured += [m for m in shrunk if m[0].pair in kept] or believed(batch, kept)
             distances += [distance] if batch else []
         asked = [pair for batch in batches for pair in batch]
-        public = self.known.unasked(self.stage, asked, max(distances, default=np.inf))
-        return measured + [m for m in public if self.room.holds(m[0])]
+        return measured + self.public(asked, max(distances, default=np.inf))
+
+    def public(self, asked: Sequence[Pair], distance: float) -> Measured:
+        """Return a public prior's interactions of pairs that nobody asked, as far as there is room."""
+        found = [] if self.known is None else self.known.unasked(self.stage, asked, distance)
+        return [m for m in found if self.room.holds(m[0])]
