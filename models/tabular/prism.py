@@ -266,7 +266,7 @@ class Prism(Synthesizer):
             return [], found.rho
         beyond = triples.beyond_pairs(stage, triples.ask_triples(session, stage, questions), pairs)
         room.take(list(beyond.values()))
-        return [(beyond[triple], energy) for triple, energy in energies(beyond).items()], 0.0
+        return [(beyond[triple], energy) for triple, energy in energies(beyond).items()], 0.0  # type: ignore[arg-type]
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""

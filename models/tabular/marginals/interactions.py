@@ -301,7 +301,7 @@ class Interaction:
     def over(self, states: Mapping[str, Codes]) -> "Interaction":
         """Return the same with the groups of states of bins that tell them apart."""
         groups = [codes[np.unique(states[name], return_index=True)[1]] for name, codes in self.telling.items()]
-        return replace(self, groups=tuple(groups))
+        return replace(self, groups=tuple(groups))  # type: ignore[arg-type]
 
     def kept_of(self, energy: float) -> float:
         """Share of the excess that is believed when the true excess has this energy."""
