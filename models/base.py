@@ -281,7 +281,7 @@ class Synthesizer(abc.ABC):
     >>> from dpsynth.models.registry import make
     >>> prism = make("prism", bins=8)
     >>> prism.options()
-    {'bins': 8, 'states': 8, 'cells': 100000, 'nudge': True, 'prior': None}
+    {'bins': None, 'states': 64, 'cells': 400000, 'nudge': True, 'prior': None}
     >>> prism.of_images, prism.accounting
     (False, 'gaussian')
     """

@@ -7,6 +7,8 @@ What published mechanisms leave on the table on small cohorts, and what this one
    of 1: half the noise on 2 x 2 groups, a third less against a binary target.
 2. *As coarse as is best.* Fewer groups blur an association, more groups add noise. Both errors are known beforehand
    (`interactions.resolve`), so each pair is asked at the resolution where their sum is least for this n and budget.
+   The joint model has the states that some answer tells apart (`states`), so that a large cohort is not held back by
+   a number of states; values without an order are merged by what they go with (`profiles`).
 3. *Scan, then refine.* A scan asks all ordinary pairs coarsely; the pairs that it finds strong, and those with the
    schema's target or subgroups, are then asked as finely as they deserve. The scan is kept as a measurement.
 4. *Noise is not fitted.* A pair's energy S, the squared interaction above what noise explains, pooled over the pairs
@@ -29,39 +31,41 @@ What published mechanisms leave on the table on small cohorts, and what this one
 The budget, in closed form: expected L1 error ``sum w_i c_i sigma_i`` of tables with ``c_i`` free cells and weights
 ``w_i``, under ``sum 1 / (2 sigma_i^2) = rho``, is least for ``rho_i`` proportional to ``(w_i c_i)^(2/3)`` (Lagrange).
 A column's own counts enter all d - 1 of its pairs, so its weight is d - 1. What the pairs may cost is settled after
-the columns were counted, when the number of rows is known: where the noise would drown a typical association, a part
-of it goes into counting the columns once more. Without a target that may be all of it, which keeps PRISM from losing
-to independent columns; a small probe first sees whether pairs are much stronger than that. With a target half stays.
+the columns were counted a first time, when the number of rows is known: where the noise would drown a typical
+association, a part of it goes into counting the columns once more. Without a target that may be all of it, which keeps
+PRISM from losing to independent columns; a small probe first sees whether pairs are much stronger than that. With a
+target half stays.
 
 Every question is Gaussian, so the exact Gaussian accounting holds although later questions depend on earlier answers.
 Related work: AIM (McKenna et al. 2022) for adaptivity, ResidualPlanner (Xiao et al. 2023) for the residual basis.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Literal, TypeVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.models.base import Progress, Synthesizer
 from dpsynth.models.plan import Plan
-from dpsynth.models.tabular.graphical import junction_tree
-from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.marginals import one_way, target_cuts, triples
 from dpsynth.models.tabular.marginals.fitting import fit_model
-from dpsynth.models.tabular.marginals.interactions import Interaction, Pair
+from dpsynth.models.tabular.marginals.interactions import Interaction, Pair, energies
 from dpsynth.models.tabular.marginals.model import MarginalModel
+from dpsynth.models.tabular.marginals.nudging import BELIEVED
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.models.tabular.marginals.prior import SCHEMA, Prior, declared, read_prior
+from dpsynth.models.tabular.marginals.room import Room
 from dpsynth.models.tabular.marginals.stage import (
     PROBE,
     STARS,
     TYPICAL,
     Stage,
+    believed,
     clear_strength,
     column_share,
-    measurements,
     strengths,
 )
 from dpsynth.privacy.session import Session
@@ -69,13 +73,11 @@ from dpsynth.privacy.spending.budget import Budget
 from dpsynth.progress import silent
 from dpsynth.schema.schema import Schema
 
-Columns = TypeVar("Columns", bound=tuple[str, ...])
-
-PATIENCE = 3
-"""Candidates in a row that may be too large for the junction tree, as a multiple of the number of columns."""
-
 FOR_TRIPLES = 0.5
 """Share of the junction tree's cells that triples may fill; the pairs that hold the columns together get the rest."""
+
+Measured = list[tuple[Interaction, float]]
+"""Answers for the fit, each with the energy that is believed of it."""
 
 
 class Prism(Synthesizer):
@@ -83,11 +85,11 @@ class Prism(Synthesizer):
 
     Parameters
     ----------
-    bins : int, default 16
-        How many bins a column with many ordered cells is counted in.
-    states : int, default 8
-        How many of them the joint model tells apart, at most; the others are shared out as they were counted.
-    cells : int, default 100000
+    bins : int, optional
+        How many bins a column with many ordered cells is counted in; default: as many as the noise is best for.
+    states : int, default 64
+        In how many groups a column is asked for beside another one, at most; how many it is, noise and rows decide.
+    cells : int, default 400000
         Size limit of the junction tree, in cells: memory and time grow with it.
     nudge : bool, default True
         Whether drawn records are nudged to the measured pairs that the tree does not hold, where noise leaves more
@@ -116,9 +118,9 @@ class Prism(Synthesizer):
     def __init__(
         self,
         *,
-        bins: int = 16,
-        states: int = 8,
-        cells: int = 100_000,
+        bins: int | None = None,
+        states: int = 64,
+        cells: int = 400_000,
         nudge: bool = True,
         prior: str | Path | Cohort | None = None,
     ) -> None:
@@ -139,7 +141,7 @@ class Prism(Synthesizer):
         report("counting columns", 0.0)
         counts = one_way.measure(session, for_columns, bins=self.bins, cutter=target_cuts.cutter(session, rho))
         stage = self._stage(session, counts, known)
-        rest, probed, heard = session.rho_left, {}, np.inf
+        rest, probed = session.rho_left, {}
         found, cost = triples.scan(session, stage, rest)
         rest -= cost + found.rho
         share = stage.best_share(rest, for_columns)
@@ -147,35 +149,35 @@ class Prism(Synthesizer):
             probed = stage.ask(session, stage.probe(PROBE * rest))
             rest *= 1 - PROBE
             stage.typical = clear_strength(probed)
-            heard = np.inf if known is None else known.pairs(stage, probed)[1]
             share = stage.best_share(rest, for_columns) if stage.typical > 0 else 0.0
-        for_groups = stage.for_groups(rest, share)
+        for_groups = _promised(stage, rho - for_columns, rest, share)
         again = rest - max(rest * share, for_groups)
         if again > 0:
             counts = one_way.measure_again(session, counts, again)
             stage = self._stage(session, counts, known, stage.typical)
         groups = self._ask_groups(session, stage, for_groups, report)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
-        measured, left = self._ask_pairs(
-            session,
-            stage,
-            for_pairs,
-            groups=groups,
-            probed=probed,
-            found=found,
-            known=known,
-            heard=heard,
-            report=report,
-        )
-        model = fit_model(session, stage.counts, measured, report, left)
+        asked = _Asked(session, stage, Room(stage, self.cells), found, known)
+        asked.room.take(list(groups.values()))
+        # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
+        measured = [(interaction, 1.0) for interaction in groups.values()]
+        left: dict[Pair, Interaction] = {}
+        if for_pairs > 0:
+            pairs, left = self._ask_pairs(asked, for_pairs, groups=groups, probed=probed, report=report)
+            measured += pairs
+        else:
+            measured += self._of_probe(asked, groups, probed)
+        states = stage.states.telling(*(i.telling for i, _ in measured), *(i.telling for i in left.values()))
+        tables = [interaction.measurement(energy, states.maps) for interaction, energy in measured]
+        beside = {pair: interaction.over(states.maps) for pair, interaction in left.items()}
+        model = fit_model(session, stage.counts.coarsened(states.maps), tables, report, beside)
         if known is not None:
             model.statement = declared(model.statement, known)
         return model
 
     def _stage(self, session: Session, counts: OneWay, known: Prior | None, typical: float = TYPICAL) -> Stage:
-        merged = counts.merged(session.codec, self.states)
-        merged = merged if known is None else known.columns(merged)
-        return Stage(session.schema, session.codec, merged, session.sensitivity, typical)
+        nearer = counts if known is None else known.columns(counts)
+        return Stage(session.schema, session.codec, nearer, session.sensitivity, typical=typical, most=self.states)
 
     def options(self) -> dict[str, Any]:
         """Return the options as JSON-able values; of a public table that there was one, not where."""
@@ -189,131 +191,98 @@ class Prism(Synthesizer):
         report("counting groups", 0.0)
         tables = stage.pooled(stage.ask(session, stage.with_groups(rho)))
         telling = [pair for pair, pooled in tables.items() if pair not in stage.must and pooled.excess.any()]
-        kept = {*stage.must, *self._affordable(stage, stage.must, telling)}
-        return {pair: pooled for pair, pooled in tables.items() if pair in kept}
+        room = Room(stage, self.cells)
+        room.take([tables[pair] for pair in tables if pair in stage.must])
+        return {p: pooled for p, pooled in tables.items() if p in stage.must or (p in telling and room.holds(pooled))}
 
     def _ask_pairs(
         self,
-        session: Session,
-        stage: Stage,
+        asked: "_Asked",
         rho: float,
         *,
         groups: Mapping[Pair, Interaction],
         probed: Mapping[Pair, Interaction],
-        found: triples.Found,
-        known: Prior | None,
-        heard: float,
         report: Progress,
-    ) -> tuple[list[Measurement], Mapping[Pair, Interaction]]:
-        """Ask pairs and triples; return the measurements for the fit, and what was asked of each ordinary pair."""
-        # Pooled values are posterior means, so the fit has to shrink them no more than their noise.
-        measured = [interaction.measurement(1.0) for interaction in groups.values()]
-        if rho <= 0:
-            measured += self._ask_triples(session, stage, found, [], [*stage.must, *groups])[0]
-            return measured + self._public(stage, known, heard, [*stage.must, *(m.columns for m in measured)]), {}
+    ) -> tuple[Measured, dict[Pair, Interaction]]:
+        """Ask pairs and triples; return what the fit takes, and what records are to agree with beside."""
+        session, stage, room = asked.session, asked.stage, asked.room
         report("scanning pairs", 0.1)
         with_target = stage.ask(session, stage.with_target(rho))
         scan = stage.ask(session, stage.scan(rho))
         strength = strengths(scan)
-        must = [*stage.must, *groups]
-        beyond, extra = self._ask_triples(session, stage, found, [scan, with_target], must)
-        measured += beyond
-        must += [m.columns for m in beyond]
+        stage.learn({**with_target, **scan})
+        room.take([*with_target.values(), *(scan[pair] for pair in stage.related if pair in scan)])
+        measured, extra = self._ask_triples(asked, [scan, with_target])
         others = strength.keys() - set(stage.related)
         ranked = sorted(others, key=lambda pair: (-stage.weights[pair] * strength[pair], pair))
-        refined = [*stage.related, *self._affordable(stage, must, ranked)[: STARS * len(stage.columns)]]
+        most = room.fitting(stage.wanted(rho, [*stage.related, *ranked], strength), scan, STARS * len(stage.columns))
         report("refining pairs", 0.2)
-        finer = refined or (stage.special if extra > 0 else [])
-        refinement = stage.ask(session, stage.refine(rho, finer, strength, extra))
-        kept = [*must, *refined]
-        kept += self._affordable(stage, kept, [pair for pair in ranked if pair not in set(refined)])
-        batches = (with_target, refinement, scan, probed)
-        if known is None:
-            measured += [m for batch in batches for m in measurements(batch, set(kept))]
-        else:
-            measured += self._beside(stage, known, batches, kept)
-        return measured, scan if self.nudge else {}
+        finer = list(most) or (stage.special if extra > 0 else [])
+        refinement = stage.ask(session, stage.refine(rho, finer, strength, most, extra))
+        room.take([refinement[pair] for pair in finer if pair in refinement])
+        kept = {*groups, *with_target, *most, *(pair for pair in ranked if pair not in most and room.holds(scan[pair]))}
+        measured += asked.believed((with_target, refinement, scan, probed), kept)
+        return measured, self._beside_the_tree(room, scan, kept)
 
-    def _beside(
-        self, stage: Stage, known: Prior, batches: Sequence[Mapping[Pair, Interaction]], kept: Sequence[tuple[str, ...]]
-    ) -> list[Measurement]:
-        """Return measurements shrunk to the public prior where that is nearer, and its pairs that nobody asked."""
-        measured, distances = [], []
-        for batch in batches:
-            shrunk, distance = known.pairs(stage, batch)
-            measured += [m for m in shrunk if m.columns in set(kept)] or measurements(batch, set(kept))
-            distances += [distance] if batch else []
-        asked = [pair for batch in batches for pair in batch]
-        return measured + self._public(stage, known, max(distances, default=np.inf), kept, asked)
+    def _beside_the_tree(
+        self, room: Room, scan: Mapping[Pair, Interaction], kept: Container[Pair]
+    ) -> dict[Pair, Interaction]:
+        """Return the pairs that the tree leaves out, noise leaves more than half of, and its states can tell."""
+        if not self.nudge:
+            return {}
+        posterior = energies(scan)
+        clear = [pair for pair in scan if pair not in kept and scan[pair].kept_of(posterior[pair]) >= BELIEVED]
+        ranked = sorted(clear, key=lambda pair: (-scan[pair].strength(posterior[pair]), pair))
+        return {pair: scan[pair] for pair in ranked if room.tells(scan[pair])}
 
-    def _public(
-        self,
-        stage: Stage,
-        known: Prior | None,
-        distance: float,
-        kept: Sequence[Sequence[str]],
-        asked: Sequence[Pair] = (),
-    ) -> list[Measurement]:
-        """Return the prior's pairs that nobody asked and that the junction tree can hold."""
-        found = {} if known is None else {m.columns: m for m in known.unasked(stage, asked, distance)}
-        return [found[pair] for pair in self._affordable(stage, kept, list(found))]
+    def _of_probe(
+        self, asked: "_Asked", groups: Mapping[Pair, Interaction], probed: Mapping[Pair, Interaction]
+    ) -> Measured:
+        """Return what the probe saw, the strongest first as far as there is room: it is paid for, and shrunk as all."""
+        measured, _ = self._ask_triples(asked, [])
+        strength = strengths(probed)
+        ranked = sorted(strength, key=lambda pair: (-asked.stage.weights[pair] * strength[pair], pair))
+        nearby = np.inf if asked.known is None else asked.known.pairs(asked.stage, probed)[1]
+        if np.isfinite(nearby):
+            # The prior tells these pairs more finely than the probe, which says no more than that it is near.
+            return measured + asked.public([], nearby)
+        kept = {pair for pair in ranked if pair not in groups and asked.room.holds(probed[pair])}
+        return measured + asked.believed((probed,), kept)
 
-    def _ask_triples(
-        self,
-        session: Session,
-        stage: Stage,
-        found: triples.Found,
-        pairs: Sequence[Mapping[Pair, Interaction]],
-        must: Sequence[Sequence[str]],
-    ) -> tuple[list[Measurement], float]:
+    def _ask_triples(self, asked: "_Asked", pairs: Sequence[Mapping[Pair, Interaction]]) -> tuple[Measured, float]:
         """Refine the triples that say more than their pairs and that the tree can hold; return what is left over.
 
         Of the measured pairs the last are those with the target.
         """
-        beyond = found.beyond(stage, pairs)
-        strength = {triple: seen.strength(seen.energy) for triple, seen in beyond.items()}
+        session, stage, room, found = asked.session, asked.stage, asked.room, asked.found
+        strength = {triple: seen.strength(seen.energy) for triple, seen in found.beyond(stage, pairs).items()}
         told = triples.products(stage, strengths(pairs[-1])) if found.rho > 0 and pairs else []
-        candidates = [t for t in dict.fromkeys([*told, *strength]) if triples.small(stage, t)]
-        held = self._affordable(stage, must, candidates, FOR_TRIPLES * self.cells)
-        strength = {triple: strength.get(triple, stage.typical) for triple in held}
-        questions = triples.refined(stage, strength, found.rho)
+        candidates = {t: strength.get(t, stage.typical) for t in (*told, *strength)}
+        held = room.fitting_triples(
+            {t: triples.telling(stage, t) for t in candidates}, FOR_TRIPLES * self.cells, triples.small
+        )
+        questions = triples.refined(stage, {triple: candidates[triple] for triple in held}, found.rho)
         if not questions:
             return [], found.rho
-        asked = triples.beyond_pairs(stage, triples.ask_triples(session, stage, questions), pairs)
-        return triples.triple_measurements(asked), 0.0
-
-    def _affordable(
-        self, stage: Stage, must: Sequence[Sequence[str]], ranked: Sequence[Columns], limit: float | None = None
-    ) -> list[Columns]:
-        """Return the best ranked pairs or triples that the junction tree can hold beside what it must."""
-        most = self.cells if limit is None else limit
-        chosen: list[Columns] = []
-        refused = 0
-        for pair in ranked:
-            if junction_tree.cells(stage.domain, [*must, *chosen, pair]) <= most:
-                chosen.append(pair)
-                refused = 0
-            else:
-                refused += 1
-            if refused > PATIENCE * len(stage.columns):
-                break
-        return chosen
+        beyond = triples.beyond_pairs(stage, triples.ask_triples(session, stage, questions), pairs)
+        room.take(list(beyond.values()))
+        return [(beyond[triple], energy) for triple, energy in energies(beyond).items()], 0.0  # type: ignore[arg-type]
 
     def plan(self, schema: Schema, budget: Budget, rows: int) -> Plan:
         """Say what will be asked, from public facts: columns are taken to be spread evenly over their bins."""
-        from dpsynth.models.tabular.marginals.planning import even_one_way, plan_of, public_codec, rho_of
+        from dpsynth.models.tabular.marginals.planning import blurred, even_one_way, plan_of, public_codec, rho_of
 
         codec = public_codec(schema)
         rho = rho_of(schema, budget, self.accounting)
         for_columns = rho * column_share(schema, codec, self.bins)
         counts = even_one_way(schema, codec, self.bins, rows, for_columns)
-        stage = Stage(schema, codec, counts.merged(codec, self.states), schema.max_rows_per_patient)
+        stage = Stage(schema, codec, counts, schema.max_rows_per_patient, most=self.states)
         cuts, for_cuts = target_cuts.planned(codec, schema.target, rows, schema.max_rows_per_patient, rho)
         rest = rho - for_columns - for_cuts
         scan = triples.scan_of(stage, rest)
         rest -= scan.rho
         share = stage.best_share(rest, for_columns)
-        for_groups = stage.for_groups(rest, share)
+        for_groups = _promised(stage, rho - for_columns, rest, share)
         for_pairs = rest * share - for_groups if share > 0 else 0.0
         batches = stage.planned(for_pairs, for_groups, PROBE * rest)
         return plan_of(
@@ -324,5 +293,43 @@ class Prism(Synthesizer):
             counts,
             items=[*cuts, *(stage.item(what, asked) for what, asked in batches.items()), *scan.items(stage)],
             pair_error=stage.expected_pair_error(for_pairs if stage.seen(for_pairs) else 0.0),
+            blur=blurred(counts) if self.bins is None else 0.0,
             group_noise=stage.group_noise([q for asked in batches.values() for q in asked]),
         )
+
+
+def _promised(stage: Stage, whole: float, rest: float, share: float) -> float:
+    """Return the price of the groups' tables: their part of the `whole` that tables may cost, also of what is gone."""
+    return min(stage.for_groups(whole, share), rest * share if share > 0 else rest)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What the questions of a fit share: the session, the columns, the room in the tree, triples and a prior."""
+
+    session: Session
+    stage: Stage
+    room: Room
+    found: triples.Found
+    known: Prior | None
+
+    def believed(self, batches: Sequence[Mapping[Pair, Interaction]], kept: Container[Pair]) -> Measured:
+        """Return the kept pairs with what is believed of them, shrunk to a public prior where that is nearer.
+
+        With such a prior also its pairs that nobody asked, as far as there is room.
+        """
+        if self.known is None:
+            return [m for batch in batches for m in believed(batch, kept)]
+        measured: Measured = []
+        distances = []
+        for batch in batches:
+            shrunk, distance = self.known.pairs(self.stage, batch)
+            measured += [m for m in shrunk if m[0].pair in kept] or believed(batch, kept)
+            distances += [distance] if batch else []
+        asked = [pair for batch in batches for pair in batch]
+        return measured + self.public(asked, max(distances, default=np.inf))
+
+    def public(self, asked: Sequence[Pair], distance: float) -> Measured:
+        """Return a public prior's interactions of pairs that nobody asked, as far as there is room."""
+        found = [] if self.known is None else self.known.unasked(self.stage, asked, distance)
+        return [m for m in found if self.room.holds(m[0])]

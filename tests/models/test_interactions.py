@@ -16,12 +16,15 @@ from dpsynth.models.tabular.graphical.estimation import Measurement, estimate
 from dpsynth.models.tabular.graphical.model import GraphicalModel
 from dpsynth.models.tabular.marginals.interactions import (
     FAINT,
-    GROUPS,
-    KEPT,
+    JOINT,
+    MOST_CELLS,
+    SIZES,
     Column,
     Interaction,
     ask,
     energies,
+    kept_apart,
+    kept_in_order,
     resolve,
     risk,
     table_noise,
@@ -139,7 +142,7 @@ def test_the_energy_is_unbiased(pair: tuple[str, str]) -> None:
 def made(pair: tuple[str, str], signal: float, noise: float, rng: np.random.Generator) -> Interaction:
     """Draw an interaction of four by four groups with this signal and noise."""
     excess = centred(signal * rng.normal(size=(4, 4)) + noise * rng.normal(size=(4, 4)))
-    return Interaction(pair, (np.arange(4), np.arange(4)), excess, excess, noise**2, 1.0)
+    return Interaction(pair, (np.arange(4), np.arange(4)), excess, excess, noise**2, 1.0, np.full((4, 4), 1 / 16))
 
 
 def test_pooled_energies_are_closer_to_the_truth() -> None:
@@ -172,17 +175,60 @@ def test_noise_only_is_fitted_as_independence() -> None:
     one = [Measurement((c,), np.full(4, 0.25), 1e-8) for c in "ab"]
     faint = made(("a", "b"), 0.0, 0.01, rng)
     strong = made(("a", "b"), 0.02, 0.0005, rng)
-    for found, kept in ((faint.measurement(FAINT), 0.0), (strong.measurement(strong.energy), 1.0)):
+    states = dict.fromkeys("ab", np.arange(4))
+    for found, kept in ((faint.measurement(FAINT, states), 0.0), (strong.measurement(strong.energy, states), 1.0)):
         fit = estimate(dict.fromkeys("ab", 4), [*one, found])
         table = GraphicalModel(fit.tree, fit.beliefs).marginal(("a", "b"))
         np.testing.assert_allclose(table - 1 / 16, kept * found.values, atol=2e-3)
 
 
-@pytest.mark.parametrize("size", GROUPS)
-def test_what_groups_keep_of_a_normal_variable(size: int) -> None:
-    """The constants are the formula beside them: the variance between groups of equal mass."""
-    edges = norm.ppf(np.linspace(0, 1, size + 1))
-    assert KEPT[size] == pytest.approx(size * (np.diff(norm.pdf(edges)) ** 2).sum(), abs=1e-3)
+@pytest.mark.parametrize("size", SIZES)
+def test_what_groups_keep_of_thresholds(size: int) -> None:
+    """Over thresholds at every quantile: variance of the effect between groups over its variance, within .001."""
+    quantiles = (np.arange(20_000) + 0.5) / 20_000
+    edges = np.arange(size) / size
+    above = np.clip((edges + 1 / size - quantiles[:, None]) * size, 0, 1)
+    between = (above**2).mean(axis=1) - (1 - quantiles) ** 2
+    assert kept_in_order(size) == pytest.approx(between.mean() / (quantiles * (1 - quantiles)).mean(), abs=1e-3)
+
+
+def test_what_groups_keep_of_unordered_values() -> None:
+    """Monte Carlo of exchangeable effects of the values: the share of their variance between groups, within .01."""
+    rng = np.random.default_rng(0)
+    shares, codes = np.array([0.4, 0.2, 0.1, 0.1, 0.1, 0.1]), np.array([0, 1, 2, 2, 2, 2])
+    effects = rng.normal(size=(100_000, 6))
+    effects -= (effects @ shares)[:, None]
+    masses = np.bincount(codes, shares)
+    means = np.stack([effects @ (shares * (codes == g)) / masses[g] for g in range(3)], axis=1)
+    assert kept_apart(shares, codes) == pytest.approx(
+        (means**2 @ masses).mean() / (effects**2 @ shares).mean(), abs=0.01
+    )
+    assert kept_apart(shares, np.arange(6)) == pytest.approx(1.0)
+    assert kept_apart(shares, np.zeros(6, np.int64)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_a_large_table_is_fitted_like_the_interaction_alone() -> None:
+    """Whole with the columns' margins, or centred: the two forms of one measurement give one model, within 1e-4."""
+    rng = np.random.default_rng(0)
+    size = 16
+    truth = rng.dirichlet(np.full(size * size, 2.0)).reshape(size, size)
+    margins = truth.sum(axis=1), truth.sum(axis=0)
+    product = np.outer(*margins)
+    codes = np.arange(size)
+    found = Interaction(("a", "b"), (codes, codes), centred(truth), centred(truth - product), 1e-8, 1.0, product)
+    assert found.values.size > JOINT
+    states = dict.fromkeys("ab", codes)
+    whole = found.measurement(0.1, states)
+    assert whole.merged
+    centring_ = np.eye(size) - 1 / size
+    alone = Measurement(("a", "b"), found.values, found.variance / 0.1, (centring_, centring_))
+    one = [Measurement((c,), m, 1e-9) for c, m in zip("ab", margins, strict=True)]
+    tables = []
+    for measured in (whole, alone):
+        fit = estimate(dict.fromkeys("ab", size), [*one, measured], tolerance=1e-7)
+        tables.append(GraphicalModel(fit.tree, fit.beliefs).marginal(("a", "b")))
+    np.testing.assert_allclose(tables[0], tables[1], atol=1e-4)
+    assert np.abs(tables[0] - truth).sum() / 2 < 0.01
 
 
 @pytest.mark.parametrize("shape", [(2, 2), (3, 5), (8, 8)])
@@ -206,10 +252,11 @@ def test_a_resolution_is_one_of_those_that_can_be_asked(a: int, b: int, strength
     rng = np.random.default_rng(a * 100 + b)
     one, two = Column(rng.dirichlet(np.ones(a)), a), Column(rng.dirichlet(np.ones(b)), 0)
     found = resolve(one, two, strength, sigma)
-    assert set(found.sizes) <= set(GROUPS)
+    assert set(found.sizes) <= {*SIZES, a, b}
     counts = [int(c.groups(size).max()) + 1 for c, size in zip((one, two), found.sizes, strict=True)]
     if min(a, b) > 1:
         assert found.freedom == (counts[0] - 1) * (counts[1] - 1)
+        assert np.prod(counts) <= MOST_CELLS
         assert found.error <= resolve(one, two, strength, 2 * sigma).error + 1e-9
         assert found.error <= round(strength, 4) + 1e-9
 
@@ -229,5 +276,15 @@ def test_groups_of_a_column() -> None:
     assert ordered.groups(3).tolist()[-1] == 3
     nominal = Column(np.array([0.1, 0.5, 0.1, 0.3]), 0)
     assert nominal.groups(3).tolist() == [2, 0, 2, 1]
-    assert nominal.options()[4] == (4, 1.0)
-    assert Column(np.ones(1), 0).options() == {2: (1, 1.0)}
+    assert nominal.options[-1] == (4, 4, 1.0)
+    assert Column(np.ones(1), 0).options == ((1, 1, 1.0),)
+
+
+def test_a_coarser_table_is_taken_where_it_is_hardly_worse() -> None:
+    """Without noise to speak of all groups are asked, unless a little error may be spared; limits are kept."""
+    column = Column(np.full(64, 1 / 64), 64)
+    spared, exact = (resolve(column, column, 0.1, 1e-7, spare=spare) for spare in (0.003, 0.0))
+    assert spared.freedom < exact.freedom
+    assert spared.error <= exact.error + 0.003
+    assert max(resolve(column, column, 0.1, 1e-7, most=(4, 6)).sizes) <= 6
+    assert resolve(column, column, 0.1, 0.5, whole=(8, 0)).sizes[0] == 8

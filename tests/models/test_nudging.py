@@ -43,7 +43,7 @@ def excess(strength: float) -> Any:
 def measured(strength: float, noise: float) -> Interaction:
     """Return a measured interaction of b and c with this noise."""
     values = excess(strength)
-    return Interaction(("b", "c"), WHOLE, values, values, noise**2, 1.0)
+    return Interaction(("b", "c"), WHOLE, values, values, noise**2, 1.0, np.full((3, 3), 1 / 9))
 
 
 def test_records_come_to_agree_and_the_rest_stays() -> None:

@@ -50,7 +50,7 @@ def staged(cohort: Cohort, *, exact: bool = True, epsilon: float = 1.0) -> tuple
     answers = PrivateAnswers(cohort, 1, Recorder()) if exact else None
     opened = Session.open(cohort, Budget(epsilon, 1e-6), answers=answers, seed=None if exact else 1)
     counts = one_way.measure(opened, opened.rho / 3, bins=16)
-    return opened, Stage(opened.schema, opened.codec, counts.merged(opened.codec, 8), opened.sensitivity)
+    return opened, Stage(opened.schema, opened.codec, counts, opened.sensitivity)
 
 
 @pytest.mark.parametrize(("target", "epsilon"), [("y", 1.0), ("y", 3.0), (None, 3.0)])
@@ -152,6 +152,6 @@ def test_the_faintest_triple_is_priced_as_derived() -> None:
 def test_an_interaction_of_three_is_one_as_of_two() -> None:
     """Free cells and energy are general in the number of columns."""
     values = centred(np.random.default_rng(0).normal(size=(2, 3, 4)))
-    made = Interaction(("a", "b", "c"), tuple(np.arange(k) for k in values.shape), values, values, 0.5, 1.0)  # type: ignore[arg-type]
+    made = Interaction(("a", "b", "c"), tuple(np.arange(k) for k in values.shape), values, values, 0.5, 1.0, values)  # type: ignore[arg-type]
     assert made.freedom == 6
     assert made.energy == pytest.approx((values**2).sum() - 3)

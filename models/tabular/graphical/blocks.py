@@ -72,7 +72,7 @@ class _Floor:
 
 
 class CellBlock:
-    """One plain marginal, solved in closed form.
+    """One marginal, over codes or merged codes, solved in closed form.
 
     The minimum has ``q + c l = y`` with ``q = m exp(l - l_before) / Z`` for the marginal m before and slack c. Cell by
     cell ``q = c omega(y / c - l_before + log(m / c) - log Z)``, since ``omega(z) + log omega(z) = z``; the one number
@@ -93,10 +93,16 @@ class CellBlock:
         self._index = index
         self._values = values
         self._slack = measurement.slack
+        self._measurement = measurement
         self._floor = _Floor(values.shape)
 
     def fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
         """Minimise the dual over the marginal's parameters."""
+        factor, gain = self._fit(self._measurement.measure(marginal), parameters)
+        # A code changes by what its cell of merged codes changes by.
+        return self._measurement.spread(factor), gain
+
+    def _fit(self, marginal: Array, parameters: list[Array]) -> tuple[Array, float]:
         before, live = parameters[self._index], marginal > 0
         values, slack = self._values, self._slack
         logs = self._floor.logs(marginal)

@@ -102,7 +102,7 @@ class _Problem:
 
     def _blocks(self, zeros: Sequence[Clique]) -> list[Block]:
         """Plain marginals one by one; together what hangs together by an interaction or a structural zero."""
-        tied = [*zeros, *(m.columns for m in self.measurements if not m.plain)]
+        tied = [*zeros, *(m.columns for m in self.measurements if not m.merged)]
         groups: list[Clique] = []
         for columns in sorted(dict.fromkeys([*zeros, *(m.columns for m in self.measurements)]), key=len, reverse=True):
             group = tuple(c for c in self.tree.domain if c in columns)
@@ -111,9 +111,9 @@ class _Problem:
         joint = [self._joint(group, self._inside(group)) for group in groups]
         covered = {i for group in groups for i in self._inside(group)}
         alone = [i for i in range(len(self.measurements)) if i not in covered]
-        joint += [self._joint(self.measurements[i].columns, [i]) for i in alone if not self.measurements[i].plain]
-        plain = [i for i in alone if self.measurements[i].plain]
-        cells = [CellBlock(i, self.measurements[i], self.values[i]) for i in plain]
+        merged = {i for i in alone if self.measurements[i].merged}
+        joint += [self._joint(self.measurements[i].columns, [i]) for i in alone if i not in merged]
+        cells = [CellBlock(i, self.measurements[i], self.values[i]) for i in alone if i in merged]
         return [*sorted(cells, key=lambda b: len(b.columns)), *joint]
 
     def _inside(self, group: Clique) -> list[int]:

@@ -48,6 +48,14 @@ class Measurement:
         """Whether it is the marginal itself, cell by cell."""
         return all(o is None for o in self.operators or ())
 
+    @property
+    def merged(self) -> bool:
+        """Whether it is the marginal cell by cell, where a cell may be of several codes."""
+        return all(
+            o is None or (bool(((o == 0) | (o == 1)).all()) and bool((o.sum(axis=0) == 1).all()))
+            for o in self.operators or ()
+        )
+
     def measure(self, marginal: Array) -> Array:
         """Return the summary of a marginal over the model's codes."""
         return _apply(self.operators, marginal, lambda o: o)

@@ -23,6 +23,10 @@ DISCOVERY_SHARE = 0.05
 """Share of the whole budget for the values of columns that are declared `discover: true`."""
 FEW_CUTS = 4
 """A constraint that changes at more codes than this (an order between two columns) cannot be followed by bins."""
+CURVATURE = 0.78
+"""Total variation that k bins of equal mass blur of a density f, times k: ``(1/8) \\int |(log f)'|``, here of a normal
+density out to 2.5 standard deviations."""
+FEWEST_BINS = 6
 MANY = 24
 """Columns with more ordered cells than this are cut into bins before they are counted."""
 
@@ -66,15 +70,25 @@ class OneWay:
 
         What is known of the merged bins stays in how the fine codes share them.
         """
-        maps, within, proportions, variance = {}, {}, {}, {}
-        cuts = _constraint_cuts(codec)
+        return self.coarsened(self.states(codec, size))
+
+    def states(self, codec: Codec, size: int) -> dict[str, Codes]:
+        """Return for each column the state of each bin, when bins are merged to about `size` states of equal mass."""
+        states, cuts = {}, _constraint_cuts(codec)
         for name, fine in self.bins.maps.items():
             code, mass = codec.columns[name], self.proportions[name]
             alone = code.size - code.ordered if code.ordered else 0
             starts = [int(fine[cut]) for cut in cuts[name] if cut < code.ordered]
             told = [int(fine[cut]) for cut in self.cuts.get(name, ())]
             room = size + alone - len(told)
-            codes = group(mass, len(mass) - alone if code.ordered else 0, room, [*starts, *told])
+            states[name] = group(mass, len(mass) - alone if code.ordered else 0, room, [*starts, *told])
+        return states
+
+    def coarsened(self, states: Mapping[str, Codes]) -> "OneWay":
+        """Merge bins to states; what is known of the bins stays in how the fine codes share a state."""
+        maps, within, proportions, variance = {}, {}, {}, {}
+        for name, codes in states.items():
+            fine, mass = self.bins.maps[name], self.proportions[name]
             maps[name] = codes[fine]
             within[name] = _within(maps[name], self.bins.weights[name] * mass[fine])
             proportions[name] = totals(codes, mass)
@@ -104,7 +118,21 @@ def many_cells(codec: Codec) -> list[str]:
     return [name for name, code in codec.columns.items() if code.ordered > MANY]
 
 
-def measure(session: Session, rho: float, *, bins: int, cutter: "Cutter | None" = None) -> OneWay:
+def bins_for(noise: float) -> int:
+    """Return how many bins are best for a column whose cells are counted with this noise, as a proportion.
+
+    k bins have a total variation error of ``k noise sqrt(2/pi) / 2`` from noise, and blur ``CURVATURE / k``; the sum is
+    least for ``k^2 = 2 CURVATURE sqrt(pi/2) / noise``.
+
+    Examples
+    --------
+    >>> bins_for(0.01), bins_for(0.001)
+    (14, 44)
+    """
+    return max(round(float(np.sqrt(2 * CURVATURE * np.sqrt(np.pi / 2) / noise))), FEWEST_BINS)
+
+
+def measure(session: Session, rho: float, *, bins: int | None, cutter: "Cutter | None" = None) -> OneWay:
     """Cut columns with many cells into bins, then count every column.
 
     Formal guarantee: costs exactly `rho`, all of it in `Session.count`, and what the `cutter` asks beside.
@@ -117,7 +145,7 @@ def measure(session: Session, rho: float, *, bins: int, cutter: "Cutter | None" 
         What all of it may cost.
     bins
         How many bins a column with many ordered cells is cut into, about; its special values and its missing state
-        come on top.
+        come on top. None: as many as the noise is best for (`bins_for`), by the number of rows that is known by then.
     cutter
         Says, when the shapes of these columns are known, where else they should be cut.
     """
@@ -126,9 +154,14 @@ def measure(session: Session, rho: float, *, bins: int, cutter: "Cutter | None" 
     shape_rho = SHAPE_SHARE * rho * len(fine) / len(codes)
     shapes = _shapes(session, fine, shape_rho)
     cuts, told = _constraint_cuts(session.codec), cutter(shapes) if cutter and shapes else {}
+    shares = column_shares(session.schema, list(codes))
+    wanted = {n: bins or _bins(session, shapes, (rho - shape_rho) * shares[n]) for n in shapes}
     maps = {
         name: group(
-            shapes[name].smooth, code.ordered, bins + code.size - code.ordered, [*cuts[name], *told.get(name, ())]
+            shapes[name].smooth,
+            code.ordered,
+            wanted[name] + code.size - code.ordered,
+            [*cuts[name], *told.get(name, ())],
         )
         if name in shapes
         else np.arange(code.size)
@@ -141,6 +174,12 @@ def measure(session: Session, rho: float, *, bins: int, cutter: "Cutter | None" 
         name: _within(maps[name], shapes[name].smooth if name in shapes else looks[name].counts) for name in codes
     }
     return replace(_one_way(session, Bins(maps, within), looks), cuts=told)
+
+
+def _bins(session: Session, shapes: Mapping[str, "Shape"], rho: float) -> int:
+    """Bins that are best for a column whose cells are counted for `rho`; the shapes tell how many rows there are."""
+    rows = float(session.rows or max(np.mean([shape.raw.sum() for shape in shapes.values()]), 1.0))
+    return bins_for(float(session.sensitivity / np.sqrt(2 * rho) / rows))
 
 
 def measure_again(session: Session, counts: OneWay, rho: float) -> OneWay:

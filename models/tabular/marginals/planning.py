@@ -40,26 +40,32 @@ def rho_of(schema: Schema, budget: Budget, accounting: Accounting) -> float:
     return rho * (1 - DISCOVERY_SHARE) if schema.to_discover else rho
 
 
-def even_one_way(schema: Schema, codec: Codec, bins: int, rows: int, rho: float) -> OneWay:
+def even_one_way(schema: Schema, codec: Codec, bins: int | None, rows: int, rho: float) -> OneWay:
     """One-way counts as they would be if every column were spread evenly over its codes."""
     many = set(one_way.many_cells(codec))
-    maps = {}
-    for name, code in codec.columns.items():
-        spread = np.full(code.size, 1 / code.size)
-        alone = code.size - code.ordered
-        maps[name] = group(spread, code.ordered, bins + alone) if name in many else np.arange(code.size)
-    within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
-    price = rho * (1 - SHAPE_SHARE * len(many) / len(maps))
+    price = rho * (1 - SHAPE_SHARE * len(many) / len(codec.columns))
     variance = {
         name: (schema.max_rows_per_patient / rows) ** 2 / (2 * price * share)
-        for name, share in one_way.column_shares(schema, list(maps)).items()
+        for name, share in one_way.column_shares(schema, list(codec.columns)).items()
     }
+    maps = {}
+    for name, code in codec.columns.items():
+        spread, alone = np.full(code.size, 1 / code.size), code.size - code.ordered
+        size = bins or one_way.bins_for(float(np.sqrt(variance[name])))
+        maps[name] = group(spread, code.ordered, size + alone) if name in many else np.arange(code.size)
+    within = {name: 1.0 / np.bincount(codes)[codes] for name, codes in maps.items()}
     looks, proportions = {}, {}
     for name, codes in maps.items():
         size = int(codes.max()) + 1
         proportions[name] = np.full(size, 1 / size)
         looks[name] = Look(rows * proportions[name], np.full(size, variance[name] * rows**2), codes)
     return OneWay(Bins(maps, within), proportions, variance, float(rows), looks)
+
+
+def blurred(counts: OneWay) -> float:
+    """Return the mean total variation that bins blur of a column, by the rule that settled their number."""
+    cut = [len(counts.proportions[name]) for name, codes in counts.bins.maps.items() if codes.max() + 1 < len(codes)]
+    return sum(one_way.CURVATURE / bins for bins in cut) / len(counts.proportions)
 
 
 def noise_items(schema: Schema, counts: OneWay, what: str, tables: int, rho: float) -> tuple[PlanItem, float]:
@@ -80,6 +86,7 @@ def plan_of(
     *,
     items: Sequence[PlanItem],
     pair_error: float | None,
+    blur: float = 0.0,
     group_noise: Mapping[str, float] | None = None,
 ) -> Plan:
     """Return the plan of a marginal-based mechanism from its noise and its questions.
@@ -92,13 +99,15 @@ def plan_of(
         The questions besides.
     pair_error
         Expected total variation error of a pair's association; None where pairs are not modelled.
+    blur
+        Total variation that bins blur of a column, where their number was chosen against it (`blurred`).
     group_noise
         For each column the noise in rows on a cell of its interaction with the target, where that is measured for sure.
     """
     sigma = float(np.sqrt(np.mean(list(counts.variance.values())))) * rows
     cells = sum(len(table) for table in counts.proportions.values())
     first = PlanItem("columns", len(counts.proportions), cells, sigma, _worth(counts, sigma))
-    columns = _one_way_error(counts, sigma)
+    columns = _one_way_error(counts, sigma) + blur
     errors = {"1-way": min(columns, 1.0)}
     if pair_error is not None:
         errors["2-way"] = min(2 * columns + pair_error, 1.0)

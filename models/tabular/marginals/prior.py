@@ -31,7 +31,7 @@ from numpy.typing import NDArray
 from dpsynth.coding.codec import Codec
 from dpsynth.cohort.cohort import Cohort
 from dpsynth.errors import InputError
-from dpsynth.models.tabular.graphical.estimation import Measurement, centring
+from dpsynth.models.tabular.graphical.estimation import centring
 from dpsynth.models.tabular.marginals.interactions import Interaction, Pair, energies
 from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.models.tabular.marginals.stage import Stage
@@ -40,11 +40,14 @@ __all__ = ["SCHEMA", "Prior", "declared", "read_prior"]
 
 Array = NDArray[np.float64]
 Codes = NDArray[np.int64]
+Measured = list[tuple[Interaction, float]]
 
 SCHEMA = "schema"
 """The prior that needs no file: values spread evenly on their scales, columns independent."""
 NEAR = 0.25
 """Distance of a prior's column, as a share of the noise of the counted one, up to which it is used."""
+GROUPS = 8
+"""Groups, about, of a column in a pair that only the prior tells."""
 BETTER = 0.8
 """The prior's expected error is below this share of independence's where its interactions are used."""
 
@@ -91,7 +94,7 @@ class Prior:
         table = table - np.outer(table.sum(axis=1), table.sum(axis=0))
         return np.asarray(centring(shape[0]) @ table @ centring(shape[1]))
 
-    def pairs(self, stage: Stage, batch: Mapping[Pair, Interaction]) -> tuple[list[Measurement], float]:
+    def pairs(self, stage: Stage, batch: Mapping[Pair, Interaction]) -> tuple[Measured, float]:
         """Return the pairs shrunk to the prior, and its mean energy of a free cell; nothing where it is no help."""
         if not self.codes or not batch:
             return [], np.inf
@@ -103,29 +106,32 @@ class Prior:
         shrunk = []
         for pair, interaction in beside.items():
             noise = interaction.freedom * interaction.variance
-            kept = own[pair] / (own[pair] + noise)
-            values = interaction.values - (1 - kept) * interaction.excess
-            shrunk.append(replace(interaction, values=values).measurement(1.0))
+            gone = noise / (own[pair] + noise) * interaction.excess
+            nearer = replace(batch[pair], values=batch[pair].values - gone, excess=batch[pair].excess - gone)
+            shrunk.append((nearer, 1.0))
         free = sum(interaction.freedom for interaction in batch.values())
         return shrunk, sum(own.values()) / free
 
-    def unasked(self, stage: Stage, asked: Sequence[Pair], distance: float) -> list[Measurement]:
+    def unasked(self, stage: Stage, asked: Sequence[Pair], distance: float) -> Measured:
         """Return the prior's interactions of pairs that were not asked, the strongest first."""
         if not self.codes or not np.isfinite(distance):
             return []
         found = []
+        variance, known = max(distance, 1 / self.rows**2), set(asked)
         for pair in combinations(stage.domain, 2):
-            if pair in set(asked) or min(stage.domain[c] for c in pair) < 2:
+            if pair in known or min(stage.domain[c] for c in pair) < 2:
                 continue
-            groups = (np.arange(stage.domain[pair[0]]), np.arange(stage.domain[pair[1]]))
+            first, second = (stage.columns[c] for c in pair)
+            groups = first.groups(GROUPS), second.groups(GROUPS)
             excess = self.excess(stage, pair, groups)
-            alone = np.outer(*(stage.columns[c].proportions for c in pair))
+            shares = [np.bincount(g, c.proportions) for g, c in zip(groups, (first, second), strict=True)]
+            alone: Array = np.outer(*shares).astype(np.float64)
             values = excess + centring(alone.shape[0]) @ alone @ centring(alone.shape[1])
-            variance = max(distance, 1 / self.rows**2)
-            measured = Interaction(pair, groups, values, excess, variance, 1.0)
+            measured = Interaction(pair, groups, values, excess, variance, 1.0, alone)
             if measured.energy > 0:
-                found.append((measured.strength(measured.energy), measured.measurement(measured.energy)))
-        return [measurement for _, measurement in sorted(found, key=lambda entry: (-entry[0], entry[1].columns))]
+                found.append((measured.strength(measured.energy), measured))
+        ranked = sorted(found, key=lambda entry: (-entry[0], entry[1].pair))
+        return [(measured, measured.energy) for _, measured in ranked]
 
 
 def kept_of(difference: Array, variance: float) -> float:

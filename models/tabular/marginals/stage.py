@@ -3,20 +3,24 @@
 What follows here from the counts of the columns and public facts is derived in `dpsynth.models.tabular.prism`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import combinations
+from types import MappingProxyType
 
 import numpy as np
 
 from dpsynth.coding.codec import Codec
 from dpsynth.models.plan import PlanItem
-from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.marginals import one_way
 from dpsynth.models.tabular.marginals.groups import group_columns, partly_pooled
 from dpsynth.models.tabular.marginals.interactions import (
+    CUT,
     MEAN_ABSOLUTE,
+    SIZES,
+    Array,
+    Codes,
     Column,
     Interaction,
     Pair,
@@ -27,6 +31,7 @@ from dpsynth.models.tabular.marginals.interactions import (
     table_noise,
 )
 from dpsynth.models.tabular.marginals.one_way import OneWay
+from dpsynth.models.tabular.marginals.states import States
 from dpsynth.privacy.session import Session
 from dpsynth.schema.schema import Schema
 
@@ -35,6 +40,19 @@ TYPICAL = 0.05
 TARGET_WEIGHT = 10.0
 SUBGROUP_WEIGHT = 2.0
 RELATED_WEIGHT = 5.0
+TARGET_WORTH = 3.0
+"""What the error of a pair with the target counts beside that of another, when columns and pairs share the budget."""
+FIRST_LOOK = 0.7
+"""Part of the columns' share that is spent before it is known how many rows there are, where a target is named."""
+NOMINAL_BINS = 16
+"""Bins of a column by which the share of the columns is settled, before anything is known of the noise."""
+CONSTRAINED = 8
+"""Groups of an ordered column of the fairness policy, and states of one that a constraint ties to others, about."""
+SPARE = 0.03
+"""A coarser table of a pair of weight 1 is taken where it is worse by less than this part of what two samples of so
+many rows differ by."""
+YARDSTICK = 8
+"""Root of the cells of the table on which two samples are compared."""
 STARS = 2
 """Ordinary pairs to refine, as a multiple of the number of columns."""
 PAIRS_ARE_WORTH = 1.1
@@ -71,22 +89,37 @@ class Stage:
     schema, codec
         Public facts.
     counts
-        One-way counts over the states that the joint model tells apart.
+        One-way counts over bins.
     sensitivity
         Rows a patient may have.
     typical
         Total variation from independence that pairs are expected to have.
+    most
+        In how many groups a column is asked at most.
     """
 
     def __init__(
-        self, schema: Schema, codec: Codec, counts: OneWay, sensitivity: float, typical: float = TYPICAL
+        self,
+        schema: Schema,
+        codec: Codec,
+        counts: OneWay,
+        sensitivity: float,
+        *,
+        typical: float = TYPICAL,
+        most: int = SIZES[-1],
     ) -> None:
         self.counts = counts
         self.typical = typical
+        self.most = most
         self.domain = counts.bins.shape
         self.sensitivity = sensitivity
         self.columns = {
-            name: Column(counts.proportions[name], _ordered(codec, name, self.domain[name])) for name in self.domain
+            name: Column(
+                counts.proportions[name],
+                _ordered(codec, name, self.domain[name]),
+                cuts=tuple(int(counts.bins.maps[name][cut]) for cut in counts.cuts.get(name, ())),
+            )
+            for name in self.domain
         }
         self.target = schema.target
         self.grouping = tuple(name for name in group_columns(schema) if self.domain.get(name, 1) > 1)
@@ -101,25 +134,45 @@ class Stage:
         related = {frozenset(pair) for pair in schema.related}
         self.related = [pair for pair in self.ordinary if frozenset(pair) in related]
         self.must = [*with_target, *self.related, *(columns for columns, _ in codec.zeros())]
+        self.states = self._least_states(codec)
+
+    def _least_states(self, codec: Codec) -> States:
+        """Columns of constraints have states that can tell what is forbidden; the others those that are asked about."""
+        tied = {name for columns, _ in codec.forbidden() for name in columns}
+        fine = self.counts.states(codec, CONSTRAINED)
+        return States({n: fine[n] if n in tied else np.zeros(size, np.int64) for n, size in self.domain.items()})
 
     def sigma(self, rho: float) -> float:
         """Noise of a cell as a proportion, for a table of sensitivity 1 row that costs `rho`."""
         return float(self.sensitivity / np.sqrt(2 * rho) / self.counts.rows) if rho > 0 else np.inf
 
-    def resolve(self, pair: Pair, strength: float, rho: float) -> Resolution:
+    def resolve(self, pair: Pair, strength: float, rho: float, most: tuple[int, int] | None = None) -> Resolution:
         """Best resolution for a pair of this strength at this price."""
         first, second = pair
-        whole = pair in self.fair
-        if self.target in pair and any(self.counts.cuts.get(name) for name in pair):
-            # States that were cut where the target changes are asked as they are: merged by mass they hide it again.
-            return resolve(self.columns[first], self.columns[second], strength, self.sigma(rho), whole=(True, True))
         return resolve(
             self.columns[first],
             self.columns[second],
             strength,
             self.sigma(rho),
-            whole=(whole and first in self.grouping, whole and second in self.grouping),
+            spare=self._spare / self.weights[pair],
+            most=most or (self.most, self.most),
+            whole=(self.whole(pair, first), self.whole(pair, second)),
+            least=(self._least(pair, first), self._least(pair, second)),
         )
+
+    @property
+    def _spare(self) -> float:
+        return SPARE * 0.5 * MEAN_ABSOLUTE * YARDSTICK / float(np.sqrt(self.counts.rows))
+
+    def _least(self, pair: Pair, name: str) -> int:
+        # Groups that were cut where the target changes are asked as they are: merged by mass they hide it again.
+        return CUT if self.target in pair and self.columns[name].cuts else 0
+
+    def whole(self, pair: Pair, name: str) -> int:
+        """In how many groups a column of the fairness policy is asked whatever that costs; else 0."""
+        if pair not in self.fair or name not in self.grouping:
+            return 0
+        return CONSTRAINED if self.columns[name].ordered else self.domain[name]
 
     @cached_property
     def _needs(self) -> "_Needs":
@@ -135,7 +188,7 @@ class Stage:
         """Share of the pairs' budget for tables of the groups: what they need as any pair, and at least the floor."""
         need = 0.0
         for pair in self.fair:
-            freedom = np.prod([self.domain[c] - 1 if c in self.grouping else 1 for c in pair])
+            freedom = np.prod([self.whole(pair, c) - 1 if c in self.grouping else 1 for c in pair])
             need += float((self.weights[pair] * freedom) ** (2 / 3))
         return max(self.floor, need / (need + self._needs.total)) if self.fair else 0.0
 
@@ -197,23 +250,55 @@ class Stage:
         ]
 
     def refine(
-        self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float], extra: float = 0.0
+        self,
+        rho: float,
+        pairs: Sequence[Pair],
+        strength: Mapping[Pair, float],
+        most: Mapping[Pair, tuple[int, int]] = MappingProxyType({}),
+        extra: float = 0.0,
     ) -> list[Question]:
         """Questions of the refinement of `pairs`, with what the scan and the target left of the budget, and `extra`."""
-        return self._questions(rho * self._shares(rho)[2] + extra, pairs, strength)
+        return self._questions(rho * self._shares(rho)[2] + extra, pairs, strength, most)
 
-    def _questions(self, rho: float, pairs: Sequence[Pair], strength: Mapping[Pair, float]) -> list[Question]:
-        """Questions at prices by (weight x free cells)^(2/3).
+    def _questions(
+        self,
+        rho: float,
+        pairs: Sequence[Pair],
+        strength: Mapping[Pair, float],
+        most: Mapping[Pair, tuple[int, int]] = MappingProxyType({}),
+    ) -> list[Question]:
+        """Questions at prices by (weight x free cells)^(2/3), in at most so many groups.
 
         Free cells depend on the resolution and that on the price, so prices are settled in two rounds.
         """
         strengths = [max(strength.get(pair, self.typical), self.typical / 5) for pair in pairs]
+        limits = [most.get(pair) for pair in pairs]
         resolutions: list[Resolution] = []
         prices = _shared(rho, [self.weights[pair] for pair in pairs])
         for _ in range(2):
-            resolutions = [self.resolve(*entry) for entry in zip(pairs, strengths, prices, strict=True)]
+            resolutions = [self.resolve(*entry) for entry in zip(pairs, strengths, prices, limits, strict=True)]
             prices = _shared(rho, [self.weights[p] * r.freedom for p, r in zip(pairs, resolutions, strict=True)])
         return [Question(*entry) for entry in zip(pairs, resolutions, prices, strict=True)]
+
+    def learn(self, interactions: Mapping[Pair, Interaction]) -> None:
+        """Merge the values of unordered columns by what they go with, from what was asked of them value by value."""
+        tables: dict[str, list[tuple[Array, float]]] = {}
+        for pair, table in interactions.items():
+            for axis, name in enumerate(pair):
+                if table.values.shape[axis] == self.columns[name].size > 2:
+                    excess = table.excess if axis == 0 else table.excess.T
+                    tables.setdefault(name, []).append((excess, table.variance))
+        self.columns = {name: column.profiled(tables.get(name, ())) for name, column in self.columns.items()}
+
+    def wanted(self, rho: float, ranked: Sequence[Pair], strength: Mapping[Pair, float]) -> dict[Pair, Resolution]:
+        """How finely each pair would be refined if the best ranked were, at one price each."""
+        count = max(min(STARS * len(self.columns), len(ranked)) + len(self.related), 1)
+        price = rho * self._shares(rho)[2] / count
+        return {pair: self.resolve(pair, strength.get(pair, self.typical), price) for pair in ranked}
+
+    def groups(self, pair: Pair, sizes: tuple[int, int]) -> dict[str, Codes]:
+        """For each column of a pair the groups of bins in which it is asked."""
+        return {name: self.columns[name].groups(size) for name, size in zip(pair, sizes, strict=True)}
 
     def ask(self, session: Session, questions: Sequence[Question]) -> dict[Pair, Interaction]:
         """Ask questions about pairs; costs the sum of their prices."""
@@ -238,15 +323,29 @@ class Stage:
         """Return the expected two-way error: that of two columns' own counts and that of the interaction."""
         variance = np.mean([v * len(self.counts.proportions[c]) ** 2 for c, v in self.counts.variance.items()])
         columns = MEAN_ABSOLUTE * float(np.sqrt(variance * spent / for_columns))
-        return float(np.hypot(columns, self.expected_pair_error(for_pairs)))
+        return float(np.hypot(columns, self.expected_pair_error(for_pairs, TARGET_WORTH)))
 
-    def expected_pair_error(self, rho: float) -> float:
-        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`."""
+    def expected_pair_error(self, rho: float, target_weight: float = 1.0) -> float:
+        """Return the expected total variation error of a typical pair's interaction, when pairs may cost `rho`.
+
+        It is the mean over pairs, in which those with the target may count more.
+        """
         if rho <= 0 or not self.weights:
             return self.typical
-        price = rho / len(self.weights)
-        sample = list(self.weights)[:: max(1, len(self.weights) // 200)]
-        return float(np.mean([min(self.resolve(pair, self.typical, price).error, self.typical) for pair in sample]))
+        target, scan, refine = self._shares(rho)
+        parts = [(self.special, target, target_weight), (self.ordinary, scan + refine, 1.0)]
+        parts = [part for part in parts if part[0]]
+        if not parts:
+            return self.typical
+        errors = [self._mean_error(pairs, rho * share) for pairs, share, _ in parts]
+        return float(np.average(errors, weights=[len(pairs) * weight for pairs, _, weight in parts]))
+
+    def _mean_error(self, pairs: Sequence[Pair], rho: float) -> float:
+        if rho <= 0:
+            return self.typical
+        sample = pairs[:: max(1, len(pairs) // 100)]
+        errors = [self.resolve(pair, self.typical, rho / len(pairs)).error for pair in sample]
+        return float(np.mean(np.minimum(errors, self.typical)))
 
     def planned(self, for_pairs: float, for_groups: float, for_probe: float) -> dict[str, list[Question]]:
         """Kinds of questions about pairs; only the probe, where typical associations are not worth more."""
@@ -327,14 +426,15 @@ class _Needs:
         return cls(total, special / total, scan / total) if total else cls(0.0, 0.0, 0.0)
 
 
-def column_share(schema: Schema, codec: Codec, bins: int) -> float:
+def column_share(schema: Schema, codec: Codec, bins: int | None) -> float:
     """Share of the budget for counting columns, by the closed form."""
     d = len(codec.columns)
     many = set(one_way.many_cells(codec))
-    cells = [bins if name in many else code.size for name, code in codec.columns.items()]
+    cells = [(bins or NOMINAL_BINS) if name in many else code.size for name, code in codec.columns.items()]
     columns = sum(((d - 1) * c) ** (2 / 3) for c in cells)
     pairs = _Needs.of(pair_weights(schema, list(codec.columns)), schema.target, d).total
-    return columns / (columns + pairs) if pairs else 1.0
+    first = FIRST_LOOK if schema.target is not None else 1.0
+    return first * columns / (columns + pairs) if pairs else 1.0
 
 
 def _shared(budget: float, needs: Sequence[float]) -> list[float]:
@@ -365,7 +465,7 @@ def strengths(measured: Mapping[Pair, Interaction]) -> dict[Pair, float]:
     return {pair: measured[pair].strength(energy) for pair, energy in energies(measured).items()}
 
 
-def measurements(batch: Mapping[Pair, Interaction], kept: set[tuple[str, ...]]) -> list[Measurement]:
-    """Return the measurements of the pairs that are kept, each shrunk by the posterior energy of its interaction."""
+def believed(batch: Mapping[Pair, Interaction], kept: Container[Pair]) -> list[tuple[Interaction, float]]:
+    """Return the interactions of the pairs that are kept, each with its posterior energy."""
     posterior = energies(batch)
-    return [interaction.measurement(posterior[pair]) for pair, interaction in batch.items() if pair in kept]
+    return [(interaction, posterior[pair]) for pair, interaction in batch.items() if pair in kept]

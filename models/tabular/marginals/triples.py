@@ -32,9 +32,8 @@ from numpy.typing import NDArray
 
 from dpsynth.coding.query import Query
 from dpsynth.models.plan import PlanItem
-from dpsynth.models.tabular.graphical.estimation import Measurement
 from dpsynth.models.tabular.marginals.interactions import (
-    KEPT,
+    CUT,
     MEAN_ABSOLUTE,
     SURVIVING,
     Interaction,
@@ -42,7 +41,6 @@ from dpsynth.models.tabular.marginals.interactions import (
     energies,
     risk,
 )
-from dpsynth.models.tabular.marginals.one_way import OneWay
 from dpsynth.models.tabular.marginals.stage import TARGET_WEIGHT, Stage
 from dpsynth.privacy.session import Session
 
@@ -56,7 +54,7 @@ __all__ = [
     "refined",
     "scan",
     "scan_of",
-    "triple_measurements",
+    "telling",
 ]
 
 Array = NDArray[np.float64]
@@ -172,11 +170,10 @@ def _scanned(stage: Stage, triples: Sequence[Triple], side: int) -> list[Pattern
 
 def _groups(stage: Stage, name: str, size: int) -> Codes:
     """Return about `size` groups of a column's states: where it was cut for the target's sake, by its best cuts."""
-    column, cuts = stage.columns[name], stage.counts.cuts.get(name, ())
-    if not cuts or size > len(cuts) + 1:
-        return np.arange(column.size) if cuts else column.groups(size)
-    starts = stage.counts.bins.maps[name][list(cuts[: size - 1])]
-    codes = np.searchsorted(np.sort(starts), np.arange(column.ordered), side="right")
+    column = stage.columns[name]
+    if not column.cuts or size > len(column.cuts) + 1:
+        return column.groups(max(size, CUT) if column.cuts else size)
+    codes = np.searchsorted(np.sort(column.cuts[: size - 1]), np.arange(column.ordered), side="right")
     return np.concatenate([codes, codes[-1] + 1 + np.arange(column.size - column.ordered)])
 
 
@@ -186,11 +183,10 @@ def _count(stage: Stage, name: str, size: int) -> int:
 
 def _options(stage: Stage, name: str) -> list[tuple[int, int, float]]:
     """Return for each size that may be asked for: how many groups come out, and the share of variance they keep."""
-    options = stage.columns[name].options()
-    if stage.counts.cuts.get(name):
-        states = stage.columns[name].size
-        counts = {size: _count(stage, name, size) for size in options}
-        options = {size: (n, 1.0 if n == states else KEPT[size]) for size, n in counts.items()}
+    column = stage.columns[name]
+    options = {size: (count, kept) for size, count, kept in column.options}
+    if column.cuts:
+        options = {size: (_count(stage, name, size), kept) for size, (_, kept) in options.items()}
     return [(size, count, kept) for size, (count, kept) in options.items() if count > 1]
 
 
@@ -240,6 +236,7 @@ def ask_triples(session: Session, stage: Stage, patterns: Sequence[Pattern]) -> 
             values - centred(alone),
             (answer.sigma / rows) ** 2,
             kept,
+            alone,
         )
     return found
 
@@ -281,21 +278,16 @@ class Found:
         Their interactions, the most telling first.
     among
         How many triples were scanned.
-    counts
-        The columns' counts that they were asked with.
     rho
         What is kept back for the refinement.
     """
 
     scanned: Mapping[Triple, Interaction]
     among: int
-    counts: OneWay
     rho: float
 
     def beyond(self, stage: Stage, batches: Sequence[PairBatch]) -> dict[Triple, Interaction]:
-        """Return what is left of them beside the pairs; all where the columns were counted anew, into other states."""
-        if stage.counts is not self.counts:
-            return dict(self.scanned)
+        """Return what is left of them beside the pairs."""
         clear = _ranked(stage, clear_triples(beyond_pairs(stage, self.scanned, batches), self.among))
         return dict(list(clear.items())[: len(stage.columns)])
 
@@ -308,20 +300,25 @@ def products(stage: Stage, strength: Mapping[Pair, float]) -> list[Triple]:
     return [tuple(sorted((*pair, str(stage.target)), key=order.index)) for pair in ranked[:PRODUCTS]]
 
 
-def small(stage: Stage, triple: Triple) -> bool:
+def small(states: Mapping[str, int], triple: Triple, target: str | None) -> bool:
     """Whether a fit can take the triple up in the time that there is."""
-    return prod(stage.domain[c] for c in triple) <= HELD[stage.target in triple]
+    return prod(states[c] for c in triple) <= HELD[target in triple]
+
+
+def telling(stage: Stage, triple: Triple) -> dict[str, Codes]:
+    """Return the groups in which a triple of ordinary strength is asked, about."""
+    return {name: _groups(stage, name, FINEST[0]) for name in triple}
 
 
 def scan(session: Session, stage: Stage, rho: float) -> tuple[Found, float]:
     """Scan triples if that is worth it for a cohort that has `rho` left; return what was found and what that cost."""
     questions = scan_of(stage, rho)
     if not questions.patterns:
-        return Found({}, 0, stage.counts, 0.0), 0.0
+        return Found({}, 0, 0.0), 0.0
     among = len(questions.patterns)
     clear = clear_triples(ask_triples(session, stage, questions.patterns), among)
     scanned = _ranked(stage, clear)
-    return Found(scanned, among, stage.counts, _kept_back(stage, scanned, rho - questions.rho)), questions.rho
+    return Found(scanned, among, _kept_back(stage, scanned, rho - questions.rho)), questions.rho
 
 
 def _ranked(stage: Stage, triples: Mapping[Triple, Interaction]) -> dict[Triple, Interaction]:
@@ -355,39 +352,41 @@ def beyond_pairs(
     batches
         Measured pairs; of a pair that was measured in several the last counts.
     """
-    pairs: dict[Pair, Array] = {}
+    pairs: dict[Pair, tuple[Interaction, float]] = {}
     for batch in batches:
         posterior = energies(batch)
-        pairs |= {pair: _pair_table(stage, interaction, posterior[pair]) for pair, interaction in batch.items()}
-    return {
-        triple: replace(interaction, excess=interaction.values - centred(_explained(stage, interaction, pairs)))
-        for triple, interaction in triples.items()
-    }
+        pairs |= {pair: (interaction, posterior[pair]) for pair, interaction in batch.items()}
+    beyond = {}
+    for triple, interaction in triples.items():
+        explained = _explained(stage, interaction, pairs)
+        beyond[triple] = replace(interaction, excess=interaction.values - centred(explained), alone=explained)
+    return beyond
 
 
-def _pair_table(stage: Stage, interaction: Interaction, energy: float) -> Array:
-    """Return a pair's table over the states, with as much of its excess as is believed."""
-    believed = energy / (energy + interaction.freedom * interaction.variance)
-    first, second = (stage.columns[c].proportions for c in interaction.pair)
-    shares = [
-        p / np.maximum(np.bincount(g, p), 1e-300)[g] for p, g in zip((first, second), interaction.groups, strict=True)
-    ]
-    spread = interaction.excess[np.ix_(*interaction.groups)] * np.outer(*shares)
-    return np.asarray(np.outer(first, second) + believed * spread)
+def _pair_table(stage: Stage, interaction: Interaction, energy: float, groups: Sequence[Codes]) -> Array:
+    """Return a pair's table over these groups of bins, with as much of its excess as is believed."""
+    margins, spread = [], []
+    for name, own, wanted in zip(interaction.pair, interaction.groups, groups, strict=True):
+        shares = stage.columns[name].proportions
+        within = shares / np.maximum(np.bincount(own, shares), 1e-300)[own]
+        moved = np.zeros((int(wanted.max()) + 1, int(own.max()) + 1))
+        np.add.at(moved, (wanted, own), within)
+        spread.append(moved)
+        margins.append(np.bincount(wanted, shares))
+    excess = spread[0] @ interaction.excess @ spread[1].T
+    return np.asarray(np.outer(*margins) + interaction.kept_of(energy) * excess)
 
 
-def _explained(stage: Stage, interaction: Interaction, pairs: Mapping[Pair, Array]) -> Array:
+def _explained(stage: Stage, interaction: Interaction, pairs: Mapping[Pair, tuple[Interaction, float]]) -> Array:
     """Return the table of a triple's groups with the most entropy for the tables of its pairs."""
-    names = interaction.pair
-    table = _outer([_grouped(stage, c, g) for c, g in zip(names, interaction.groups, strict=True)])
+    names, groups = interaction.pair, interaction.groups
+    table = _outer([_grouped(stage, c, g) for c, g in zip(names, groups, strict=True)])
     known = [(i, j) for i, j in ((0, 1), (0, 2), (1, 2)) if (names[i], names[j]) in pairs]
     if len(known) < 2:
         return table
     margins = []
     for i, j in known:
-        merged = np.zeros((table.shape[i], table.shape[j]))
-        np.add.at(merged, np.ix_(interaction.groups[i], interaction.groups[j]), pairs[names[i], names[j]])
-        merged = np.maximum(merged, 1e-9)
+        merged = np.maximum(_pair_table(stage, *pairs[names[i], names[j]], (groups[i], groups[j])), 1e-9)
         margins.append((3 - i - j, merged / merged.sum()))
     for _ in range(ROUNDS):
         for axis, margin in margins:
@@ -438,9 +437,3 @@ def _resolution(stage: Stage, triple: Triple, strength: float, rho: float) -> tu
         if error < best[1]:
             best = tuple(size for size, _, _ in choice), error
     return best
-
-
-def triple_measurements(measured: Mapping[Triple, Interaction]) -> list[Measurement]:
-    """Return measurements for the fit, shrunk by the posterior energy of what each says beyond its pairs."""
-    posterior = energies(measured)  # type: ignore[arg-type]
-    return [interaction.measurement(posterior[triple]) for triple, interaction in measured.items()]  # type: ignore[index]
