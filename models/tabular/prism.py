@@ -80,6 +80,10 @@ Measured = list[tuple[Interaction, float]]
 """Answers for the fit, each with the energy that is believed of it."""
 
 
+ROUNDING = 1e-9
+"""Less than this part of the budget is what rounding leaves of it: nothing is asked for that."""
+
+
 class Prism(Synthesizer):
     """Pairwise residual interactions by staged measurement.
 
@@ -142,6 +146,8 @@ class Prism(Synthesizer):
         counts = one_way.measure(session, for_columns, bins=self.bins, cutter=target_cuts.cutter(session, rho))
         stage = self._stage(session, counts, known)
         rest, probed = session.rho_left, {}
+        if rest < ROUNDING * rho:
+            rest = 0.0
         found, cost = triples.scan(session, stage, rest)
         rest -= cost + found.rho
         share = stage.best_share(rest, for_columns)
