@@ -281,7 +281,7 @@ class Synthesizer(abc.ABC):
     >>> from dpsynth.models.registry import make
     >>> prism = make("prism", bins=8)
     >>> prism.options()
-    {'bins': None, 'states': 64, 'cells': 400000, 'nudge': True, 'prior': None}
+    {'bins': 8, 'states': 64, 'cells': 400000, 'nudge': True, 'prior': None}
     >>> prism.of_images, prism.accounting
     (False, 'gaussian')
     """
