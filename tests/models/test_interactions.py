@@ -288,3 +288,21 @@ def test_a_coarser_table_is_taken_where_it_is_hardly_worse() -> None:
     assert spared.error <= exact.error + 0.003
     assert max(resolve(column, column, 0.1, 1e-7, most=(4, 6)).sizes) <= 6
     assert resolve(column, column, 0.1, 0.5, whole=(8, 0)).sizes[0] == 8
+
+
+def test_cuts_begin_a_group_from_eight_groups_on() -> None:
+    """A column that was cut for the target's sake keeps its cuts when it is asked finely, and halves stay halves."""
+    column = Column(np.full(40, 1 / 40), 40, cuts=(37, 3))
+    for size in (8, 16):
+        starts = np.flatnonzero(np.diff(column.groups(size))) + 1
+        assert {3, 37} <= set(starts.tolist())
+    assert np.flatnonzero(np.diff(column.groups(2))).tolist() == [19]
+
+
+@pytest.mark.parametrize("sigma", [1e-4, 1e-2, 1.0])
+def test_no_fewer_groups_are_asked_than_the_least(sigma: float) -> None:
+    """However large the noise is; of a column with fewer bins all are asked."""
+    many, few = Column(np.full(40, 1 / 40), 40), Column(np.full(3, 1 / 3), 3)
+    assert resolve(many, few, 0.05, sigma, least=(8, 8)).sizes[0] >= 8
+    assert resolve(many, few, 0.05, sigma, least=(8, 8)).sizes[1] == 3
+    assert resolve(many, few, 0.05, 1.0).sizes[0] < 8
