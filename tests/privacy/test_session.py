@@ -461,6 +461,33 @@ def test_no_warning_leaves_the_kernel(caplog: pytest.LogCaptureFixture) -> None:
     assert len(caplog.records) == 1
 
 
+def test_threads_that_look_at_once_leave_the_process_as_it_was() -> None:
+    """One begins while another looks, and ends after it: logging and warnings are then as they were before both."""
+    from threading import Barrier, Thread
+
+    from dpsynth.privacy.quiet import quiet
+
+    begun, both, ended = (Barrier(2, timeout=30) for _ in range(3))
+
+    def first() -> None:
+        with quiet():
+            begun.wait()
+            both.wait()
+        ended.wait()
+
+    before, filters = logging.root.manager.disable, list(warnings.filters)
+    thread = Thread(target=first)
+    thread.start()
+    begun.wait()
+    with quiet():
+        both.wait()
+        ended.wait()
+        assert logging.root.manager.disable >= logging.CRITICAL  # the other has ended, and this one still looks
+    thread.join()
+    assert logging.root.manager.disable == before
+    assert list(warnings.filters) == filters
+
+
 def test_rows_without_the_declared_patient_are_refused(tmp_path: Path) -> None:
     """Rows whose patients are not known would each be taken for one: refused, and nothing is reserved."""
     frame = ward_frame(30).drop(columns="id")

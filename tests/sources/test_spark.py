@@ -361,6 +361,8 @@ def test_an_interrupt_ends_the_job_and_leaves_nothing(visits: Any, place: Path) 
     while tracker.getActiveJobsIds() and time.monotonic() < end:  # the tracker learns a little later that a job ended
         time.sleep(0.05)
     assert not tracker.getActiveJobsIds()
+    while left(place, moved) and time.monotonic() < end + 20:  # and its block managers, to remove what it kept
+        time.sleep(0.05)
     assert not left(place, moved)
 
 
