@@ -3,8 +3,9 @@
 Everything here is internal: exact counts of private data. Values of patients are in none of it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -180,26 +181,23 @@ def check_constraints(schema: Schema, checked: dict[str, CheckedColumn]) -> tupl
 
     counts: dict[str, int] = {}
     faults: list[Fault] = []
-    for constraint in rules(schema):
-        columns = [checked.get(name) for name in constraint.columns]
+    kept: list[tuple[str, Sequence[str], str, Callable[[Any], Any]]] = [
+        (describe(constraint), constraint.columns, _BROKEN, partial(broken_rows, constraint=constraint))
+        for constraint in rules(schema)
+    ]
+    kept += [
+        (words_of(name, item), (name, *item.formula.names, *item.when), _UNEQUAL, partial(differing, name=name))
+        for name, item in schema.derived.items()
+    ]
+    for words, names, todo, broken in kept:
+        columns = [checked.get(name) for name in names]
         read = [column for column in columns if column is not None and column.array is not None]
         if len(read) < len(columns):
             continue
-        mask = broken_rows(_cohort(schema, checked, constraint.columns), constraint)
+        mask = broken(_cohort(schema, checked, names))
         mask &= ~np.logical_or.reduce([column.unreadable for column in read])
-        words = describe(constraint)
         counts[words] = int(mask.sum())
-        faults += at_rows(words, _BROKEN, mask)
-    for name, derived in schema.derived.items():
-        needed = [name, *derived.formula.names, *derived.when]
-        read = [checked[other] for other in needed if other in checked and checked[other].array is not None]
-        if len(read) < len(needed):
-            continue
-        mask = differing(_cohort(schema, checked, needed), name)
-        mask &= ~np.logical_or.reduce([column.unreadable for column in read])
-        words = words_of(name, derived)
-        counts[words] = int(mask.sum())
-        faults += at_rows(words, _UNEQUAL, mask)
+        faults += at_rows(words, todo, mask)
     return counts, faults
 
 

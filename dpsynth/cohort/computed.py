@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from dpsynth.cohort.rows import constraint_violations, rows_where
+from dpsynth.cohort.rows import clipped, constraint_violations, rows_where
 from dpsynth.columns.arrow import positions, whole
 from dpsynth.columns.kinds import Boolean, Categorical, Column, Datetime, Numeric
 from dpsynth.columns.matching import Matcher
@@ -181,12 +181,8 @@ def differing(cohort: "Cohort", name: str) -> Mask:
 def _comparable(column: Column, array: Any) -> npt.NDArray[np.int64]:
     """Return (rows,) whole numbers that are equal where values of a column are; -1 less than every one is missing."""
     if isinstance(column, Numeric | Datetime):
-        values, missing = steps(column, array)
-        atoms = column.atoms if isinstance(column, Numeric) else ()
-        inside = np.where(
-            np.isin(values, np.array(atoms, dtype=np.int64)), values, np.clip(values, column.first, column.last)
-        )
-        return np.where(missing, -(2**60), inside)
+        values, missing, _ = clipped(column, array)
+        return np.where(missing, -(2**60), values)
     indices, labels = positions(array)
     assert isinstance(column, Boolean | Categorical)  # noqa: S101  (identifiers are not derived)
     matcher = Matcher(column)

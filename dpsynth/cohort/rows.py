@@ -60,7 +60,7 @@ def _row_mask(cohort: "Cohort", name: str, condition: Condition) -> Mask:
 
     column, array = cohort.schema.columns[name], cohort.table[name]
     if isinstance(column, Numeric | Datetime):
-        values, missing, comparable = _clipped(column, array)
+        values, missing, comparable = clipped(column, array)
         meaning = resolve(name, column, condition)
     elif isinstance(column, Categorical | Boolean):
         indices, categories = positions(array)
@@ -71,7 +71,7 @@ def _row_mask(cohort: "Cohort", name: str, condition: Condition) -> Mask:
     return np.where(missing, meaning.missing, meaning.holds(values, comparable))
 
 
-def _clipped(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask, Mask]:
+def clipped(column: Numeric | Datetime, array: Any) -> tuple[Lattice, Mask, Mask]:
     """Return (rows,) steps as they are encoded, where they are missing, and where they have a magnitude."""
     from dpsynth.columns.steps import steps
 
@@ -89,7 +89,7 @@ def _unordered_rows(cohort: "Cohort", constraint: Order) -> Mask:
         column = cohort.schema.columns[name]
         if not isinstance(column, Numeric | Datetime):
             raise TypeError(name)
-        values, missing, comparable = _clipped(column, cohort.table[name])
+        values, missing, comparable = clipped(column, cohort.table[name])
         absent = missing | ~comparable
         for before, least, without in seen:
             pair = Pair(before, column, strict=constraint.strict)

@@ -23,7 +23,7 @@ from dpsynth.federated.sums import Asked
 from dpsynth.privacy.images.features import Division, Features
 from dpsynth.privacy.images.sums import SUM_UNIT, unpacked
 from dpsynth.privacy.mechanisms import Floats, Integers, rounded_lattice
-from dpsynth.privacy.shares import joined, not_linear
+from dpsynth.privacy.shares import SumsAlone, joined
 from dpsynth.privacy.spending.training_plan import TrainingPlan
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class Refused(HospitalFailed):
     """A hospital refused a question; asking it anew is of no use."""
 
 
-class Lead:
+class Lead(SumsAlone):
     """Noisy answers from several hospitals, as the kernel's answers are.
 
     Parameters
@@ -163,22 +163,6 @@ class Lead:
         """Return the number of rows with 0, 1, ... images plus Gaussian noise."""
         (total,) = self._sums(Asked("images_per_row", [], [sigma]))
         return rounded_lattice(total)
-
-    def errors(self, *_: Any, **__: Any) -> Any:
-        """Refuse: an L1 error is no sum over hospitals."""
-        raise not_linear("errors of marginals")
-
-    def best(self, *_: Any, **__: Any) -> Any:
-        """Refuse: the worst modelled marginal is no sum over hospitals."""
-        raise not_linear("a selection")
-
-    def keys(self, *_: Any, **__: Any) -> Any:
-        """Refuse: values that only one hospital has would have to be compared by name."""
-        raise not_linear("discovery of values")
-
-    def votes(self, *_: Any, **__: Any) -> Any:
-        """Refuse: teachers learn between calls, each from its own patients."""
-        raise not_linear("votes of teachers")
 
     def gradients(
         self,

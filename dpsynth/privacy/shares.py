@@ -126,7 +126,27 @@ class Sharing:
         return min(MAX_VALUE, MOST_TOGETHER // self.hospitals)
 
 
-class ShareAnswers(PrivateAnswers):
+class SumsAlone:
+    """Refuses what is no sum over hospitals, at the lead and at each of them."""
+
+    def errors(self, *_: Any, **__: Any) -> Any:
+        """Refuse: an L1 error is no sum over hospitals."""
+        raise not_linear("errors of marginals")
+
+    def best(self, *_: Any, **__: Any) -> Any:
+        """Refuse: the worst modelled marginal is no sum over hospitals."""
+        raise not_linear("a selection")
+
+    def keys(self, *_: Any, **__: Any) -> Any:
+        """Refuse: values that only one hospital has would have to be compared by name."""
+        raise not_linear("discovery of values")
+
+    def votes(self, *_: Any, **__: Any) -> Any:
+        """Refuse: teachers learn between calls, each from its own patients."""
+        raise not_linear("votes of teachers")
+
+
+class ShareAnswers(SumsAlone, PrivateAnswers):
     """What one hospital answers: exact sums of its patients plus its share of the noise, hidden by masks.
 
     Every method returns whole numbers modulo 2^64, on the lattice of the noise; `joined` reads the sum over hospitals.
@@ -188,22 +208,6 @@ class ShareAnswers(PrivateAnswers):
                 raise DpsynthError("a step's sum of gradients is beyond what was derived not to wrap; lower the rate.")
             drawn = self._noise.rounded_gaussian(np.zeros(whole.shape), sigma)
             yield self._sharing.hide([(whole + drawn.astype(np.int64)).view(np.uint64)])[0]
-
-    def errors(self, *_: Any, **__: Any) -> Any:
-        """Refuse: an L1 error is no sum over hospitals."""
-        raise not_linear("errors of marginals")
-
-    def best(self, *_: Any, **__: Any) -> Any:
-        """Refuse: the worst modelled marginal is no sum over hospitals."""
-        raise not_linear("a selection")
-
-    def keys(self, *_: Any, **__: Any) -> Any:
-        """Refuse: values that only one hospital has would have to be compared by name."""
-        raise not_linear("discovery of values")
-
-    def votes(self, *_: Any, **__: Any) -> Any:
-        """Refuse: teachers learn between calls, each from its own patients, and that is not shared."""
-        raise not_linear("votes of teachers")
 
     def _share(self, exact: Sequence[Integers], sigmas: Sequence[float]) -> list[Words]:
         """Add this hospital's share of the noise on the lattice, then the masks."""

@@ -1,4 +1,4 @@
-"""Where the patients are: in memory, or in files that may be larger (`dpsynth.sources.scanned`).
+"""Where the patients are: in memory, in files that may be larger, in a database, or on a cluster.
 
 The kernel asks every source the same way, as sums over parts (`Parts`).
 

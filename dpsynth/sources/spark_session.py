@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from dpsynth.errors import DataError, DpsynthError, InputError
-from dpsynth.sources.spark_work import Silence
+from dpsynth.sources.silence import quiet
 
 __all__ = ["asking", "check_classic", "is_frame", "is_session", "session_at"]
 
@@ -152,7 +152,7 @@ def asking(session: Any, label: str) -> Iterator[None]:
     try:
         context.setLocalProperty(GROUP, group)
         context.setLogLevel("OFF")
-        with Silence():  # PySpark logs what Java said, too
+        with quiet():  # PySpark logs what Java said, too
             yield
     except DpsynthError:
         raise

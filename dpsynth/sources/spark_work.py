@@ -8,8 +8,6 @@ Privacy contract: what leaves a machine for the driver is a sum of whole numbers
 of our own errors, which holds no value, or the kind of a foreign one: Spark would write its text to logs.
 """
 
-import logging
-import warnings
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -26,6 +24,7 @@ from dpsynth.errors import DpsynthError, InputError
 from dpsynth.sources.divided import part_numbers
 from dpsynth.sources.memory import Memory
 from dpsynth.sources.parts import Integers, Part
+from dpsynth.sources.silence import quiet
 from dpsynth.sources.storing import restored, stored, typed_batch
 
 if TYPE_CHECKING:
@@ -37,7 +36,6 @@ __all__ = [
     "FAULT",
     "SHAPES",
     "Fault",
-    "Silence",
     "Work",
     "added",
     "coded_parts",
@@ -135,21 +133,6 @@ def _no_identities() -> NDArray[np.uint64]:
     raise InputError("spark: teachers cannot be asked of a table on Spark; choose a model of counts, such as prism.")
 
 
-class Silence:
-    """Lets no warning and no log record out on a machine whose logs Spark collects."""
-
-    def __enter__(self) -> None:
-        self._level = logging.root.manager.disable
-        logging.disable(logging.CRITICAL)
-        self._warnings = warnings.catch_warnings()
-        self._warnings.__enter__()
-        warnings.simplefilter("ignore")
-
-    def __exit__(self, *error: object) -> None:
-        self._warnings.__exit__(*error)  # type: ignore[arg-type]
-        logging.disable(self._level)
-
-
 def pieces(batches: Iterable[Any], work: Work) -> Iterator[Any]:
     """Yield the rows of a partition in pieces, each with the number of its part (for ``mapInArrow``).
 
@@ -166,7 +149,7 @@ def pieces(batches: Iterable[Any], work: Work) -> Iterator[Any]:
         ``part``, and ``piece``, some rows as an Arrow stream; or ``fault``, its class and its text.
     """
     try:
-        with Silence():
+        with quiet():
             work.check()
             gathered: list[Any] = []
             for batch in batches:
@@ -262,7 +245,7 @@ def coded_parts(
         What there is to know.
     """
     try:
-        with Silence():
+        with quiet():
             for memory, facts in _memories(rows, work):
                 memory.use(codec)
                 (part,) = memory
@@ -275,7 +258,7 @@ def facts(rows: Iterable[tuple[int, tuple[str | None, bytes | None]]], work: Wor
     """Yield the number and the checksum of the rows of a partition, or the fault that was met in reading them."""
     total = np.zeros(2, dtype=np.int64)
     try:
-        with Silence():
+        with quiet():
             for cohort in _cohorts(rows, work):
                 total += _facts(cohort, work.secret.value)
     except Exception as error:
@@ -291,7 +274,7 @@ def value_counts(
     counts: Counter[tuple[int, Any]] = Counter()
     total = np.zeros(2, dtype=np.int64)
     try:
-        with Silence():
+        with quiet():
             for memory, read in _memories(rows, work):
                 total += read
                 for place, name in enumerate(columns):
@@ -351,7 +334,7 @@ def sums(
         The kernel's; returns arrays of whole numbers whose shapes depend on public facts alone.
     """
     try:
-        with Silence():
+        with quiet():
             total = _total(parts, function)
     except Exception as error:
         yield (number, FAULT), Fault.of(error, "counting")

@@ -19,7 +19,7 @@ from dpsynth.evaluation.learners.survival import (
     fit_times,
     missing_extra,
 )
-from dpsynth.evaluation.metrics.inference import Design, Regression, default_regression, design_of, scales_of
+from dpsynth.evaluation.metrics.inference import Design, Regression, default_regression, design_of, overlap, scales_of
 from dpsynth.evaluation.protocol import Protocol
 from dpsynth.evaluation.result import Interval, Result, estimate, failed, guarded, not_estimable
 from dpsynth.evaluation.statistics.bootstrap import percentile, weights
@@ -274,8 +274,7 @@ class _Judged:
         results: list[Result] = []
         for arm, fit in fits.items():
             for name in names:
-                value, error = fit[name]
-                ends = Interval(value - 1.96 * error, value + 1.96 * error, 0.95, ("patients",), "Wald")
+                value, ends = fit[name][0], _wald(*fit[name])
                 subject = ", ".join(filter(None, (self.label, name)))
                 facts = self.fields(arm, n=len(self.arms[arm])) | {"subject": subject}
                 results.append(estimate("cox_coefficient", value, interval=ends, **facts))
@@ -283,11 +282,11 @@ class _Judged:
             "synthetic", n=len(names), detail={"regression": f"{self.task.survival.time}, {regression.words}"}
         )
         same = np.mean([np.sign(real[name][0]) == np.sign(synthetic[name][0]) for name in names])
-        overlap = np.mean([_overlap(real[name], synthetic[name]) for name in names])
+        shared = np.mean([overlap(_wald(*real[name]), _wald(*synthetic[name])) for name in names])
         return [
             *results,
             estimate("cox_sign_agreement", float(same), **fields),
-            estimate("cox_interval_overlap", float(overlap), **fields),
+            estimate("cox_interval_overlap", float(shared), **fields),
         ]
 
 
@@ -326,8 +325,5 @@ def _coefficients(design: Design, everybody: FollowUp) -> dict[str, tuple[float,
     return {name: (float(fit.params_[name]), float(fit.standard_errors_[name])) for name in kept}
 
 
-def _overlap(first: tuple[float, float], second: tuple[float, float]) -> float:
-    """Return the mean share of each interval that lies in the other."""
-    ends = [(value - 1.96 * error, value + 1.96 * error) for value, error in (first, second)]
-    shared = max(0.0, min(ends[0][1], ends[1][1]) - max(ends[0][0], ends[1][0]))
-    return float(np.mean([shared / max(high - low, 1e-12) for low, high in ends]))
+def _wald(value: float, error: float) -> Interval:
+    return Interval(value - 1.96 * error, value + 1.96 * error, 0.95, ("patients",), "Wald")
